@@ -1,0 +1,118 @@
+"""A printed report on a graph: what to look at before training on it. Plain arrays in, text and numbers out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+__all__ = ["SheetReport", "default_parameters", "report"]
+
+# The sizes of `Columnformer(sheet)` as it comes; a test holds them to the model's signature.
+DEFAULT_SIZES = {"dim": 64, "num_heads": 1, "qk_dim": 16, "mlp_dim": 32}
+
+
+class SheetReport(str):
+    """The report as text, with the numbers behind it in :attr:`values`."""
+
+    values: dict[str, Any]
+
+    def __new__(cls, text: str, values: dict[str, Any]) -> SheetReport:
+        out = super().__new__(cls, text)
+        out.values = values
+        return out
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def default_parameters(columns: int, edges: int) -> int:
+    """Parameters of an untied ``Columnformer`` of default sizes on a graph of N columns and E edges.
+
+    ``N (4C + 2 H (D C + D) + 2 M C + M + C + C) + E H``: two norms, query and key, the MLP, the position embedding,
+    and the edge biases.
+    """
+    c, h, d, m = (DEFAULT_SIZES[name] for name in ("dim", "num_heads", "qk_dim", "mlp_dim"))
+    return columns * (4 * c + 2 * h * d * (c + 1) + 2 * m * c + m + c + c) + edges * h
+
+
+def report(
+    *,
+    geometry: str,
+    metric: str,
+    positions: np.ndarray,
+    edge_index: np.ndarray,
+    distance: np.ndarray,
+    spacing: float,
+    num_inputs: int,
+    num_outputs: int,
+    fingerprint: str,
+) -> SheetReport:
+    """Measure a graph; see :meth:`colgraph.Sheet.describe`.
+
+    The mean neighbour offset is ``|mean over edges of (pos_j - pos_i)| / spacing``: 0 on a regular geometry unless
+    equal distances were broken in a preferred direction.
+    """
+    n, (source, target) = positions.shape[0], edge_index
+    others = source != target
+    degree = np.bincount(target, minlength=n)
+    listens = np.bincount(target[others], minlength=n)
+    speaks = np.bincount(source[others], minlength=n)
+    code = np.sort(source[others] * n + target[others])
+    reverse = target[others] * n + source[others]
+    found = np.minimum(np.searchsorted(code, reverse), max(len(code) - 1, 0))
+    one_way = int(len(code) - (code[found] == reverse).sum()) if len(code) else 0
+    graph = coo_array((np.ones(len(source), dtype=np.int8), (source, target)), shape=(n, n))
+    components = int(connected_components(graph, directed=True, connection="weak")[0])
+    offset = (positions[source] - positions[target])[others].astype(np.float64)
+    lengths = distance[others]
+    quantiles = np.quantile(lengths, [0, 0.25, 0.5, 0.75, 1]) if len(lengths) else np.zeros(5)
+    parameters = default_parameters(n, edge_index.shape[1])
+    values: dict[str, Any] = {
+        "geometry": geometry,
+        "metric": metric,
+        "columns": n,
+        "edges": int(edge_index.shape[1]),
+        "self_loops": int((~others).sum()),
+        "in_degree": (int(degree.min()), float(np.median(degree)), int(degree.max())),
+        "isolated": int(((listens == 0) & (speaks == 0)).sum()),
+        "one_way": one_way,
+        "one_way_fraction": one_way / max(len(code), 1),
+        "components": components,
+        "distance_quantiles": quantiles.tolist(),
+        "spacing": spacing,
+        "mean_neighbour_offset": float(np.linalg.norm(offset.mean(0)) / spacing) if len(offset) else 0.0,
+        "inputs": num_inputs,
+        "outputs": num_outputs,
+        "parameters": parameters,
+        "training_bytes": 16 * parameters,
+        "fingerprint": fingerprint,
+    }
+    return SheetReport(_text(values), values)
+
+
+def _text(v: dict[str, Any]) -> str:
+    low, middle, high = v["in_degree"]
+    rows = [
+        ("geometry", f"{v['geometry']} (distance: {v['metric']})"),
+        ("columns", f"{v['columns']:,}"),
+        ("edges", f"{v['edges']:,} ({v['self_loops']:,} self-loops)"),
+        ("in-degree", f"min {low}, median {middle:g}, max {high} (with self-loops)"),
+        ("isolated columns", f"{v['isolated']:,}"),
+        ("one-way edges", f"{v['one_way']:,} ({v['one_way_fraction']:.1%})"),
+        ("connected components", f"{v['components']:,}"),
+        ("spacing", f"{v['spacing']:.4g} (median nearest-neighbour distance)"),
+        ("distance", "min {:.4g}, quartiles {:.4g} {:.4g} {:.4g}, max {:.4g}".format(*v["distance_quantiles"])),
+        ("mean neighbour offset", f"{v['mean_neighbour_offset']:.4f} spacings"),
+        ("inputs / outputs", f"{v['inputs']:,} / {v['outputs']:,} columns"),
+        (
+            "default model",
+            f"{v['parameters']:,} parameters, {v['training_bytes'] / 2**20:,.1f} MiB to train "
+            "(parameters, gradients, AdamW; without activations)",
+        ),
+        ("fingerprint", v["fingerprint"][:16]),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)

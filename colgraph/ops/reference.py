@@ -1,0 +1,67 @@
+"""The specification of ``sheet_attention``, in plain differentiable tensor operations.
+
+Every other backend is tested against this one. It materialises one row per edge, so it costs
+O(E x B x H x (D + C)) memory: use it to check, and where nothing faster runs.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from colgraph.layout import Layout
+
+__all__ = ["attention_weights", "sheet_attention_reference"]
+
+
+def attention_weights(
+    query: Tensor, key: Tensor, edge_bias: Tensor | None, layout: Layout, scale: float | None = None
+) -> Tensor:
+    """Softmax over each column's incoming edges.
+
+    ``a_ij = softmax over j in N(i) of ( q_i . k_j * scale + b_ij )``
+
+    Args:
+        query: ``[N,B,H,D]``.
+        key: ``[N,B,H,D]``.
+        edge_bias: ``[E,H]``, ``[E]`` or None.
+        layout: the sheet's layout.
+        scale: factor on the dot product; ``1 / sqrt(D)`` by default.
+
+    Returns:
+        ``[E,B,H]``, in edge order.
+    """
+    if scale is None:
+        scale = query.size(-1) ** -0.5
+    source, target = layout.source, layout.target
+    score = (query.index_select(0, target) * key.index_select(0, source)).sum(-1) * scale
+    if edge_bias is not None:
+        score = score + (edge_bias if edge_bias.dim() == 2 else edge_bias[:, None])[:, None, :]
+    index = target[:, None, None].expand_as(score)
+    shape = (layout.num_columns, *score.shape[1:])
+    top = score.new_full(shape, -torch.inf).scatter_reduce(0, index, score.detach(), "amax")
+    # A column whose every bias is minus infinity attends to nothing.
+    top = torch.where(torch.isfinite(top), top, torch.zeros_like(top))
+    weight = torch.exp(score - top.index_select(0, target))
+    total = weight.new_zeros(shape).index_add(0, target, weight)
+    total = torch.where(total > 0, total, torch.ones_like(total))
+    return weight / total.index_select(0, target)
+
+
+def sheet_attention_reference(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    edge_bias: Tensor | None,
+    layout: Layout,
+    scale: float | None = None,
+    edge_cost: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """``out_i = sum_j a_ij v_j`` and ``cost_i = sum_j a_ij c_ij``; see :func:`colgraph.ops.sheet_attention`."""
+    weight = attention_weights(query, key, edge_bias, layout, scale)
+    message = weight.unsqueeze(-1) * value.index_select(0, layout.source)
+    out = value.new_zeros(value.shape).to(message.dtype).index_add(0, layout.target, message)
+    if edge_cost is None:
+        return out, None
+    cost = weight.new_zeros(query.shape[:3]).index_add(0, layout.target, weight * edge_cost[:, None, None])
+    return out, cost
