@@ -243,11 +243,15 @@ class Sheet(Data):
     # ------------------------------------------------------------------ other forms
 
     def to_networkx(self) -> Any:
-        """A ``networkx.DiGraph``: nodes with ``pos``, ``layer``, ``input_rank``, ``output``; edges with ``distance``."""
+        """A ``networkx.DiGraph``.
+
+        Nodes carry ``pos``, ``layer``, ``input_rank``, ``output`` and, where there are any, ``name``; edges carry
+        ``distance``. ``build_sheet`` makes the same sheet of it again.
+        """
         import networkx as nx
 
         graph = nx.DiGraph(geometry=self.geometry, metric=self.metric, spacing=self.spacing)
-        names = self["names"] if "names" in self else None
+        names = self.get("names")
         columns = zip(
             self.pos.tolist(), self.layer.tolist(), self.input_rank.tolist(), self.output_mask.tolist(), strict=True
         )
