@@ -11,7 +11,23 @@ from torch import Tensor
 
 from colgraph.layout import Layout
 
-__all__ = ["attention_weights", "sheet_attention_reference"]
+__all__ = ["attention_weights", "edge_softmax", "sheet_attention_reference"]
+
+
+def edge_softmax(score: Tensor, target: Tensor, num_columns: int) -> Tensor:
+    """Softmax of ``score [E,B,H]`` over the edges that share a target ``[E]``.
+
+    Differs from ``torch_geometric.utils.softmax`` in one case: where every score of a column is minus infinity (all its
+    edges are masked), the weights are zero instead of NaN.
+    """
+    index = target[:, None, None].expand_as(score)
+    shape = (num_columns, *score.shape[1:])
+    top = score.new_full(shape, -torch.inf).scatter_reduce(0, index, score.detach(), "amax")
+    top = torch.where(torch.isfinite(top), top, torch.zeros_like(top))
+    weight = torch.exp(score - top.index_select(0, target))
+    total = weight.new_zeros(shape).index_add(0, target, weight)
+    total = torch.where(total > 0, total, torch.ones_like(total))
+    return weight / total.index_select(0, target)
 
 
 def attention_weights(
@@ -37,15 +53,7 @@ def attention_weights(
     score = (query.index_select(0, target) * key.index_select(0, source)).sum(-1) * scale
     if edge_bias is not None:
         score = score + (edge_bias if edge_bias.dim() == 2 else edge_bias[:, None])[:, None, :]
-    index = target[:, None, None].expand_as(score)
-    shape = (layout.num_columns, *score.shape[1:])
-    top = score.new_full(shape, -torch.inf).scatter_reduce(0, index, score.detach(), "amax")
-    # A column whose every bias is minus infinity attends to nothing.
-    top = torch.where(torch.isfinite(top), top, torch.zeros_like(top))
-    weight = torch.exp(score - top.index_select(0, target))
-    total = weight.new_zeros(shape).index_add(0, target, weight)
-    total = torch.where(total > 0, total, torch.ones_like(total))
-    return weight / total.index_select(0, target)
+    return edge_softmax(score, target, layout.num_columns)
 
 
 def sheet_attention_reference(

@@ -1,0 +1,189 @@
+"""One public function, its checks, and the choice of a backend."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from colgraph.layout import Layout
+from colgraph.ops.reference import sheet_attention_reference
+
+__all__ = ["available_backends", "check_backend", "resolve_backend", "sheet_attention"]
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+
+
+@dataclass(frozen=True)
+class _Backend:
+    """Where a backend lives, what it needs and what it can serve."""
+
+    module: str
+    requires: str
+    devices: tuple[str, ...]
+    dtypes: tuple[torch.dtype, ...]
+    install: str
+
+    def installed(self) -> bool:
+        return importlib.util.find_spec(self.requires) is not None
+
+    def missing(self, device: torch.device, dtype: torch.dtype) -> str | None:
+        """Why this backend cannot serve, or None when it can."""
+        if not self.installed():
+            return f"{self.requires} is not installed: {self.install}"
+        if device.type not in self.devices:
+            return f"it runs on {' and '.join(self.devices)}, the tensors are on {device.type}"
+        if dtype not in self.dtypes:
+            names = ", ".join(str(d).removeprefix("torch.") for d in self.dtypes)
+            return f"it computes {names}, the tensors are {str(dtype).removeprefix('torch.')}"
+        return None
+
+
+# In the order in which "auto" tries them. torch_scatter is never picked by itself: it is no faster than the reference.
+_BACKENDS: dict[str, _Backend] = {
+    "triton": _Backend(
+        "colgraph.ops.triton_attention", "triton", ("cuda",), _FLOATS, "pip install triton (comes with CUDA torch)"
+    ),
+    "numba": _Backend("colgraph.ops.numba_attention", "numba", ("cpu",), _FLOATS, "pip install numba"),
+    "torch_scatter": _Backend(
+        "colgraph.ops.scatter_attention",
+        "torch_scatter",
+        ("cpu", "cuda"),
+        (*_FLOATS, torch.float64),
+        "pip install --no-build-isolation 'colgraph[scatter]'",
+    ),
+}
+
+
+def available_backends() -> list[str]:
+    """Names of the backends that can run here: always "reference", and those whose package and device are present."""
+    names = ["reference"]
+    for name, backend in _BACKENDS.items():
+        on_device = any(device == "cpu" or torch.cuda.is_available() for device in backend.devices)
+        if backend.installed() and on_device:
+            names.append(name)
+    return names
+
+
+def check_backend(backend: str) -> None:
+    """Raise ``ValueError`` for an unknown backend, naming the closest, and for one whose package is missing."""
+    known = ["auto", "reference", *_BACKENDS]
+    if backend not in known:
+        close = difflib.get_close_matches(str(backend), known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"unknown backend {backend!r}, expected one of {', '.join(known)}{hint}")
+    if backend in _BACKENDS and not _BACKENDS[backend].installed():
+        needs = _BACKENDS[backend]
+        raise ValueError(f"backend {backend!r} cannot serve: {needs.requires} is not installed: {needs.install}")
+
+
+def resolve_backend(backend: str, device: torch.device, dtype: torch.dtype) -> str:
+    """The backend that will run: ``backend`` itself, or the fastest that serves ``device`` and ``dtype`` for "auto".
+
+    Raises:
+        ValueError: for an unknown name, or a named backend that cannot serve; there is no silent fall-back.
+    """
+    if backend == "reference":
+        return backend
+    if backend == "auto":
+        for name in ("triton", "numba"):
+            if _BACKENDS[name].missing(device, dtype) is None:
+                return name
+        return "reference"
+    check_backend(backend)
+    reason = _BACKENDS[backend].missing(device, dtype)
+    if reason is not None:
+        raise ValueError(f"backend {backend!r} cannot serve: {reason}")
+    return backend
+
+
+def _implementation(name: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    if name == "reference":
+        return sheet_attention_reference
+    function: Callable[..., tuple[Tensor, Tensor | None]]
+    function = importlib.import_module(_BACKENDS[name].module).sheet_attention
+    return function
+
+
+def sheet_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    edge_bias: Tensor | None,
+    layout: Layout,
+    scale: float | None = None,
+    edge_cost: Tensor | None = None,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor | None]:
+    """Attention of each column over the columns it listens to.
+
+    ``out_i = sum_j a_ij v_j`` with ``a_ij = softmax over j in N(i) of ( q_i . k_j * scale + b_ij )``, and, in the same
+    pass, ``cost_i = sum_j a_ij c_ij``. Equals ``torch.nn.functional.scaled_dot_product_attention`` with the edge bias
+    as additive mask and minus infinity where there is no edge.
+
+    Args:
+        query: ``[N,B,H,D]``.
+        key: ``[N,B,H,D]``.
+        value: ``[N,B,H,C]``.
+        edge_bias: ``[E]`` or ``[E,H]``, in edge order, or None.
+        layout: ``sheet.layout``.
+        scale: factor on the dot product; ``1 / sqrt(D)`` by default.
+        edge_cost: ``[E]`` cost of listening through each edge (its length, for the wiring cost), or None. A constant:
+            it receives no gradient.
+        backend: "auto", or one of :func:`available_backends`.
+
+    Returns:
+        ``out [N,B,H,C]`` and ``cost [N,B,H]`` (None without ``edge_cost``). A column with no incoming edge gets zeros.
+
+    Raises:
+        ValueError: for shapes, dtypes or devices that do not fit, or a backend that cannot serve.
+    """
+    _check(query, key, value, edge_bias, layout, edge_cost)
+    if scale is None:
+        scale = query.size(-1) ** -0.5
+    name = resolve_backend(backend, query.device, query.dtype)
+    return _implementation(name)(query, key, value, edge_bias, layout, scale, edge_cost)
+
+
+def _check(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    edge_bias: Tensor | None,
+    layout: Layout,
+    edge_cost: Tensor | None,
+) -> None:
+    n, e = layout.num_columns, layout.num_edges
+    if query.dim() != 4 or query.size(0) != n or query.size(3) < 1:
+        raise ValueError(f"query must have shape [N={n}, B, H, D], got {list(query.shape)}")
+    if key.shape != query.shape:
+        raise ValueError(f"key must have the query's shape {list(query.shape)}, got {list(key.shape)}")
+    if value.dim() != 4 or value.shape[:3] != query.shape[:3]:
+        raise ValueError(f"value must have shape {[*query.shape[:3], 'C']}, got {list(value.shape)}")
+    heads = query.size(2)
+    if edge_bias is not None and edge_bias.shape not in ((e,), (e, heads)):
+        raise ValueError(
+            f"edge_bias must have shape [E={e}] or [E={e}, H={heads}] for this layout, got {list(edge_bias.shape)}"
+        )
+    if edge_cost is not None and edge_cost.shape != (e,):
+        raise ValueError(f"edge_cost must have shape [E={e}] for this layout, got {list(edge_cost.shape)}")
+    if edge_cost is not None and edge_cost.requires_grad:
+        raise ValueError("edge_cost is a constant and receives no gradient: pass edge_cost.detach()")
+    for name, tensor in (("key", key), ("value", value), ("edge_bias", edge_bias), ("edge_cost", edge_cost)):
+        if tensor is None:
+            continue
+        if tensor.device != query.device:
+            raise ValueError(f"{name} is on {tensor.device}, query on {query.device}: all must share one device")
+        if tensor.dtype != query.dtype and name in ("key", "value"):
+            raise ValueError(
+                f"{name} is {tensor.dtype}, query {query.dtype}: query, key and value must share one dtype"
+            )
+        if not tensor.is_floating_point():
+            raise ValueError(f"{name} must be a floating-point tensor, got {tensor.dtype}")
+    if layout.device != query.device:
+        raise ValueError(f"layout is on {layout.device}, query on {query.device}: use layout.to({str(query.device)!r})")
