@@ -1,0 +1,339 @@
+"""The columnformer: one sheet, unrolled in time."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import warnings
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from colgraph.layout import Layout
+from colgraph.nn import ColumnBlock
+from colgraph.ops import attention_weights, check_backend
+from colgraph.sheet import Sheet
+
+__all__ = ["PARTS", "Columnformer", "SheetMismatchError", "Unroll", "parse_untied"]
+
+PARTS = ("norm", "attention", "mlp")
+_RECORDS = ("state", "attention")
+
+
+class SheetMismatchError(ValueError, RuntimeError):
+    """Parameters learned on one graph were to be loaded onto another."""
+
+
+@dataclass
+class Unroll:
+    """What :meth:`Columnformer.unroll` returns.
+
+    Attributes:
+        state: ``[N,B,C]`` after the last step.
+        wiring_cost: scalar, the mean over steps, columns, batch and heads of ``sum_j a_ij d_ij^p``, in the sheet's
+            units of distance. On the complete graph it is N times the original's ``(dist * attn).mean()``, which
+            averages over pairs instead of summing over j.
+        states: ``[T,N,B,C]`` after each step, where "state" was recorded.
+        attention: ``[T,E,B,H]`` in edge order, where "attention" was recorded.
+    """
+
+    state: Tensor
+    wiring_cost: Tensor
+    states: Tensor | None = None
+    attention: Tensor | None = None
+
+
+class Columnformer(nn.Module):
+    """Columns with their own weights on a sheet, unrolled for ``steps`` time steps.
+
+    Per column i, at each step::
+
+        h_i  = LN1_i(x_i)
+        a_ij = softmax over j in N(i) of ( Wq_i h_i . Wk_j h_j / sqrt(D) + b_ij )
+        y_i  = x_i + sum_j a_ij h_j
+        x_i' = y_i + MLP_i(LN2_i(y_i))
+
+    Args:
+        sheet: the graph.
+        dim: channels C of a column's state.
+        steps: time steps T of a forward pass.
+        num_heads: heads H.
+        qk_dim: size D of queries and keys, per head.
+        mlp_dim: hidden size M of the MLP.
+        untied: which parts have parameters per column: any of "norm", "attention", "mlp" (also "all", "none").
+        value_projection: add value and output weights.
+        attention_residual: False drops the ``x_i +`` of the third line.
+        edge_bias: "learned" (one per edge and head), "fixed" at its initial value, or None.
+        locality_sigma: width of the initial bias ``-d_ij^2 / (2 sigma^2)``, in the sheet's units;
+            ``2 * sheet.spacing`` by default. ``1 / sqrt(2)`` gives the original's ``-dist**2``.
+        position_embedding: a learned vector per column, added once at step 0.
+        time_embedding: a learned vector per step, added to every column at the beginning of every step.
+        inject: where input enters: "first" (step 0), "every" (the same input at every step), or "sequence"
+            (input ``[T,...]``, one per step).
+        wiring_power: the power p to which distances are raised in the wiring cost.
+        recompute: None, or "steps" to keep only the state of each step and recompute the rest in the backward pass.
+        backend: attention backend, see :func:`colgraph.ops.sheet_attention`.
+
+    Raises:
+        ValueError: for sizes and names that do not fit.
+    """
+
+    sheet_fingerprint: Tensor
+    geometry_fingerprint: Tensor
+    inputs: Tensor
+    edge_cost: Tensor
+
+    def __init__(
+        self,
+        sheet: Sheet,
+        dim: int = 64,
+        steps: int = 6,
+        num_heads: int = 1,
+        qk_dim: int = 16,
+        mlp_dim: int = 32,
+        untied: Collection[str] | str = PARTS,
+        value_projection: bool = False,
+        attention_residual: bool = True,
+        edge_bias: str | None = "learned",
+        locality_sigma: float | None = None,
+        position_embedding: bool = True,
+        time_embedding: bool = False,
+        inject: str = "first",
+        wiring_power: float = 1.0,
+        recompute: str | None = None,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        if not isinstance(sheet, Sheet):
+            raise ValueError(f"sheet must be a colgraph.Sheet (from cg.build_sheet), got {type(sheet).__name__}")
+        for name, size in (("dim", dim), ("steps", steps), ("num_heads", num_heads), ("qk_dim", qk_dim)):
+            _check_size(name, size)
+        _check_size("mlp_dim", mlp_dim)
+        if dim % num_heads:
+            raise ValueError(f"dim={dim} is not divisible by num_heads={num_heads}")
+        _check_choice("edge_bias", edge_bias, ("learned", "fixed", None))
+        _check_choice("inject", inject, ("first", "every", "sequence"))
+        _check_choice("recompute", recompute, (None, "steps"))
+        check_backend(backend)
+        self.sheet = copy.copy(sheet).to("cpu")
+        self.dim, self.steps, self.inject, self.recompute = dim, steps, inject, recompute
+        self.untied = parse_untied(untied)
+        self.block = ColumnBlock(
+            sheet.num_columns,
+            dim,
+            num_heads,
+            qk_dim,
+            mlp_dim,
+            self.untied,
+            value_projection,
+            attention_residual,
+            None if edge_bias is None else initial_edge_bias(self.sheet, num_heads, locality_sigma),
+            edge_bias == "learned",
+            backend,
+        )
+        self.position_embedding = _embedding(sheet.num_columns, dim) if position_embedding else None
+        self.time_embedding = _embedding(steps, dim) if time_embedding else None
+        self.register_buffer("inputs", self.sheet.inputs, persistent=False)
+        self.register_buffer("edge_cost", self.sheet.edge_distance**wiring_power, persistent=False)
+        self.register_buffer("sheet_fingerprint", _digest(self.sheet.fingerprint))
+        self.register_buffer("geometry_fingerprint", _digest(self.sheet.geometry_fingerprint))
+        self._layouts: dict[torch.device, Layout] = {torch.device("cpu"): self.sheet.layout}
+
+    # ------------------------------------------------------------------ running
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The state after ``steps`` steps.
+
+        Args:
+            x: ``[P,B,C]`` at the input columns in order of rank, or ``[N,B,C]`` for all columns (where P = N, the
+                input columns); ``[T,P,B,C]`` or ``[T,N,B,C]`` with ``inject="sequence"``.
+
+        Returns:
+            ``[N,B,C]``.
+        """
+        state = self._start(x)
+        for t in range(self.steps):
+            state, _ = self._step(self._inject(state, x, t, t > 0), None)
+        return state
+
+    def unroll(
+        self,
+        x: Tensor | None,
+        *,
+        state: Tensor | None = None,
+        steps: int | None = None,
+        start: int | None = None,
+        record: Collection[str] = (),
+    ) -> Unroll:
+        """Run, and keep what is asked for.
+
+        Args:
+            x: the input, as in :meth:`forward`; may be None when going on from a state with ``inject="first"``.
+            state: ``[N,B,C]`` to go on from. The position embedding and a first input are in it already and are not
+                added again, so that 6 steps and 4 more equal 10.
+            steps: how many steps; the model's own number by default (the length of the sequence with "sequence").
+            start: number of steps that ``state`` has behind it, for the time embedding; the model's ``steps`` by
+                default. Past the last time embedding, the last one is used.
+            record: any of "state" (the states after each step) and "attention".
+
+        Returns:
+            An :class:`Unroll`.
+        """
+        for name in record if not isinstance(record, str) else (record,):
+            _check_choice("record", name, _RECORDS)
+        going_on = state is not None
+        if state is None:
+            if x is None:
+                raise ValueError("unroll needs an input x or a state to go on from")
+            state = self._start(x)
+        elif state.dim() != 3 or state.size(0) != self.sheet.num_columns or state.size(2) != self.dim:
+            raise ValueError(
+                f"state must have shape [{self.sheet.num_columns}, B, {self.dim}], got {list(state.shape)}"
+            )
+        elif x is None and self.inject != "first":
+            raise ValueError(f"inject={self.inject!r} takes an input at every step, got x=None")
+        begin = (self.steps if start is None else start) if going_on else 0
+        if steps is None:
+            steps = x.size(0) if self.inject == "sequence" and x is not None else self.steps
+        _check_size("steps", steps)
+        states, attention, costs = [], [], []
+        for t in range(steps):
+            state = self._inject(state, x, t, going_on or t > 0, begin)
+            if "attention" in record:
+                attention.append(self._attention(state))
+            state, cost = self._step(state, self.edge_cost)
+            costs.append(cost.mean())
+            if "state" in record:
+                states.append(state)
+        return Unroll(
+            state,
+            torch.stack(costs).mean(),
+            torch.stack(states) if states else None,
+            torch.stack(attention) if attention else None,
+        )
+
+    def layout(self, device: torch.device) -> Layout:
+        """The sheet's layout on a device; built once."""
+        if device not in self._layouts:
+            self._layouts[device] = self.sheet.layout.to(device)
+        return self._layouts[device]
+
+    def _start(self, x: Tensor) -> Tensor:
+        state = self._place(self._at(x, 0))
+        return state if self.position_embedding is None else state + self.position_embedding.unsqueeze(1)
+
+    def _inject(self, state: Tensor, x: Tensor | None, t: int, add_input: bool, begin: int = 0) -> Tensor:
+        """The time embedding of step ``begin + t``, and the input of a later step where there is one."""
+        if add_input and self.inject != "first" and x is not None:
+            state = state + self._place(self._at(x, t))
+        if self.time_embedding is not None:
+            state = state + self.time_embedding[min(begin + t, self.steps - 1)]
+        return state
+
+    def _at(self, x: Tensor, t: int) -> Tensor:
+        if self.inject != "sequence":
+            return x
+        if x.dim() != 4:
+            raise ValueError(f"inject='sequence' takes x of shape [T, P, B, C], got {list(x.shape)}")
+        if t >= x.size(0):
+            raise ValueError(f"the input sequence has {x.size(0)} steps, step {t} needs one more")
+        return x[t]
+
+    def _place(self, x: Tensor) -> Tensor:
+        """``[P,B,C]`` or ``[N,B,C]`` to ``[N,B,C]``: other columns are zero."""
+        n, p = self.sheet.num_columns, self.inputs.numel()
+        if x.dim() != 3 or x.size(2) != self.dim or x.size(0) not in ({p, n} if p else {n}):
+            wanted = f"[{p}, B, {self.dim}] at the input columns or " if p else ""
+            raise ValueError(f"x must have shape {wanted}[{n}, B, {self.dim}] for all columns, got {list(x.shape)}")
+        if x.size(0) != p:
+            return x
+        return x.new_zeros(n, *x.shape[1:]).index_copy(0, self.inputs, x)
+
+    def _step(self, state: Tensor, edge_cost: Tensor | None) -> tuple[Tensor, Any]:
+        layout = self.layout(state.device)
+        if self.recompute == "steps" and torch.is_grad_enabled():
+            return checkpoint(self.block, state, layout, edge_cost, use_reentrant=False)
+        return self.block(state, layout, edge_cost)
+
+    def _attention(self, state: Tensor) -> Tensor:
+        attention = self.block.attention
+        query, key, _ = attention.project(self.block.norm1(state))
+        return attention_weights(query, key, attention.edge_bias, self.layout(state.device))
+
+    # ------------------------------------------------------------------ checkpoints and printing
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        theirs = state_dict.get(prefix + "sheet_fingerprint")
+        if theirs is not None and not torch.equal(theirs.cpu(), self.sheet_fingerprint.cpu()):
+            raise SheetMismatchError(
+                f"the parameters belong to another graph (fingerprint {_hex(theirs)[:16]}) than this model's sheet "
+                f"({_hex(self.sheet_fingerprint)[:16]}, {self.sheet.num_columns} columns, "
+                f"{self.sheet.edge_index.size(1)} edges): build the model on the sheet they were learned on"
+            )
+        theirs = state_dict.get(prefix + "geometry_fingerprint")
+        if theirs is not None and not torch.equal(theirs.cpu(), self.geometry_fingerprint.cpu()):
+            warnings.warn(
+                "the parameters were learned on the same graph with other positions or distances; "
+                "wiring costs and maps follow this model's sheet",
+                stacklevel=2,
+            )
+            state_dict[prefix + "geometry_fingerprint"] = self.geometry_fingerprint.clone()
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def extra_repr(self) -> str:
+        tied = ", ".join(part for part in PARTS if part not in self.untied) or "nothing"
+        return (
+            f"columns={self.sheet.num_columns}, edges={self.sheet.edge_index.size(1)}, dim={self.dim}, "
+            f"steps={self.steps}, tied={tied}, inject={self.inject}"
+        )
+
+
+def initial_edge_bias(sheet: Sheet, num_heads: int, sigma: float | None = None) -> Tensor:
+    """``-d_ij^2 / (2 sigma^2)`` for every edge and head, ``[E,H]``; sigma is ``2 * sheet.spacing`` by default."""
+    sigma = 2 * sheet.spacing if sigma is None else float(sigma)
+    if not sigma > 0:
+        raise ValueError(f"locality_sigma must be positive, got {sigma:g}")
+    bias = -(sheet.edge_distance**2) / (2 * sigma**2)
+    return bias[:, None].repeat(1, num_heads)
+
+
+def parse_untied(untied: Collection[str] | str) -> tuple[str, ...]:
+    """The parts that are untied, in a fixed order, from names, "norm,mlp", "all" or "none"."""
+    names = untied.split(",") if isinstance(untied, str) else list(untied)
+    names = [name.strip() for name in names if name.strip()]
+    if names == ["all"]:
+        return PARTS
+    if names == ["none"]:
+        return ()
+    for name in names:
+        _check_choice("untied", name, PARTS)
+    return tuple(part for part in PARTS if part in names)
+
+
+def _embedding(rows: int, dim: int) -> nn.Parameter:
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(rows, dim), std=0.02))
+
+
+def _digest(fingerprint: str) -> Tensor:
+    return torch.tensor(list(bytes.fromhex(fingerprint)), dtype=torch.uint8)
+
+
+def _hex(digest: Tensor) -> str:
+    return bytes(digest.cpu().tolist()).hex()
+
+
+def _check_size(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+
+
+def _check_choice(name: str, value: object, choices: Collection[object] | Mapping[str, object]) -> None:
+    if value in choices:
+        return
+    close = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}{hint}")

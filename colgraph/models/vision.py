@@ -1,0 +1,191 @@
+"""A columnformer that sees: image patches in at the input columns, class logits out of the output columns."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from colgraph.models.columnformer import Columnformer, Unroll
+
+__all__ = ["VisionColumnformer", "VisionUnroll", "assign_patches"]
+
+
+@dataclass
+class VisionUnroll(Unroll):
+    """An :class:`Unroll` with the readout.
+
+    Attributes:
+        logits: ``[B, classes]`` after the last step.
+        step_logits: ``[T, B, classes]``, what a readout after each step would say, where "state" was recorded.
+    """
+
+    logits: Tensor | None = None
+    step_logits: Tensor | None = None
+
+
+class VisionColumnformer(nn.Module):
+    """Images ``[B,channels,height,width]`` to logits ``[B,classes]``.
+
+    A shared patch embedding (a strided convolution) feeds the input columns; after the last step a shared LayerNorm,
+    the mean over the output columns and a shared linear head. Patches are matched to input columns so that
+    neighbouring patches land on neighbouring columns; the match is the buffer ``assignment``.
+
+    Args:
+        model: the columnformer; its sheet must have as many input columns as there are patches.
+        image_size: side length in pixels, or (height, width).
+        patch_size: side length of a patch; must divide the image size.
+        in_channels: channels of the image.
+        num_classes: number of classes.
+        readout: "mean" over the output columns, or "spatial": one learned weighting (a softmax) of the output columns
+            per class, which starts as the mean.
+
+    Raises:
+        ValueError: if the patches do not tile the image or do not match the input columns.
+    """
+
+    assignment: Tensor
+    outputs: Tensor
+
+    def __init__(
+        self,
+        model: Columnformer,
+        image_size: int | tuple[int, int] = 32,
+        patch_size: int = 4,
+        in_channels: int = 3,
+        num_classes: int = 10,
+        readout: str = "mean",
+    ) -> None:
+        super().__init__()
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        for name, size in (("patch_size", patch_size), ("in_channels", in_channels), ("num_classes", num_classes)):
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1, got {size}")
+        if height < 1 or width < 1 or height % patch_size or width % patch_size:
+            raise ValueError(f"image_size {height} x {width} is not divisible by patch_size {patch_size}")
+        if readout not in ("mean", "spatial"):
+            raise ValueError(f"readout must be 'mean' or 'spatial', got {readout!r}")
+        grid = (height // patch_size, width // patch_size)
+        patches, inputs = grid[0] * grid[1], model.sheet.inputs
+        if patches != inputs.numel():
+            raise ValueError(
+                f"image_size {height} x {width} with patch_size {patch_size} gives {patches} patches, but the sheet "
+                f"has {inputs.numel()} input columns: build_sheet(..., num_inputs={patches}), or another patch_size"
+            )
+        self.model = model
+        self.image_size, self.patch_size, self.in_channels = (height, width), patch_size, in_channels
+        self.num_classes, self.readout = num_classes, readout
+        self.patch_embedding = nn.Conv2d(in_channels, model.dim, patch_size, patch_size)
+        self.norm = nn.LayerNorm(model.dim)
+        self.head = nn.Linear(model.dim, num_classes)
+        outputs = model.sheet.outputs
+        self.pool = nn.Parameter(torch.zeros(num_classes, outputs.numel())) if readout == "spatial" else None
+        self.register_buffer("outputs", outputs, persistent=False)
+        self.register_buffer("assignment", torch.from_numpy(assign_patches(grid, model.sheet.pos[inputs].numpy())))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Patch vectors ``[P,B,C]`` in the order of the input columns."""
+        if images.dim() != 4 or tuple(images.shape[1:]) != (self.in_channels, *self.image_size):
+            raise ValueError(
+                f"images must have shape [B, {self.in_channels}, {self.image_size[0]}, {self.image_size[1]}], "
+                f"got {list(images.shape)}"
+            )
+        patches = self.patch_embedding(images).flatten(2).permute(2, 0, 1)
+        return patches.index_select(0, self.assignment)
+
+    def classify(self, state: Tensor) -> Tensor:
+        """Logits ``[..., B, classes]`` from states ``[..., N, B, C]``."""
+        features = self.norm(state.index_select(-3, self.outputs))
+        if self.pool is None:
+            return self.head(features.mean(-3))
+        return torch.einsum("...obk,ko->...bk", self.head(features), self.pool.softmax(-1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``[B,classes]``."""
+        return self.classify(self.model(self._input(images)))
+
+    def unroll(
+        self,
+        images: Tensor | None,
+        *,
+        state: Tensor | None = None,
+        steps: int | None = None,
+        start: int | None = None,
+        record: Collection[str] = (),
+    ) -> VisionUnroll:
+        """Run on images and keep what is asked for; see :meth:`Columnformer.unroll`."""
+        x = None if images is None else self._input(images)
+        out = self.model.unroll(x, state=state, steps=steps, start=start, record=record)
+        step_logits = None if out.states is None else self.classify(out.states)
+        return VisionUnroll(**vars(out), logits=self.classify(out.state), step_logits=step_logits)
+
+    def _input(self, images: Tensor) -> Tensor:
+        """One image, or with ``inject="sequence"`` a film ``[B,T,channels,height,width]``."""
+        if self.model.inject != "sequence":
+            return self.embed(images)
+        if images.dim() != 5:
+            raise ValueError(f"inject='sequence' takes films [B, T, channels, height, width], got {list(images.shape)}")
+        frames = self.embed(images.flatten(0, 1))
+        return frames.unflatten(1, images.shape[:2]).permute(2, 0, 1, 3)
+
+    def extra_repr(self) -> str:
+        return (
+            f"image_size={self.image_size}, patch_size={self.patch_size}, classes={self.num_classes}, "
+            f"readout={self.readout}"
+        )
+
+
+def assign_patches(grid: tuple[int, int], positions: np.ndarray) -> np.ndarray:
+    """Match the patches of an image to the input columns.
+
+    The columns are projected on their best-fitting plane and scaled to the image's extent; the match minimises the sum
+    of squared distances (a linear assignment). Of the eight ways to lay a square on the plane the cheapest is taken,
+    and among equals the one closest to the order of the columns.
+
+    Args:
+        grid: rows and columns of patches; the patch at (r, c) is number ``r * columns + c``.
+        positions: ``[P,3]`` of the input columns in order of rank.
+
+    Returns:
+        ``[P]`` int64: for each input column the number of its patch.
+    """
+    rows, columns = np.divmod(np.arange(grid[0] * grid[1]), grid[1])
+    patches = np.stack([_centred(rows), _centred(columns)], 1)
+    plane = _plane_coordinates(positions.astype(np.float64))
+    best: tuple[float, float] | None = None
+    chosen = np.arange(len(rows))
+    # A large assignment is slow (cubic); then only the two axis orders are tried.
+    flips = ((1, 1), (1, -1), (-1, 1), (-1, -1)) if len(rows) <= 1024 else ((1, 1),)
+    for swap in (False, True):
+        for flip in flips:
+            target = (plane[:, ::-1] if swap else plane) * flip
+            cost = ((target[:, None] - patches[None]) ** 2).sum(-1)
+            assignment = linear_sum_assignment(cost)[1]
+            total = float(cost[np.arange(len(rows)), assignment].sum())
+            rank = (round(total, 6), float(np.abs(assignment - np.arange(len(rows))).sum()))
+            if best is None or rank < best:
+                best, chosen = rank, assignment
+    return chosen.astype(np.int64)
+
+
+def _centred(values: np.ndarray) -> np.ndarray:
+    """Scaled to [-1, 1]; zeros where there is no extent."""
+    low, high = values.min(), values.max()
+    extent = high - low
+    return np.zeros(len(values)) if extent <= 1e-9 else (2 * values - low - high) / extent
+
+
+def _plane_coordinates(positions: np.ndarray) -> np.ndarray:
+    """Coordinates ``[P,2]`` in the best-fitting plane, along directions close to the coordinate axes."""
+    centred = positions - positions.mean(0)
+    normal = np.linalg.svd(centred, full_matrices=True)[2][-1]
+    first, second = np.sort(np.argsort(np.abs(np.round(normal, 9)), kind="stable")[:2])
+    u = np.eye(3)[first] - normal[first] * normal
+    u /= np.linalg.norm(u)
+    v = np.cross(normal, u)
+    v *= np.sign(v[second]) or 1.0
+    return np.stack([_centred(centred @ u), _centred(centred @ v)], 1)

@@ -1,0 +1,129 @@
+"""Attention over a sheet's edges as PyG message passing."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import MessagePassing
+
+from colgraph.layout import Layout
+from colgraph.nn.layers import ColumnLinear
+from colgraph.ops import resolve_backend, sheet_attention
+from colgraph.ops.reference import edge_softmax
+
+__all__ = ["SheetAttention"]
+
+_log = logging.getLogger("colgraph")
+
+
+class SheetAttention(MessagePassing):
+    """Each column listens to its incoming edges.
+
+    ``out_i = sum_j a_ij v_j``, ``a_ij = softmax over j in N(i) of ( q_i . k_j / sqrt(D) + b_ij )``, where ``q`` and
+    ``k`` are linear in the input and ``v_j`` is the input itself (or a linear map of it, with an output map behind).
+
+    Args:
+        dim: channels C.
+        num_heads: H; C must be divisible by it.
+        qk_dim: size D of queries and keys, per head.
+        num_columns: N for untied projections, None for tied ones.
+        value_projection: add value and output weights.
+        edge_bias: ``[E,H]`` initial bias, or None for no bias.
+        learn_bias: whether the bias is a parameter (else a buffer).
+        backend: see :func:`colgraph.ops.sheet_attention`. "reference" runs ``MessagePassing.propagate``.
+
+    Shapes:
+        ``forward(x [N,B,C], layout, edge_cost [E] | None) -> out [N,B,C], cost [N,B,H] | None``.
+    """
+
+    edge_bias: Tensor | None
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        qk_dim: int,
+        num_columns: int | None,
+        value_projection: bool = False,
+        edge_bias: Tensor | None = None,
+        learn_bias: bool = True,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(aggr="add", node_dim=0)
+        self.dim, self.num_heads, self.qk_dim, self.backend = dim, num_heads, qk_dim, backend
+        self.query = ColumnLinear(dim, num_heads * qk_dim, num_columns)
+        self.key = ColumnLinear(dim, num_heads * qk_dim, num_columns)
+        self.value = ColumnLinear(dim, dim, num_columns) if value_projection else None
+        self.output = ColumnLinear(dim, dim, num_columns) if value_projection else None
+        if edge_bias is not None and learn_bias:
+            self.edge_bias = nn.Parameter(edge_bias.clone())
+        else:
+            self.register_buffer("edge_bias", edge_bias)
+        self._announced: str | None = None
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query and key ``[N,B,H,D]`` and value ``[N,B,H,C/H]``, all of the query's dtype."""
+        n, b = x.shape[:2]
+        query = self.query(x).view(n, b, self.num_heads, self.qk_dim)
+        key = self.key(x).view(n, b, self.num_heads, self.qk_dim)
+        value = x if self.value is None else self.value(x)
+        # Under autocast linear maps come out in low precision and the norm before them does not.
+        return query, key, value.view(n, b, self.num_heads, -1).to(query.dtype)
+
+    def forward(self, x: Tensor, layout: Layout, edge_cost: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        query, key, value = self.project(x)
+        backend = resolve_backend(self.backend, query.device, query.dtype)
+        self._announce(backend, query)
+        cost: Tensor | None
+        if backend == "reference":
+            out, cost = self._propagate(query, key, value, layout, edge_cost)
+        else:
+            out, cost = sheet_attention(query, key, value, self.edge_bias, layout, edge_cost=edge_cost, backend=backend)
+        out = out.reshape(x.shape)
+        return (out if self.output is None else self.output(out)), cost
+
+    def _propagate(
+        self, query: Tensor, key: Tensor, value: Tensor, layout: Layout, edge_cost: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        out = self.propagate(
+            layout.edge_index,
+            size=(layout.num_columns, layout.num_columns),
+            query=query,
+            key=key,
+            value=value,
+            edge_bias=self.edge_bias,
+            edge_cost=edge_cost,
+        )
+        return (out, None) if edge_cost is None else (out[..., :-1], out[..., -1])
+
+    def message(
+        self,
+        query_i: Tensor,
+        key_j: Tensor,
+        value_j: Tensor,
+        edge_bias: Tensor | None,
+        edge_cost: Tensor | None,
+        index: Tensor,
+        size_i: int,
+    ) -> Tensor:
+        """``a_ij v_j`` per edge ``[E,B,H,C/H]``; the wiring cost rides along as one more value channel."""
+        score = (query_i * key_j).sum(-1) * self.qk_dim**-0.5
+        if edge_bias is not None:
+            score = score + edge_bias[:, None, :]
+        weight = edge_softmax(score, index, size_i).unsqueeze(-1)
+        message = weight * value_j
+        if edge_cost is None:
+            return message
+        return torch.cat([message, weight * edge_cost[:, None, None, None].to(message.dtype)], -1)
+
+    def _announce(self, backend: str, query: Tensor) -> None:
+        if backend != self._announced and not torch.compiler.is_compiling():
+            self._announced = backend
+            dtype = str(query.dtype).removeprefix("torch.")
+            _log.info("attention backend: %s (%s on %s)", backend, dtype, query.device.type)
+
+    def extra_repr(self) -> str:
+        chosen = f" ({self._announced})" if self.backend == "auto" and self._announced else ""
+        return f"heads={self.num_heads}, qk_dim={self.qk_dim}, backend={self.backend}{chosen}"
