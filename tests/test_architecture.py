@@ -1,0 +1,135 @@
+"""Imports run downwards only, files stay short, and the package imports without its extras."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "colgraph"
+
+# What each room may import from the package; "" is the package's own top level.
+ARROWS: dict[str, set[str]] = {
+    "layout": set(),
+    "describe": set(),
+    "sheet": {"layout", "describe"},
+    "geometry": {"sheet", "layout"},
+    "ops": {"layout"},
+    "nn": {"ops", "layout"},
+    "models": {"nn", "ops", "sheet", "layout"},
+    "data": set(),
+    "viz": {"sheet"},
+    "analysis": set(),
+    "training": {"models", "data", "viz", "geometry", "sheet"},
+    "distributed": {"models", "nn", "ops", "sheet", "layout"},
+    "cli": {"geometry", "viz", "sheet", "data"},
+    "__init__": {"geometry", "models", "nn", "ops", "sheet", "layout"},
+    "__main__": {"cli"},
+}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, at the top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            found |= {f"{base}.{alias.name}" for alias in node.names} | {base}
+    return found
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_downwards(path):
+    here = room(path)
+    assert here in ARROWS, f"{here} is a new room: say in ARROWS what it may import"
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "colgraph" and len(parts) > 1 and parts[1] != here:
+            known = parts[1] in ARROWS
+            assert not known or parts[1] in ARROWS[here], f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_relative_imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        assert not (isinstance(node, ast.ImportFrom) and node.level), "write the import in full"
+
+
+@pytest.mark.parametrize(
+    ("library", "rooms"),
+    [("datasets", {"data"}), ("lightning", {"training"}), ("triton", {"ops"}), ("numba", {"ops", "nn"})],
+)
+def test_a_library_is_known_in_its_room_only(library, rooms):
+    users = {room(path) for path in FILES if any(name.split(".")[0] == library for name in imports(path))}
+    assert users <= rooms
+
+
+def test_geometry_knows_no_torch_nn():
+    for path in (PACKAGE / "geometry").rglob("*.py"):
+        assert not any(name.startswith(("torch.nn", "torch_geometric.nn")) for name in imports(path)), path
+
+
+def test_files_stay_short():
+    for path in [*FILES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "examples").rglob("*.py")]:
+        assert len(path.read_text().splitlines()) <= 500, path
+
+
+def test_nothing_is_pickled_or_asserted():
+    for path in FILES:
+        tree = ast.parse(path.read_text())
+        assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree)), f"{path} validates by assert"
+        assert not imports(path) & {"pickle", "cPickle", "dill", "joblib"}, path
+
+
+EXTRAS = [
+    *("lightning", "datasets", "PIL", "torchmetrics", "tensorboard", "sklearn", "yaml", "trimesh", "nibabel"),
+    *("nilearn", "matplotlib", "plotly", "triton", "torch_scatter", "pandas", "numba"),
+]
+
+
+def run(code: str) -> str:
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_import_touches_no_extra():
+    """PyG imports some of them by itself where they are installed; colgraph adds none."""
+    out = run(
+        "import sys, torch, torch_geometric\n"
+        f"extras = {EXTRAS!r}\n"
+        "before = {m for m in extras if m in sys.modules}\n"
+        "import colgraph\n"
+        "print({m for m in extras if m in sys.modules} - before)\n"
+    )
+    assert out.strip() == "set()"
+
+
+def test_works_without_the_extras():
+    run(
+        "import sys\n"
+        f"for name in {EXTRAS!r}: sys.modules[name] = None\n"
+        "import colgraph as cg, torch\n"
+        "sheet = cg.build_sheet('stack', widths=[3, 3], neighbors='knn:4')\n"
+        "model = cg.Columnformer(sheet, dim=8, backend='reference')\n"
+        "assert model(torch.randn(9, 2, 8)).shape == (18, 2, 8)\n"
+        "try:\n"
+        "    cg.build_sheet('cortex')\n"
+        "except ImportError as error:\n"
+        "    assert 'pip install' in str(error), error\n"
+        "else:\n"
+        "    raise SystemExit('cortex needs nilearn')\n"
+    )
