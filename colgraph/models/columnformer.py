@@ -288,7 +288,7 @@ class Columnformer(nn.Module):
         tied = ", ".join(part for part in PARTS if part not in self.untied) or "nothing"
         return (
             f"columns={self.sheet.num_columns}, edges={self.sheet.edge_index.size(1)}, dim={self.dim}, "
-            f"steps={self.steps}, tied={tied}, inject={self.inject}"
+            f"steps={self.steps}, tied={tied}, inject={self.inject}, {self.block.attention.extra_repr()}"
         )
 
 

@@ -124,6 +124,9 @@ class SheetAttention(MessagePassing):
             dtype = str(query.dtype).removeprefix("torch.")
             _log.info("attention backend: %s (%s on %s)", backend, dtype, query.device.type)
 
+    __repr__ = nn.Module.__repr__
+
     def extra_repr(self) -> str:
-        chosen = f" ({self._announced})" if self.backend == "auto" and self._announced else ""
-        return f"heads={self.num_heads}, qk_dim={self.qk_dim}, backend={self.backend}{chosen}"
+        weight = self.query.weight
+        picked = f" ({resolve_backend('auto', weight.device, weight.dtype)})" if self.backend == "auto" else ""
+        return f"heads={self.num_heads}, qk_dim={self.qk_dim}, backend={self.backend}{picked}"

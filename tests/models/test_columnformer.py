@@ -9,6 +9,7 @@ import torch
 
 from colgraph.describe import DEFAULT_SIZES, default_parameters
 from colgraph.models import Columnformer, SheetMismatchError
+from colgraph.ops import resolve_backend
 from colgraph.sheet import Sheet
 
 
@@ -241,6 +242,7 @@ def test_bad_inputs(sheet):
 
 def test_repr_names_the_backend(sheet):
     model = make(sheet, backend="auto")
-    model(torch.randn(3, 2, 6))
-    assert "backend=auto (" in repr(model)
+    assert f"backend=auto ({resolve_backend('auto', torch.device('cpu'), torch.float32)})" in model.extra_repr()
+    assert "backend=auto (reference)" in repr(model.double())
+    assert "backend=reference" in make(sheet).extra_repr()
     assert f"columns={sheet.num_columns}" in repr(model)
