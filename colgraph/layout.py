@@ -68,7 +68,7 @@ class Layout:
         if not edges_are_sorted(edge_index):
             raise ValueError(
                 "edge_index is not sorted by target, then by source, without duplicates; learned edge parameters "
-                "are indexed by that order: sort a new sheet with sheet.coalesce().sort(sort_by_row=False)"
+                "are indexed by that order: sheet.coalesce() makes a sheet of these edges"
             )
         self.edge_index = edge_index
         self.num_columns = int(num_columns)
@@ -108,18 +108,28 @@ class Layout:
     @property
     def order(self) -> Tensor:
         """``[N]`` columns in kd order, so that columns near in space are near in this list."""
-        return self.derived("order", self._make_order)
+        return self.derived("order", Layout._make_order)
 
-    def _make_order(self, _: Layout) -> Tensor:
+    def _make_order(self) -> Tensor:
         if self._positions is None:
             return torch.arange(self.num_columns, device=self.device)
         return spatial_order(self._positions.detach().cpu()).to(self.device)
 
     def derived(self, name: str, build: Callable[[Layout], Any]) -> Any:
-        """What ``build(self)`` returns, computed on first use and kept: kernels store their own tables here."""
+        """What ``build(self)`` returns, computed on first use and kept: kernels store their own tables here.
+
+        A constant to ``torch.compile``, which runs ``build`` instead of tracing it; ``build`` must be a plain function.
+        """
+        id(self)  # makes compiled code check that it is given the same layout
+        return self._derive(name, build)
+
+    def _derive(self, name: str, build: Callable[[Layout], Any]) -> Any:
         if name not in self._derived:
             self._derived[name] = build(self)
         return self._derived[name]
+
+    # What torch.compiler.assume_constant_result does, without importing all of torch._dynamo.
+    _derive._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def to(self, device: torch.device | str) -> Layout:
         """The same layout on another device (itself when it is there already)."""

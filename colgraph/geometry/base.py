@@ -19,6 +19,7 @@ __all__ = [
     "check_range",
     "closest",
     "column_indices",
+    "did_you_mean",
     "parse_axis",
 ]
 
@@ -133,15 +134,19 @@ class Geometry:
             raise ValueError(f"metric 'periodic' needs period, the side lengths of the box, and {self.name!r} has none")
 
 
-# ---------------------------------------------------------------------- checks, shared with build_sheet and the registry
+# ---------------------------------------------------------------------- checks, some shared with the rest of the room
 
 
 def closest(name: object, known: Iterable[str]) -> str:
-    """The end of an error message about an unknown name: the closest known one, if any is close, and the list."""
+    """The end of an error message about an unknown name: the closest known one, if any is close, and all of them."""
     names = [str(k) for k in known]
-    near = difflib.get_close_matches(str(name), names, n=1)
-    hint = f": did you mean {near[0]!r}?" if near else ":"
-    return f"{hint} known are {', '.join(names) or 'none'}"
+    return f"{did_you_mean(name, names)}; known are {', '.join(names) or 'none'}"
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """``": did you mean 'this'?"``, or nothing where no known name is close."""
+    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
+    return f": did you mean {near[0]!r}?" if near else ""
 
 
 def parse_axis(axis: Any) -> NDArray[np.float64]:
@@ -213,7 +218,7 @@ def _integers(values: Any, what: str) -> NDArray[np.int64]:
     array = _array(values, what)
     if array.size == 0:
         return array.astype(np.int64)
-    if array.dtype.kind == "f" and bool(np.all(array == np.floor(array))):
+    if array.dtype.kind == "f" and bool((np.isfinite(array) & (array == np.floor(array))).all()):
         return array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise ValueError(f"{what} must be integers, got an array of {array.dtype}")
@@ -250,7 +255,9 @@ def _faces(values: Any, positions: NDArray[np.float64]) -> NDArray[np.int64]:
             f"{faces[first].tolist()}"
         )
     if not np.cross(positions[b] - positions[a], positions[c] - positions[a]).any():
-        raise ValueError(f"the surface has no area: all {faces.shape[0]} faces are degenerate (their corners on a line)")
+        raise ValueError(
+            f"the surface has no area: all {faces.shape[0]} faces are degenerate (their corners on a line)"
+        )
     return faces
 
 

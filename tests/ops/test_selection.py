@@ -95,7 +95,7 @@ def test_a_layout_of_another_sheet(layout):
 def test_torch_scatter_equals_the_reference(layout, assert_same):
     inputs = {name: value.double() for name, value in tensors().items()}
     cost = torch.rand(4, dtype=torch.float64)
-    empty = Layout(torch.tensor([[0, 1, 2, 0], [0, 0, 1, 1]]), 3)
+    empty = Layout(torch.tensor([[0, 1, 0, 2], [0, 0, 1, 1]]), 3)
     for graph in (layout, empty):
 
         def run(t, backend, graph=graph):

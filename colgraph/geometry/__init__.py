@@ -1,0 +1,27 @@
+"""Geometries, neighbourhoods and metrics: everything that makes a sheet. Knows no neural network."""
+
+from colgraph.geometry import builtin as _builtin
+from colgraph.geometry import cortex as _cortex
+from colgraph.geometry.base import Geometry
+from colgraph.geometry.build import build_sheet, geometry
+from colgraph.geometry.neighbors import KNN, Complete, Edges, Given, Radius, parse_neighborhood
+from colgraph.geometry.registry import describe_geometries, list_geometries, load_plugin, register_geometry
+
+# Imported for the geometries they register.
+del _builtin, _cortex
+
+__all__ = [
+    "KNN",
+    "Complete",
+    "Edges",
+    "Geometry",
+    "Given",
+    "Radius",
+    "build_sheet",
+    "describe_geometries",
+    "geometry",
+    "list_geometries",
+    "load_plugin",
+    "parse_neighborhood",
+    "register_geometry",
+]

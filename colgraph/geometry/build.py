@@ -1,0 +1,279 @@
+"""From anything that describes a geometry to a sheet."""
+
+from __future__ import annotations
+
+import dataclasses
+import numbers
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colgraph.geometry.base import Geometry, column_indices, did_you_mean, parse_axis
+from colgraph.geometry.metrics import Index, Links, make_space
+from colgraph.geometry.neighbors import KNN, Complete, Given, Neighborhood, parse_neighborhood
+from colgraph.geometry.registry import call_geometry, find_geometry, is_plugin, list_geometries, load_plugin
+from colgraph.sheet import Sheet
+
+__all__ = ["build_sheet", "geometry"]
+
+_ARGUMENTS = ("neighbors", "metric", "mask", "num_inputs", "num_outputs", "inputs", "outputs", "axis")
+
+
+def geometry(source: Any, **options: Any) -> Geometry:
+    """A geometry by registered name, from a plug-in file, from a file, or from an object people already have.
+
+    Args:
+        source: a name from :func:`list_geometries`; ``"file.py:function"``; the path of a mesh, surface or network
+            file; a networkx graph, ``trimesh.Trimesh`` or PyG ``Data``; or a :class:`Geometry`, which comes back.
+        options: what the geometry or reader takes: ``geometry("stack", widths=[8, 8, 8])``.
+
+    Raises:
+        ValueError: for an unknown name (with the closest), unknown or wrong options, or files that cannot be read.
+    """
+    return _resolve(source, options, ())
+
+
+def _resolve(source: Any, options: dict[str, Any], callers: tuple[str, ...]) -> Geometry:
+    """See :func:`geometry`; ``callers`` are the caller's own arguments, to hint at where an option is misspelt."""
+    if isinstance(source, Geometry):
+        if options:
+            first = next(iter(options))
+            raise ValueError(f"a Geometry takes no options, got {first!r}{did_you_mean(first, callers)}")
+        return source
+    if isinstance(source, os.PathLike):
+        return _read(os.fspath(source), options)
+    if not isinstance(source, str):
+        from colgraph.geometry.readers import from_object
+
+        return from_object(source, **options)
+    if is_plugin(source):
+        return call_geometry(source.rpartition(":")[2], load_plugin(source), options, callers)
+    if source not in list_geometries() and _looks_like_file(source):
+        return _read(source, options)
+    return call_geometry(source, find_geometry(source), options, callers)
+
+
+def build_sheet(
+    source: Any,
+    *,
+    neighbors: Neighborhood | str | None = None,
+    metric: str | None = None,
+    mask: Any = None,
+    num_inputs: int | None = None,
+    num_outputs: int | None = None,
+    inputs: Any = None,
+    outputs: Any = None,
+    axis: Any = None,
+    **options: Any,
+) -> Sheet:
+    """Make a sheet: columns from a geometry, edges from a neighbourhood, inputs and outputs along an axis.
+
+    Args:
+        source: as for :func:`geometry`.
+        neighbors: who listens to whom: ``KNN``, ``Radius``, ``Given``, ``Complete``, ``Edges``, their union with
+            ``|``, or a text such as ``"knn:16|given"``. None takes a network's own edges exactly as they are, the
+            edges of a mesh's faces with self-loops (``Given()``), and ``KNN(16)`` where there is neither
+            (``Complete()`` on 16 columns or fewer).
+        metric: "euclidean", "great_circle", "periodic", "geodesic", "hops" or "given"; None for the geometry's own.
+        mask: the columns to keep: a boolean array ``[N]``, indices, or the path of a label file. The geometry is cut
+            before anything is measured: geodesic distances go around what is left out. ``inputs``, ``outputs`` and
+            ``Edges`` count columns before the cut; the sheet counts those that are left, in the same order.
+        num_inputs: make the columns lowest on the axis inputs, this many. Ties go to the lower index.
+        num_outputs: read out the columns highest on the axis, this many.
+        inputs: the input columns in order of rank, instead of ``num_inputs``.
+        outputs: the columns to read out, instead of ``num_outputs``.
+        axis: "x", "y", "z", "-x", ... or a vector from inputs to outputs; None for the geometry's own, else the
+            widest (ties x before y before z).
+        options: what the geometry or the file's reader takes.
+
+    Returns:
+        The sheet. Where neither the call nor the geometry says so, no column is an input and every one is read out.
+        Its ``spacing`` is the median distance to the nearest other column (with "given" and "hops": the median over
+        columns of the shortest edge), whatever the neighbourhood.
+
+    Raises:
+        ValueError: for anything that cannot be; the message names it and says what would be right.
+    """
+    shape = _resolve(source, options, _ARGUMENTS)
+    shape = _with_ends(shape, num_inputs, num_outputs, inputs, outputs, axis)
+    wanted = None if neighbors is None else parse_neighborhood(neighbors)
+    if mask is not None:
+        new_id = _new_ids(mask, shape.num_columns)
+        shape = _cut(shape, new_id, {"inputs": inputs is not None, "outputs": outputs is not None})
+        wanted = wanted and wanted.relabelled(new_id)
+    shape = _choose_ends(shape, num_inputs, num_outputs)
+    neighborhood = wanted or _default_neighborhood(shape)
+    metric = shape.metric if metric is None else metric
+    space = make_space(shape, metric)
+    links = _sorted(neighborhood.links(shape, space), shape.num_columns)
+    return Sheet.from_edges(
+        np.stack([links.source, links.target]),
+        shape.num_columns,
+        edge_distance=links.distance,
+        pos=shape.positions,
+        inputs=_array(shape.inputs),
+        outputs=_array(shape.outputs),
+        layer=shape.layer,
+        face=None if shape.faces is None else shape.faces.T,
+        spacing=space.spacing(),
+        metric=metric,
+        geometry=shape.name,
+        names=shape.names,
+    )
+
+
+def _array(columns: Any) -> Index | None:
+    return None if columns is None else np.asarray(columns)
+
+
+def _default_neighborhood(shape: Geometry) -> Neighborhood:
+    if shape.edges is not None:
+        return Given(self_loops=False)
+    if shape.faces is not None:
+        return Given()
+    return KNN(16) if shape.num_columns > 16 else Complete()
+
+
+def _sorted(links: Links, n: int) -> Links:
+    """By target, then by source; of parallel edges the shortest."""
+    code = links.target * n + links.source
+    if not (code[1:] > code[:-1]).all():
+        # Each part of a neighbourhood is sorted already, and a stable sort merges sorted runs in linear time.
+        order = np.argsort(code, kind="stable")
+        code = code[order]
+        links = links.take(order)
+    first = np.flatnonzero(np.concatenate([[True], code[1:] > code[:-1]])) if code.size else np.empty(0, np.int64)
+    if first.size == code.size:
+        return links
+    return Links(links.source[first], links.target[first], np.minimum.reduceat(links.distance, first))
+
+
+# ---------------------------------------------------------------------- sources
+
+
+def _looks_like_file(source: str) -> bool:
+    return Path(source).suffix != "" or "/" in source or os.sep in source or Path(source).is_file()
+
+
+def _read(path: str, options: dict[str, Any]) -> Geometry:
+    file = path.rpartition(":")[0] or path
+    if file.endswith(".py"):
+        raise ValueError(f"{path!r} names a Python file without a function in it: write {file}:function")
+    from colgraph.geometry.readers import read_geometry
+
+    return read_geometry(path, **options)
+
+
+# ---------------------------------------------------------------------- masks
+
+
+def _cut(shape: Geometry, new_id: Index, named: dict[str, bool]) -> Geometry:
+    """The geometry of the columns that a mask keeps (``new_id`` is -1 for the others), everything relabelled.
+
+    Inputs and outputs that the caller ``named`` must all be kept; of the geometry's own, at least one.
+    """
+    n, kept = shape.num_columns, np.flatnonzero(new_id >= 0)
+    changes: dict[str, Any] = {"positions": shape.positions[kept]}
+    if shape.faces is not None:
+        faces = new_id[shape.faces]
+        faces = faces[(faces >= 0).all(1)]
+        if not faces.size and shape.metric == "geodesic":
+            raise ValueError(f"mask keeps {kept.size} of {n} columns but no whole face: no surface is left")
+        changes["faces"] = faces if faces.size else None
+    if shape.edges is not None:
+        edges = new_id[shape.edges]
+        inside = (edges >= 0).all(0)
+        changes["edges"] = edges[:, inside]
+        if shape.edge_distance is not None:
+            changes["edge_distance"] = shape.edge_distance[inside]
+    if shape.layer is not None:
+        changes["layer"] = shape.layer[kept]
+    if shape.names is not None:
+        changes["names"] = [shape.names[i] for i in kept.tolist()]
+    for what in ("inputs", "outputs"):
+        columns = getattr(shape, what)
+        if columns is not None:
+            changes[what] = _relabelled(columns, new_id, what, named[what])
+    return dataclasses.replace(shape, **changes)
+
+
+def _relabelled(columns: Index, new_id: Index, what: str, named: bool) -> Index:
+    left = new_id[columns]
+    lost = columns[left < 0]
+    if lost.size and named:
+        raise ValueError(f"mask removes column {lost[0]}, which {what} names")
+    if lost.size and lost.size == columns.size:
+        raise ValueError(
+            f"mask removes all {columns.size} {what} of the geometry: name others with {what} or num_{what}"
+        )
+    return left[left >= 0]
+
+
+def _new_ids(mask: Any, n: int) -> Index:
+    """``[N]`` the number each column has once a mask is applied; -1 for those it removes."""
+    if isinstance(mask, str | os.PathLike):
+        from colgraph.geometry.readers import read_mask
+
+        mask = read_mask(mask, n)
+    values = mask.detach().cpu().numpy() if hasattr(mask, "detach") else np.asarray(mask)
+    # N zeros and ones are a mask too; as indices they would name a column more than once.
+    if values.shape == (n,) and n > 2 and values.dtype.kind in "iuf" and bool(np.isin(values, (0, 1)).all()):
+        values = values.astype(bool)
+    kept = np.sort(column_indices(values, n, "mask"))
+    if not kept.size:
+        raise ValueError(f"mask keeps none of {n} columns")
+    new_id = np.full(n, -1)
+    new_id[kept] = np.arange(kept.size)
+    return new_id
+
+
+# ---------------------------------------------------------------------- inputs and outputs
+
+
+def _with_ends(
+    shape: Geometry, num_inputs: int | None, num_outputs: int | None, inputs: Any, outputs: Any, axis: Any
+) -> Geometry:
+    """The geometry with what the caller says about inputs, outputs and axis in place of its own."""
+    changes: dict[str, Any] = {}
+    if axis is not None:
+        changes["axis"] = parse_axis(axis)
+    for what, columns, number in (("inputs", inputs, num_inputs), ("outputs", outputs, num_outputs)):
+        if columns is not None and number is not None:
+            raise ValueError(f"give {what} or num_{what}, not both")
+        if columns is not None:
+            changes[what] = columns
+        elif number is not None:
+            changes[what] = None
+    return dataclasses.replace(shape, **changes) if changes else shape
+
+
+def _choose_ends(shape: Geometry, num_inputs: int | None, num_outputs: int | None) -> Geometry:
+    """Inputs lowest and outputs highest on the axis, where the caller gives their number."""
+    changes: dict[str, Any] = {}
+    for what, number, least in (("inputs", num_inputs, 0), ("outputs", num_outputs, 1)):
+        if number is None:
+            continue
+        n = shape.num_columns
+        if isinstance(number, bool) or not isinstance(number, numbers.Integral) or not least <= number <= n:
+            raise ValueError(
+                f"num_{what} must be {least} to {n}, the number of columns of {shape.name!r}, got {number}"
+            )
+        order = _along_axis(shape)
+        chosen = order[:number] if what == "inputs" else order[n - number :]
+        changes[what] = np.sort(chosen)
+    return dataclasses.replace(shape, **changes) if changes else shape
+
+
+def _along_axis(shape: Geometry) -> Index:
+    """Columns from the lowest to the highest on the axis. Heights that differ by rounding are equal."""
+    extent = np.ptp(shape.positions, axis=0)
+    if shape.axis is None:
+        axis: NDArray[np.float64] = np.eye(3)[int(np.argmax(extent >= extent.max() * (1 - 1e-6)))]
+    else:
+        axis = np.asarray(shape.axis)
+    height = shape.positions @ axis
+    step = 1e-9 * max(float(np.ptp(height)), np.finfo(np.float64).tiny)
+    return np.argsort(np.round((height - height.min()) / step), kind="stable")

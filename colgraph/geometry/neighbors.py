@@ -1,0 +1,318 @@
+"""Who listens to whom: small frozen descriptions of neighbourhoods, and the edges they make on a geometry."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colgraph.geometry.base import GRAPH_METRICS, Geometry, as_edge_distance, as_edges, check_range, closest
+from colgraph.geometry.metrics import Index, Links, Space, join
+from colgraph.geometry.surface import connections
+
+__all__ = ["KNN", "MAX_EDGES", "Complete", "Edges", "Given", "Neighborhood", "Radius", "Union", "parse_neighborhood"]
+
+# Making a sheet takes about 50 bytes an edge: what is above this is refused, not left to run out of memory.
+MAX_EDGES = 1 << 27
+
+
+class Neighborhood:
+    """Base of all neighbourhoods. ``a | b`` is the union; either side may be a string such as "knn:16"."""
+
+    def links(self, geometry: Geometry, space: Space) -> Links:
+        """The edges on a geometry with distances in ``space``: duplicates possible, in any order."""
+        raise NotImplementedError
+
+    def relabelled(self, new_id: Index) -> Neighborhood:
+        """The same neighbourhood where column ``i`` has become ``new_id[i]``, or was removed where that is -1."""
+        return self
+
+    def __or__(self, other: Neighborhood | str) -> Union:
+        return Union((*_parts(self), *_parts(parse_neighborhood(other))))
+
+    def __ror__(self, other: Neighborhood | str) -> Union:
+        return Union((*_parts(parse_neighborhood(other)), *_parts(self)))
+
+
+@dataclass(frozen=True)
+class KNN(Neighborhood):
+    """Each column listens to the k nearest others, and to itself with ``self_loops``.
+
+    Distances within 1e-6 of each other (relative) are equal, and equal distances are decided by a fixed hash of the
+    pair of columns: the same on every machine, without a preferred direction. Where fewer than k others may be
+    listened to (the direction of a stack, a small piece of a surface) all of them are taken.
+
+    Raises:
+        ValueError: if k is not a positive integer or, when a sheet is built, if there are not k other columns.
+    """
+
+    k: int
+    self_loops: bool = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.k, bool) or not isinstance(self.k, numbers.Integral) or self.k < 1:
+            raise ValueError(f"KNN needs k, a positive whole number of neighbours, got {self.k!r}")
+        object.__setattr__(self, "k", int(self.k))
+
+    def __str__(self) -> str:
+        return f"knn:{self.k}"
+
+    def links(self, geometry: Geometry, space: Space) -> Links:
+        n = geometry.num_columns
+        if self.k >= n:
+            raise ValueError(f"KNN({self.k}) needs more than {self.k} columns, but {geometry.name!r} has {n}")
+        _check_size(n * self.k, self, geometry)
+        parts = []
+        for targets, sources in _groups(geometry):
+            found = space.nearest(self.k, targets, sources)
+            possible = min(self.k, sources.size - int(np.isin(targets, sources).any()))
+            _report_short(np.bincount(found.target, minlength=n)[targets], possible, self.k)
+            parts.append(found)
+        return join([*parts, _loops(geometry, self.self_loops)])
+
+
+@dataclass(frozen=True)
+class Radius(Neighborhood):
+    """Each column listens to all others at distance r or less, in the units of the metric, and to itself with
+    ``self_loops``. Warns with the number of columns that have no other column within r.
+
+    Raises:
+        ValueError: if r is not positive and finite or, when a sheet is built, if it makes too many edges.
+    """
+
+    r: float
+    self_loops: bool = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.r, bool) or not isinstance(self.r, numbers.Real) or not 0 < self.r < math.inf:
+            raise ValueError(f"Radius needs r, a positive distance, got {self.r!r}")
+        object.__setattr__(self, "r", float(self.r))
+
+    def __str__(self) -> str:
+        return f"radius:{self.r:g}"
+
+    def links(self, geometry: Geometry, space: Space) -> Links:
+        n = geometry.num_columns
+        parts = [space.within(self.r, targets, sources, MAX_EDGES) for targets, sources in _groups(geometry)]
+        alone = np.ones(n, dtype=bool)
+        for part in parts:
+            alone[part.source] = alone[part.target] = False
+        if alone.any() and n > 1:
+            warnings.warn(
+                f"radius {self.r:g} isolates {int(alone.sum()):,} of {n:,} columns: no other column is that near "
+                f"(columns of {geometry.name!r} are {space.spacing():.3g} apart)",
+                stacklevel=3,
+            )
+        return join([*parts, _loops(geometry, self.self_loops)])
+
+
+@dataclass(frozen=True)
+class Given(Neighborhood):
+    """The geometry's own connections: its edges, or else both directions of the edges of its faces.
+
+    ``self_loops`` lets every column also listen to itself; without it, the connections are taken as they are.
+
+    Raises:
+        ValueError: when a sheet is built, if the geometry has neither edges nor faces.
+    """
+
+    self_loops: bool = True
+
+    def __str__(self) -> str:
+        return "given"
+
+    def links(self, geometry: Geometry, space: Space) -> Links:
+        if geometry.edges is None and geometry.faces is None:
+            raise ValueError(
+                f"neighbourhood 'given' needs edges or faces, and {geometry.name!r} has neither: use KNN(16)"
+            )
+        source, target, length = connections(geometry, space.metric)
+        allowed = _allowed(geometry, source, target)
+        source, target, length = source[allowed], target[allowed], length[allowed]
+        if space.metric not in GRAPH_METRICS:
+            length = _measured(geometry, space, source, target)
+        return join([Links(source, target, length), _loops(geometry, self.self_loops)])
+
+
+@dataclass(frozen=True)
+class Complete(Neighborhood):
+    """Every column listens to every column, itself included (as far as the geometry's direction allows).
+
+    Raises:
+        ValueError: when a sheet is built, if the pairs are too many to keep.
+    """
+
+    def __str__(self) -> str:
+        return "complete"
+
+    def links(self, geometry: Geometry, space: Space) -> Links:
+        groups = list(_groups(geometry))
+        _check_size(sum(targets.size * sources.size for targets, sources in groups), self, geometry)
+        source = np.concatenate([np.tile(sources, targets.size) for targets, sources in groups])
+        target = np.concatenate([np.repeat(targets, sources.size) for targets, sources in groups])
+        return Links(source, target, _measured(geometry, space, source, target))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Edges(Neighborhood):
+    """The user's own edges, for instance a connectome laid over a surface: ``KNN(16) | Edges(tracts)``.
+
+    Attributes:
+        edge_index: ``[2,E]`` source and target: ``edge_index[1]`` listens to ``edge_index[0]``.
+        distance: ``[E]`` lengths in the geometry's units, or None to measure them with the sheet's metric.
+
+    Where an edge is in several parts of a union, its shortest distance is kept. Columns are counted before a mask is
+    applied; edges of columns that it removes are left out.
+
+    Raises:
+        ValueError: for wrong shapes, negative or non-finite distances and, when a sheet is built, for columns out of
+            range or pairs that the metric cannot measure.
+    """
+
+    edge_index: Any
+    distance: Any = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "edge_index", as_edges(self.edge_index))
+        if self.distance is not None:
+            object.__setattr__(self, "distance", as_edge_distance(self.distance, self.edge_index))
+
+    def __repr__(self) -> str:
+        return f"Edges({self.edge_index.shape[1]} edges)"
+
+    def relabelled(self, new_id: Index) -> Edges:
+        check_range(self.edge_index, new_id.size, "Edges")
+        edges = new_id[self.edge_index]
+        kept = (edges >= 0).all(0)
+        return Edges(edges[:, kept], None if self.distance is None else self.distance[kept])
+
+    def links(self, geometry: Geometry, space: Space) -> Links:
+        check_range(self.edge_index, geometry.num_columns, "Edges")
+        source, target = self.edge_index
+        distance = _measured(geometry, space, source, target) if self.distance is None else self.distance
+        return Links(source, target, distance)
+
+
+@dataclass(frozen=True)
+class Union(Neighborhood):
+    """All edges of several neighbourhoods; made with ``|``."""
+
+    parts: tuple[Neighborhood, ...]
+
+    def __str__(self) -> str:
+        return "|".join(map(str, self.parts))
+
+    def links(self, geometry: Geometry, space: Space) -> Links:
+        return join([part.links(geometry, space) for part in self.parts])
+
+    def relabelled(self, new_id: Index) -> Union:
+        return Union(tuple(part.relabelled(new_id) for part in self.parts))
+
+
+def parse_neighborhood(text: str | Neighborhood) -> Neighborhood:
+    """A neighbourhood from its text: "knn:32", "radius:2.5", "given", "complete", or several joined by "|".
+
+    Raises:
+        ValueError: for anything else, with the closest known word.
+    """
+    if isinstance(text, Neighborhood):
+        return text
+    if not isinstance(text, str):
+        raise ValueError(
+            f"neighbors must be KNN, Radius, Given, Complete, Edges or a text such as 'knn:16', got {text!r}"
+        )
+    parts = [_parse_one(part) for part in text.split("|")]
+    return parts[0] if len(parts) == 1 else Union(tuple(parts))
+
+
+_WORDS = ("knn:K", "radius:R", "given", "complete")
+
+
+def _parse_one(text: str) -> Neighborhood:
+    word, colon, value = (piece.strip() for piece in text.partition(":"))
+    word = word.lower()
+    if word in ("given", "complete") and not colon:
+        return Given() if word == "given" else Complete()
+    try:
+        if word == "knn":
+            return KNN(int(value))
+        if word == "radius":
+            return Radius(float(value))
+    except ValueError:
+        number = "a positive whole number" if word == "knn" else "a positive distance"
+        raise ValueError(
+            f"neighbourhood {text.strip()!r} needs {number}: {word}:{'16' if word == 'knn' else '2.5'}"
+        ) from None
+    raise ValueError(f"unknown neighbourhood {text.strip()!r}{closest(word, _WORDS)}")
+
+
+# ---------------------------------------------------------------------- pieces
+
+
+def _parts(neighborhood: Neighborhood) -> tuple[Neighborhood, ...]:
+    return neighborhood.parts if isinstance(neighborhood, Union) else (neighborhood,)
+
+
+def _groups(geometry: Geometry) -> Iterator[tuple[Index, Index]]:
+    """Targets and the sources they may listen to, as the direction of the geometry allows; each target once."""
+    if geometry.layer is None or geometry.direction == "both":
+        everyone = np.arange(geometry.num_columns)
+        yield everyone, everyone
+        return
+    for label in np.unique(geometry.layer).tolist():
+        listened = geometry.layer == label - 1
+        if geometry.direction == "forward+lateral":
+            listened |= geometry.layer == label
+        if listened.any():
+            yield np.flatnonzero(geometry.layer == label), np.flatnonzero(listened)
+
+
+def _allowed(geometry: Geometry, source: Index, target: Index) -> NDArray[np.bool_]:
+    """Which edges the direction of the geometry allows."""
+    if geometry.layer is None or geometry.direction == "both":
+        return np.ones(source.size, dtype=bool)
+    step = geometry.layer[target] - geometry.layer[source]
+    return (step == 1) | ((step == 0) & (geometry.direction == "forward+lateral"))
+
+
+def _loops(geometry: Geometry, wanted: bool) -> Links:
+    """A self-loop of length 0 for every column; none where only the next layer may listen."""
+    everyone = np.arange(geometry.num_columns if wanted and geometry.direction != "forward" else 0)
+    return Links(everyone, everyone, np.zeros(everyone.size))
+
+
+def _measured(geometry: Geometry, space: Space, source: Index, target: Index) -> NDArray[np.float64]:
+    """Distances in ``space``, which must all be finite."""
+    distance = space.between(source, target)
+    unreachable = np.flatnonzero(~np.isfinite(distance))
+    if unreachable.size:
+        e = unreachable[0]
+        raise ValueError(
+            f"metric {space.metric!r} has no way from column {source[e]} to {target[e]} of {geometry.name!r} "
+            f"({unreachable.size:,} such edges): give their distances, or use another metric such as 'euclidean'"
+        )
+    return distance
+
+
+def _check_size(edges: int, neighborhood: Neighborhood, geometry: Geometry) -> None:
+    if edges > MAX_EDGES:
+        raise ValueError(
+            f"neighbourhood '{neighborhood}' on {geometry.num_columns:,} columns makes {edges:,} edges, more than the "
+            f"{MAX_EDGES:,} that are allowed: use fewer neighbours, such as KNN(16)"
+        )
+
+
+def _report_short(degree: Index, possible: int, k: int) -> None:
+    short = int((degree < possible).sum())
+    if short:
+        warnings.warn(
+            f"{short:,} of {degree.size:,} columns reach fewer than {possible} others (asked for k = {k}): they lie on "
+            "pieces that are not connected to the rest, and listen to all they reach",
+            stacklevel=4,
+        )

@@ -1,0 +1,126 @@
+"""Opening files: whole contents as bytes, decompressed, with one-line errors that name the file."""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import os
+import tempfile
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Source", "open_source", "optional", "parsing", "warn"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that has been read.
+
+    Attributes:
+        path: where it is, as the user gave it.
+        data: its contents, decompressed.
+    """
+
+    path: Path
+    data: bytes
+
+    @property
+    def name(self) -> str:
+        """The file name without ``.gz``: what geometries are called."""
+        name = self.path.name
+        return name[:-3] if name.lower().endswith(".gz") else name
+
+    @property
+    def suffix(self) -> str:
+        """The last suffix without ``.gz`` and the dot, in lower case."""
+        return Path(self.name).suffix.lower().removeprefix(".")
+
+    @property
+    def text(self) -> str:
+        """The contents as text: UTF-8, or Latin-1 where they are not valid UTF-8."""
+        try:
+            return self.data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            return self.data.decode("latin-1")
+
+    @contextmanager
+    def on_disk(self) -> Iterator[str]:
+        """A path to the decompressed contents, for libraries that read nothing but files."""
+        if self.path.name == self.name:
+            yield str(self.path)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            plain = Path(folder) / self.name
+            plain.write_bytes(self.data)
+            yield str(plain)
+
+
+def open_source(path: str | os.PathLike[str]) -> Source:
+    """Read a whole file, decompressing ``.gz``.
+
+    Raises:
+        ValueError: if it is missing, a directory, empty, unreadable, or not the gzip file its name says.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{str(path)!r} is a directory: give the path of one file")
+    try:
+        data = path.read_bytes()
+        if path.name.lower().endswith(".gz"):
+            data = gzip.decompress(data)
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {str(path)!r}") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{str(path)!r} is no complete gzip file: {one_line(error)}") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {str(path)!r}: {one_line(error)}") from error
+    if not data.strip():
+        raise ValueError(f"{str(path)!r} is empty")
+    return Source(path, data)
+
+
+@contextmanager
+def parsing(what: str) -> Iterator[None]:
+    """Turn whatever a parser raises into a ValueError: libraries meet broken files with every kind of exception."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"not readable as {what} (broken, cut short, or of another kind): {one_line(error)}"
+        ) from error
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error on one line, with its type where it has no message of its own."""
+    text = " ".join(str(error).split())
+    if not text:
+        return type(error).__name__
+    if isinstance(error, KeyError | IndexError | AttributeError | TypeError | AssertionError):
+        text = f"{type(error).__name__}: {text}"
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def optional(module: str, extra: str) -> Any:
+    """Import an optional package, or say which pip line brings it.
+
+    Raises:
+        ImportError: if it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise ImportError(
+            f"this needs the package {package}, which is not installed: pip install 'colgraph[{extra}]'"
+        ) from error
+
+
+def warn(name: str, notes: list[str]) -> None:
+    """One warning about what was changed while reading ``name``; none if ``notes`` is empty."""
+    if notes:
+        warnings.warn(f"{name}: {'; '.join(notes)}", UserWarning, stacklevel=2)

@@ -1,0 +1,124 @@
+"""Which files make a geometry: one list, for reading, for messages and for ``colgraph list``."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from colgraph.geometry.base import Geometry, closest
+from colgraph.geometry.readers.edge_lists import EDGE_LIST_SUFFIXES, read_edge_list
+from colgraph.geometry.readers.files import Source, one_line, open_source
+from colgraph.geometry.readers.graph_files import GRAPH_SUFFIXES, read_graph
+from colgraph.geometry.readers.matrices import read_csv, read_matrix_market, read_numpy
+from colgraph.geometry.readers.mesh import MESH_SUFFIXES, read_mesh
+from colgraph.geometry.readers.surface import FREESURFER_SUFFIXES, is_freesurfer, read_freesurfer, read_gifti
+
+__all__ = ["FORMATS", "Format", "call_with_options", "find_format", "read_geometry"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file.
+
+    Attributes:
+        about: what it is, as messages call it.
+        suffixes: the suffixes it is known by, without dots; each may be followed by ``.gz``.
+        reader: reads a :class:`Source`; its keyword arguments are the options of :func:`read_geometry`.
+    """
+
+    about: str
+    suffixes: tuple[str, ...]
+    reader: Callable[..., Geometry]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options and their defaults."""
+        return _options(self.reader)
+
+
+_FREESURFER = Format("a FreeSurfer surface", FREESURFER_SUFFIXES, read_freesurfer)
+
+FORMATS: tuple[Format, ...] = (
+    Format("a mesh or point cloud", MESH_SUFFIXES, read_mesh),
+    Format("a GIFTI surface", ("gii",), read_gifti),
+    _FREESURFER,
+    Format("a network", GRAPH_SUFFIXES, read_graph),
+    Format("an edge list", EDGE_LIST_SUFFIXES, read_edge_list),
+    Format("an adjacency matrix or edge table", ("csv", "tsv"), read_csv),
+    Format("an adjacency matrix or saved sheet", ("npz", "npy"), read_numpy),
+    Format("an adjacency matrix", ("mtx",), read_matrix_market),
+)
+
+
+def read_geometry(path: str | os.PathLike[str], **options: Any) -> Geometry:
+    """Read a geometry from a file, by its suffix (``.gz`` of each is decompressed).
+
+    * Meshes and point clouds (trimesh): obj, ply, stl, off, glb, gltf, xyz, ...; option ``merge_vertices``.
+    * Cortical surfaces (nibabel): GIFTI, and FreeSurfer's binary surfaces, which are known by their first bytes too.
+    * Networks (networkx): GraphML, GEXF, GML, Pajek, node-link JSON; options ``position, distance, weight, weight_is,
+      names``.
+    * Edge lists, adjacency matrices as CSV, TSV, npz, npy or MatrixMarket, and sheets saved as npz; options
+      ``weight_is, transpose, directed, ...``.
+
+    ``docs/files.md`` has the table of formats, options and conventions. Nothing is ever unpickled.
+
+    Args:
+        path: the file.
+        options: those of the format (``Format.options``).
+
+    Returns:
+        A geometry called like the file, with metric "euclidean"; networks with edge lengths have "given", networks with
+        neither lengths nor positions "hops".
+
+    Raises:
+        ValueError: one line that names the file, for a file that is missing, empty, broken or incomplete, of an
+            unknown kind, or whose contents make no geometry; and for options that the format does not have.
+        ImportError: if a package that reads the format is missing, with the line that installs it.
+    """
+    source = open_source(path)
+    form = find_format(source)
+    try:
+        return call_with_options(form.reader, source, options, form.about)
+    except ImportError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{str(source.path)!r}: {one_line(error)}") from error
+
+
+def find_format(source: Source) -> Format:
+    """The format of a file, by its suffix, else by its first bytes.
+
+    Raises:
+        ValueError: if neither is known, naming the closest suffix and all others.
+    """
+    for form in FORMATS:
+        if source.suffix in form.suffixes:
+            return form
+    if is_freesurfer(source.data):
+        return _FREESURFER
+    known = [suffix for form in FORMATS for suffix in form.suffixes]
+    if not source.suffix:
+        raise ValueError(f"{str(source.path)!r} has no suffix to tell its format by: known are {', '.join(known)}")
+    near = closest(source.suffix, known)
+    raise ValueError(f"{str(source.path)!r} has the unknown suffix {source.suffix!r}{near} (and .gz of each)")
+
+
+def call_with_options(reader: Callable[..., Geometry], first: Any, options: dict[str, Any], about: str) -> Geometry:
+    """``reader(first, **options)``, after checking that these are its options.
+
+    Raises:
+        ValueError: for an unknown option, naming the closest and what there is.
+    """
+    known = _options(reader)
+    for name in options:
+        if name not in known:
+            raise ValueError(f"unknown option {name!r} for {about}{closest(name, known)}")
+    return reader(first, **options)
+
+
+def _options(reader: Callable[..., Geometry]) -> dict[str, Any]:
+    parameters = inspect.signature(reader).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}

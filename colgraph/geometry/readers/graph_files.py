@@ -1,0 +1,177 @@
+"""Network files, read as networkx graphs: GraphML, GEXF, GML, Pajek, node-link JSON.
+
+The readers of networkx make one node of two with the same id, and a node of any end of an edge. Here both are errors,
+because a column more or less changes the model: what the file declares is checked first.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from colgraph.geometry.base import Geometry
+from colgraph.geometry.readers.files import Source, parsing
+from colgraph.geometry.readers.network import graph_geometry
+from colgraph.geometry.readers.pajek import load_pajek
+
+__all__ = ["GRAPH_SUFFIXES", "read_graph"]
+
+
+def read_graph(
+    source: Source,
+    *,
+    position: str | Sequence[str] | bool | None = None,
+    distance: str | None = None,
+    weight: str | None = None,
+    weight_is: str | None = None,
+    names: str | None = None,
+) -> Geometry:
+    """Read GraphML, GEXF, GML, Pajek or node-link JSON, by the suffix of the file.
+
+    The options are those of :func:`colgraph.geometry.readers.network.graph_geometry`.
+
+    Raises:
+        ValueError: for a broken file, nodes declared twice, edges to nodes that are not there, graphs of graphs, and
+            whatever attributes make no geometry.
+    """
+    return graph_geometry(
+        _LOADERS[source.suffix](source),
+        name=source.name,
+        position=position,
+        distance=distance,
+        weight=weight,
+        weight_is=weight_is,
+        names=names,
+    )
+
+
+def _load_graphml(source: Source) -> Any:
+    import networkx as nx
+
+    _check_xml(source.data, "GraphML")
+    with parsing("GraphML"):
+        graph = nx.read_graphml(io.BytesIO(source.data))
+    return _with_defaults(graph)
+
+
+def _load_gexf(source: Source) -> Any:
+    import networkx as nx
+
+    _check_xml(source.data, "GEXF")
+    with parsing("GEXF"):
+        graph = nx.read_gexf(io.BytesIO(source.data))
+    return _with_defaults(graph)
+
+
+def _load_gml(source: Source) -> Any:
+    """Nodes are told apart by ``id`` and named by ``label``; neither may occur twice."""
+    import networkx as nx
+
+    with parsing("GML"):
+        graph = nx.parse_gml(source.text, label="id")
+    _check_unique([data["label"] for _, data in graph.nodes(data=True) if "label" in data], "the node label")
+    return graph
+
+
+def _load_node_link(source: Source) -> Any:
+    """The JSON of ``networkx.node_link_data`` and D3; edges are listed under "edges" or "links"."""
+    import networkx as nx
+
+    with parsing("JSON"):
+        data = json.loads(source.text)
+    key = _check_node_link(data)
+    with parsing("node-link JSON"):
+        return nx.node_link_graph(data, **{_edges_argument(nx): key})
+
+
+_LOADERS: dict[str, Callable[[Source], Any]] = {
+    "graphml": _load_graphml,
+    "gexf": _load_gexf,
+    "gml": _load_gml,
+    "net": load_pajek,
+    "pajek": load_pajek,
+    "paj": load_pajek,
+    "json": _load_node_link,
+}
+GRAPH_SUFFIXES = tuple(_LOADERS)
+
+
+# ---------------------------------------------------------------------- what a file declares
+
+
+def _check_xml(data: bytes, kind: str) -> None:
+    """Raise for two nodes with one id, edges to nodes that are not there, several graphs, or graphs within graphs."""
+    with parsing(kind):
+        root = ElementTree.fromstring(data)
+    if _tag(root) != kind.lower():
+        raise ValueError(f"not {kind}: the document is <{_tag(root)}>, not <{kind.lower()}>")
+    graphs = [child for child in root if _tag(child) == "graph"]
+    if len(graphs) != 1:
+        raise ValueError(f"holds {len(graphs)} graphs: a geometry is one graph")
+    nodes = [element for element in graphs[0].iter() if _tag(element) == "node"]
+    for node in nodes:
+        if any(_tag(child) in ("graph", "nodes") for child in node):
+            raise ValueError(f"node {node.get('id')!r} holds a graph of its own: graphs of graphs are not supported")
+    edges = (element for element in graphs[0].iter() if _tag(element) == "edge")
+    _check_declared([node.get("id") for node in nodes], ((e.get("source"), e.get("target")) for e in edges))
+
+
+def _tag(element: ElementTree.Element) -> str:
+    return str(element.tag).rpartition("}")[2]
+
+
+def _check_node_link(data: Any) -> str:
+    """Check the lists of a node-link document; returns the key of its edges."""
+    if not isinstance(data, dict) or not isinstance(data.get("nodes"), list):
+        raise ValueError('not node-link JSON: it needs a list "nodes" and a list "edges" or "links"')
+    key = "edges" if "edges" in data else "links"
+    if not isinstance(data.get(key), list):
+        raise ValueError('not node-link JSON: it needs a list "edges" or "links" besides "nodes"')
+    if not all(isinstance(entry, dict) for entry in data["nodes"] + data[key]):
+        raise ValueError(f'not node-link JSON: the entries of "nodes" and "{key}" must be objects')
+    ids = [_hashable(node.get("id", i)) for i, node in enumerate(data["nodes"])]
+    _check_declared(ids, ((_hashable(e.get("source")), _hashable(e.get("target"))) for e in data[key]))
+    return key
+
+
+def _hashable(value: Any) -> Any:
+    """Lists as tuples, all the way down, as networkx has them."""
+    return tuple(_hashable(part) for part in value) if isinstance(value, list) else value
+
+
+def _edges_argument(nx: Any) -> str:
+    """networkx renamed the argument that says under which key the edges are (``link`` before 3.4)."""
+    import inspect
+
+    return "edges" if "edges" in inspect.signature(nx.node_link_graph).parameters else "link"
+
+
+def _check_declared(ids: list[Any], edges: Iterable[tuple[Any, Any]]) -> None:
+    if None in ids:
+        raise ValueError(f"node number {ids.index(None) + 1} has no id")
+    _check_unique(ids, "the node id")
+    known = set(ids)
+    for ends in edges:
+        for end in ends:
+            if end not in known:
+                raise ValueError(f"an edge {ends[0]!r} -> {ends[1]!r} refers to node {end!r}, which is not in the file")
+
+
+def _check_unique(values: list[Any], what: str) -> None:
+    value, count = Counter(values).most_common(1)[0] if values else (None, 1)
+    if count > 1:
+        raise ValueError(f"{what} {value!r} is used {count} times: nodes must not be duplicated")
+
+
+def _with_defaults(graph: Any) -> Any:
+    """Give nodes and edges the default attributes that the file declares; networkx only records them."""
+    for key, data in (("node_default", graph.nodes(data=True)), ("edge_default", graph.edges(data=True))):
+        defaults = graph.graph.get(key) or {}
+        for *_, attributes in data:
+            for name, value in defaults.items():
+                attributes.setdefault(name, value)
+    return graph

@@ -1,0 +1,270 @@
+"""A networkx graph as a geometry: positions, lengths, layers, inputs and outputs from its attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colgraph.geometry.base import Geometry, closest
+from colgraph.geometry.readers.files import warn
+from colgraph.geometry.readers.lengths import as_number, canonical_edges, check_meaning, to_lengths
+from colgraph.geometry.readers.plotting import plotting_positions
+
+__all__ = ["graph_geometry", "network_geometry"]
+
+_BRACKETS = str.maketrans("()[],;", "      ")
+
+
+def graph_geometry(
+    graph: Any,
+    *,
+    name: str,
+    position: str | Sequence[str] | bool | None = None,
+    distance: str | None = None,
+    weight: str | None = None,
+    weight_is: str | None = None,
+    names: str | None = None,
+) -> Geometry:
+    """The geometry of a ``networkx`` graph.
+
+    An edge ``j -> i`` means that column ``i`` listens to column ``j``. Undirected edges give both directions, parallel
+    edges become one with the shortest length (with a warning), self-loops stay.
+
+    Nodes may have ``pos``, or ``x`` and ``y`` (and ``z``), or GEXF's viz position; ``layer`` (integers, or labels
+    that are numbered in sorted order), ``input_rank`` (-1 for no input), ``output`` (true or false), and ``name`` or
+    ``label``. What one node has, all must have. Edges may have ``distance`` or ``weight``.
+
+    Args:
+        graph: ``Graph``, ``DiGraph``, ``MultiGraph`` or ``MultiDiGraph``.
+        name: what the geometry is called.
+        position: the attribute with 1 to 3 coordinates, or a list of 1 to 3 attributes with one each; False to
+            ignore positions; None for the names above.
+        distance: the edge attribute with lengths; ``"distance"`` if not given and there.
+        weight: the edge attribute to use instead.
+        weight_is: "distance" (what a weight is if not said otherwise) or "strength", which becomes 1/strength. Giving
+            it, or ``weight``, sets an attribute ``distance`` of the file aside.
+        names: the node attribute with column names; ``"name"``, else ``"label"``, else the nodes themselves.
+
+    Returns:
+        A geometry with the graph's edges. Its metric is "given" if the edges have lengths, else "euclidean" if nodes
+        have positions, else "hops". Without positions, coordinates come from a layout, for plotting only.
+
+    Raises:
+        ValueError: naming the node or edge that is wrong.
+    """
+    nodes = list(graph.nodes)
+    if not nodes:
+        raise ValueError("the graph has no nodes")
+    nested = [node for node in nodes if hasattr(node, "nodes") and hasattr(node, "edges")]
+    if nested:
+        raise ValueError(f"a node is itself a graph ({nested[0]}): graphs of graphs are not supported")
+    number = {node: i for i, node in enumerate(nodes)}
+    attributes: list[Mapping[str, Any]] = [graph.nodes[node] for node in nodes]
+    edges = [(number[u], number[v], data) for u, v, data in graph.edges(data=True)]
+
+    def edge_name(e: int) -> str:
+        return f"edge {nodes[edges[e][0]]!r} -> {nodes[edges[e][1]]!r}"
+
+    lengths = _edge_lengths([data for _, _, data in edges], edge_name, distance, weight, weight_is)
+    layer = _column_values(attributes, nodes, "layer")
+    rank = _column_values(attributes, nodes, "input_rank")
+    output = _column_values(attributes, nodes, "output")
+    return network_geometry(
+        np.array([(u, v) for u, v, _ in edges], dtype=np.int64).reshape(-1, 2).T,
+        len(nodes),
+        lengths=lengths,
+        directed=bool(graph.is_directed()),
+        positions=_node_positions(attributes, nodes, position),
+        name=name,
+        names=_node_names(attributes, nodes, names),
+        layer=None if layer is None else _layer_numbers(layer),
+        inputs=None if rank is None else _ranked(rank, nodes),
+        outputs=None if output is None else _flagged(output, nodes),
+    )
+
+
+def network_geometry(
+    edges: NDArray[np.int64],
+    num_columns: int,
+    *,
+    lengths: NDArray[np.float64] | None,
+    directed: bool,
+    positions: NDArray[np.float64] | None,
+    name: str,
+    names: Sequence[str] | None = None,
+    layer: NDArray[np.int64] | None = None,
+    inputs: NDArray[np.int64] | None = None,
+    outputs: NDArray[np.int64] | None = None,
+) -> Geometry:
+    """A geometry from edges ``[2,E]`` in any order; coordinates for plotting where there are no positions.
+
+    Positions that are all the same (Pajek and ``Sheet.to_networkx`` write zeros) are none.
+    """
+    if positions is not None and len(positions) > 1 and bool((positions == positions[0]).all()):
+        positions = None
+    if not edges.size and positions is None:
+        raise ValueError(f"has {num_columns} nodes without positions and no edges: there is nothing to connect them by")
+    arranged, arranged_lengths, merged = canonical_edges(edges[0], edges[1], lengths, num_columns, directed=directed)
+    spatial = positions is not None
+    coordinates = positions if positions is not None else plotting_positions(arranged, num_columns)
+    measured = "given" if lengths is not None and edges.size else "euclidean" if spatial else "hops"
+    geometry = Geometry(
+        coordinates,
+        edges=arranged if edges.size else None,
+        edge_distance=arranged_lengths if edges.size else None,
+        metric=measured,
+        name=name,
+        layer=layer,
+        inputs=inputs,
+        outputs=outputs,
+        names=names,
+        spatial=spatial,
+    )
+    warn(name, [f"merged {merged} parallel edges into others, of each pair the shortest stays"] if merged else [])
+    return geometry
+
+
+# ---------------------------------------------------------------------- edges
+
+
+def _edge_lengths(
+    edges: list[dict[str, Any]],
+    edge_name: Callable[[int], str],
+    distance: str | None,
+    weight: str | None,
+    weight_is: str | None,
+) -> NDArray[np.float64] | None:
+    check_meaning(weight_is)
+    if distance is not None and (weight is not None or weight_is is not None):
+        raise ValueError(f"give distance={distance!r} or weight and weight_is, not both: they name the same lengths")
+    present = {str(key) for data in edges for key in data}
+    asked = distance or weight or ("weight" if weight_is is not None else None)
+    attribute = asked or next((key for key in ("distance", "weight") if key in present), None)
+    if attribute is None or not edges:
+        return None
+    if attribute not in present:
+        raise ValueError(f"no edge has the attribute {attribute!r}{closest(attribute, sorted(present))}")
+    for e, data in enumerate(edges):
+        if attribute not in data:
+            raise ValueError(f"{edge_name(e)} has no {attribute!r}, but other edges have")
+    return to_lengths([data[attribute] for data in edges], weight_is, edge_name)
+
+
+# ---------------------------------------------------------------------- nodes
+
+
+def _column_values(attributes: list[Mapping[str, Any]], nodes: list[Any], key: str) -> list[Any] | None:
+    """One value per node, or None where no node has ``key``."""
+    missing = [i for i, data in enumerate(attributes) if data.get(key) is None]
+    if len(missing) == len(nodes):
+        return None
+    if missing:
+        raise ValueError(
+            f"node {nodes[missing[0]]!r} has no {key!r}, but other nodes have ({len(missing)} of {len(nodes)} lack it)"
+        )
+    return [data[key] for data in attributes]
+
+
+def _node_positions(
+    attributes: list[Mapping[str, Any]], nodes: list[Any], position: str | Sequence[str] | bool | None
+) -> NDArray[np.float64] | None:
+    if position is False:
+        return None
+    if position is None or position is True:
+        return _usual_positions(attributes, nodes)
+    if isinstance(position, str):
+        return _points(_named(attributes, nodes, position), nodes)
+    keys = list(position)
+    if not 1 <= len(keys) <= 3:
+        raise ValueError(f"position must be one attribute name or a list of 1 to 3, got {keys!r}")
+    return _points(list(zip(*(_named(attributes, nodes, key) for key in keys), strict=True)), nodes)
+
+
+def _usual_positions(attributes: list[Mapping[str, Any]], nodes: list[Any]) -> NDArray[np.float64] | None:
+    """``pos``, else ``x``, ``y`` and perhaps ``z``, else GEXF's ``viz`` position."""
+    values = _column_values(attributes, nodes, "pos")
+    if values is not None:
+        return _points(values, nodes)
+    if any("x" in data and "y" in data for data in attributes):
+        keys = ["x", "y"] + (["z"] if any("z" in data for data in attributes) else [])
+        return _points(list(zip(*(_named(attributes, nodes, key) for key in keys), strict=True)), nodes)
+    drawn: list[Mapping[str, Any]] = [{"viz position": (data.get("viz") or {}).get("position")} for data in attributes]
+    places = _column_values(drawn, nodes, "viz position")
+    return None if places is None else _points([(p["x"], p["y"], p["z"]) for p in places], nodes)
+
+
+def _named(attributes: list[Mapping[str, Any]], nodes: list[Any], key: str) -> list[Any]:
+    values = _column_values(attributes, nodes, key)
+    if values is None:
+        known = sorted({str(k) for data in attributes for k in data})
+        raise ValueError(f"no node has the attribute {key!r}{closest(key, known)}")
+    return values
+
+
+def _points(values: list[Any], nodes: list[Any]) -> NDArray[np.float64]:
+    """``[N,D]`` coordinates from tuples, lists, arrays, numbers, or text such as "1, 2, 3"."""
+    rows: list[list[float | None]] = []
+    for node, value in zip(nodes, values, strict=True):
+        parts = value.translate(_BRACKETS).split() if isinstance(value, str) else _parts(value)
+        row = [as_number(part) for part in parts]
+        if not 1 <= len(row) <= 3 or None in row or not np.isfinite(np.array(row, dtype=float)).all():
+            raise ValueError(f"node {node!r} has the position {value!r}: 1 to 3 finite numbers are needed")
+        if rows and len(row) != len(rows[0]):
+            raise ValueError(f"node {node!r} has {len(row)} coordinates, node {nodes[0]!r} has {len(rows[0])}")
+        rows.append(row)
+    return np.array(rows, dtype=np.float64)
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return [value[key] for key in ("x", "y", "z") if key in value]
+    try:
+        return list(np.asarray(value).reshape(-1)) if not isinstance(value, list | tuple) else list(value)
+    except (TypeError, ValueError):
+        return []
+
+
+def _node_names(attributes: list[Mapping[str, Any]], nodes: list[Any], key: str | None) -> list[str] | None:
+    if key is not None:
+        return [str(value) for value in _named(attributes, nodes, key)]
+    for usual in ("name", "label"):
+        if all(data.get(usual) not in (None, "") for data in attributes):
+            return [str(data[usual]) for data in attributes]
+    return None if nodes == list(range(len(nodes))) else [str(node) for node in nodes]
+
+
+def _layer_numbers(values: list[Any]) -> NDArray[np.int64]:
+    numbers = [as_number(value) for value in values]
+    if all(number is not None and np.isfinite(number) and number == int(number) for number in numbers):
+        return np.array(numbers, dtype=np.float64).astype(np.int64)
+    number_of = {label: i for i, label in enumerate(sorted({str(value) for value in values}))}
+    return np.array([number_of[str(value)] for value in values], dtype=np.int64)
+
+
+def _ranked(values: list[Any], nodes: list[Any]) -> NDArray[np.int64] | None:
+    ranks = []
+    for node, value in zip(nodes, values, strict=True):
+        number = as_number(value)
+        if number is None or not np.isfinite(number) or number != int(number):
+            raise ValueError(f"node {node!r} has input_rank {value!r}: an integer is needed, -1 for no input")
+        ranks.append(int(number))
+    columns = [i for i, rank in enumerate(ranks) if rank >= 0]
+    if len({ranks[i] for i in columns}) < len(columns):
+        repeated = next(ranks[i] for i in columns if ranks.count(ranks[i]) > 1)
+        raise ValueError(f"input_rank {repeated} is given to more than one node")
+    return np.array(sorted(columns, key=lambda i: ranks[i]), dtype=np.int64) if columns else None
+
+
+def _flagged(values: list[Any], nodes: list[Any]) -> NDArray[np.int64]:
+    true, false = ("true", "yes", "1", "1.0"), ("false", "no", "0", "0.0", "")
+    columns = []
+    for i, value in enumerate(values):
+        text = str(value).strip().lower()
+        if text not in true + false:
+            raise ValueError(f"node {nodes[i]!r} has output {value!r}: true or false is needed")
+        if text in true:
+            columns.append(i)
+    return np.array(columns, dtype=np.int64)

@@ -1,0 +1,53 @@
+"""Coordinates for drawing networks that have no positions of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["plotting_positions"]
+
+_SPRING_LIMIT = 400
+_LANDMARKS = 64
+
+
+def plotting_positions(edges: NDArray[np.int64], num_columns: int) -> NDArray[np.float64]:
+    """``[N,3]`` coordinates for plotting, the same in every run.
+
+    Up to 400 columns: networkx's spring layout with a fixed seed. Beyond: classical scaling of the hop distances to 64
+    landmarks that lie far from each other (landmark multidimensional scaling, de Silva and Tenenbaum 2004), whose cost
+    grows with the number of edges only.
+    """
+    if num_columns > _SPRING_LIMIT:
+        return _landmark_scaling(edges, num_columns)
+    import networkx as nx
+
+    graph = nx.Graph()
+    graph.add_nodes_from(range(num_columns))
+    graph.add_edges_from(edges.T.tolist())
+    places = nx.spring_layout(graph, dim=3, seed=0)
+    return np.array([places[i] for i in range(num_columns)], dtype=np.float64)
+
+
+def _landmark_scaling(edges: NDArray[np.int64], n: int) -> NDArray[np.float64]:
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import dijkstra
+
+    graph = csr_array((np.ones(edges.shape[1]), (edges[0], edges[1])), shape=(n, n))
+    hops = np.empty((min(_LANDMARKS, n), n))
+    nearest = np.full(n, np.inf)
+    landmark = 0
+    for row in range(len(hops)):
+        hops[row] = dijkstra(graph, directed=False, unweighted=True, indices=landmark)
+        nearest = np.minimum(nearest, hops[row])
+        landmark = int(np.argmax(nearest))  # the first of those farthest from all landmarks; other pieces first
+    finite = hops[np.isfinite(hops)]
+    hops[~np.isfinite(hops)] = float(finite.max()) + 2  # unconnected pieces are far from each other
+    squared = hops**2
+    centred = -0.5 * (squared - squared.mean(0) - squared.mean(1, keepdims=True) + squared.mean())
+    _, vectors = np.linalg.eigh(centred @ centred.T)
+    axes = vectors[:, :-4:-1]
+    axes = axes * np.where(axes[np.abs(axes).argmax(0), range(axes.shape[1])] < 0, -1.0, 1.0)
+    points = centred.T @ axes
+    scale = float(np.abs(points).max())
+    return points / (scale or 1.0)

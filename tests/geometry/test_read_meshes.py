@@ -1,0 +1,226 @@
+"""Meshes and point clouds: round trips through trimesh, what is merged and dropped, and files that are broken."""
+
+import gzip
+import io
+import warnings
+
+import numpy as np
+import pytest
+
+import colgraph as cg
+from colgraph.geometry.readers import FORMATS, from_object, read_geometry
+
+trimesh = pytest.importorskip("trimesh")
+
+SQUARE = "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\n"
+EXPORTED = ["obj", "ply", "stl", "off", "glb"]
+
+
+@pytest.fixture
+def ball():
+    return trimesh.creation.icosphere(subdivisions=2)
+
+
+def write(path, data):
+    data = data.encode() if isinstance(data, str) else data
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def edge_lengths(positions, faces):
+    corners = positions[faces]
+    return np.sort(np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=-1).ravel())
+
+
+def reads_silently(path, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        return read_geometry(path, **options)
+
+
+@pytest.mark.parametrize("suffix", EXPORTED)
+@pytest.mark.parametrize("packed", ["", ".gz"])
+def test_round_trip(tmp_path, ball, suffix, packed):
+    path = write(tmp_path / f"ball.{suffix}{packed}", ball.export(file_type=suffix))
+    geometry = reads_silently(path)
+    assert geometry.positions.shape == (162, 3)
+    assert geometry.faces.shape == (320, 3)
+    assert geometry.metric == "euclidean"
+    assert geometry.name == f"ball.{suffix}"
+    np.testing.assert_allclose(
+        edge_lengths(geometry.positions, geometry.faces), edge_lengths(ball.vertices, ball.faces), atol=1e-6
+    )
+    if suffix in ("obj", "ply", "off"):  # formats with shared vertices keep their order, so that masks fit
+        np.testing.assert_allclose(geometry.positions, ball.vertices, atol=1e-6)
+        np.testing.assert_array_equal(geometry.faces, ball.faces)
+
+
+def test_every_mesh_suffix_is_one_that_trimesh_knows():
+    from trimesh.exchange.load import mesh_loaders
+
+    assert set(FORMATS[0].suffixes) <= set(mesh_loaders)
+
+
+def test_ascii_stl_and_several_solids(tmp_path, ball):
+    one = ball.export(file_type="stl_ascii")
+    both = one + "\n" + ball.apply_translation([5, 0, 0]).export(file_type="stl_ascii")
+    geometry = reads_silently(write(tmp_path / "two.stl", both))
+    assert geometry.num_columns == 2 * 162
+
+
+def test_gltf_with_buffers_beside_it(tmp_path, ball):
+    for name, data in ball.export(file_type="gltf").items():
+        (tmp_path / name).write_bytes(data)
+    assert reads_silently(tmp_path / "model.gltf").faces.shape == (320, 3)
+    (tmp_path / "gltf_buffer_0.bin").unlink()
+    with pytest.raises(ValueError, match="not readable as GLTF"):
+        read_geometry(tmp_path / "model.gltf")
+
+
+def test_parts_of_a_scene_become_one_mesh_in_one_frame(tmp_path):
+    scene = trimesh.Scene()
+    box = trimesh.creation.box()
+    scene.add_geometry(box)
+    scene.add_geometry(box, transform=trimesh.transformations.translation_matrix([3, 0, 0]))
+    geometry = read_geometry(write(tmp_path / "boxes.glb", scene.export(file_type="glb")))
+    assert geometry.num_columns == 16
+    assert geometry.faces.shape == (24, 3)
+    np.testing.assert_allclose([geometry.positions.min(0)[0], geometry.positions.max(0)[0]], [-0.5, 3.5])
+
+
+@pytest.mark.parametrize("suffix", ["ply", "xyz", "glb"])
+def test_point_clouds_have_no_faces(tmp_path, suffix):
+    points = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    cloud = trimesh.PointCloud(points)
+    data = trimesh.Scene(cloud).export(file_type="glb") if suffix == "glb" else cloud.export(file_type=suffix)
+    geometry = reads_silently(write(tmp_path / f"cloud.{suffix}", data))
+    assert geometry.faces is None
+    np.testing.assert_allclose(geometry.positions, points, atol=1e-6)
+    sheet = cg.build_sheet(tmp_path / f"cloud.{suffix}", neighbors="knn:4")
+    assert sheet.edge_index.size(1) == 40 * 5
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text"),
+    [
+        ("obj", SQUARE + "v 0.5 2 0\nf 1 2 3 5 4\n"),
+        ("off", "OFF\n# a pentagon\n5 1 0\n0 0 0\n1 0 0\n1 1 0\n0 1 0\n0.5 2 0\n5 0 1 2 4 3 255 0 0\n"),
+        ("off", "COFF 5 1 0\n0 0 0 1 1 1 1\n1 0 0 1 1 1 1\n1 1 0 0 0 0 0\n0 1 0 0 0 0 0\n0.5 2 0 0 0 0 0\n5 0 1 2 4 3\n"),
+        (
+            "ply",
+            "ply\nformat ascii 1.0\nelement vertex 5\nproperty float x\nproperty float y\nproperty float z\n"
+            "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
+            "0 0 0\n1 0 0\n1 1 0\n0 1 0\n0.5 2 0\n5 0 1 2 4 3\n",
+        ),
+    ],
+)
+def test_polygons_are_cut_into_triangles_of_the_same_area(tmp_path, suffix, text):
+    geometry = reads_silently(write(tmp_path / f"house.{suffix}", text))
+    assert geometry.faces.shape == (3, 3)
+    a, b, c = (geometry.positions[geometry.faces[:, k]] for k in range(3))
+    assert np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2 == pytest.approx(1.5)
+
+
+SEAM = SQUARE + "v 1 0 -0.0\nv 0 1 0\nf 1 2 4\nf 5 3 6\n"
+
+
+def test_vertices_at_one_place_are_merged_with_a_warning(tmp_path):
+    path = write(tmp_path / "seam.obj", SEAM)
+    with pytest.warns(UserWarning, match=r"seam.obj: merged 2 vertices"):
+        geometry = read_geometry(path)
+    assert geometry.num_columns == 4
+    np.testing.assert_array_equal(geometry.positions[:, :2], [[0, 0], [1, 0], [1, 1], [0, 1]])
+    np.testing.assert_array_equal(geometry.faces, [[0, 1, 3], [1, 2, 3]])
+    assert reads_silently(path, merge_vertices=False).num_columns == 6
+
+
+def test_nearly_equal_vertices_stay_apart(tmp_path):
+    geometry = reads_silently(write(tmp_path / "near.obj", SEAM.replace("v 1 0 -0.0", "v 1 0 1e-9").replace("v 0 1 0\nf", "v 0 1 1e-9\nf")))
+    assert geometry.num_columns == 6
+
+
+def test_unused_vertices_and_degenerate_faces_are_dropped_with_a_warning(tmp_path):
+    path = write(tmp_path / "untidy.obj", "v 9 9 9\n" + SQUARE + "f 2 3 4\nf 2 4 5\nf 2 2 3\n")
+    with pytest.warns(UserWarning, match="dropped 1 triangles that use a vertex twice; dropped 1 vertices"):
+        geometry = read_geometry(path)
+    assert geometry.num_columns == 4
+    np.testing.assert_array_equal(geometry.faces, [[0, 1, 2], [0, 2, 3]])
+
+
+BROKEN = {
+    "no_faces.obj": (SQUARE, "4 vertices and no triangle"),
+    "nothing.obj": ("# only a comment\n", "no triangle|not readable"),
+    "no_faces.off": ("OFF\n3 0 0\n0 0 0\n1 0 0\n0 1 0\n", "3 vertices and no triangle"),
+    "cut.off": ("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n", "promises 3 vertices and 1 faces"),
+    "cut_face.off": ("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1\n", "a face has 3 vertices or more"),
+    "text.off": ("hello\n", "the first line"),
+    "range.off": ("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 7\n", "vertex 7, but there are 3"),
+    "range.obj": (SQUARE + "f 1 2 9\n", "not readable as OBJ"),
+    "cut.obj": (SQUARE + "f 1 2 3\nf 1 2", "line 6 is incomplete: 'f 1 2'"),
+    "cut_vertex.obj": ("v 0 0 0\nv 1 0\nf 1 2 1\n", "line 2 is incomplete: 'v 1 0'"),
+    "nan.obj": ("v 0 0 nan\nv 1 0 0\nv 1 1 0\nf 1 2 3\n", "finite"),
+    "inf.off": ("OFF\n3 1 0\ninf 0 0\n1 0 0\n0 1 0\n3 0 1 2\n", "finite"),
+    "word.obj": ("v 0 0 a\nv 1 0 0\nv 1 1 0\nf 1 2 3\n", "not readable as OBJ"),
+    "degenerate.obj": (SQUARE + "f 1 2 2\nf 3 3 1\n", "degenerate: each of its 2 triangles"),
+    "collapsed.obj": ("v 1 1 1\nv 1 1 1\nv 1 1 1\nf 1 2 3\n", "degenerate"),
+    "flat.obj": ("v 0 0 0\nv 1 1 1\nv 2 2 2\nf 1 2 3\n", "no area"),
+    "garbage.ply": ("not a ply file", "not readable as PLY"),
+    "garbage.glb": ("not a glb file", "not readable as GLB"),
+    "garbage.stl": ("not an stl file", "no triangle"),
+    "ragged.xyz": ("0 0 0\n1 2\n", "not readable as XYZ"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_meshes_are_errors_of_one_line_that_name_the_file(tmp_path, name):
+    text, expected = BROKEN[name]
+    with pytest.raises(ValueError, match=expected) as caught:
+        read_geometry(write(tmp_path / name, text))
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["ply", "stl", "off", "glb", "stl_ascii", "ply_ascii"])
+def test_a_file_that_is_cut_short_is_an_error(tmp_path, ball, suffix):
+    data = ball.export(file_type="ply", encoding="ascii") if suffix == "ply_ascii" else ball.export(file_type=suffix)
+    data = data.encode() if isinstance(data, str) else data
+    path = tmp_path / f"cut.{suffix.partition('_')[0]}"
+    whole = len(data.rstrip())
+    for size in [whole // 10, whole // 2, 9 * whole // 10, whole - 20]:
+        with pytest.raises(ValueError, match=r"cut\."):
+            read_geometry(write(path, data[:size]))
+
+
+def test_curves_are_no_mesh(tmp_path):
+    path = trimesh.load_path(np.array([[0, 0, 0], [1, 0, 0], [1, 1, 1]], dtype=float))
+    with pytest.raises(ValueError, match="curves"):
+        from_object(trimesh.Scene(path))
+
+
+@pytest.mark.parametrize(("suffix", "package"), [("dae", "pycollada"), ("3mf", "lxml")])
+def test_a_missing_package_is_named(tmp_path, suffix, package):
+    module = {"pycollada": "collada"}.get(package, package)
+    try:
+        __import__(module)
+    except ImportError:
+        with pytest.raises(ImportError, match=f"pip install {package}"):
+            read_geometry(write(tmp_path / f"mesh.{suffix}", b"PK\x03\x04 not empty"))
+    else:
+        pytest.skip(f"{package} is installed")
+
+
+def test_a_trimesh_object_stays_as_it_is():
+    mesh = trimesh.load(io.StringIO(SEAM), file_type="obj", process=False, maintain_order=True)
+    geometry = from_object(mesh)
+    assert geometry.num_columns == 6
+    with pytest.warns(UserWarning, match="merged 2"):
+        assert from_object(mesh, merge_vertices=True).num_columns == 4
+    with pytest.raises(ValueError, match=r"unknown option 'merge_vertex'.*did you mean 'merge_vertices'"):
+        from_object(mesh, merge_vertex=True)
+
+
+def test_a_sheet_of_a_mesh(ball):
+    sheet = cg.build_sheet(ball, neighbors="given")
+    assert sheet.num_columns == 162
+    assert sheet.edge_index.size(1) == 2 * 480 + 162
+    assert sheet.face.shape == (3, 320)

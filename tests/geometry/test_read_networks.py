@@ -1,0 +1,507 @@
+"""Network files and networkx graphs: round trips, positions, lengths, merging, and everything that is no network."""
+
+import gzip
+import itertools
+import json
+import warnings
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import colgraph as cg
+from colgraph.geometry.readers import from_object, read_geometry
+
+WRITERS = {
+    "graphml": nx.write_graphml,
+    "gexf": nx.write_gexf,
+    "gml": nx.write_gml,
+    "net": nx.write_pajek,
+    "json": lambda graph, path: path.write_text(json.dumps(nx.node_link_data(graph, edges="edges"))),
+    "edgelist": nx.write_edgelist,
+    "edges": nx.write_weighted_edgelist,
+}
+
+
+def areas(kind=nx.DiGraph):
+    """Five areas with positions and one-way connections, in an order that is not the order of their names."""
+    graph = kind()
+    for i, name in enumerate(["V2", "V1", "MT", "V4", "IT"]):
+        graph.add_node(name, x=float(i), y=float(i * i), z=0.5)
+    graph.add_weighted_edges_from([("V1", "V2", 2.0), ("V2", "V4", 1.5), ("V1", "MT", 3.0), ("V4", "IT", 0.25)])
+    return graph
+
+
+def expected_edges(graph, nodes):
+    number = {str(node): i for i, node in enumerate(nodes)}
+    pairs = {}
+    for u, v, data in graph.edges(data=True):
+        ends = [(number[str(u)], number[str(v)])]
+        for pair in ends if graph.is_directed() else [*ends, ends[0][::-1]]:
+            pairs[pair] = min(float(data.get("weight", 1)), pairs.get(pair, np.inf))
+    return pairs
+
+
+def as_pairs(geometry):
+    return dict(zip(map(tuple, geometry.edges.T.tolist()), geometry.edge_distance.tolist(), strict=True))
+
+
+def quietly(call, *args, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        return call(*args, **options)
+
+
+@pytest.mark.parametrize("packed", ["", ".gz"])
+@pytest.mark.parametrize("kind", [nx.DiGraph, nx.Graph])
+@pytest.mark.parametrize("form", WRITERS)
+def test_round_trip(tmp_path, form, kind, packed):
+    graph = areas(kind)
+    path = tmp_path / f"areas.{form}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pajek writers leave out what is no text
+        WRITERS[form](graph, path)
+    if packed:
+        target = tmp_path / f"areas.{form}.gz"
+        target.write_bytes(gzip.compress(path.read_bytes()))
+        path = target
+    listed = form in ("edgelist", "edges")
+    geometry = quietly(read_geometry, path, **({"directed": graph.is_directed()} if listed else {}))
+    assert set(geometry.names) == set(graph)
+    assert as_pairs(geometry) == pytest.approx(expected_edges(graph, geometry.names))
+    assert geometry.metric == "given"
+    assert geometry.name == f"areas.{form}"
+    if listed:
+        assert not geometry.spatial
+    else:
+        assert geometry.names == tuple(graph)
+        depth = 0.0 if form == "net" else 0.5  # networkx writes no z into Pajek files
+        np.testing.assert_allclose(geometry.positions, [[i, i * i, depth] for i in range(5)])
+        assert geometry.spatial
+
+
+@pytest.mark.parametrize("form", ["graphml", "gexf", "gml", "json"])
+def test_without_lengths_distance_is_where_the_nodes_are(tmp_path, form):
+    graph = nx.path_graph(4, create_using=nx.DiGraph)
+    for i in graph:
+        graph.nodes[i].update(x=2.0 * i, y=0.0)
+    WRITERS[form](graph, tmp_path / f"path.{form}")
+    geometry = read_geometry(tmp_path / f"path.{form}")
+    assert geometry.metric == "euclidean"
+    assert geometry.edge_distance is None
+    sheet = cg.build_sheet(tmp_path / f"path.{form}")
+    assert sheet.edge_distance.tolist() == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_without_positions_only_connections_measure(tmp_path, form):
+    graph = nx.cycle_graph(6)
+    WRITERS[form](graph, tmp_path / f"ring.{form}") if form != "edges" else nx.write_edgelist(
+        graph, tmp_path / "ring.edges", data=False
+    )
+    geometry = quietly(read_geometry, tmp_path / f"ring.{form}")
+    assert geometry.metric == "hops"
+    assert not geometry.spatial
+    assert geometry.edges.shape == (2, 12)
+    assert np.ptp(geometry.positions, axis=0).min() > 0  # coordinates to draw it by
+    assert cg.build_sheet(tmp_path / f"ring.{form}").edge_distance.tolist() == [1.0] * 12
+    with pytest.raises(ValueError, match="needs positions"):
+        cg.build_sheet(tmp_path / f"ring.{form}", metric="euclidean", neighbors="knn:2")
+
+
+# ---------------------------------------------------------------------- positions
+
+
+@pytest.mark.parametrize(
+    "value", [(1, 2, 3), [1.0, 2.0, 3.0], np.array([1, 2, 3]), "1,2,3", "(1, 2, 3)", "[1 2 3]", "1.0;2.0;3.0"]
+)
+def test_positions_in_every_spelling(value):
+    graph = nx.DiGraph([(0, 1)])
+    graph.nodes[0]["pos"] = value
+    graph.nodes[1]["pos"] = "0 0 0"
+    np.testing.assert_array_equal(from_object(graph).positions, [[1, 2, 3], [0, 0, 0]])
+
+
+def test_positions_by_name():
+    graph = nx.path_graph(3)
+    for i in graph:
+        graph.nodes[i].update(pos=(9 + i, 9), place=(i, 1), east=str(i), north=i + 0.5)
+    np.testing.assert_array_equal(from_object(graph, position="place").positions[:, :2], [[0, 1], [1, 1], [2, 1]])
+    np.testing.assert_array_equal(
+        from_object(graph, position=["east", "north"]).positions[:, :2], [[0, 0.5], [1, 1.5], [2, 2.5]]
+    )
+    assert not from_object(graph, position=False).spatial
+    with pytest.raises(ValueError, match=r"no node has the attribute 'plaec': did you mean 'place'"):
+        from_object(graph, position="plaec")
+    with pytest.raises(ValueError, match="list of 1 to 3"):
+        from_object(graph, position=["east"] * 4)
+
+
+def test_gexf_viz_positions(tmp_path):
+    graph = nx.path_graph(3, create_using=nx.DiGraph)
+    for i in graph:
+        graph.nodes[i]["viz"] = {"position": {"x": float(i), "y": 1.0, "z": -1.0}}
+    nx.write_gexf(graph, tmp_path / "viz.gexf")
+    np.testing.assert_array_equal(read_geometry(tmp_path / "viz.gexf").positions, [[0, 1, -1], [1, 1, -1], [2, 1, -1]])
+
+
+def test_positions_that_are_all_the_same_are_none():
+    graph = nx.path_graph(3)
+    nx.set_node_attributes(graph, (0.0, 0.0), "pos")
+    assert not from_object(graph).spatial
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([(0, 0), None, (1, 1)], r"node 1 has no 'pos', but other nodes have \(1 of 3"),
+        ([(0, 0), (1, 2, 3), (1, 1)], "node 1 has 3 coordinates, node 0 has 2"),
+        ([(0, 0), (1, "north"), (1, 1)], "node 1 has the position"),
+        ([(0, 0), (1, float("nan")), (1, 1)], "node 1 has the position"),
+        ([(0, 0), (1, float("inf")), (1, 1)], "node 1 has the position"),
+        ([(0,) * 4] * 3, "node 0 has the position"),
+        ([(0, 0), "", (1, 1)], "node 1 has the position"),
+        ([(0, 0), object(), (1, 1)], "node 1 has the position"),
+    ],
+)
+def test_bad_positions_name_the_node(values, message):
+    graph = nx.path_graph(3)
+    for i, value in enumerate(values):
+        graph.nodes[i]["pos"] = value
+    with pytest.raises(ValueError, match=message):
+        from_object(graph)
+
+
+def test_coordinates_for_plotting_are_the_same_every_time_and_quick():
+    small, large = nx.karate_club_graph(), nx.random_regular_graph(4, 3000, seed=1)
+    large.add_edges_from((3000 + i, 3001 + i) for i in range(5))  # a piece of its own
+    for graph in (nx.Graph(small.edges), large):
+        first, second = from_object(graph).positions, from_object(graph).positions
+        np.testing.assert_array_equal(first, second)
+        assert np.isfinite(first).all()
+
+
+@pytest.mark.parametrize("size", [60, 1500])
+def test_coordinates_for_plotting_put_neighbours_together(size):
+    geometry = from_object(nx.cycle_graph(size))
+    source, target = geometry.edges
+    along = np.linalg.norm(geometry.positions[source] - geometry.positions[target], axis=1).mean()
+    across = np.linalg.norm(geometry.positions - np.roll(geometry.positions, size // 2, axis=0), axis=1).mean()
+    assert along < 0.2 * across
+
+
+# ---------------------------------------------------------------------- lengths
+
+
+def lengths_of(graph, **options):
+    return as_pairs(from_object(graph, **options))
+
+
+def test_distance_comes_before_weight_unless_weights_are_asked_for():
+    graph = nx.DiGraph()
+    graph.add_edge(0, 1, distance=5, weight=4, count=10, length="2.5")
+    assert lengths_of(graph) == {(0, 1): 5}
+    assert lengths_of(graph, distance="length") == {(0, 1): 2.5}
+    assert lengths_of(graph, weight="count") == {(0, 1): 10}
+    assert lengths_of(graph, weight="count", weight_is="strength") == {(0, 1): 0.1}
+    assert lengths_of(graph, weight_is="strength") == {(0, 1): 0.25}
+    with pytest.raises(ValueError, match=r"no edge has the attribute 'lenght': did you mean 'length'"):
+        from_object(graph, distance="lenght")
+    with pytest.raises(ValueError, match="not both"):
+        from_object(graph, distance="length", weight="count")
+    with pytest.raises(ValueError, match="'distance' or 'strength', got 'similarity'"):
+        from_object(graph, weight_is="similarity")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, "far", None, 1j, 10**400])
+def test_bad_lengths_name_the_edge(value):
+    graph = nx.DiGraph([("a", "b", {"weight": 1.0}), ("b", "c", {"weight": value})])
+    with pytest.raises(ValueError, match="edge 'b' -> 'c' has"):
+        from_object(graph)
+
+
+@pytest.mark.parametrize("value", [0, -2, 1e-320])
+def test_a_strength_must_be_positive(value):
+    graph = nx.DiGraph([("a", "b", {"weight": value})])
+    with pytest.raises(ValueError, match="edge 'a' -> 'b' has strength"):
+        from_object(graph, weight_is="strength")
+
+
+def test_lengths_on_some_edges_only_name_the_edge():
+    graph = nx.DiGraph([("a", "b", {"weight": 1}), ("b", "c", {})])
+    with pytest.raises(ValueError, match="edge 'b' -> 'c' has no 'weight', but other edges have"):
+        from_object(graph)
+
+
+def test_a_length_of_zero_is_a_length():
+    assert lengths_of(nx.DiGraph([(0, 1, {"weight": 0})])) == {(0, 1): 0}
+
+
+# ---------------------------------------------------------------------- edges
+
+
+def test_parallel_edges_become_the_shortest_with_a_warning():
+    graph = nx.MultiDiGraph()
+    graph.add_weighted_edges_from([("a", "b", 3), ("a", "b", 2), ("b", "a", 7), ("a", "b", 4)])
+    with pytest.warns(UserWarning, match="merged 2 parallel edges"):
+        assert lengths_of(graph) == {(0, 1): 2, (1, 0): 7}
+    graph = nx.MultiGraph()
+    graph.add_weighted_edges_from([("a", "b", 3), ("b", "a", 2), ("a", "a", 1)])
+    with pytest.warns(UserWarning, match="merged 1 parallel edges"):
+        assert lengths_of(graph) == {(0, 1): 2, (1, 0): 2, (0, 0): 1}
+
+
+def test_self_loops_stay():
+    geometry = quietly(from_object, nx.Graph([(0, 0), (0, 1)]))
+    assert geometry.edges.T.tolist() == [[0, 0], [1, 0], [0, 1]]
+
+
+@given(
+    edges=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.floats(0, 1e6)), min_size=1, max_size=30),
+    directed=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_multigraph_keeps_the_shortest_edge_of_each_pair(edges, directed):
+    graph = (nx.MultiDiGraph if directed else nx.MultiGraph)()
+    graph.add_nodes_from(range(7))
+    graph.add_weighted_edges_from(edges)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        geometry = from_object(graph)
+    assert as_pairs(geometry) == expected_edges(graph, range(7))
+    order = geometry.edges[1] * 7 + geometry.edges[0]
+    assert (np.diff(order) > 0).all()
+
+
+def test_nodes_keep_their_names():
+    graph = nx.DiGraph([("b", "a")])
+    assert from_object(graph).names == ("b", "a")
+    nx.set_node_attributes(graph, {"b": "Bee", "a": "Ay"}, "title")
+    assert from_object(graph, names="title").names == ("Bee", "Ay")
+    assert from_object(nx.path_graph(3)).names is None
+    assert from_object(nx.path_graph([2, 1, 0])).names == ("2", "1", "0")
+
+
+def test_layers_inputs_and_outputs_of_a_file(tmp_path):
+    graph = nx.path_graph(4, create_using=nx.DiGraph)
+    for i in graph:
+        graph.nodes[i].update(layer=i // 2, input_rank=[1, 0, -1, -1][i], output=i == 3)
+    for form in ("graphml", "gexf", "gml", "json"):
+        WRITERS[form](graph, tmp_path / f"stack.{form}")
+        sheet = cg.build_sheet(tmp_path / f"stack.{form}")
+        assert sheet.layer.tolist() == [0, 0, 1, 1]
+        assert sheet.inputs.tolist() == [1, 0]
+        assert sheet.outputs.tolist() == [3]
+
+
+def test_layers_by_label_are_numbered_in_order():
+    graph = nx.path_graph(3)
+    nx.set_node_attributes(graph, {0: "L4", 1: "L2", 2: "L4"}, "layer")
+    assert from_object(graph).layer.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "values", "message"),
+    [
+        ("input_rank", [0, 0, -1], "input_rank 0 is given to more than one node"),
+        ("input_rank", [0, "first", -1], "node 1 has input_rank 'first'"),
+        ("input_rank", [0, 1.5, -1], "node 1 has input_rank 1.5"),
+        ("output", [True, "maybe", False], "node 1 has output 'maybe'"),
+        ("layer", [0, None, 1], "node 1 has no 'layer'"),
+    ],
+)
+def test_bad_attributes_name_the_node(attribute, values, message):
+    graph = nx.path_graph(3)
+    for i, value in enumerate(values):
+        graph.nodes[i][attribute] = value
+    with pytest.raises(ValueError, match=message):
+        from_object(graph)
+
+
+def test_graphs_that_make_no_geometry():
+    with pytest.raises(ValueError, match="no nodes"):
+        from_object(nx.Graph())
+    with pytest.raises(ValueError, match="3 nodes without positions and no edges"):
+        from_object(nx.empty_graph(3))
+    graph = nx.Graph()
+    graph.add_edge(nx.path_graph(2), 1)
+    with pytest.raises(ValueError, match="graphs of graphs"):
+        from_object(graph)
+
+
+# ---------------------------------------------------------------------- what networkx lets pass
+
+
+def graphml(body, directed="directed"):
+    return (
+        '<graphml xmlns="http://graphml.graphdrawing.org/xmlns">'
+        '<key id="w" for="edge" attr.name="weight" attr.type="double"><default>3</default></key>'
+        '<key id="x" for="node" attr.name="x" attr.type="double"><default>0</default></key>'
+        '<key id="y" for="node" attr.name="y" attr.type="double"><default>0</default></key>'
+        f'<graph edgedefault="{directed}">{body}</graph></graphml>'
+    )
+
+
+def gexf(body):
+    return (
+        '<gexf xmlns="http://www.gexf.net/1.2draft" version="1.2"><graph defaultedgetype="directed">'
+        f"{body}</graph></gexf>"
+    )
+
+
+PAIR = '<node id="a"/><node id="b"/>'
+
+
+def test_default_attributes_of_graphml_are_applied(tmp_path):
+    body = '<node id="a"><data key="x">4</data></node><node id="b"/><edge source="a" target="b"/>'
+    (tmp_path / "defaults.graphml").write_text(graphml(body))
+    geometry = read_geometry(tmp_path / "defaults.graphml")
+    assert as_pairs(geometry) == {(0, 1): 3}
+    np.testing.assert_array_equal(geometry.positions, [[4, 0, 0], [0, 0, 0]])
+
+
+BROKEN = {
+    "twice.graphml": (graphml('<node id="a"/><node id="a"/>'), "node id 'a' is used 2 times"),
+    "dangling.graphml": (graphml(PAIR + '<edge source="a" target="c"/>'), "node 'c', which is not in the file"),
+    "nested.graphml": (
+        graphml(f'<node id="g"><graph edgedefault="directed">{PAIR}</graph></node>'),
+        "node 'g' holds a graph",
+    ),
+    "mixed.graphml": (graphml(PAIR + '<edge source="a" target="b" directed="false"/>'), "directed=false"),
+    "nothing.graphml": ('<graphml xmlns="http://graphml.graphdrawing.org/xmlns"/>', "holds 0 graphs"),
+    "other.graphml": ("<svg/>", "the document is <svg>"),
+    "cut.graphml": (graphml(PAIR)[:-20], "not readable as GraphML"),
+    "text.graphml": ("a b c", "not readable as GraphML"),
+    "value.graphml": (
+        graphml(PAIR + '<edge source="a" target="b"><data key="w">far</data></edge>'),
+        "not readable as GraphML",
+    ),
+    "negative.graphml": (
+        graphml(PAIR + '<edge source="a" target="b"><data key="w">-1</data></edge>'),
+        "edge 'a' -> 'b' has length -1",
+    ),
+    "twice.gexf": (gexf('<nodes><node id="a"/><node id="a"/></nodes>'), "node id 'a' is used 2 times"),
+    "nested.gexf": (gexf(f'<nodes><node id="g"><nodes>{PAIR}</nodes></node></nodes>'), "node 'g' holds a graph"),
+    "dangling.gexf": (
+        gexf(f'<nodes>{PAIR}</nodes><edges><edge id="0" source="z" target="a"/></edges>'),
+        "node 'z', which is not in the file",
+    ),
+    "twice.gml": ("graph [ node [ id 0 ] node [ id 0 ] ]", "not readable as GML.*duplicated"),
+    "label.gml": ('graph [ node [ id 0 label "a" ] node [ id 1 label "a" ] ]', "node label 'a' is used 2 times"),
+    "dangling.gml": ("graph [ node [ id 0 ] edge [ source 0 target 7 ] ]", "not readable as GML.*7"),
+    "cut.gml": ("graph [ node [ id 0 ", "not readable as GML"),
+    "eval.gml": ('graph [ node [ id 0 label __import__("os") ] ]', "not readable as GML"),
+    "twice.json": ('{"nodes": [{"id": 1}, {"id": 1}], "edges": []}', "node id 1 is used 2 times"),
+    "dangling.json": ('{"nodes": [{"id": 1}], "links": [{"source": 1, "target": 2}]}', "node 2, which is not"),
+    "keys.json": ('{"a": 1}', 'needs a list "nodes"'),
+    "noedges.json": ('{"nodes": []}', 'a list "edges" or "links"'),
+    "list.json": ("[1, 2]", 'needs a list "nodes"'),
+    "strings.json": ('{"nodes": ["a"], "edges": []}', "must be objects"),
+    "cut.json": ('{"nodes": [', "not readable as JSON"),
+    "deep.json": ("[" * 100_000, "not readable as JSON"),
+    "range.net": ("*Vertices 2\n1 a\n2 b\n*Arcs\n1 3 1\n", "line 5.*vertex 3 is not one of the 2"),
+    "twice.net": ("*Vertices 2\n1 a\n1 b\n", "line 3.*vertex 1 is listed twice"),
+    "partition.paj": ("*Vertices 1\n1 a\n*Partition p\n", "not part of a network"),
+    "several.paj": ("*Vertices 1\n1 a\n*Vertices 1\n1 a\n", "give a file with one network"),
+    "noverts.net": ("*Arcs\n1 2\n", "line 2"),
+    "matrix.net": ("*Vertices 2\n*Matrix\n0 1\n", "has 1 rows for 2 vertices"),
+    "fields.edgelist": ("a b 1\na b 1 2\n", "line 2 has 4 fields"),
+    "alone.edgelist": ("a b\nc\n", "line 2 has 1 fields"),
+    "none.edgelist": ("# nothing\n", "no edges"),
+    "code.edgelist": ("a b {'weight': open('x')}\n", "line 1 has attributes that are no dictionary"),
+    "word.edgelist": ("a b far\n", "edge 'a' -> 'b' has the length 'far'"),
+    "some.edgelist": ("a b 1\nb c\n", "edge 'b' -> 'c' has no 'weight'"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_networks_are_errors_of_one_line_that_name_the_file(tmp_path, name):
+    text, expected = BROKEN[name]
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=expected) as caught:
+        read_geometry(tmp_path / name)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_gml_in_utf8_and_without_labels(tmp_path):
+    (tmp_path / "a.gml").write_text('graph [ node [ id 5 label "Brodmann ä" ] node [ id 7 label "b" ] edge [ source 5 target 7 ] ]')
+    assert read_geometry(tmp_path / "a.gml").names == ("Brodmann ä", "b")
+    (tmp_path / "b.gml").write_text("graph [ directed 1 node [ id 5 ] node [ id 7 ] edge [ source 7 target 5 ] ]")
+    geometry = read_geometry(tmp_path / "b.gml")
+    assert geometry.names == ("5", "7")
+    assert geometry.edges.tolist() == [[1], [0]]
+
+
+def test_node_link_json_of_all_ages(tmp_path):
+    graph = areas()
+    for key in ("edges", "links"):
+        data = nx.node_link_data(graph, edges=key)
+        (tmp_path / f"{key}.json").write_text(json.dumps(data))
+        assert as_pairs(read_geometry(tmp_path / f"{key}.json")) == expected_edges(graph, graph)
+
+
+def test_pajek_beyond_what_networkx_reads(tmp_path):
+    text = (
+        '% a comment\n*Network test\n*Vertices 4\n1 "area one" 0.1 0.2 0.3 ellipse\n2 "x" 0.5 0.5 0.5\n3 "x" 0.9 0.1 0.5\n'
+        "4 d 0 0 1\n*Arcs :1\n1 2 2.5\n*Edges\n3 4 1.5\n*Arcslist\n4 1 2\n"
+    )
+    (tmp_path / "areas.net").write_text(text)
+    geometry = read_geometry(tmp_path / "areas.net")
+    assert geometry.names == ("area one", "x", "x", "d")  # two of the same name are two vertices
+    assert as_pairs(geometry) == {(0, 1): 2.5, (2, 3): 1.5, (3, 2): 1.5, (3, 0): 1, (3, 1): 1}
+    np.testing.assert_allclose(geometry.positions[0], [0.1, 0.2, 0.3])
+
+
+def test_pajek_matrix_and_vertices_without_a_line(tmp_path):
+    (tmp_path / "m.net").write_text("*Vertices 3\n*Matrix\n0 2 0\n0 0 3\n0 0 0\n")
+    geometry = read_geometry(tmp_path / "m.net")
+    assert as_pairs(geometry) == {(0, 1): 2, (1, 2): 3}
+    assert geometry.names == ("1", "2", "3")
+
+
+# ---------------------------------------------------------------------- edge lists
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "10 2 1.5\n2 3 2\n",
+        "10\t2\t1.5\n2\t3\t2\n",
+        "10, 2, 1.5\n2, 3, 2\n",
+        "# header\n% another\nsource target weight\n10 2 1.5 # why\n\n2 3 2\n",
+        "10 2 {'weight': 1.5}\n2 3 {'weight': 2, 'colour': 'red'} # a comment\n",
+    ],
+)
+def test_edge_lists_in_every_spelling(tmp_path, text):
+    for suffix in ("edgelist", "edges", "txt"):
+        path = tmp_path / f"list.{suffix}"
+        path.write_text(text)
+        geometry = quietly(read_geometry, path, directed=True)
+        assert geometry.names == ("2", "3", "10")  # whole numbers in their order
+        assert as_pairs(geometry) == {(2, 0): 1.5, (0, 1): 2}
+
+
+def test_edge_lists_are_undirected_as_in_networkx(tmp_path):
+    (tmp_path / "list.edgelist").write_text("b a 2\na c 3\n")
+    geometry = quietly(read_geometry, tmp_path / "list.edgelist")
+    assert geometry.names == ("b", "a", "c")
+    assert as_pairs(geometry) == {(0, 1): 2, (1, 0): 2, (1, 2): 3, (2, 1): 3}
+
+
+def test_an_undirected_list_with_pairs_both_ways_round_warns(tmp_path):
+    (tmp_path / "list.edgelist").write_text("a b 2\nb a 3\n")
+    with pytest.warns(UserWarning) as caught:
+        assert as_pairs(read_geometry(tmp_path / "list.edgelist")) == {(0, 1): 2, (1, 0): 2}
+    assert any("1 pairs of nodes are listed both ways round" in str(w.message) for w in caught)
+    assert as_pairs(quietly(read_geometry, tmp_path / "list.edgelist", directed=True)) == {(0, 1): 2, (1, 0): 3}
+
+
+def test_the_order_of_nodes_is_that_of_the_file(tmp_path):
+    names = ["c", "a", "b"]
+    for form in ("graphml", "gexf", "gml", "json", "net"):
+        graph = nx.DiGraph(itertools.pairwise(names))
+        WRITERS[form](graph, tmp_path / f"o.{form}")
+        assert read_geometry(tmp_path / f"o.{form}").names == tuple(names)
