@@ -1,0 +1,318 @@
+"""The three passes of backend "numba": forward, and backward by target and by source.
+
+A kernel works through columns ``order[start:stop]`` and releases the GIL. It writes only what belongs to these columns,
+and sums in the order of their edges, so results do not depend on how columns are dealt out to threads. Samples and
+heads are one axis of G slices, ``g = sample * H + head``; all arrays are flat, and an absent one is empty.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from colgraph.ops._numba_groups import (
+    CHUNK,
+    COLUMNS,
+    form_group,
+    group_dots,
+    group_sums,
+    inlined,
+    workspace,
+)
+from colgraph.ops._numba_vector import (
+    LANES,
+    exp,
+    fma,
+    largest_lane,
+    load,
+    load_first,
+    maximum,
+    peek,
+    splat,
+    store,
+    store_first,
+    sum_lanes,
+)
+
+__all__ = ["Edges", "Sizes", "backward_sources", "backward_targets", "forward"]
+
+
+def _kernel(function: Callable[..., None]) -> Any:
+    """Compile on first use, and keep the result on disk where there is a place that can be written to.
+
+    Numba's cache notices changes in the function's own file only, so its entry is named by all files it is made of.
+    """
+    digest = hashlib.sha256()
+    for name in ("_numba_groups.py", "_numba_kernels.py", "_numba_vector.py"):
+        digest.update(Path(__file__).with_name(name).read_bytes())
+    function.__qualname__ += f"-{digest.hexdigest()[:8]}"
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # no such place
+        return njit(nogil=True)(function)
+
+
+_MINUS_INFINITY = np.float32(-np.inf)
+_ZERO = np.float32(0.0)
+_ONE = np.float32(1.0)
+
+
+class Edges(NamedTuple):
+    """One direction of a layout: columns in the order of work, and for each its edges and who is at their other end."""
+
+    order: np.ndarray
+    indptr: np.ndarray
+    neighbours: np.ndarray
+
+
+class Sizes(NamedTuple):
+    """``slices`` = B x H, ``depth`` D, ``channels`` C; ``bias_heads`` is 0 without bias, 1 if all heads share it."""
+
+    slices: int
+    depth: int
+    channels: int
+    heads: int
+    bias_heads: int
+
+
+# ---------------------------------------------------------------------- one column's edges
+
+
+@inlined
+def _add_scaled(result: np.ndarray, at: int, factor: float, values: np.ndarray, first: int, count: int) -> None:
+    """``result[at : at + count] += factor * values[first : first + count]``."""
+    scale = splat(factor, LANES)
+    whole = count // LANES * LANES
+    for e in range(0, whole, LANES):
+        store(result, at + e, fma(scale, load(values, first + e, LANES), load(result, at + e, LANES)))
+    rest = count - whole
+    if rest:
+        mine = load_first(result, at + whole, rest, _ZERO)
+        store_first(result, at + whole, rest, fma(scale, load_first(values, first + whole, rest, _ZERO), mine))
+
+
+@inlined
+def _fill_rest(values: np.ndarray, slot: int, count: int, filling: float) -> None:
+    """Put ``filling`` where a column's last vector goes on beyond its edges."""
+    rest = count % LANES
+    if rest:
+        at = slot + count - rest
+        store(values, at, load_first(values, at, rest, filling))
+
+
+@inlined
+def _finish_scores(
+    score: np.ndarray, slot: int, first: int, count: int, scale: float, bias: np.ndarray, bias_heads: int, head: int
+) -> None:
+    """``score * scale + bias``; minus infinity beyond the edges."""
+    factor = splat(scale, LANES)
+    for e in range(slot, slot + count, LANES):
+        store(score, e, load(score, e, LANES) * factor)
+    if bias_heads == 1:
+        _add_scaled(score, slot, _ONE, bias, first, count)
+    elif bias_heads > 1:
+        for e in range(count):
+            score[slot + e] += peek(bias, (first + e) * bias_heads + head)
+    _fill_rest(score, slot, count, _MINUS_INFINITY)
+
+
+@inlined
+def _exponentials(score: np.ndarray, slot: int, count: int) -> tuple[float, float]:
+    """Scores to ``exp(score - largest)``, in place; the largest score and the sum. 0 and 0 where all are masked."""
+    largest = splat(_MINUS_INFINITY, LANES)
+    for e in range(slot, slot + count, LANES):
+        largest = maximum(load(score, e, LANES), largest)
+    top = largest_lane(largest)
+    if top == _MINUS_INFINITY:
+        top = _ZERO
+    shift = splat(top, LANES)
+    total = splat(_ZERO, LANES)
+    for e in range(slot, slot + count, LANES):
+        weight = exp(load(score, e, LANES) - shift)
+        store(score, e, weight)
+        total = total + weight
+    return top, sum_lanes(total)
+
+
+@inlined
+def _dot(a: np.ndarray, a_at: int, b: np.ndarray, b_at: int, count: int) -> float:
+    whole = count // LANES * LANES
+    total = splat(_ZERO, LANES)
+    for e in range(0, whole, LANES):
+        total = fma(load(a, a_at + e, LANES), load(b, b_at + e, LANES), total)
+    rest = count - whole
+    if rest:
+        last = load_first(a, a_at + whole, rest, _ZERO)
+        total = fma(last, load_first(b, b_at + whole, rest, _ZERO), total)
+    return sum_lanes(total)
+
+
+@inlined
+def _score_gradients(weight: np.ndarray, grad: np.ndarray, slot: int, count: int, log_sum: float) -> None:
+    """In place, scores to weights ``a``, and ``d loss / d a`` to ``d loss / d score = a (da - sum a da)``."""
+    shift = splat(log_sum, LANES)
+    total = splat(_ZERO, LANES)
+    for e in range(slot, slot + count, LANES):
+        a = exp(load(weight, e, LANES) - shift)
+        store(weight, e, a)
+        total = fma(a, load(grad, e, LANES), total)
+    mean = splat(sum_lanes(total), LANES)
+    for e in range(slot, slot + count, LANES):
+        store(grad, e, load(weight, e, LANES) * (load(grad, e, LANES) - mean))
+
+
+# ---------------------------------------------------------------------- the passes
+
+
+@_kernel
+def forward(
+    start: int,
+    stop: int,
+    edges: Edges,
+    sizes: Sizes,
+    scale: float,
+    query: np.ndarray,
+    key: np.ndarray,
+    value: np.ndarray,
+    bias: np.ndarray,
+    edge_cost: np.ndarray,
+    out: np.ndarray,
+    log_sum: np.ndarray,
+    cost: np.ndarray,
+) -> None:
+    """``out [N,G,C]``, the logarithm of each softmax's sum ``[N,G]``, and ``cost [N,G]``."""
+    order, indptr, neighbours = edges
+    slices, depth, channels, heads, bias_heads = sizes
+    work, group, ahead = workspace(order, start, stop, indptr)
+    weight = work.weight
+    factor = np.empty(COLUMNS, np.float32)
+    clock = form_group(group, work.seen, 0, order, start, stop, indptr, neighbours)
+    position = start + group.size[0]
+    while group.size[0]:
+        clock = form_group(ahead, work.seen, clock, order, position, stop, indptr, neighbours)
+        position += ahead.size[0]
+        for g in range(slices):
+            group_dots(query, key, slices, g, depth, group, ahead, work.buffer, weight)
+            for t in range(group.size[0]):
+                slot, first, count = group.slot[t], group.first[t], group.degree[t]
+                _finish_scores(weight, slot, first, count, scale, bias, bias_heads, g % heads)
+                top, total = _exponentials(weight, slot, count)
+                at = group.column[t] * slices + g
+                if total == _ZERO:
+                    factor[t] = log_sum[at] = _ZERO
+                else:
+                    factor[t] = _ONE / total
+                    log_sum[at] = top + math.log(total)
+                if cost.size:
+                    cost[at] = factor[t] * _dot(weight, slot, edge_cost, first, count)
+            group_sums(weight, factor, value, slices, g, channels, group, ahead, work.buffer, False, out)
+        group, ahead = ahead, group
+
+
+@_kernel
+def backward_targets(
+    start: int,
+    stop: int,
+    edges: Edges,
+    sizes: Sizes,
+    g_start: int,
+    g_stop: int,
+    scale: float,
+    query: np.ndarray,
+    key: np.ndarray,
+    value: np.ndarray,
+    bias: np.ndarray,
+    edge_cost: np.ndarray,
+    log_sum: np.ndarray,
+    grad_out: np.ndarray,
+    grad_cost: np.ndarray,
+    scratch: np.ndarray,
+    grad_query: np.ndarray,
+    grad_bias: np.ndarray,
+) -> None:
+    """The gradients of query and bias, by slices ``g_start:g_stop``; that of the bias is added to what is there.
+
+    ``scratch [E,slices,2]`` receives each edge's weight and the gradient of its score, for :func:`backward_sources`.
+    """
+    order, indptr, neighbours = edges
+    slices, depth, channels, heads, bias_heads = sizes
+    work, group, ahead = workspace(order, start, stop, indptr)
+    weight, grad, buffer = work.weight, work.grad, work.buffer
+    factor = np.full(COLUMNS, scale, np.float32)
+    clock = form_group(group, work.seen, 0, order, start, stop, indptr, neighbours)
+    position = start + group.size[0]
+    while group.size[0]:
+        clock = form_group(ahead, work.seen, clock, order, position, stop, indptr, neighbours)
+        position += ahead.size[0]
+        for g in range(g_start, g_stop):
+            group_dots(grad_out, value, slices, g, channels, group, ahead, buffer, grad)
+            group_dots(query, key, slices, g, depth, group, ahead, buffer, weight)
+            for t in range(group.size[0]):
+                slot, first, count = group.slot[t], group.first[t], group.degree[t]
+                at = group.column[t] * slices + g
+                _finish_scores(weight, slot, first, count, scale, bias, bias_heads, g % heads)
+                if edge_cost.size:
+                    _add_scaled(grad, slot, grad_cost[at], edge_cost, first, count)
+                _fill_rest(grad, slot, count, _ZERO)
+                _score_gradients(weight, grad, slot, count, log_sum[at])
+                if scratch.size:
+                    for e in range(count):
+                        pair = ((first + e) * (g_stop - g_start) + g - g_start) * 2
+                        scratch[pair] = peek(weight, slot + e)
+                        scratch[pair + 1] = peek(grad, slot + e)
+                if grad_bias.size and bias_heads == 1:
+                    _add_scaled(grad_bias, first, _ONE, grad, slot, count)
+                elif grad_bias.size:
+                    for e in range(count):
+                        grad_bias[(first + e) * bias_heads + g % heads] += peek(grad, slot + e)
+            if grad_query.size:
+                group_sums(grad, factor, key, slices, g, depth, group, ahead, buffer, depth <= CHUNK, grad_query)
+        group, ahead = ahead, group
+
+
+@_kernel
+def backward_sources(
+    start: int,
+    stop: int,
+    edges: Edges,
+    sizes: Sizes,
+    g_start: int,
+    g_stop: int,
+    scale: float,
+    query: np.ndarray,
+    grad_out: np.ndarray,
+    edge_ids: np.ndarray,
+    scratch: np.ndarray,
+    grad_key: np.ndarray,
+    grad_value: np.ndarray,
+) -> None:
+    """The gradients of key and value: ``edges`` leave the columns here, and ``edge_ids`` says which they are."""
+    order, indptr, neighbours = edges
+    slices, depth, channels, _, _ = sizes
+    work, group, ahead = workspace(order, start, stop, indptr)
+    weight, grad, buffer = work.weight, work.grad, work.buffer
+    factor = np.full(COLUMNS, scale, np.float32)
+    ones = np.full(COLUMNS, _ONE, np.float32)
+    clock = form_group(group, work.seen, 0, order, start, stop, indptr, neighbours)
+    position = start + group.size[0]
+    while group.size[0]:
+        clock = form_group(ahead, work.seen, clock, order, position, stop, indptr, neighbours)
+        position += ahead.size[0]
+        for g in range(g_start, g_stop):
+            for t in range(group.size[0]):
+                slot, first = group.slot[t], group.first[t]
+                for e in range(group.degree[t]):
+                    pair = (peek(edge_ids, first + e) * (g_stop - g_start) + g - g_start) * 2
+                    weight[slot + e] = peek(scratch, pair)
+                    grad[slot + e] = peek(scratch, pair + 1)
+            if grad_key.size:
+                group_sums(grad, factor, query, slices, g, depth, group, ahead, buffer, False, grad_key)
+            if grad_value.size:
+                group_sums(weight, ones, grad_out, slices, g, channels, group, ahead, buffer, False, grad_value)
+        group, ahead = ahead, group

@@ -1,0 +1,129 @@
+"""What both Triton kernels share: address arithmetic, the arguments of a call, and the choice of block sizes.
+
+State is ``[N, B, H, width]``, contiguous. A *row* is one column, sample and head: ``width`` numbers side by side.
+Rows are counted in 64 bits: a million columns with 64 samples and 384 channels pass 2^31 numbers by a factor of ten.
+"""
+
+# Kernel arguments are Triton values and have no Python types.
+# mypy: allow-untyped-defs, allow-incomplete-defs
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+__all__ = ["BIAS_KIND", "INTERPRETED", "Call", "Saved", "edge_row", "load_rows", "power_of_two", "row_index"]
+
+
+@triton.jit
+def row_index(column, sample, head, num_samples, num_heads):
+    """The row of a column, sample and head, as int64 whatever the type of ``column``."""
+    return (column.to(tl.int64) * num_samples + sample) * num_heads + head
+
+
+@triton.jit
+def edge_row(edge, head, num_heads, BIAS: tl.constexpr):
+    """Where the bias of an edge is, as int64: in ``[E,H]`` when BIAS is 2, in ``[E]`` when it is 1."""
+    index = edge.to(tl.int64)
+    if BIAS == 2:
+        index = index * num_heads + head
+    return index
+
+
+@triton.jit
+def load_rows(pointer, row, inside, column, WIDTH: tl.constexpr):
+    """``[X,Y,len(column)]`` numbers of the rows ``row [X,Y]``; zeros where ``inside [X,Y]`` is false."""
+    mask = inside[:, :, None] & (column < WIDTH)[None, None, :]
+    return tl.load(pointer + row[:, :, None] * WIDTH + column[None, None, :], mask=mask, other=0.0)
+
+
+# Under TRITON_INTERPRET=1 kernels run in numpy, on tensors of any device.
+INTERPRETED = not isinstance(row_index, triton.runtime.JITFunction)
+
+BIAS_KIND = {None: 0, 1: 1, 2: 2}
+"""The kernels' BIAS argument, by the number of dimensions of ``edge_bias``."""
+
+
+def power_of_two(n: int, least: int = 1) -> int:
+    """The smallest power of two that is at least ``n`` and ``least``."""
+    return max(least, 1 << max(n - 1, 0).bit_length())
+
+
+@dataclass(frozen=True)
+class Call:
+    """The inputs of one call, contiguous, and what kernels need to know of them."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    edge_bias: Tensor | None
+    edge_cost: Tensor | None
+    scale: float
+
+    @classmethod
+    def of(
+        cls, query: Tensor, key: Tensor, value: Tensor, edge_bias: Tensor | None, edge_cost: Tensor | None, scale: float
+    ) -> "Call":
+        """The call with every tensor made contiguous (which costs nothing where it is)."""
+        bias = None if edge_bias is None else edge_bias.contiguous()
+        cost = None if edge_cost is None else edge_cost.contiguous()
+        return cls(query.contiguous(), key.contiguous(), value.contiguous(), bias, cost, scale)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """N, B, H, D, C."""
+        n, b, h, d = self.query.shape
+        return n, b, h, d, self.value.shape[3]
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to compute: no sample or no head."""
+        return self.query.numel() == 0
+
+    def new(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """An uninitialised tensor on the call's device."""
+        return torch.empty(shape, dtype=dtype, device=self.query.device)
+
+    def pointers(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The five inputs; where there is no bias or cost, a tensor that the kernel will not read."""
+        bias = self.query if self.edge_bias is None else self.edge_bias
+        cost = self.query if self.edge_cost is None else self.edge_cost
+        return self.query, self.key, self.value, bias, cost
+
+    def constants(self) -> dict[str, Any]:
+        """Compile-time arguments that say which inputs there are and how wide rows are."""
+        return {
+            "BIAS": BIAS_KIND[None if self.edge_bias is None else self.edge_bias.dim()],
+            "HAS_COST": self.edge_cost is not None,
+            "D": self.query.size(3),
+            "C": self.value.size(3),
+        }
+
+    def reduce_bias(self, partial: Tensor) -> Tensor:
+        """The bias gradient from ``partial [blocks,E,H]`` sums over blocks of samples."""
+        if self.edge_bias is None:
+            return partial.new_empty(0)
+        total = partial.sum(0) if partial.size(0) > 1 else partial[0]
+        return (total if self.edge_bias.dim() == 2 else total.sum(1)).to(self.edge_bias.dtype)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What the forward pass leaves for the backward pass, and the gradients that arrive from above.
+
+    Attributes:
+        out: ``[N,B,H,C]``.
+        cost: ``[N,B,H]`` float32, or empty.
+        lse: ``[N,B,H]`` float32, the logarithm of the softmax's denominator; 0 for a column that listens to nothing.
+        grad_out: ``[N,B,H,C]``.
+        grad_cost: ``[N,B,H]`` float32, or empty.
+    """
+
+    out: Tensor
+    cost: Tensor
+    lse: Tensor
+    grad_out: Tensor
+    grad_cost: Tensor

@@ -1,0 +1,281 @@
+"""Backend "numba": fused attention over a sheet's edges on the CPU, float32 inside.
+
+Forward and backward are one custom operator each (``torch.ops.colgraph.numba_attention`` and its backward), so that
+``torch.compile``, autocast and distributed training take them as they are. Query, key, value and the log of each
+softmax's sum are kept for the backward pass, which computes the scores again: no memory of size E x B x C at any time,
+and between passes none of size E at all.
+
+The backward pass runs over targets (gradients of query and edge bias), then over sources (key and value), by the
+transposed edge list. What the second pass needs of each edge lies in a scratch array of :data:`SCRATCH_FLOATS` floats,
+or two per edge where that is more; the batch goes through it in as many rounds as it takes. Every sum has one writer
+and a fixed order: the result is the same bit for bit on every run and for every number of threads.
+
+Threads: as many as ``torch.get_num_threads()``; see :mod:`colgraph.ops._threads`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from colgraph.layout import Layout
+from colgraph.ops._threads import run_pieces
+
+__all__ = ["SCRATCH_FLOATS", "sheet_attention"]
+
+SCRATCH_FLOATS = 2**22
+_PIECES_PER_THREAD = 8
+_WORTH_A_THREAD = 500_000  # multiply-adds: below, waking a thread costs more than it saves
+
+
+class _Tables(NamedTuple):
+    """What the kernels read of a layout, int64."""
+
+    indptr: Tensor
+    source: Tensor
+    source_indptr: Tensor
+    source_edge: Tensor
+    source_target: Tensor
+    order: Tensor  # columns in kd order: neighbours in space share what is in the cache
+    work: Tensor  # [N+1] edges and columns up to each position of `order`, by target
+    source_work: Tensor  # the same by source
+
+
+def _running_work(order: Tensor, pointers: Tensor) -> Tensor:
+    work = torch.zeros(order.numel() + 1, dtype=torch.int64)
+    torch.cumsum(pointers.diff()[order] + 1, 0, out=work[1:])
+    return work
+
+
+def _make_tables(layout: Layout) -> _Tables:
+    order = layout.order
+    return _Tables(
+        layout.indptr,
+        layout.source.contiguous(),
+        layout.source_indptr,
+        layout.source_edge,
+        layout.source_target,
+        order,
+        _running_work(order, layout.indptr),
+        _running_work(order, layout.source_indptr),
+    )
+
+
+@torch.compiler.assume_constant_result
+def _tables(layout: Layout) -> _Tables:
+    return layout.derived("numba", _make_tables)
+
+
+def sheet_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    edge_bias: Tensor | None,
+    layout: Layout,
+    scale: float,
+    edge_cost: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """See :func:`colgraph.ops.sheet_attention`. Half precision is computed in float32 and rounded once, at the end."""
+    out, cost, _ = torch.ops.colgraph.numba_attention(
+        query, key, value, edge_bias, edge_cost, *_tables(layout), float(scale)
+    )
+    return out, None if edge_cost is None else cost
+
+
+# ---------------------------------------------------------------------- from tensors to kernels
+
+
+def _flat(tensor: Tensor | None) -> np.ndarray:
+    """A tensor as a flat float32 array, copied only where it is not contiguous float32; empty for None."""
+    if tensor is None:
+        return np.empty(0, np.float32)
+    return tensor.detach().to(torch.float32).contiguous().view(-1).numpy()
+
+
+def _sizes(query: Tensor, value: Tensor, edge_bias: Tensor | None) -> Any:
+    from colgraph.ops._numba_kernels import Sizes
+
+    _, batch, heads, depth = query.shape
+    bias_heads = 0 if edge_bias is None else edge_bias.size(1) if edge_bias.dim() == 2 else 1
+    return Sizes(batch * heads, depth, value.size(3), heads, bias_heads)
+
+
+def _over_columns(kernel: Callable[..., None], edges: Any, work: Tensor, multiply_adds: int, *args: Any) -> None:
+    """``kernel(start, stop, edges, *args)`` over all columns, cut so that every piece has about the same work."""
+    threads = max(1, min(torch.get_num_threads(), multiply_adds // _WORTH_A_THREAD))
+    pieces = 1 if threads == 1 else threads * _PIECES_PER_THREAD
+    running = work.numpy()
+    cuts = np.searchsorted(running, np.linspace(0, running[-1], pieces + 1)).tolist()
+    cuts[0], cuts[-1] = 0, len(edges.order)
+    run_pieces(lambda piece: kernel(cuts[piece], cuts[piece + 1], edges, *args), pieces, threads)
+
+
+@torch.library.custom_op("colgraph::numba_attention", mutates_args=(), device_types="cpu")
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    edge_bias: Tensor | None,
+    edge_cost: Tensor | None,
+    indptr: Tensor,
+    source: Tensor,
+    source_indptr: Tensor,
+    source_edge: Tensor,
+    source_target: Tensor,
+    order: Tensor,
+    work: Tensor,
+    source_work: Tensor,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    from colgraph.ops._numba_kernels import Edges, forward
+
+    sizes = _sizes(query, value, edge_bias)
+    out = torch.empty(value.shape, dtype=torch.float32)
+    log_sum = torch.empty(query.shape[:3], dtype=torch.float32)
+    cost = torch.empty(query.shape[:3] if edge_cost is not None else 0, dtype=torch.float32)
+    _over_columns(
+        forward,
+        Edges(order.numpy(), indptr.numpy(), source.numpy()),
+        work,
+        source.numel() * sizes.slices * (sizes.depth + sizes.channels),
+        sizes,
+        np.float32(scale),
+        _flat(query),
+        _flat(key),
+        _flat(value),
+        _flat(edge_bias),
+        _flat(edge_cost),
+        _flat(out),
+        _flat(log_sum),
+        _flat(cost),
+    )
+    return out.to(value.dtype), cost.to(query.dtype), log_sum
+
+
+@_attention.register_fake
+def _(
+    query: Tensor, key: Tensor, value: Tensor, edge_bias: Tensor | None, edge_cost: Tensor | None, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    cost = query.new_empty(query.shape[:3] if edge_cost is not None else 0)
+    log_sum = query.new_empty(query.shape[:3], dtype=torch.float32)
+    return torch.empty_like(value, memory_format=torch.contiguous_format), cost, log_sum
+
+
+def _rounds(slices: int, edges: int, needed: bool) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Runs of slices ``(start, stop, scratch)`` whose scratch, two floats per edge and slice, is of bounded size."""
+    width = max(1, min(slices, SCRATCH_FLOATS // max(2 * edges, 1)))
+    scratch = np.empty(2 * edges * width if needed else 0, np.float32)
+    for start in range(0, slices, width):
+        yield start, min(start + width, slices), scratch
+
+
+@torch.library.custom_op("colgraph::numba_attention_backward", mutates_args=(), device_types="cpu")
+def _attention_backward(
+    grad_out: Tensor,
+    grad_cost: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    edge_bias: Tensor | None,
+    edge_cost: Tensor | None,
+    log_sum: Tensor,
+    indptr: Tensor,
+    source: Tensor,
+    source_indptr: Tensor,
+    source_edge: Tensor,
+    source_target: Tensor,
+    order: Tensor,
+    work: Tensor,
+    source_work: Tensor,
+    scale: float,
+    needs: list[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of query, key, value and edge bias; an empty tensor for each that ``needs`` does not ask for."""
+    from colgraph.ops._numba_kernels import Edges, backward_sources, backward_targets
+
+    sizes = _sizes(query, value, edge_bias)
+    shapes = (query.shape, key.shape, value.shape, edge_bias.shape if edge_bias is not None else (0,))
+    grads = [torch.empty(shape if need else (0,), dtype=torch.float32) for shape, need in zip(shapes, needs)]
+    grads[3].zero_()
+    grad_query, grad_key, grad_value, grad_bias = map(_flat, grads)
+    factor, flat_query, flat_grad = np.float32(scale), _flat(query), _flat(grad_out)
+    inputs = (flat_query, _flat(key), _flat(value), _flat(edge_bias), _flat(edge_cost), _flat(log_sum))
+    listening = Edges(order.numpy(), indptr.numpy(), source.numpy())
+    speaking = Edges(order.numpy(), source_indptr.numpy(), source_target.numpy())
+    to_sources = needs[1] or needs[2]
+    for g_start, g_stop, scratch in _rounds(sizes.slices, source.numel(), to_sources):
+        edge_slices = source.numel() * (g_stop - g_start)
+        _over_columns(
+            backward_targets,
+            listening,
+            work,
+            edge_slices * (2 * sizes.depth + sizes.channels),
+            sizes,
+            g_start,
+            g_stop,
+            factor,
+            *inputs,
+            flat_grad,
+            _flat(grad_cost),
+            scratch,
+            grad_query,
+            grad_bias,
+        )
+        if to_sources:
+            _over_columns(
+                backward_sources,
+                speaking,
+                source_work,
+                edge_slices * (sizes.depth + sizes.channels),
+                sizes,
+                g_start,
+                g_stop,
+                factor,
+                flat_query,
+                flat_grad,
+                source_edge.numpy(),
+                scratch,
+                grad_key,
+                grad_value,
+            )
+    bias_dtype = edge_bias.dtype if edge_bias is not None else query.dtype
+    dtypes = (query.dtype, key.dtype, value.dtype, bias_dtype)
+    return tuple(grad.to(dtype) for grad, dtype in zip(grads, dtypes))  # type: ignore[return-value]
+
+
+@_attention_backward.register_fake
+def _(
+    grad_out: Tensor,
+    grad_cost: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    edge_bias: Tensor | None,
+    *rest: Any,
+) -> tuple[Tensor, ...]:
+    needs = rest[-1]
+    tensors = (query, key, value, edge_bias if edge_bias is not None else query)
+    return tuple(t.new_empty(t.shape if need else (0,)) for t, need in zip(tensors, needs))
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    *tensors, scale = inputs
+    ctx.save_for_backward(*tensors, output[2])
+    ctx.scale = scale
+    ctx.mark_non_differentiable(output[2])
+
+
+def _differentiate(ctx: Any, grad_out: Tensor, grad_cost: Tensor, _: Tensor | None) -> tuple[Any, ...]:
+    query, key, value, edge_bias, edge_cost, *tables, log_sum = ctx.saved_tensors
+    needs = list(ctx.needs_input_grad[:4])
+    grads = torch.ops.colgraph.numba_attention_backward(
+        grad_out, grad_cost, query, key, value, edge_bias, edge_cost, log_sum, *tables, ctx.scale, needs
+    )
+    return (*(grad if need else None for grad, need in zip(grads, needs)), *[None] * 10)
+
+
+_attention.register_autograd(_differentiate, setup_context=_save)
