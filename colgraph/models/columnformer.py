@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import logging
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from colgraph.layout import Layout
 from colgraph.nn import ColumnBlock
+from colgraph.nn.column_step import Drive, unroll_columns, why_plain
 from colgraph.ops import attention_weights, check_backend
 from colgraph.sheet import Sheet
 
@@ -22,6 +24,8 @@ __all__ = ["PARTS", "Columnformer", "SheetMismatchError", "Unroll", "parse_untie
 
 PARTS = ("norm", "attention", "mlp")
 _RECORDS = ("state", "attention")
+
+_log = logging.getLogger("colgraph")
 
 
 class SheetMismatchError(ValueError, RuntimeError):
@@ -141,9 +145,15 @@ class Columnformer(nn.Module):
         self.register_buffer("edge_cost", self.sheet.edge_distance**wiring_power, persistent=False)
         self.register_buffer("sheet_fingerprint", _digest(self.sheet.fingerprint))
         self.register_buffer("geometry_fingerprint", _digest(self.sheet.geometry_fingerprint))
+        self._column_step: str | None = None
         self._layouts: dict[torch.device, Layout] = {torch.device("cpu"): self.sheet.layout}
 
     # ------------------------------------------------------------------ running
+
+    @property
+    def num_columns(self) -> int:
+        """Number of columns N that states have here."""
+        return self.sheet.num_columns
 
     def forward(self, x: Tensor) -> Tensor:
         """The state after ``steps`` steps.
@@ -155,10 +165,8 @@ class Columnformer(nn.Module):
         Returns:
             ``[N,B,C]``.
         """
-        state = self._start(x)
-        for t in range(self.steps):
-            state, _ = self._step(self._inject(state, x, t, t > 0), None)
-        return state
+        states, _, _ = self._run(self._start(x), self._drive(x, self.steps), self.steps)
+        return states[-1]
 
     def unroll(
         self,
@@ -190,30 +198,21 @@ class Columnformer(nn.Module):
             if x is None:
                 raise ValueError("unroll needs an input x or a state to go on from")
             state = self._start(x)
-        elif state.dim() != 3 or state.size(0) != self.sheet.num_columns or state.size(2) != self.dim:
-            raise ValueError(
-                f"state must have shape [{self.sheet.num_columns}, B, {self.dim}], got {list(state.shape)}"
-            )
+        elif state.dim() != 3 or state.size(0) != self.num_columns or state.size(2) != self.dim:
+            raise ValueError(f"state must have shape [{self.num_columns}, B, {self.dim}], got {list(state.shape)}")
         elif x is None and self.inject != "first":
             raise ValueError(f"inject={self.inject!r} takes an input at every step, got x=None")
         begin = (self.steps if start is None else start) if going_on else 0
         if steps is None:
             steps = x.size(0) if self.inject == "sequence" and x is not None else self.steps
         _check_size("steps", steps)
-        states, attention, costs = [], [], []
-        for t in range(steps):
-            state = self._inject(state, x, t, going_on or t > 0, begin)
-            if "attention" in record:
-                attention.append(self._attention(state))
-            state, cost = self._step(state, self.edge_cost)
-            costs.append(cost.mean())
-            if "state" in record:
-                states.append(state)
+        drive = self._drive(x, steps, 0 if going_on else 1, begin)
+        states, cost, attention = self._run(state, drive, steps, self.edge_cost, record)
         return Unroll(
-            state,
-            torch.stack(costs).mean(),
-            torch.stack(states) if states else None,
-            torch.stack(attention) if attention else None,
+            states[-1],
+            cost,
+            torch.stack(states) if "state" in record else None,
+            torch.stack(attention) if "attention" in record else None,
         )
 
     def layout(self, device: torch.device) -> Layout:
@@ -226,13 +225,18 @@ class Columnformer(nn.Module):
         state = self._place(self._at(x, 0))
         return state if self.position_embedding is None else state + self.position_embedding.unsqueeze(1)
 
-    def _inject(self, state: Tensor, x: Tensor | None, t: int, add_input: bool, begin: int = 0) -> Tensor:
-        """The time embedding of step ``begin + t``, and the input of a later step where there is one."""
-        if add_input and self.inject != "first" and x is not None:
-            state = state + self._place(self._at(x, t))
-        if self.time_embedding is not None:
-            state = state + self.time_embedding[min(begin + t, self.steps - 1)]
-        return state
+    def _drive(self, x: Tensor | None, steps: int, first: int = 1, begin: int = 0) -> Drive:
+        """What steps ``begin, begin + 1, ...`` receive: inputs (from the ``first`` of them on) and time embeddings."""
+        embedding: Tensor | None = self.time_embedding
+        if embedding is not None:
+            index = torch.arange(begin, begin + steps, device=embedding.device)
+            embedding = embedding[index.clamp_(max=self.steps - 1)]
+        if x is None or self.inject == "first":
+            return Drive(embedding=embedding)
+        rows = self._at(x, steps - 1)
+        self._check_rows(rows)
+        columns = self.inputs if rows.size(0) == self.inputs.numel() else None
+        return Drive(x if self.inject == "sequence" else x.unsqueeze(0), embedding, columns, first)
 
     def _at(self, x: Tensor, t: int) -> Tensor:
         if self.inject != "sequence":
@@ -243,21 +247,61 @@ class Columnformer(nn.Module):
             raise ValueError(f"the input sequence has {x.size(0)} steps, step {t} needs one more")
         return x[t]
 
-    def _place(self, x: Tensor) -> Tensor:
-        """``[P,B,C]`` or ``[N,B,C]`` to ``[N,B,C]``: other columns are zero."""
-        n, p = self.sheet.num_columns, self.inputs.numel()
+    def _check_rows(self, x: Tensor) -> None:
+        n, p = self.num_columns, self.inputs.numel()
         if x.dim() != 3 or x.size(2) != self.dim or x.size(0) not in ({p, n} if p else {n}):
             wanted = f"[{p}, B, {self.dim}] at the input columns or " if p else ""
             raise ValueError(f"x must have shape {wanted}[{n}, B, {self.dim}] for all columns, got {list(x.shape)}")
-        if x.size(0) != p:
-            return x
-        return x.new_zeros(n, *x.shape[1:]).index_copy(0, self.inputs, x)
 
-    def _step(self, state: Tensor, edge_cost: Tensor | None) -> tuple[Tensor, Any]:
-        layout = self.layout(state.device)
+    def _place(self, x: Tensor) -> Tensor:
+        """``[P,B,C]`` or ``[N,B,C]`` to ``[N,B,C]``: other columns are zero."""
+        self._check_rows(x)
+        if x.size(0) != self.inputs.numel():
+            return x
+        return x.new_zeros(self.num_columns, *x.shape[1:]).index_copy(0, self.inputs, x)
+
+    def _run(
+        self,
+        state: Tensor,
+        drive: Drive,
+        steps: int,
+        edge_cost: Tensor | None = None,
+        record: Collection[str] = (),
+    ) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+        """The states (the last one alone unless recorded), the mean wiring cost, and the attention where recorded.
+
+        The cost is zero without ``edge_cost``.
+        """
+        layout, keep = self.layout(state.device), "state" in record
+        reason = "recording attention" if "attention" in record else why_plain(self.block, state)
+        self._announce(reason)
+        if reason is None:
+            recompute = self.recompute == "steps"
+            states, cost = unroll_columns(
+                self.block, state, layout, steps, edge_cost=edge_cost, drive=drive, record=keep, recompute=recompute
+            )
+            return states, cost, []
+        states, attention, costs = [], [], []
+        for t in range(steps):
+            state = drive.added_to(state, t)
+            if "attention" in record:
+                attention.append(self._attention(state))
+            state, cost = self._step(state, layout, edge_cost)
+            states = [*states, state] if keep else [state]
+            if cost is not None:
+                costs.append(cost.mean())
+        return states, torch.stack(costs).mean() if costs else state.new_zeros(()), attention
+
+    def _step(self, state: Tensor, layout: Layout, edge_cost: Tensor | None) -> tuple[Tensor, Any]:
         if self.recompute == "steps" and torch.is_grad_enabled():
             return checkpoint(self.block, state, layout, edge_cost, use_reentrant=False)
         return self.block(state, layout, edge_cost)
+
+    def _announce(self, reason: str | None) -> None:
+        column_step = "fused" if reason is None else f"plain ({reason})"
+        if column_step != self._column_step and not torch.compiler.is_compiling():
+            self._column_step = column_step
+            _log.info("column step: %s", column_step)
 
     def _attention(self, state: Tensor) -> Tensor:
         attention = self.block.attention
@@ -286,9 +330,10 @@ class Columnformer(nn.Module):
 
     def extra_repr(self) -> str:
         tied = ", ".join(part for part in PARTS if part not in self.untied) or "nothing"
+        ran = f", column_step={self._column_step}" if self._column_step else ""
         return (
             f"columns={self.sheet.num_columns}, edges={self.sheet.edge_index.size(1)}, dim={self.dim}, "
-            f"steps={self.steps}, tied={tied}, inject={self.inject}, {self.block.attention.extra_repr()}"
+            f"steps={self.steps}, tied={tied}, inject={self.inject}, {self.block.attention.extra_repr()}{ran}"
         )
 
 

@@ -1,0 +1,353 @@
+"""All time steps of a sheet of untied columns as one differentiable function, with its own backward pass through time.
+
+Autograd, left to itself, makes a weight gradient in every step and adds it to the sum of the later steps. For untied
+weights, which are larger than all activations of a small batch, that is most of a training step's memory traffic. Here
+the backward pass carries only the gradient of the state from step to step, keeps on a tape what each step contributes
+to the weights, and turns the tape into weight gradients once, at the end.
+
+The function is that of :meth:`colgraph.nn.ColumnBlock.forward`, step after step, which stays the specification;
+:func:`why_plain` says when that one runs. All that is kept between the passes goes through ``save_for_backward``, so
+several unrolls may be alive at once, and be differentiated in any order, repeatedly or in part. Differentiating the
+gradient once more is an error: ``backend="reference"`` can do that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.modules.module import _has_any_global_hook
+
+from colgraph.layout import Layout
+from colgraph.nn.attention import SheetAttention
+from colgraph.nn.block import ColumnBlock
+from colgraph.nn.layers import ColumnLayerNorm, ColumnLinear, ColumnMlp
+from colgraph.ops import _column_blas as kernels
+from colgraph.ops import resolve_backend
+from colgraph.ops.column_step import (
+    ColumnWeights,
+    GradientTape,
+    StepTape,
+    attention,
+    attention_backward,
+    empty,
+    new_gradients,
+)
+
+__all__ = ["Drive", "unroll_columns", "why_plain"]
+
+
+@dataclass(frozen=True)
+class Drive:
+    """What is added to the state at the beginning of steps, or the gradients of that.
+
+    Attributes:
+        x: ``[1,P,B,C]``, the same at every step, or ``[T,P,B,C]``, one per step, or None.
+        embedding: ``[T,C]``, added to all columns, or None.
+        columns: ``[P]`` the columns that receive ``x``, or None where P = N.
+        start: the first step that receives ``x``.
+    """
+
+    x: Tensor | None = None
+    embedding: Tensor | None = None
+    columns: Tensor | None = None
+    start: int = 0
+
+    def added_to(self, state: Tensor, t: int) -> Tensor:
+        """The state with what step t receives."""
+        if self.x is not None and t >= self.start:
+            x = self.x[min(t, self.x.size(0) - 1)]
+            state = state + x if self.columns is None else state.index_add(0, self.columns, x)
+        return state if self.embedding is None else state + self.embedding[t]
+
+    def collect(self, grad: Tensor, t: int) -> None:
+        """Add to these gradients what step t contributes, given the gradient of its state."""
+        if self.x is not None and t >= self.start:
+            self.x[min(t, self.x.size(0) - 1)] += grad if self.columns is None else grad[self.columns]
+        if self.embedding is not None:
+            self.embedding[t] = grad.sum((0, 1))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What an unroll needs beside the tensors that are differentiated; the drive's own are left out of it."""
+
+    layout: Layout
+    edge_cost: Tensor | None
+    steps: int
+    heads: int
+    residual: bool
+    eps: tuple[float, float]
+    drive: Drive
+    record: bool
+    recompute: bool
+    differentiate: bool
+
+    @property
+    def slots(self) -> int:
+        """How many steps a tape has room for."""
+        return self.steps if self.differentiate and not self.recompute else 1
+
+    def slot(self, t: int) -> int:
+        """Where on a tape step t lies."""
+        return t if self.slots > 1 else 0
+
+    def attended(self, tape: StepTape, t: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key ``[N,B,H,D]`` and value ``[N,B,H,C/H]`` of step t."""
+        query, key, value = (
+            x[self.slot(t)].unflatten(-1, (self.heads, -1)) for x in (tape.query, tape.key, tape.normed)
+        )
+        return query, key, value
+
+
+def _step(
+    plan: _Plan, w: ColumnWeights[Tensor], edge_bias: Tensor | None, tape: StepTape, x: Tensor, t: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The next state, each column's wiring cost, and the log-sum-exp of its attention."""
+    slot = plan.slot(t)
+    kernels.column_in(x, w, plan.eps[0], tape, slot)
+    heard, cost, log_sum = attention(*plan.attended(tape, t), edge_bias, plan.edge_cost, plan.layout)
+    residual = x if plan.residual else None
+    return kernels.column_out(residual, heard.view(x.shape), w, plan.eps[1], tape, slot), cost, log_sum
+
+
+class _Unroll(torch.autograd.Function):
+    """The wiring cost (zero without edge costs), then the states: all where they are recorded, else the last."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        plan: _Plan,
+        state: Tensor,
+        drive_x: Tensor | None,
+        embedding: Tensor | None,
+        edge_bias: Tensor | None,
+        *weights: Tensor,
+    ) -> tuple[Tensor, ...]:
+        w, drive = ColumnWeights(*weights), replace(plan.drive, x=drive_x, embedding=embedding)
+        tape = StepTape.blank(plan.slots, state.size(1), w)
+        entered, log_sums, states, costs = [], [], [], []
+        for t in range(plan.steps):
+            x = drive.added_to(state, t)
+            state, cost, log_sum = _step(plan, w, edge_bias, tape, x, t)
+            if plan.edge_cost is not None:
+                costs.append(cost.mean())
+            if plan.record or t == plan.steps - 1:
+                states.append(state)
+            if plan.differentiate:
+                entered.append(x)
+                log_sums.append(log_sum)
+        if plan.differentiate:
+            ctx.plan = plan
+            activations = [] if plan.recompute else [*log_sums, *tape]
+            ctx.save_for_backward(drive_x, embedding, edge_bias, *weights, *entered, *activations)
+            ctx.set_materialize_grads(False)
+        return (torch.stack(costs).mean() if costs else state.new_zeros(()), *states)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_cost: Tensor | None, *grad_states: Tensor | None) -> tuple[Tensor | None, ...]:
+        return None, *_BackwardPass(ctx, grad_cost).run(grad_states)
+
+
+class _BackwardPass:
+    """Backpropagation through the time steps of one :class:`_Unroll`."""
+
+    def __init__(self, ctx: Any, grad_cost: Tensor | None) -> None:
+        plan: _Plan = ctx.plan
+        saved = iter(ctx.saved_tensors)
+        drive_x, embedding, self.edge_bias = islice(saved, 3)
+        self.plan, self.weights = plan, ColumnWeights(*islice(saved, len(ColumnWeights._fields)))
+        self.entered = list(islice(saved, plan.steps))
+        columns, batch = self.entered[0].shape[:2]
+        self.log_sums = [] if plan.recompute else list(islice(saved, plan.steps))
+        self.tape = StepTape.blank(1, batch, self.weights) if plan.recompute else StepTape(*saved)
+        self.grads = GradientTape.blank_like(self.tape)
+        self.grad_cost: Tensor | None = None
+        if grad_cost is not None:
+            shape = (columns, batch, plan.heads)
+            self.grad_cost = (grad_cost / (plan.steps * math.prod(shape))).expand(shape).contiguous()
+        inputs = (self.entered[0], drive_x, embedding, self.edge_bias, *self.weights)
+        _, want_x, want_embedding, want_bias, *want = _wanted(ctx, inputs)
+        self.drive = replace(
+            plan.drive,
+            x=torch.zeros_like(drive_x) if want_x else None,
+            embedding=torch.zeros_like(embedding) if want_embedding else None,
+        )
+        self.grad_bias = torch.zeros_like(self.edge_bias) if want_bias else None
+        self.totals = new_gradients(self.weights, want)
+
+    def run(self, grad_states: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+        """Gradients of the state, the drive, the embedding, the edge bias and the weights."""
+        plan = self.plan
+        self._receive(grad_states[-1])
+        for t in reversed(range(plan.steps)):
+            into = self.grads.out[plan.slot(t - 1)] if t else empty(*self.entered[0].shape)
+            self._step(t, into)
+            self.drive.collect(into, t)
+            recorded = grad_states[t - 1] if plan.record and t else None
+            if recorded is not None:
+                into += recorded
+        if not plan.recompute:
+            self._add_weight_gradients(False)
+        return into, self.drive.x, self.drive.embedding, self.grad_bias, *self.totals
+
+    def _receive(self, grad: Tensor | None) -> None:
+        """The gradient of the last state; None where only the wiring cost or an earlier state is differentiated."""
+        last = self.grads.out[self.plan.slot(self.plan.steps - 1)]
+        last.zero_() if grad is None else last.copy_(grad)
+
+    def _step(self, t: int, into: Tensor) -> None:
+        """Step t: the gradient of its state ``into``, and onto the tape what the weights need."""
+        plan, w, tape, grads, slot = self.plan, self.weights, self.tape, self.grads, self.plan.slot(t)
+        x = self.entered[t]
+        log_sum = _step(plan, w, self.edge_bias, tape, x, t)[2] if plan.recompute else self.log_sums[t]
+        grad_middle = kernels.column_out_backward(w, plan.eps[1], tape, grads, slot, self.totals)
+        query, key, value = plan.attended(tape, t)
+        grad_query, grad_key, grad_value, grad_bias = attention_backward(
+            grad_middle.view(value.shape),
+            self.grad_cost,
+            query,
+            key,
+            value,
+            self.edge_bias,
+            plan.edge_cost,
+            log_sum,
+            plan.layout,
+            self.grad_bias is not None,
+        )
+        grads.query[slot] = grad_query.flatten(2)
+        grads.key[slot] = grad_key.flatten(2)
+        if self.grad_bias is not None:
+            self.grad_bias += grad_bias
+        if plan.recompute:
+            self._add_weight_gradients(t < plan.steps - 1)
+        residual = grad_middle if plan.residual else None
+        grad_normed = grad_value.view(x.shape)
+        kernels.column_in_backward(x, grad_normed, residual, w, plan.eps[0], grads, slot, self.totals, into)
+
+    def _add_weight_gradients(self, add: bool) -> None:
+        kernels.weight_gradients(self.weights, self.plan.eps[1], self.tape, self.grads, self.totals, add)
+
+
+def _wanted(ctx: Any, inputs: Sequence[Tensor | None]) -> list[bool]:
+    """For each tensor (or None) given to the function: whether its gradient goes anywhere in this backward pass."""
+    edges = iter(ctx.next_functions)  # one for each tensor
+    nodes = [None if tensor is None else next(edges)[0] for tensor in inputs]
+    return [node is not None and _will_run(node) for node in nodes]
+
+
+def _will_run(node: Any) -> bool:
+    try:
+        return bool(torch._C._will_engine_execute_node(node))
+    except RuntimeError:  # torch.autograd.grad was asked for this very leaf, and the engine does not say so
+        return True
+
+
+# ---------------------------------------------------------------------- the way in
+
+
+def unroll_columns(
+    block: ColumnBlock,
+    state: Tensor,
+    layout: Layout,
+    steps: int,
+    *,
+    edge_cost: Tensor | None = None,
+    drive: Drive | None = None,
+    record: bool = False,
+    recompute: bool = False,
+) -> tuple[list[Tensor], Tensor]:
+    """``steps`` times ``state, cost = block(drive.added_to(state, t), layout, edge_cost)``.
+
+    Args:
+        block: untied in all its parts; :func:`why_plain` must have nothing against it.
+        state: ``[N,B,C]``.
+        layout: the sheet's.
+        steps: T.
+        edge_cost: ``[E]`` or None.
+        drive: what is added at the beginning of each step.
+        record: return all states, not only the last.
+        recompute: keep only the states, and compute each step once more in the backward pass.
+
+    Returns:
+        The states ``[N,B,C]`` after each step (or the last alone) and the mean over steps, columns, batch and heads of
+        the wiring cost (zero without ``edge_cost``).
+    """
+    drive = Drive() if drive is None else drive
+    edge_bias = block.attention.edge_bias
+    weights = block_weights(block)
+    inputs = [None if a is None else a.contiguous() for a in (state, drive.x, drive.embedding, edge_bias, *weights)]
+    plan = _Plan(
+        layout=layout,
+        edge_cost=edge_cost,
+        steps=steps,
+        heads=block.attention.num_heads,
+        residual=block.attention_residual,
+        eps=(block.norm1.eps, block.norm2.eps),
+        drive=replace(drive, x=None, embedding=None),
+        record=record,
+        recompute=recompute,
+        differentiate=torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in inputs),
+    )
+    cost, *states = _Unroll.apply(plan, *inputs)
+    return states, cost
+
+
+def block_weights(block: ColumnBlock) -> ColumnWeights[Tensor]:
+    """The parameters of a block, as the kernels take them."""
+    parts = (block.norm1, block.attention.query, block.attention.key, block.norm2, block.mlp.fc1, block.mlp.fc2)
+    return ColumnWeights(*(parameter for part in parts for parameter in (part.weight, part.bias)))
+
+
+def why_plain(block: ColumnBlock, state: Tensor) -> str | None:
+    """Why :func:`unroll_columns` cannot serve this block and state, or None if it can."""
+    return _why_not_structure(block) or _why_not_now(block, state)
+
+
+def _why_not_structure(block: ColumnBlock) -> str | None:
+    attention, mlp = block.attention, block.mlp
+    if attention.value is not None or attention.output is not None:
+        return "value projection"
+    norms, linears = (block.norm1, block.norm2), (attention.query, attention.key, mlp.fc1, mlp.fc2)
+    parts = (
+        (ColumnBlock, block),
+        (SheetAttention, attention),
+        (ColumnMlp, mlp),
+        (ColumnLayerNorm, *norms),
+        (ColumnLinear, *linears),
+    )
+    if any(type(module) is not kind for kind, *modules in parts for module in modules):
+        return "parts of other types"
+    if any(module.num_columns is None for module in (*norms, *linears)):
+        return "tied weights"
+    if any(_has_hooks(module) for module in block.modules()) or _has_any_global_hook():
+        return "hooks on its parts"
+    return None
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks)
+
+
+def _why_not_now(block: ColumnBlock, state: Tensor) -> str | None:
+    backend = resolve_backend(block.attention.backend, state.device, state.dtype)
+    if backend != "numba":
+        return f"attention backend {backend}"
+    if torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._are_functorch_transforms_active():
+        return "traced or transformed"
+    if torch.is_autocast_enabled("cpu"):
+        return "autocast"
+    tensors = (state, *block_weights(block))
+    if any(
+        type(a) not in (Tensor, nn.Parameter) or a.dtype != torch.float32 or a.device.type != "cpu" for a in tensors
+    ):
+        return "tensors other than float32 on the CPU"
+    return None

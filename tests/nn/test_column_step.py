@@ -1,0 +1,428 @@
+"""The unroll with its own backward pass: the numbers of the plain path, and everything autograd users may do to it."""
+
+from __future__ import annotations
+
+import copy
+import threading
+
+import pytest
+import torch
+from torch.func import functional_call
+
+from colgraph.models import Columnformer
+from colgraph.nn import column_step
+
+SIZES = {"dim": 12, "steps": 3, "qk_dim": 5, "mlp_dim": 7}
+
+
+def make(sheet, seed=0, **options):
+    """A model with every parameter away from its starting value."""
+    model = Columnformer(sheet, **(SIZES | {"backend": "numba"} | options))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def plain(model, dtype=torch.float32):
+    """The same model on the plain path."""
+    other = copy.deepcopy(model).to(dtype)
+    other.block.attention.backend = "reference"
+    return other
+
+
+def make_input(model, batch=3, seed=1, steps=None):
+    shape = (model.inputs.numel(), batch, model.dim)
+    shape = shape if model.inject != "sequence" else (steps or model.steps, *shape)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def loss_of(unroll):
+    """A function of everything that an unroll returns."""
+    loss = (unroll.state * torch.linspace(-1, 1, unroll.state.numel()).to(unroll.state).view_as(unroll.state)).sum()
+    if unroll.states is not None:
+        loss = loss + 0.1 * unroll.states.square().sum()
+    return loss + 3 * unroll.wiring_cost
+
+
+def solve(model, x, **options):
+    """Outputs and gradients of one unroll, in float64."""
+    dtype = model.block.norm1.weight.dtype
+    x = x.detach().to(dtype).requires_grad_()
+    model.zero_grad()
+    unroll = model.unroll(x, **options)
+    loss_of(unroll).backward()
+    result = {"state": unroll.state, "cost": unroll.wiring_cost, "x": x.grad}
+    if unroll.states is not None:
+        result["states"] = unroll.states
+    result |= {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    return {name: value.detach().double().clone() for name, value in result.items()}
+
+
+def assert_as_good_as_plain(model, x, factor=4.0, **options):
+    """Against float64, the fused path errs at most a few times as much as the plain path in float32."""
+    exact = solve(plain(model, torch.float64), x, **options)
+    usual = solve(plain(model), x, **options)
+    fused = solve(model, x, **options)
+    assert model._column_step == "fused"
+    assert set(fused) == set(exact)
+    for name, truth in exact.items():
+        floor = 8 * torch.finfo(torch.float32).eps * max(1.0, float(truth.abs().max()))
+        allowed = factor * float((usual[name] - truth).abs().max()) + floor
+        error = float((fused[name] - truth).abs().max())
+        assert error <= allowed, f"{name} is off by {error:.3g}, allowed {allowed:.3g}"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"num_heads": 3, "qk_dim": 2},
+        {"attention_residual": False},
+        {"edge_bias": None},
+        {"edge_bias": "fixed"},
+        {"time_embedding": True},
+        {"inject": "every"},
+        {"inject": "sequence", "time_embedding": True},
+        {"position_embedding": False},
+        {"recompute": "steps"},
+        {"recompute": "steps", "inject": "every", "time_embedding": True, "attention_residual": False},
+        {"dim": 1, "qk_dim": 1, "mlp_dim": 1},
+        {"dim": 37, "qk_dim": 19, "mlp_dim": 21},
+        {"dim": 70, "qk_dim": 16, "mlp_dim": 33},
+        {"steps": 1},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_as_good_as_the_plain_path(sheet, options, batch):
+    model = make(sheet, **options)
+    assert_as_good_as_plain(model, make_input(model, batch))
+
+
+@pytest.mark.parametrize("recompute", [None, "steps"])
+@pytest.mark.parametrize("batch", [32, 130])
+def test_as_good_as_the_plain_path_with_a_large_batch(sheet, recompute, batch):
+    model = make(sheet, recompute=recompute)
+    assert_as_good_as_plain(model, make_input(model, batch))
+
+
+@pytest.mark.parametrize("options", [{}, {"inject": "every"}, {"recompute": "steps"}], ids=str)
+def test_recorded_states_are_differentiated_too(sheet, options):
+    model = make(sheet, **options)
+    assert_as_good_as_plain(model, make_input(model), record=("state",))
+
+
+def test_one_column(random_sheet):
+    model = make(random_sheet(n=1, edges=1, inputs=(0,)))
+    assert_as_good_as_plain(model, make_input(model, 2))
+
+
+def test_large_values_and_wide_gelu(sheet):
+    model = make(sheet)
+    with torch.no_grad():
+        model.block.mlp.fc1.weight.mul_(20)
+    assert_as_good_as_plain(model, 100 * make_input(model))
+
+
+def test_going_on_from_a_state(sheet):
+    model = make(sheet, inject="every", time_embedding=True)
+    x = make_input(model)
+    whole, half = model.unroll(x, steps=5), model.unroll(x, steps=2)
+    rest = model.unroll(x, state=half.state, steps=3, start=2)
+    assert torch.equal(rest.state, whole.state)
+    gradients = []
+    for out in (whole, rest):
+        model.zero_grad()
+        out.state.square().sum().backward()
+        gradients.append(model.block.mlp.fc1.weight.grad)
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
+@pytest.mark.parametrize(
+    "frozen",
+    [
+        ("norm",),
+        ("query", "key"),
+        ("mlp.fc1",),
+        ("mlp.fc2.weight", "edge_bias"),
+        ("bias",),
+        ("block",),
+        ("position_embedding",),
+    ],
+    ids=str,
+)
+def test_frozen_parameters(sheet, frozen):
+    model = make(sheet)
+    x = make_input(model)
+    expected = solve(model, x)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not any(word in name for word in frozen))
+    found = solve(model, x)
+    assert {name for name in expected if name not in found} == {
+        name for name, parameter in model.named_parameters() if not parameter.requires_grad
+    }
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
+def test_bitwise_the_same_on_every_run(sheet):
+    model = make(sheet)
+    x = make_input(model, 9)
+    first = solve(model, x)
+    for _ in range(3):
+        again = solve(model, x)
+        assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_gradients_accumulate(sheet):
+    model = make(sheet)
+    first, second = make_input(model, seed=1), make_input(model, seed=2)
+    separate = [solve(model, x) for x in (first, second)]
+    model.zero_grad()
+    for x in (first, second):
+        loss_of(model.unroll(x)).backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad.double(), separate[0][name] + separate[1][name])
+
+
+def test_two_unrolls_before_one_backward(sheet):
+    model = make(sheet)
+    first, second = make_input(model, seed=1), make_input(model, seed=2)
+    separate = [solve(model, x) for x in (first, second)]
+    model.zero_grad()
+    a, b = model.unroll(first), model.unroll(second)
+    (loss_of(a) + loss_of(b)).backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad.double(), separate[0][name] + separate[1][name])
+
+
+def test_one_graph_may_be_differentiated_twice(sheet):
+    model = make(sheet)
+    x = make_input(model)
+    once = solve(model, x)
+    model.zero_grad()
+    loss = loss_of(model.unroll(x))
+    loss.backward(retain_graph=True)
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter.grad.double(), 2 * once[name]), name
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
+
+
+def test_weight_gradients_nobody_asks_for_are_not_computed(sheet, monkeypatch):
+    model = make(sheet)
+    x = make_input(model).requires_grad_()
+    expected = solve(model, x)
+    model.zero_grad()
+    loss = loss_of(model.unroll(x))
+    seen = []
+    original = column_step.new_gradients
+
+    def spy(weights, wanted):
+        seen.append(any(wanted))
+        return original(weights, wanted)
+
+    monkeypatch.setattr(column_step, "new_gradients", spy)
+    (gradient,) = torch.autograd.grad(loss, x, retain_graph=True)
+    assert seen == [False]
+    assert torch.equal(gradient.double(), expected["x"])
+    assert all(parameter.grad is None for parameter in model.parameters())
+    weight = model.block.mlp.fc1.weight
+    (gradient,) = torch.autograd.grad(loss, weight, retain_graph=True)
+    assert torch.equal(gradient.double(), expected["block.mlp.fc1.weight"])
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter.grad.double(), expected[name]), name
+
+
+def test_a_backward_pass_that_fails_leaves_nothing_behind(sheet):
+    model = make(sheet)
+    x = make_input(model)
+    expected = solve(model, x)
+    model.zero_grad()
+    failing = model.block.mlp.fc1.weight.register_hook(lambda gradient: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        loss_of(model.unroll(x)).backward()
+    failing.remove()
+    found = solve(model, x)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_differentiating_twice_says_so(sheet):
+    model = make(sheet)
+    x = make_input(model).requires_grad_()
+    (gradient,) = torch.autograd.grad(model(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        gradient.sum().backward()
+
+
+def test_no_graph_without_gradients(sheet):
+    model = make(sheet)
+    x = make_input(model)
+    expected = model(x)
+    for context in (torch.no_grad, torch.inference_mode):
+        with context():
+            out = model(x)
+        assert not out.requires_grad
+        assert torch.equal(out, expected)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    assert model(x).grad_fn is None
+
+
+def kept_floats(function):
+    """Distinct memory kept for the backward pass, in floats."""
+    kept = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes() // 4
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        out = function()
+    return sum(kept.values()), out
+
+
+def test_memory_kept_for_the_backward_pass(random_sheet):
+    """The formulas of the documentation; nothing kept depends on the number of edges but the bias itself."""
+    n, batch, steps, c, j, m = 40, 4, 5, 12, 10, 7
+    sheet = random_sheet(n=n, edges=300)
+    kept = {}
+    for recompute in (None, "steps"):
+        model = make(sheet, num_heads=2, steps=steps, recompute=recompute, qk_dim=j // 2)
+        own = sum(parameter.numel() for parameter in model.parameters())
+        kept[recompute] = kept_floats(lambda model=model: model(make_input(model, batch)))[0] - own
+    assert kept[None] <= steps * n * batch * (4 * c + 2 * j + 2 * m + 2)
+    assert kept["steps"] <= steps * n * batch * c
+
+
+def test_non_contiguous_input(sheet):
+    model = make(sheet, inject="every", position_embedding=False)
+    x = make_input(model, 4)
+    everywhere = torch.zeros(sheet.num_columns, 4, model.dim)
+    everywhere[model.inputs] = x
+    strided = everywhere.transpose(0, 2).contiguous().transpose(0, 2)
+    assert torch.equal(model(strided), model(everywhere))
+    torch.testing.assert_close(model(everywhere), model(x))
+
+
+def test_functional_call(sheet):
+    model, other = make(sheet, seed=0), make(sheet, seed=5)
+    x = make_input(model)
+    parameters = {name: p.detach().clone().requires_grad_() for name, p in other.named_parameters()}
+    out = functional_call(model, parameters, (x,))
+    assert torch.equal(out, other(x))
+    out.square().sum().backward()
+    other(x).square().sum().backward()
+    for name, parameter in other.named_parameters():
+        assert torch.equal(parameters[name].grad, parameter.grad)
+
+
+def test_inside_a_checkpoint(sheet):
+    model = make(sheet)
+    x = make_input(model).requires_grad_()
+    model(x).square().sum().backward()
+    expected = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    torch.utils.checkpoint.checkpoint(model, x, use_reentrant=False).square().sum().backward()
+    assert all(torch.equal(p.grad, e) for p, e in zip(model.parameters(), expected))
+
+
+def test_from_several_threads(sheet):
+    models = [make(sheet, seed=seed) for seed in range(4)]
+    expected = [solve(model, make_input(model)) for model in models]
+    wrong = []
+
+    def work(index):
+        for _ in range(5):
+            found = solve(models[index], make_input(models[index]))
+            wrong.extend(name for name in found if not torch.equal(found[name], expected[index][name]))
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+# ---------------------------------------------------------------------- when it steps aside
+
+
+def ran(model):
+    return model._column_step
+
+
+def test_hooks_on_parts_are_honoured(sheet):
+    model = make(sheet)
+    x = make_input(model)
+    expected = model(x)
+    assert ran(model) == "fused"
+    seen = []
+    handle = model.block.mlp.fc1.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
+    torch.testing.assert_close(model(x), expected)
+    assert len(seen) == model.steps
+    assert ran(model) == "plain (hooks on its parts)"
+    handle.remove()
+    assert torch.equal(model(x), expected)
+
+
+class Louder(torch.nn.Module):
+    def __init__(self, linear):
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, x):
+        return 2 * self.linear(x)
+
+
+def test_parts_may_be_replaced(sheet):
+    model = make(sheet)
+    x = make_input(model)
+    before = model(x)
+    model.block.mlp.fc2 = Louder(model.block.mlp.fc2)
+    assert not torch.allclose(model(x), before)
+    assert ran(model) == "plain (parts of other types)"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"backend": "reference"}, "plain (attention backend reference)"),
+        ({"untied": ("norm", "mlp")}, "plain (tied weights)"),
+        ({"value_projection": True}, "plain (value projection)"),
+    ],
+)
+def test_reasons_for_the_plain_path(sheet, options, reason):
+    model = make(sheet, **options)
+    model(make_input(model))
+    assert ran(model) == reason
+    assert reason in repr(model)
+
+
+def test_double_and_autocast_take_the_plain_path(sheet):
+    model = make(sheet, backend="auto")
+    x = make_input(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        model(x)
+    assert ran(model) == "plain (autocast)"
+    model.double()(x.double())
+    assert ran(model) == "plain (attention backend reference)"
+
+
+def test_recording_attention_gives_the_same_numbers(sheet):
+    model = make(sheet)
+    x = make_input(model)
+    fused, recorded = model.unroll(x), model.unroll(x, record=("attention",))
+    torch.testing.assert_close(recorded.state, fused.state)
+    torch.testing.assert_close(recorded.wiring_cost, fused.wiring_cost)
+
+
+def test_repr_says_which_path_ran(sheet):
+    model = make(sheet)
+    assert "column_step" not in repr(model)
+    model(make_input(model))
+    assert "column_step=fused" in repr(model)
