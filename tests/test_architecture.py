@@ -24,9 +24,10 @@ ARROWS: dict[str, set[str]] = {
     "data": set(),
     "viz": {"sheet"},
     "analysis": set(),
-    "training": {"models", "data", "viz", "geometry", "sheet"},
+    "script": set(),
+    "training": {"models", "data", "viz", "geometry", "sheet", "script"},
     "distributed": {"models", "nn", "ops", "sheet", "layout"},
-    "cli": {"geometry", "viz", "sheet", "data"},
+    "cli": {"geometry", "viz", "sheet", "data", "script"},
     "__init__": {"geometry", "models", "nn", "ops", "sheet", "layout"},
     "__main__": {"cli"},
 }

@@ -3,7 +3,7 @@
 from colgraph.geometry import builtin as _builtin
 from colgraph.geometry import cortex as _cortex
 from colgraph.geometry.base import Geometry
-from colgraph.geometry.build import build_sheet, geometry
+from colgraph.geometry.build import build_sheet, geometry, option_names
 from colgraph.geometry.neighbors import KNN, Complete, Edges, Given, Radius, parse_neighborhood
 from colgraph.geometry.registry import describe_geometries, list_geometries, load_plugin, register_geometry
 
@@ -22,6 +22,7 @@ __all__ = [
     "geometry",
     "list_geometries",
     "load_plugin",
+    "option_names",
     "parse_neighborhood",
     "register_geometry",
 ]

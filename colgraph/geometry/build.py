@@ -14,10 +14,17 @@ from numpy.typing import NDArray
 from colgraph.geometry.base import Geometry, column_indices, did_you_mean, parse_axis
 from colgraph.geometry.metrics import Index, Links, make_space
 from colgraph.geometry.neighbors import KNN, Complete, Given, Neighborhood, parse_neighborhood
-from colgraph.geometry.registry import call_geometry, find_geometry, is_plugin, list_geometries, load_plugin
+from colgraph.geometry.registry import (
+    call_geometry,
+    describe_geometries,
+    find_geometry,
+    is_plugin,
+    list_geometries,
+    load_plugin,
+)
 from colgraph.sheet import Sheet
 
-__all__ = ["build_sheet", "geometry"]
+__all__ = ["build_sheet", "geometry", "option_names"]
 
 _ARGUMENTS = ("neighbors", "metric", "mask", "num_inputs", "num_outputs", "inputs", "outputs", "axis")
 
@@ -103,9 +110,9 @@ def build_sheet(
     if mask is not None:
         new_id = _new_ids(mask, shape.num_columns)
         shape = _cut(shape, new_id, {"inputs": inputs is not None, "outputs": outputs is not None})
-        wanted = wanted and wanted.relabelled(new_id)
+        wanted = None if wanted is None else wanted.relabelled(new_id)
     shape = _choose_ends(shape, num_inputs, num_outputs)
-    neighborhood = wanted or _default_neighborhood(shape)
+    neighborhood = _default_neighborhood(shape) if wanted is None else wanted
     metric = shape.metric if metric is None else metric
     space = make_space(shape, metric)
     links = _sorted(neighborhood.links(shape, space), shape.num_columns)
@@ -127,6 +134,14 @@ def build_sheet(
 
 def _array(columns: Any) -> Index | None:
     return None if columns is None else np.asarray(columns)
+
+
+def option_names() -> set[str]:
+    """Every option that some registered geometry or file format has."""
+    from colgraph.geometry.readers import FORMATS
+
+    names = {option.name for info in describe_geometries() for option in info.options}
+    return names.union(*(form.options for form in FORMATS))
 
 
 def _default_neighborhood(shape: Geometry) -> Neighborhood:

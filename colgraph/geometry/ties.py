@@ -65,13 +65,13 @@ def nearest_mask(
         tied = (np.abs(distance - kth) <= slack) & np.isfinite(distance)
     room = k - chosen.sum(1)
     surplus = np.flatnonzero(tied.sum(1) > room)
-    chosen[tied] = True
+    chosen |= tied
     if surplus.size:
-        row, column = np.nonzero(tied[surplus])
-        key = pair_hash(target[surplus][row], source[surplus[row], column])
-        order = np.lexsort((key, row))
-        row, column = row[order], column[order]
-        rank = np.arange(row.size) - np.searchsorted(row, row)
-        late = rank >= room[surplus][row]
-        chosen[surplus[row[late]], column[late]] = False
+        # Of the tied ones, those with the lowest hashes: as many as there is room for.
+        late = tied[surplus]
+        row, column = np.nonzero(late)
+        key = np.full(late.shape, np.iinfo(np.uint64).max)
+        key[row, column] = pair_hash(target[surplus[row]], source[surplus[row], column])
+        last = np.take_along_axis(np.sort(key, axis=1), room[surplus, None] - 1, axis=1)
+        chosen[surplus] &= ~(late & (key > last))
     return chosen

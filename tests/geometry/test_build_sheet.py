@@ -67,6 +67,8 @@ def test_widest_axis_with_ties_x_before_y_before_z():
     assert inputs((4, 4), 4) == [0, 4, 8, 12]
     # Ties go to the lower index, also where rounding would tell equal heights apart.
     assert inputs((4, 4), 6) == [0, 1, 4, 5, 8, 12]
+    nearly = cg.Geometry(cg.geometry("grid", shape=(4, 4)).positions * [1, 1 + 1e-9, 1])
+    assert cg.build_sheet(nearly, neighbors="knn:2", num_inputs=4).inputs.tolist() == [0, 4, 8, 12]
     tilted = cg.Geometry(cg.geometry("grid", shape=(4, 4)).positions, axis=[0.1, 0.1, 0])
     assert cg.build_sheet(tilted, neighbors="knn:2", num_inputs=2).inputs.tolist() == [0, 1]
 

@@ -8,6 +8,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
 import colgraph as cg
+from colgraph.geometry import paths
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.builtin import icosphere
 from colgraph.geometry.metrics import Euclidean, GreatCircle, Periodic, make_space
@@ -147,6 +148,30 @@ def test_paths_on_random_directed_graphs(n, e, seed):
     hops = np.full((n, n), 0.0)
     hops[edges[1], edges[0]] = 1
     np.testing.assert_array_equal(dense(make_space(g, "hops"), n), dijkstra(csr_array(hops), unweighted=True))
+
+
+@pytest.mark.parametrize("rows", [1, 7])
+def test_parts_grow_until_nothing_outside_can_be_nearer(monkeypatch, rows):
+    monkeypatch.setattr(paths, "_ROWS", rows)
+    # A lattice whose edges differ in length by orders of magnitude: short ways take many edges.
+    index = np.arange(144).reshape(12, 12)
+    edges = np.concatenate(
+        [np.stack([index[:, 1:], index[:, :-1]]).reshape(2, -1), np.stack([index[1:], index[:-1]]).reshape(2, -1)],
+        axis=1,
+    )
+    edges = np.concatenate([edges, edges[::-1]], axis=1)
+    length = np.exp(4 * RNG(6).normal(size=edges.shape[1]))
+    g = Geometry(np.zeros((144, 3)), edges=edges, edge_distance=length, metric="given", spatial=False)
+    expected = dijkstra(listening_matrix(*edges, length, 144))
+    space = make_space(g, "given")
+    some_columns, everyone = np.arange(0, 144, 9), np.arange(144)
+    check_queries(space, expected, some_columns, everyone, 12, float(np.median(expected)))
+    check_queries(space, expected, some_columns, everyone[::5], 3, float(np.quantile(expected, 0.1)))
+    np.testing.assert_allclose(dense(space, 144), expected, rtol=1e-12)
+    # The ends of many edges are nearer to each other the long way round.
+    found = make_space(g, "given").between(*edges)
+    np.testing.assert_allclose(found, expected[edges[1], edges[0]], rtol=1e-12)
+    assert (found < length).mean() > 0.3
 
 
 def test_given_paths_follow_the_direction_of_edges():

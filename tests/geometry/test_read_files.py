@@ -39,6 +39,20 @@ def test_unknown_options_name_the_closest(tmp_path, form):
         read_geometry(path, weigth_is="strength")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"transpose": "false"}, "option 'transpose' must be true or false, got 'false'"),
+        ({"header": 1}, "option 'header' must be true or false, got 1"),
+        ({"weight_is": 3}, "option 'weight_is' must be a name, got 3"),
+    ],
+)
+def test_options_of_another_type(tmp_path, options, message):
+    (tmp_path / "a.csv").write_text("0,1\n1,0\n")
+    with pytest.raises(ValueError, match=message):
+        read_geometry(tmp_path / "a.csv", **options)
+
+
 def test_files_that_are_not_there_or_not_readable(tmp_path):
     (tmp_path / "empty.gml").write_text("  \n")
     (tmp_path / "plain.graphml.gz").write_text("not gzip")

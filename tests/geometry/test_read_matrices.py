@@ -8,6 +8,7 @@ import warnings
 import networkx as nx
 import numpy as np
 import pytest
+import scipy.io
 import scipy.sparse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -92,7 +93,9 @@ def test_binary_round_trip(tmp_path, save, suffix, packed):
 
 def test_the_convention_is_that_of_networkx(tmp_path):
     (tmp_path / "plain.csv").write_text(SPELLINGS["plain.csv"][0])
-    assert set(as_pairs(read_geometry(tmp_path / "plain.csv"))) == set(nx.from_numpy_array(A, create_using=nx.DiGraph).edges)
+    assert set(as_pairs(read_geometry(tmp_path / "plain.csv"))) == set(
+        nx.from_numpy_array(A, create_using=nx.DiGraph).edges
+    )
 
 
 def test_npz_with_positions_and_names(tmp_path):
@@ -110,6 +113,18 @@ def test_a_matrix_market_pattern_has_no_lengths(tmp_path):
     geometry = quietly(tmp_path / "p.mtx")
     assert geometry.metric == "hops"
     assert set(map(tuple, geometry.edges.T.tolist())) == set(PAIRS)
+
+
+@pytest.mark.parametrize("symmetry", ["symmetric", "general", None])
+@pytest.mark.parametrize("sparse", [True, False])
+def test_matrix_market_as_scipy_writes_it(tmp_path, symmetry, sparse):
+    matrix = A + A.T
+    scipy.io.mmwrite(
+        tmp_path / "m.mtx", scipy.sparse.coo_array(matrix) if sparse else matrix, symmetry=symmetry, comment="hello"
+    )
+    expected = scipy.io.mmread(tmp_path / "m.mtx", spmatrix=False)
+    expected = expected.toarray() if sparse else expected
+    assert as_pairs(quietly(tmp_path / "m.mtx")) == {(i, j): expected[i, j] for i, j in np.argwhere(expected).tolist()}
 
 
 @pytest.mark.parametrize("form", ["csr_array", "coo_matrix", "dok_array", "lil_matrix"])
@@ -189,10 +204,12 @@ def bad_files(tmp_path):
         "names.csv": (",a,b\nb,0,1\na,1,0\n", "same names in the same order: 'b' and 'a'"),
         "nothing.csv": ("0,0\n0,0\n", "2 nodes without positions and no edges"),
         "cut.mtx": ("%%MatrixMarket matrix coordinate real general\n3 3 4\n1 2 2.5\n", "not readable as MatrixMarket"),
+        "broken.mtx": ("%%MatrixMarket matrix coordinate real general\n2 2 1\n1 2 2.5s\n", "not readable"),
+        "range.mtx": ("%%MatrixMarket matrix coordinate real general\n2 2 1\n1 3 2.5\n", "outside of the 2 x 2"),
         "words.mtx": ("hello\n", "not readable as MatrixMarket"),
         "complex.mtx": (
             "%%MatrixMarket matrix coordinate complex general\n2 2 1\n1 2 2.5 1.0\n",
-            "holds real numbers, this one complex128",
+            "holds real numbers, this one is complex general",
         ),
         "words.npz": ("hello\n", "not readable"),
         "words.npy": ("hello\n", "not readable"),

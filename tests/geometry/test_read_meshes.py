@@ -105,7 +105,10 @@ def test_point_clouds_have_no_faces(tmp_path, suffix):
     [
         ("obj", SQUARE + "v 0.5 2 0\nf 1 2 3 5 4\n"),
         ("off", "OFF\n# a pentagon\n5 1 0\n0 0 0\n1 0 0\n1 1 0\n0 1 0\n0.5 2 0\n5 0 1 2 4 3 255 0 0\n"),
-        ("off", "COFF 5 1 0\n0 0 0 1 1 1 1\n1 0 0 1 1 1 1\n1 1 0 0 0 0 0\n0 1 0 0 0 0 0\n0.5 2 0 0 0 0 0\n5 0 1 2 4 3\n"),
+        (
+            "off",
+            "COFF 5 1 0\n0 0 0 1 1 1 1\n1 0 0 1 1 1 1\n1 1 0 0 0 0 0\n0 1 0 0 0 0 0\n0.5 2 0 0 0 0 0\n5 0 1 2 4 3\n",
+        ),
         (
             "ply",
             "ply\nformat ascii 1.0\nelement vertex 5\nproperty float x\nproperty float y\nproperty float z\n"
@@ -135,7 +138,9 @@ def test_vertices_at_one_place_are_merged_with_a_warning(tmp_path):
 
 
 def test_nearly_equal_vertices_stay_apart(tmp_path):
-    geometry = reads_silently(write(tmp_path / "near.obj", SEAM.replace("v 1 0 -0.0", "v 1 0 1e-9").replace("v 0 1 0\nf", "v 0 1 1e-9\nf")))
+    geometry = reads_silently(
+        write(tmp_path / "near.obj", SEAM.replace("v 1 0 -0.0", "v 1 0 1e-9").replace("v 0 1 0\nf", "v 0 1 1e-9\nf"))
+    )
     assert geometry.num_columns == 6
 
 
@@ -189,6 +194,14 @@ def test_a_file_that_is_cut_short_is_an_error(tmp_path, ball, suffix):
     for size in [whole // 10, whole // 2, 9 * whole // 10, whole - 20]:
         with pytest.raises(ValueError, match=r"cut\."):
             read_geometry(write(path, data[:size]))
+
+
+def test_trimesh_logs_nothing_about_errors_that_are_raised(tmp_path, caplog):
+    corners = "vertex 0 0\nvertex 1 0 0\nvertex 0 1 0"
+    text = f"solid a\nfacet normal 0 0 x\nouter loop\n{corners}\nendloop\nendfacet\nendsolid a\n"
+    with pytest.raises(ValueError, match=r"a\.stl"):
+        read_geometry(write(tmp_path / "a.stl", text))
+    assert not caplog.records
 
 
 def test_curves_are_no_mesh(tmp_path):

@@ -68,7 +68,7 @@ def test_a_batch_is_one_geometry_of_several_pieces():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (Data(), "nothing of its nodes"),
+        (Data(), "neither pos nor edge_index"),
         (Data(num_nodes=3), "neither pos nor edge_index"),
         (Data(pos=POS, edge_index=torch.tensor([[0], [3]])), r"0..2 \(3 nodes\), got 0 to 3"),
         (Data(pos=POS, edge_index=torch.tensor([[0.0], [1.0]])), "integers of shape"),

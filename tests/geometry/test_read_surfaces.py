@@ -64,7 +64,9 @@ def test_gifti_round_trip(tmp_path, ball, name, packed):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("name", ["lh.pial", "rh.white", "lh.inflated", "lh.sphere.reg", "lh.pial.T1", "surface", "a.surf"])
+@pytest.mark.parametrize(
+    "name", ["lh.pial", "rh.white", "lh.inflated", "lh.sphere.reg", "lh.pial.T1", "surface", "a.surf"]
+)
 def test_freesurfer_round_trip(tmp_path, ball, name, packed):
     freesurfer.write_geometry(tmp_path / name, *ball)
     geometry = read_geometry(pack(tmp_path / name, packed))

@@ -36,7 +36,7 @@ class Format:
     @property
     def options(self) -> dict[str, Any]:
         """The options and their defaults."""
-        return _options(self.reader)
+        return {name: parameter.default for name, parameter in _options(self.reader).items()}
 
 
 _FREESURFER = Format("a FreeSurfer surface", FREESURFER_SUFFIXES, read_freesurfer)
@@ -110,15 +110,34 @@ def call_with_options(reader: Callable[..., Geometry], first: Any, options: dict
     """``reader(first, **options)``, after checking that these are its options.
 
     Raises:
-        ValueError: for an unknown option, naming the closest and what there is.
+        ValueError: for an unknown option, naming the closest and what there is, or one of another type.
     """
     known = _options(reader)
-    for name in options:
+    for name, value in options.items():
         if name not in known:
             raise ValueError(f"unknown option {name!r} for {about}{closest(name, known)}")
+        _check_type(name, value, str(known[name].annotation))
     return reader(first, **options)
 
 
-def _options(reader: Callable[..., Geometry]) -> dict[str, Any]:
-    parameters = inspect.signature(reader).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+_TYPES: dict[str, tuple[type, ...]] = {
+    "bool": (bool,),
+    "str": (str,),
+    "Sequence[str]": (list, tuple),
+    "None": (type(None),),
+}
+_TYPE_NAMES = {"bool": "true or false", "str": "a name", "Sequence[str]": "a list of names", "None": "nothing"}
+
+
+def _check_type(name: str, value: Any, annotation: str) -> None:
+    """Raise ValueError unless ``value`` is of the annotated types: the text "false" would count as true."""
+    kinds = [kind.strip() for kind in annotation.split("|")]
+    if not isinstance(value, tuple(t for kind in kinds for t in _TYPES[kind])):
+        allowed = " or ".join(_TYPE_NAMES[kind] for kind in kinds if kind != "None")
+        raise ValueError(f"the option {name!r} must be {allowed}, got {value!r}")
+
+
+def _options(reader: Callable[..., Geometry]) -> dict[str, inspect.Parameter]:
+    """The keyword-only arguments of a reader."""
+    parameters = inspect.signature(reader).parameters
+    return {name: p for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}

@@ -19,6 +19,7 @@ from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.edge_lists import edge_table_geometry
 from colgraph.geometry.readers.files import Source, parsing
 from colgraph.geometry.readers.lengths import as_number, check_meaning, to_lengths
+from colgraph.geometry.readers.matrix_market import parse_matrix_market
 from colgraph.geometry.readers.network import network_geometry
 
 __all__ = ["adjacency_geometry", "read_csv", "read_matrix_market", "read_numpy"]
@@ -134,13 +135,10 @@ def _saved_sheet(source: Source) -> Geometry:
 
 def read_matrix_market(source: Source, *, weight_is: str | None = None, transpose: bool = False) -> Geometry:
     """Read an adjacency matrix in MatrixMarket form; a ``pattern`` has edges and no lengths."""
-    from scipy.io import mminfo, mmread
-
     with parsing("MatrixMarket"):
-        field = mminfo(io.BytesIO(source.data))[4]
-        matrix = mmread(io.BytesIO(source.data))
+        matrix, has_lengths = parse_matrix_market(source.text)
     return adjacency_geometry(
-        matrix, name=source.name, weight_is=weight_is, transpose=transpose, has_lengths=field != "pattern"
+        matrix, name=source.name, weight_is=weight_is, transpose=transpose, has_lengths=has_lengths
     )
 
 
@@ -258,7 +256,7 @@ def _name_text(cells: list[str]) -> bool:
 
 
 def _counted(rows: list[list[str]]) -> bool:
-    """Whether the first row and column count 0, 1, 2, ... or 1, 2, 3, ... from an empty corner, as pandas writes them."""
+    """Whether the first row and column count from 0 or 1 beside an empty corner, as pandas writes them."""
     across, down = [cell.strip() for cell in rows[0][1:]], [row[0].strip() for row in rows[1:]]
     counts = [[str(i + start) for i in range(len(across))] for start in (0, 1)]
     return not rows[0][0].strip() and bool(across) and across == down and across in counts
@@ -271,14 +269,15 @@ def _check_names(names: list[str]) -> None:
 
 
 def _matrix(body: list[list[str]], names: list[str] | None) -> NDArray[np.float64]:
-    """The cells as numbers; text that is none becomes an error that names the edge."""
-    cells = np.char.strip(np.array(body, dtype=np.str_))
-    cells[cells == ""] = "0"
+    """The cells as numbers, empty ones as 0; text that is none becomes an error that names the edge."""
     try:
-        return cells.astype(np.float64)
+        return np.array([[float(cell) if cell and not cell.isspace() else 0.0 for cell in row] for row in body])
     except ValueError:
-        for i, j in np.ndindex(cells.shape):
-            if as_number(str(cells[i, j])) is None:
-                ends = (i, j) if names is None else (repr(names[i]), repr(names[j]))
-                raise ValueError(f"edge {ends[0]} -> {ends[1]} is {cells[i, j]!s}, which is not a number") from None
+        for i, row in enumerate(body):
+            for j, cell in enumerate(row):
+                if cell.strip() and as_number(cell) is None:
+                    ends = (i, j) if names is None else (repr(names[i]), repr(names[j]))
+                    raise ValueError(
+                        f"edge {ends[0]} -> {ends[1]} is {cell.strip()!s}, which is not a number"
+                    ) from None
         raise

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -84,11 +87,23 @@ def mesh_geometry(
     )
 
 
+@contextmanager
+def _unlogged(name: str) -> Iterator[None]:
+    """Keep a library from logging the errors that are raised anyway, with their tracebacks."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def _load(trimesh: Any, source: Source) -> Any:
     """What trimesh makes of a file, as it stands: nothing merged, reordered or repaired."""
     resolver = trimesh.resolvers.FilePathResolver(str(source.path))
     try:
-        with parsing(source.suffix.upper()):
+        with parsing(source.suffix.upper()), _unlogged("trimesh"):
             return trimesh.load(
                 io.BytesIO(source.data),
                 file_type=source.suffix,

@@ -5,7 +5,7 @@ Types are told by the names of their classes, so that no library is imported onl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,7 @@ def _is(cls: type, library: str, kind: str) -> bool:
 def _from_networkx(
     graph: Any,
     *,
-    position: Any = None,
+    position: str | Sequence[str] | bool | None = None,
     distance: str | None = None,
     weight: str | None = None,
     weight_is: str | None = None,
@@ -118,15 +118,13 @@ def _from_nilearn_parts(mesh: Any) -> Geometry:
 def _from_pyg(
     data: Any, *, distance: str | None = None, weight: str | None = None, weight_is: str | None = None
 ) -> Geometry:
-    if data.num_nodes is None:
-        raise ValueError("the Data says nothing of its nodes: give it pos, or edge_index and num_nodes")
+    if data.get("pos") is None and data.get("edge_index") is None:
+        raise ValueError("the Data has neither pos nor edge_index: there is nothing to connect its nodes by")
     n = int(data.num_nodes)
     positions = None if data.get("pos") is None else _array(data.pos, "pos").astype(np.float64)
     faces = _triangles(data, positions)
     name = str(data.get("geometry") or "PyG Data")
-    if data.get("edge_index") is None:
-        if positions is None:
-            raise ValueError("the Data has neither pos nor edge_index: there is nothing to connect its nodes by")
+    if positions is not None and data.get("edge_index") is None:
         return Geometry(positions, faces=faces, name=name)
     edges = _edges(data.edge_index, n)
     rank, output = data.get("input_rank"), data.get("output_mask")

@@ -124,6 +124,8 @@ class _Network:
 
         if self.size is None:
             raise ValueError("it has no *Vertices")
+        if self.section == self._vertex:
+            raise ValueError("it has no *Arcs or *Edges: it was cut short, or is no network")
         if self.matrix_row not in (0, self.size):
             raise ValueError(f"the matrix has {self.matrix_row} rows for {self.size} vertices")
         lines = self.arcs + self.edges

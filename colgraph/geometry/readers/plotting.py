@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["plotting_positions"]
 
 _SPRING_LIMIT = 400
-_LANDMARKS = 64
+_LANDMARKS = 32
 
 
 def plotting_positions(edges: NDArray[np.int64], num_columns: int) -> NDArray[np.float64]:
     """``[N,3]`` coordinates for plotting, the same in every run.
 
-    Up to 400 columns: networkx's spring layout with a fixed seed. Beyond: classical scaling of the hop distances to 64
+    Up to 400 columns: networkx's spring layout with a fixed seed. Beyond: classical scaling of the hop distances to 32
     landmarks that lie far from each other (landmark multidimensional scaling, de Silva and Tenenbaum 2004), whose cost
     grows with the number of edges only.
     """
@@ -31,14 +33,14 @@ def plotting_positions(edges: NDArray[np.int64], num_columns: int) -> NDArray[np
 
 def _landmark_scaling(edges: NDArray[np.int64], n: int) -> NDArray[np.float64]:
     from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import dijkstra
 
-    graph = csr_array((np.ones(edges.shape[1]), (edges[0], edges[1])), shape=(n, n))
-    hops = np.empty((min(_LANDMARKS, n), n))
+    both = np.concatenate([edges, edges[::-1]], axis=1)
+    graph = csr_array((np.ones(both.shape[1]), (both[0], both[1])), shape=(n, n))
+    hops = np.empty((_LANDMARKS, n))
     nearest = np.full(n, np.inf)
     landmark = 0
-    for row in range(len(hops)):
-        hops[row] = dijkstra(graph, directed=False, unweighted=True, indices=landmark)
+    for row in range(_LANDMARKS):
+        hops[row] = _hops_from(graph, landmark)
         nearest = np.minimum(nearest, hops[row])
         landmark = int(np.argmax(nearest))  # the first of those farthest from all landmarks; other pieces first
     finite = hops[np.isfinite(hops)]
@@ -51,3 +53,19 @@ def _landmark_scaling(edges: NDArray[np.int64], n: int) -> NDArray[np.float64]:
     points = centred.T @ axes
     scale = float(np.abs(points).max())
     return points / (scale or 1.0)
+
+
+def _hops_from(graph: Any, root: int) -> NDArray[np.float64]:
+    """``[N]`` number of edges from ``root`` to each column of a symmetric graph, infinite where there is no way."""
+    from scipy.sparse.csgraph import breadth_first_order
+
+    order, predecessor = breadth_first_order(graph, root)
+    parent = np.where(predecessor < 0, np.arange(len(predecessor)), predecessor)
+    depth = (predecessor >= 0).astype(np.int64)
+    # Each round doubles the length of path that `parent` skips and `depth` counts.
+    while (step := depth[parent]).any():
+        depth += step
+        parent = parent[parent]
+    hops = np.full(len(depth), np.inf)
+    hops[order] = depth[order]
+    return hops
