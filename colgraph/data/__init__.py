@@ -1,0 +1,19 @@
+"""Images to batches: the only room that knows the ``datasets`` library."""
+
+from colgraph.data.augment import AUGMENTATIONS, BatchTransform, augment_affine, augment_natural
+from colgraph.data.sets import Batch, ImageSet, LazyImages, MemoryImages, hold_out
+from colgraph.data.sources import ImageSplits, load_images
+
+__all__ = [
+    "AUGMENTATIONS",
+    "Batch",
+    "BatchTransform",
+    "ImageSet",
+    "ImageSplits",
+    "LazyImages",
+    "MemoryImages",
+    "augment_affine",
+    "augment_natural",
+    "hold_out",
+    "load_images",
+]

@@ -1,0 +1,153 @@
+"""From bytes to what the model sees: augmentation and normalisation of whole batches, on the batch's own device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["AUGMENTATIONS", "BatchTransform", "augment_affine", "augment_natural", "mix_seed"]
+
+AUGMENTATIONS = ("none", "affine", "natural")
+
+# ITU-R BT.601 luma, the grey that saturation is changed against.
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def _uniform(generator: torch.Generator, count: int, low: float, high: float) -> Tensor:
+    return torch.rand(count, generator=generator) * (high - low) + low
+
+
+def _warp(images: Tensor, theta: Tensor) -> Tensor:
+    """Sample ``images [B,C,S,S]`` at the affine maps ``theta [B,2,3]`` from output to input coordinates in [-1, 1]."""
+    grid = F.affine_grid(theta.to(images), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def augment_affine(
+    images: Tensor,
+    generator: torch.Generator,
+    rotation: float = 12.0,
+    shift: float = 0.08,
+    scale: float = 0.12,
+    shear: float = 8.0,
+) -> Tensor:
+    """A mild affine map per image, for handwriting and other pictures on an empty (zero) background.
+
+    Args:
+        images: ``[B,C,S,S]`` in [0, 1].
+        generator: on the CPU; the same generator state gives the same maps on every device.
+        rotation: at most this many degrees either way.
+        shift: at most this fraction of the side, in both directions.
+        scale: between ``1 - scale`` and ``1 + scale``.
+        shear: at most this many degrees of slant either way.
+
+    Returns:
+        ``[B,C,S,S]`` in [0, 1].
+    """
+    b = images.size(0)
+    angle = _uniform(generator, b, -math.radians(rotation), math.radians(rotation))
+    slant = torch.tan(_uniform(generator, b, -math.radians(shear), math.radians(shear)))
+    zoom = 1 / _uniform(generator, b, 1 - scale, 1 + scale)
+    # Coordinates run over 2, so a shift by a fraction of the side is twice that.
+    right, down = (_uniform(generator, b, -2 * shift, 2 * shift) for _ in range(2))
+    cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
+    theta = torch.stack([cos, cos * slant - sin, right, sin, sin * slant + cos, down], dim=1).view(b, 2, 3)
+    return _warp(images, theta)
+
+
+def augment_natural(
+    images: Tensor,
+    generator: torch.Generator,
+    min_area: float = 0.4,
+    ratio: float = 4 / 3,
+    flip: bool = True,
+    jitter: float = 0.2,
+) -> Tensor:
+    """Random resized crop, mirror image, and colour jitter, each drawn per image.
+
+    Args:
+        images: ``[B,C,S,S]`` in [0, 1].
+        generator: on the CPU; the same generator state gives the same draws on every device.
+        min_area: the crop covers between this share and all of the image.
+        ratio: its sides' ratio lies between ``1 / ratio`` and ``ratio``.
+        flip: whether half of the images are mirrored left to right.
+        jitter: brightness, contrast and saturation are scaled by factors within ``1 - jitter .. 1 + jitter``.
+
+    Returns:
+        ``[B,C,S,S]`` in [0, 1].
+    """
+    b = images.size(0)
+    area = _uniform(generator, b, min_area, 1.0)
+    stretch = torch.exp(_uniform(generator, b, -math.log(ratio), math.log(ratio)) / 2)
+    width, height = ((area.sqrt() * s).clamp(max=1.0) for s in (stretch, 1 / stretch))
+    right, down = ((1 - side) * _uniform(generator, b, -1, 1) for side in (width, height))
+    mirrored = _uniform(generator, b, -1, 1) < 0 if flip else torch.zeros(b, dtype=torch.bool)
+    zero = torch.zeros(b)
+    theta = torch.stack([torch.where(mirrored, -width, width), zero, right, zero, height, down], dim=1).view(b, 2, 3)
+    return _jitter(_warp(images, theta), generator, jitter)
+
+
+def _jitter(images: Tensor, generator: torch.Generator, strength: float) -> Tensor:
+    b, channels = images.shape[:2]
+    brightness, contrast, saturation = (
+        _uniform(generator, b, 1 - strength, 1 + strength).to(images).view(b, 1, 1, 1) for _ in range(3)
+    )
+    images = images * brightness
+    weights = images.new_tensor(_LUMA).view(1, 3, 1, 1) if channels == 3 else images.new_ones(1, 1, 1, 1)
+    grey = (images * weights).sum(1, keepdim=True)
+    middle = grey.mean((2, 3), keepdim=True)
+    # Contrast scales the distance from the image's mean grey, saturation the distance from each pixel's own grey.
+    images = middle + contrast * (grey + saturation * (images - grey) - middle)
+    return images.clamp(0, 1)
+
+
+class BatchTransform:
+    """Bytes to normalised floats, augmented when training.
+
+    Args:
+        mean: per channel, of pixels in [0, 1].
+        std: per channel.
+        augmentation: one of ``AUGMENTATIONS``.
+        seed: of the augmentation; the draws of a step follow from it and the step alone, so that a resumed run goes on
+            as if it had never stopped.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], augmentation: str = "none", seed: int = 0) -> None:
+        if augmentation not in AUGMENTATIONS:
+            raise ValueError(f"unknown augmentation {augmentation!r}, expected one of {', '.join(AUGMENTATIONS)}")
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def train(self, images: Tensor, step: int, rank: int = 0) -> Tensor:
+        """``[B,C,S,S]`` uint8 to augmented, normalised float32; ``rank`` tells processes of one run apart."""
+        pixels = images.to(torch.float32) / 255
+        if self.augmentation != "none":
+            generator = torch.Generator().manual_seed(mix_seed(self.seed, step, rank))
+            augment = augment_affine if self.augmentation == "affine" else augment_natural
+            pixels = augment(pixels, generator)
+        return self._normalise(pixels)
+
+    def evaluate(self, images: Tensor) -> Tensor:
+        """``[B,C,S,S]`` uint8 to normalised float32."""
+        return self._normalise(images.to(torch.float32) / 255)
+
+    def _normalise(self, pixels: Tensor) -> Tensor:
+        mean, std = (pixels.new_tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
+        return (pixels - mean) / std
+
+
+def mix_seed(*numbers: int) -> int:
+    """One 63-bit seed from several numbers, so that neighbouring steps draw unrelated values (splitmix64)."""
+    mask = (1 << 64) - 1
+    state = 0
+    for number in numbers:
+        state = (state + number + 0x9E3779B97F4A7C15) & mask
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & mask
+        state ^= state >> 31
+    return state >> 1

@@ -1,0 +1,186 @@
+"""Where images come from: a name, a folder, parquet files or the Hub, to labelled splits ready for training."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from colgraph.data.augment import BatchTransform
+from colgraph.data.digits import load_digits
+from colgraph.data.hub import HUB_ID, load_hub
+from colgraph.data.local import load_folder, load_parquet, parquet_files
+from colgraph.data.rows import EncodedSplits
+from colgraph.data.sets import EncodedImages, ImageSet, LazyImages, MemoryImages, hold_out
+
+__all__ = ["ImageSplits", "load_images"]
+
+HELD_OUT = 0.2
+_STATISTICS_IMAGES = 2000
+
+
+@dataclass(frozen=True)
+class ImageSplits:
+    """Labelled images, split, and what is needed to turn them into a model's input.
+
+    Attributes:
+        train: the images to learn from.
+        val: the images whose accuracy is followed during training.
+        test: the images of the final accuracy; the same set as ``val`` where the source has only one held-out split.
+        classes: the name of each class.
+        channels: 1 or 3.
+        image_size: side of the images in pixels.
+        mean: per channel over the training images, pixels in [0, 1].
+        std: per channel.
+        source: what was asked for.
+        notes: what a user should know about how the splits were made.
+    """
+
+    train: ImageSet
+    val: ImageSet
+    test: ImageSet
+    classes: list[str]
+    channels: int
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: str
+    notes: list[str] = field(default_factory=list)
+
+    def transform(self, augmentation: str = "none", seed: int = 0) -> BatchTransform:
+        """The batch transform that belongs to these images."""
+        return BatchTransform(self.mean, self.std, augmentation, seed)
+
+
+def load_images(
+    source: str | os.PathLike[str],
+    *,
+    image_size: int,
+    channels: int = 3,
+    memory_gb: float = 2.0,
+    split_seed: int = 0,
+    threads: int | None = None,
+) -> ImageSplits:
+    """Load labelled images.
+
+    Args:
+        source: "digits" (scikit-learn's 1,797 handwritten digits, no network), a folder of class subfolders (below
+            ``train``, ``val`` and ``test`` where there are such), a parquet file or a folder of them, or the id of a
+            data set on the Hugging Face Hub (``owner/name``). A path that exists wins over a Hub id.
+        image_size: side S of the squares that come out, in pixels.
+        channels: 1 or 3; images are converted.
+        memory_gb: all images are decoded up front if they fit in this many gigabytes, as bytes; otherwise as they are
+            needed.
+        split_seed: chooses the held-out fifth where the source has no held-out split.
+        threads: for decoding; the number of cores by default.
+
+    Returns:
+        The splits. Where there is no held-out split, a stratified fifth of the training images is held out.
+
+    Raises:
+        ValueError: for a source that does not exist, cannot be reached or read, or has no usable classes.
+        ImportError: if a package is missing, with the line that installs it.
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
+    if image_size < 1:
+        raise ValueError(f"image_size must be at least 1 pixel, got {image_size}")
+    name = os.fspath(source)
+    if name == "digits":
+        images, labels, classes = load_digits(image_size, channels)
+        kept, held = hold_out(labels.numpy(), HELD_OUT, split_seed)
+        whole = MemoryImages(images, labels)
+        sets: dict[str, ImageSet] = {"train": whole.subset(kept), "test": whole.subset(held)}
+        return _splits(name, sets, classes, channels, image_size, [])
+    encoded = _encoded(name)
+    notes = list(encoded.notes)
+    if set(encoded.splits) == {"train"}:
+        kept, held = hold_out(encoded.splits["train"].labels, HELD_OUT, split_seed)
+        whole_split = encoded.splits["train"]
+        encoded.splits.update(train=whole_split.subset(kept), test=whole_split.subset(held))
+        notes.append(f"{name} has no held-out split: {len(held)} of {len(held) + len(kept)} images are held out")
+    _check_classes(name, encoded)
+    sets = _decode(encoded.splits, image_size, channels, memory_gb, threads or os.cpu_count() or 1)
+    return _splits(name, sets, encoded.classes, channels, image_size, notes)
+
+
+def _encoded(name: str) -> EncodedSplits:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return load_parquet(path) if parquet_files(path) else load_folder(path)
+    if path.is_file():
+        if path.suffix == ".parquet":
+            return load_parquet(path)
+        raise ValueError(f"{name!r} is a file but not .parquet: give a folder of class subfolders, or parquet files")
+    if _looks_like_path(name):
+        raise ValueError(f"no file or folder {name!r}: give a folder of class subfolders, a .parquet file, or 'digits'")
+    if not HUB_ID.fullmatch(name):
+        hint = "; did you mean 'digits'?" if difflib.get_close_matches(name.lower(), ["digits"]) else ""
+        raise ValueError(
+            f"unknown data {name!r}: expected 'digits', a folder, a .parquet file, or a Hub id like owner/name{hint}"
+        )
+    return load_hub(name)
+
+
+def _looks_like_path(name: str) -> bool:
+    path = Path(name)
+    return (
+        name.startswith((".", "~", os.sep))
+        or name.endswith((os.sep, ".parquet", ".zip", ".tar", ".gz"))
+        or name.count("/") > 1
+        or "\\" in name
+        or (len(path.parts) > 1 and Path(path.parts[0]).is_dir())
+    )
+
+
+def _check_classes(name: str, encoded: EncodedSplits) -> None:
+    present = np.unique(encoded.splits["train"].labels)
+    if len(encoded.classes) < 2 or len(present) < 2:
+        only = encoded.classes[int(present[0])] if len(present) else "none"
+        raise ValueError(f"{name!r} has one class only ({only!r}): a classifier needs at least two")
+
+
+def _decode(
+    splits: dict[str, EncodedImages], size: int, channels: int, memory_gb: float, threads: int
+) -> dict[str, ImageSet]:
+    total = sum(len(split.labels) for split in splits.values())
+    if total * channels * size * size <= memory_gb * 1e9:
+        return {name: split.decode_all(size, channels, threads) for name, split in splits.items()}
+    for split in splits.values():
+        split.check_headers(threads)
+    return {name: LazyImages(split, size, channels) for name, split in splits.items()}
+
+
+def _splits(
+    name: str, sets: dict[str, ImageSet], classes: Sequence[str], channels: int, image_size: int, notes: list[str]
+) -> ImageSplits:
+    held = sets.get("test", sets.get("val"))
+    if held is None or len(held) == 0:
+        raise ValueError(f"{name!r} leaves no image to test on: {len(sets['train'])} images are too few")
+    mean, std = _statistics(sets["train"])
+    return ImageSplits(
+        train=sets["train"],
+        val=sets.get("val", held),
+        test=held,
+        classes=list(classes),
+        channels=channels,
+        image_size=image_size,
+        mean=mean,
+        std=std,
+        source=name,
+        notes=notes,
+    )
+
+
+def _statistics(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel over (evenly spaced) training images, pixels in [0, 1]."""
+    chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), _STATISTICS_IMAGES)).astype(np.int64))
+    pixels = images.batch(chosen.tolist())[0].to(torch.float64) / 255
+    mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3), correction=0)
+    # One grey level is the least contrast 8 bits can show; it keeps constant images from dividing by zero.
+    return tuple(mean.tolist()), tuple(std.clamp(min=1 / 255).tolist())

@@ -1,0 +1,105 @@
+"""What command lines share: strict parsing, geometry options as flags, and errors of one line with an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
+
+__all__ = ["OneLineParser", "ScriptError", "parse_options", "run_script"]
+
+_WORDS = {"true": True, "false": False, "none": None, "null": None}
+
+
+class ScriptError(RuntimeError):
+    """An error that ends a script with an exit code of its own."""
+
+    exit_code = 1
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argparse parser without abbreviations, whose errors are ``ValueError``s of one line."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs | {"allow_abbrev": False})
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage and leaving."""
+        raise ValueError(" ".join(message.split()))
+
+
+def parse_options(extra: Sequence[str], known: Iterable[str] = (), exact: Iterable[str] = ()) -> dict[str, Any]:
+    """Left-over ``--name value`` pairs as options of a geometry: ``--widths 8,8,8`` is ``{"widths": [8, 8, 8]}``.
+
+    A name without a value is true. Values are numbers, texts, true, false, none, or lists of them, with or without
+    brackets.
+
+    Args:
+        extra: what a parser did not know.
+        known: the parser's own flags, with their dashes; a word that resembles one is taken for a mistake.
+        exact: option names that are none, however much they resemble a flag.
+
+    Raises:
+        ValueError: for a word that is not a flag, or that resembles a known flag.
+    """
+    options: dict[str, Any] = {}
+    words, flags, fine = list(extra), list(known), set(exact)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--") or len(word) < 3:
+            raise ValueError(f"unexpected {word!r}: every value follows the --flag that it belongs to")
+        flag, equals, value = word.partition("=")
+        name = flag[2:].replace("-", "_")
+        near = difflib.get_close_matches(flag.replace("_", "-"), flags, n=1, cutoff=0.8)
+        if near and name not in fine:
+            raise ValueError(f"unknown flag {flag}; did you mean {near[0]}?")
+        if not equals and words and not words[0].startswith("--"):
+            value, equals = words.pop(0), "="
+        options[name] = _value(value) if equals else True
+    return options
+
+
+def _value(text: str) -> Any:
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    try:
+        value = ast.literal_eval(text)
+        return list(value) if isinstance(value, tuple) else value
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        parts = [part.strip() for part in text.split(",")]
+        return [_value(part) for part in parts] if len(parts) > 1 and all(parts) else text
+
+
+def run_script(main: Callable[[], Any]) -> None:
+    """Run a script's ``main``; known errors become one line on stderr and an exit code, without a traceback.
+
+    Exit codes: 0 done; 2 a bad flag, file or value, or a missing package; 130 interrupted; those of
+    :class:`ScriptError`. Warnings become one line each.
+    """
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            main()
+        except ScriptError as error:
+            _leave(error, error.exit_code)
+        except (ValueError, ImportError) as error:
+            _leave(error, 2)
+        except KeyboardInterrupt:
+            _leave("interrupted", 130)
+        except BrokenPipeError:
+            # The reader of our output (a pager, head) has left; there is nobody to tell.
+            sys.stderr.close()
+            raise SystemExit(1) from None
+
+
+def _show_warning(message: Any, *where: Any, **more: Any) -> None:
+    sys.stderr.write(f"warning: {' '.join(str(message).split())}\n")
+
+
+def _leave(error: object, code: int) -> None:
+    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    raise SystemExit(code)

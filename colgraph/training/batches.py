@@ -1,0 +1,125 @@
+"""Batches of images for Lightning, in an order that follows from the seed and the step alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from colgraph.data import Batch, ImageSet, ImageSplits, MemoryImages
+from colgraph.data.augment import mix_seed
+from colgraph.training.config import TrainConfig
+
+__all__ = ["ImageBatches", "StepSampler"]
+
+
+class StepSampler(Sampler[int]):
+    """Shuffled indices of one epoch, beginning where a given optimizer step is.
+
+    Epoch and place in the epoch are computed from the step, so that a run that stopped anywhere goes on with exactly
+    the batches it would have seen.
+
+    Args:
+        count: number of images.
+        batch_size: per process.
+        seed: of the shuffling.
+        step: returns the number of optimizer steps taken.
+        rank: of this process.
+        world: number of processes.
+    """
+
+    def __init__(
+        self, count: int, batch_size: int, seed: int, step: Callable[[], int], rank: int = 0, world: int = 1
+    ) -> None:
+        self.batch_size = max(1, min(batch_size, count // world))
+        self.batches = max(1, count // (self.batch_size * world))
+        self.count, self.seed, self.step, self.rank, self.world = count, seed, step, rank, world
+
+    def __len__(self) -> int:
+        return self.batches * self.batch_size
+
+    def __iter__(self) -> Iterator[int]:
+        epoch, done = divmod(self.step(), self.batches)
+        generator = torch.Generator().manual_seed(mix_seed(self.seed, epoch))
+        order = torch.randperm(self.count, generator=generator)[self.rank :: self.world]
+        yield from order[done * self.batch_size : len(self)].tolist()
+
+
+class ImageBatches(pl.LightningDataModule):
+    """Training, held-out and test batches; augmented and normalised on the device.
+
+    Args:
+        images: the splits.
+        config: batch size, workers, augmentation and seed.
+    """
+
+    def __init__(self, images: ImageSplits, config: TrainConfig) -> None:
+        super().__init__()
+        self.images = images
+        self.config = config
+        self.transform = images.transform(config.augment, config.seed)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled full batches; the rest of an epoch that fills none is left out."""
+        trainer: Any = self.trainer
+        sampler = StepSampler(
+            len(self.images.train),
+            self.config.batch_size,
+            self.config.seed,
+            lambda: trainer.global_step,
+            trainer.global_rank,
+            trainer.world_size,
+        )
+        return self._loader(self.images.train, sampler, sampler.batch_size)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The held-out images in order, each exactly once over all processes."""
+        return self._held_out(self.images.val)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The test images in order, each exactly once over all processes."""
+        return self._held_out(self.images.test)
+
+    def _held_out(self, images: ImageSet) -> DataLoader[Batch]:
+        trainer: Any = self.trainer
+        mine = range(trainer.global_rank, len(images), trainer.world_size)
+        return self._loader(images, mine, max(self.config.batch_size, 256))
+
+    def _loader(self, images: ImageSet, sampler: Any, batch_size: int) -> DataLoader[Batch]:
+        in_memory = isinstance(images, MemoryImages)
+        workers = self.config.workers if self.config.workers is not None else min(8, os.cpu_count() or 1)
+        workers = 0 if in_memory else workers
+        return DataLoader(
+            images,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=workers > 0,
+            worker_init_fn=_ignore_interrupt if workers else None,
+        )
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        """Bytes to normalised floats, augmented when training."""
+        images, labels = batch
+        trainer: Any = self.trainer
+        if trainer.training:
+            return self.transform.train(images, trainer.global_step, trainer.global_rank), labels
+        return self.transform.evaluate(images), labels
+
+
+def _as_it_is(batch: Any) -> Any:
+    """Data sets here return whole batches."""
+    return batch
+
+
+def _ignore_interrupt(_: int) -> None:
+    # Ctrl-C reaches every process of the terminal; the main one decides when workers end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

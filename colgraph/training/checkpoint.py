@@ -1,0 +1,116 @@
+"""What a checkpoint carries besides parameters, and the way back from a file to a model."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from colgraph.data import BatchTransform, ImageSplits
+from colgraph.models import VisionColumnformer
+from colgraph.sheet import Sheet
+from colgraph.training.config import TrainConfig
+from colgraph.training.setup import make_model
+
+__all__ = ["KEY", "TrainedModel", "load_checkpoint", "load_trained", "pack_run"]
+
+KEY = "colgraph"
+"""Where a checkpoint keeps what :func:`pack_run` returns."""
+
+NET = "net."
+"""The prefix of the model's parameters in a checkpoint's state dict."""
+
+_SHEET_TENSORS = ("edge_index", "edge_distance", "pos", "layer", "face", "input_rank", "output_mask")
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model read back from a run.
+
+    Attributes:
+        net: the vision model, in evaluation mode, on the CPU.
+        config: the settings of the run.
+        classes: the name of each class.
+        transform: ``transform.evaluate`` turns uint8 images ``[B,C,S,S]`` into the model's input.
+        step: optimizer steps the model has behind it.
+    """
+
+    net: VisionColumnformer
+    config: TrainConfig
+    classes: list[str]
+    transform: BatchTransform
+    step: int
+
+
+def pack_run(config: TrainConfig, sheet: Sheet, images: ImageSplits) -> dict[str, Any]:
+    """Settings, sheet and classes as plain values and tensors, which ``torch.load(weights_only=True)`` reads."""
+    packed: dict[str, Any] = {name: sheet[name].detach().cpu() for name in _SHEET_TENSORS}
+    packed |= {"num_columns": sheet.num_columns, "spacing": sheet.spacing}
+    packed |= {"metric": str(sheet.metric), "geometry": str(sheet.geometry)}
+    packed["names"] = list(sheet["names"]) if "names" in sheet else None
+    return {
+        "config": config.flat(),
+        "sheet": packed,
+        "classes": list(images.classes),
+        "mean": list(images.mean),
+        "std": list(images.std),
+    }
+
+
+def _unpack_sheet(packed: dict[str, Any]) -> Sheet:
+    rank = packed["input_rank"]
+    inputs = torch.nonzero(rank >= 0).flatten()
+    return Sheet.from_edges(
+        packed["edge_index"],
+        packed["num_columns"],
+        edge_distance=packed["edge_distance"],
+        pos=packed["pos"],
+        inputs=inputs[torch.argsort(rank[inputs])],
+        outputs=torch.nonzero(packed["output_mask"]).flatten(),
+        layer=packed["layer"],
+        face=packed["face"],
+        spacing=packed["spacing"],
+        metric=packed["metric"],
+        geometry=packed["geometry"],
+        names=packed["names"],
+    )
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a checkpoint's tensors and plain values; nothing is unpickled into objects.
+
+    Raises:
+        ValueError: if the file is missing, truncated, or no checkpoint of a training run.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(f"cannot read checkpoint {os.fspath(path)!r}: {reason[0]}") from error
+    if not isinstance(content, dict) or KEY not in content or "state_dict" not in content:
+        raise ValueError(f"{os.fspath(path)!r} is not a checkpoint of a colgraph training run")
+    return content
+
+
+def load_trained(run: str | os.PathLike[str]) -> TrainedModel:
+    """Read a model back from a run folder (its ``last.ckpt``) or a checkpoint file.
+
+    Raises:
+        ValueError: if there is no checkpoint, or it cannot be read.
+    """
+    path = Path(run)
+    path = path / "checkpoints" / "last.ckpt" if path.is_dir() else path
+    content = load_checkpoint(path)
+    packed = content[KEY]
+    known = {item.name for item in fields(TrainConfig)}
+    settings = {name: value for name, value in packed["config"].items() if name in known}
+    options = {name: value for name, value in packed["config"].items() if name not in known}
+    config = TrainConfig(**settings, options=options)
+    net = make_model(config, _unpack_sheet(packed["sheet"]), len(packed["classes"]))
+    state = {name.removeprefix(NET): value for name, value in content["state_dict"].items() if name.startswith(NET)}
+    net.load_state_dict(state)
+    transform = BatchTransform(packed["mean"], packed["std"])
+    return TrainedModel(net.eval(), config, list(packed["classes"]), transform, int(content["global_step"]))

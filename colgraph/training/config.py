@@ -1,0 +1,226 @@
+"""The settings of a training run: one flat list, the same for flags, YAML files and code."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from colgraph.data import AUGMENTATIONS
+from colgraph.models.columnformer import parse_untied
+
+__all__ = ["GEOMETRY_SETTINGS", "TrainConfig", "coerce", "describe_settings", "load_yaml", "save_yaml"]
+
+GEOMETRY_SETTINGS = ("neighbors", "metric", "mask", "axis", "num_inputs", "num_outputs")
+"""Settings that fit one geometry: defaults and presets of them go when another geometry is chosen."""
+
+_PRECISIONS = {
+    **dict.fromkeys(("32", "fp32", "32-true"), "32-true"),
+    **dict.fromkeys(("bf16", "bf16-mixed"), "bf16-mixed"),
+    **dict.fromkeys(("16", "fp16", "16-mixed"), "16-mixed"),
+    **dict.fromkeys(("64", "fp64", "64-true"), "64-true"),
+}
+
+
+def _setting(default: Any, text: str, **limits: Any) -> Any:
+    """A field with its help text and limits: ``low``, ``above`` (exclusive), ``below`` (exclusive), ``choices``."""
+    return field(default=default, metadata={"help": text, **limits})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything a training run depends on; the defaults are ImageNet-100 on a stack of six 8 x 8 layers.
+
+    Values are checked, and brought to their type, when a config is made.
+
+    Raises:
+        ValueError: for a value of the wrong type or out of range, named as ``setting: what is wrong``.
+    """
+
+    data: str = _setting("clane9/imagenet-100", "digits, a folder, a parquet file or folder, or a Hub id")
+    image_size: int = _setting(128, "side of the images in pixels", low=1)
+    channels: int = _setting(3, "colour channels, 1 or 3; images are converted", choices=(1, 3))
+    augment: str = _setting("natural", "augmentation of training images", choices=AUGMENTATIONS)
+    split_seed: int = _setting(0, "chooses the held-out fifth of data that has no held-out split", low=0)
+    memory_gb: float = _setting(2.0, "decode all images up front if they fit in this many GB", low=0)
+    workers: int | None = _setting(None, "processes that read images (default: as many as cores, at most 8)", low=0)
+
+    geometry: str = _setting("stack", "a name from `colgraph list`, a file, or file.py:function")
+    neighbors: str | None = _setting("knn:32", "knn:K, radius:R, given, complete, or several joined by |")
+    metric: str | None = _setting(None, "what distance means (default: the geometry's own)")
+    mask: str | None = _setting(None, "label file that says which columns to keep")
+    axis: str | None = _setting(None, "x, y, z, -x (write --axis=-x), ...: from inputs to outputs")
+    num_inputs: int | None = _setting(None, "input columns (default: one per patch)", low=1)
+    num_outputs: int | None = _setting(
+        None, "columns read out, highest on the axis (default: the geometry's, or all)", low=1
+    )
+    patch_size: int | None = _setting(
+        None, "side of a patch in pixels (default: what fits the geometry's inputs, or an eighth of the image)", low=1
+    )
+
+    dim: int = _setting(384, "channels of a column's state", low=1)
+    steps: int = _setting(6, "time steps of a forward pass", low=1)
+    heads: int = _setting(1, "attention heads", low=1)
+    qk_dim: int = _setting(64, "size of queries and keys per head", low=1)
+    mlp_dim: int = _setting(64, "hidden size of a column's MLP", low=1)
+    untied: str = _setting("all", "parts with parameters per column: norm,attention,mlp, all or none")
+    value_projection: bool = _setting(False, "value and output weights in attention")
+    attention_residual: bool = _setting(True, "add the state to what a column hears")
+    edge_bias: str = _setting("learned", "bias per edge", choices=("learned", "fixed", "none"))
+    locality_sigma: float | None = _setting(None, "width of the initial edge bias (default: 2 spacings)", above=0)
+    position_embedding: bool = _setting(True, "a learned vector per column at step 0")
+    time_embedding: bool = _setting(False, "a learned vector per step")
+    inject: str = _setting("first", "feed the image at the first step or at every one", choices=("first", "every"))
+    readout: str = _setting(
+        "mean", "mean over outputs, or one learned weighting per class", choices=("mean", "spatial")
+    )
+    recompute: str = _setting("none", "steps: recompute each step in the backward pass", choices=("none", "steps"))
+    backend: str = _setting("auto", "attention backend, see colgraph.ops.available_backends()")
+
+    epochs: int = _setting(100, "passes over the training images", low=1)
+    batch_size: int = _setting(128, "images per optimizer step and device", low=1)
+    lr: float = _setting(1e-3, "peak learning rate of AdamW", above=0)
+    weight_decay: float = _setting(0.05, "decay of weights (not of norms, biases, embeddings, edge biases)", low=0)
+    warmup: float = _setting(5.0, "epochs of linear warm-up before the cosine", low=0)
+    clip: float = _setting(1.0, "largest gradient norm; 0 switches clipping off", low=0)
+    label_smoothing: float = _setting(0.1, "label smoothing", low=0, below=1)
+    wiring: float = _setting(0.0, "weight of the wiring cost, in units of the sheet's spacing", low=0)
+    seed: int = _setting(0, "of parameters, batches and augmentation", low=0)
+    devices: str = _setting("1", "number of devices, or auto")
+    accelerator: str = _setting("auto", "where to train", choices=("auto", "cpu", "gpu", "mps"))
+    precision: str = _setting("32", "32, bf16, 16 (mixed) or 64", choices=tuple(_PRECISIONS))
+    figure_every: int = _setting(10, "redraw figures every so many epochs; 0: only at the end", low=0)
+    tensorboard: bool = _setting(True, "write TensorBoard logs")
+
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of the geometry, such as ``{"widths": [8, 8, 8]}``; flat among the flags and in YAML files."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            if item.name != "options":
+                object.__setattr__(self, item.name, coerce(item.name, getattr(self, item.name)))
+        try:
+            untied = parse_untied(self.untied)
+        except ValueError as error:
+            raise ValueError(f"untied: {str(error).removeprefix('untied ')}") from error
+        object.__setattr__(self, "untied", ",".join(untied) or "none")
+        object.__setattr__(self, "precision", _PRECISIONS[self.precision])
+        if self.devices != "auto" and not (self.devices.isdigit() and int(self.devices) > 0):
+            raise ValueError(f"devices: must be a number of at least 1, or auto, got {self.devices!r}")
+        if self.dim % self.heads:
+            raise ValueError(f"dim: {self.dim} is not divisible by heads={self.heads}")
+        if self.patch_size is not None and self.image_size % self.patch_size:
+            raise ValueError(f"patch_size: image_size {self.image_size} is not divisible by {self.patch_size}")
+
+    def flat(self) -> dict[str, Any]:
+        """All settings as one mapping of plain values, the geometry's options among them: what a YAML file holds."""
+        settings = asdict(self)
+        return settings | settings.pop("options")
+
+
+_HINTS = typing.get_type_hints(TrainConfig)
+_FIELDS = {item.name: item for item in fields(TrainConfig) if item.name != "options"}
+
+
+def describe_settings() -> dict[str, tuple[Any, bool, str]]:
+    """For each setting its default, whether it is a switch (a bare flag), and its help text."""
+    return {n: (f.default, _HINTS[n] is bool, f.metadata["help"]) for n, f in _FIELDS.items()}
+
+
+def coerce(name: str, value: Any) -> Any:
+    """Bring a value from a flag, a YAML file or code to the type of a setting, and check its limits.
+
+    Raises:
+        ValueError: as ``name: what is wrong``.
+    """
+    hint, limits = _HINTS[name], _FIELDS[name].metadata
+    kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind is not type(None)]
+    if len(kinds) < len(typing.get_args(hint)) and (value is None or value == "none"):
+        return None
+    value = _CONVERT[kinds[0]](name, value)
+    choices = limits.get("choices")
+    if choices is not None and value not in choices:
+        near = difflib.get_close_matches(str(value), list(map(str, choices)), n=1)
+        hint_text = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"{name}: must be one of {', '.join(map(str, choices))}, got {value!r}{hint_text}")
+    for limit, bad, words in _LIMITS:
+        if limit in limits and bad(value, limits[limit]):
+            raise ValueError(f"{name}: must be {words} {limits[limit]}, got {value!r}")
+    return value
+
+
+_LIMITS: tuple[tuple[str, Any, str], ...] = (
+    ("low", lambda value, limit: value < limit, "at least"),
+    ("above", lambda value, limit: value <= limit, "greater than"),
+    ("below", lambda value, limit: value >= limit, "less than"),
+)
+
+
+def _to_int(name: str, value: Any) -> int:
+    try:
+        if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+            raise ValueError
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name}: must be a whole number, got {value!r}") from None
+
+
+def _to_float(name: str, value: Any) -> float:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: must be a number, got {value!r}") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{name}: must be finite, got {value!r}")
+    return number
+
+
+def _to_bool(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}: must be true or false, got {value!r}")
+    return value
+
+
+def _to_str(name: str, value: Any) -> str:
+    if isinstance(value, list | tuple):
+        value = ",".join(map(str, value))
+    if isinstance(value, bool | Mapping) or value is None or str(value) == "":
+        raise ValueError(f"{name}: must be a text, got {value!r}")
+    return str(value)
+
+
+_CONVERT: dict[Any, Any] = {int: _to_int, float: _to_float, bool: _to_bool, str: _to_str}
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """The settings of a YAML file.
+
+    Raises:
+        ValueError: if the file cannot be read, or holds anything but settings with names.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"cannot read config {str(path)!r}: {reason}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ValueError(f"config {str(path)!r} must hold lines of `setting: value`, got {type(content).__name__}")
+    return content
+
+
+def save_yaml(settings: Mapping[str, Any]) -> str:
+    """Settings as YAML text, in their own order, read back by :func:`load_yaml`."""
+    import yaml
+
+    text: str = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
+    return text

@@ -1,0 +1,17 @@
+"""The two ways in which a training run ends early."""
+
+from __future__ import annotations
+
+from colgraph.script import ScriptError
+
+__all__ = ["InterruptedRunError", "TrainingDivergedError"]
+
+
+class TrainingDivergedError(ScriptError):
+    """The loss or a parameter is no longer a finite number; the message names the step."""
+
+
+class InterruptedRunError(ScriptError):
+    """A signal has stopped the run; the message says how to go on."""
+
+    exit_code = 130

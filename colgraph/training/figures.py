@@ -1,0 +1,110 @@
+"""The figures of a run, drawn at its start, at an interval and at its end."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+
+from colgraph.data import ImageSplits
+from colgraph.models import VisionColumnformer
+from colgraph.training.callbacks import MetricsLog
+from colgraph.viz import draw_attention_by_distance, draw_column, draw_curves, draw_sheet, save_figure
+
+__all__ = ["RunFigures", "mean_attention"]
+
+_MOST_IMAGES = 64
+# Floats that recording attention may hold at once.
+_BUDGET = 5e7
+
+
+@torch.no_grad()
+def mean_attention(net: VisionColumnformer, images: Tensor) -> Tensor:
+    """Attention ``[T,E]`` of each edge at each step, the mean over images and heads."""
+    attention = net.unroll(images, record=("attention",)).attention
+    if attention is None:
+        raise ValueError("the model recorded no attention")
+    return attention.float().mean((2, 3))
+
+
+class RunFigures(Callback):
+    """``sheet.png``, ``curves.png``, ``attention_by_distance.png`` and ``column.png`` in a run's folder.
+
+    Attention is measured on held-out images. What it was before training travels in checkpoints, so that a resumed run
+    still compares with its true beginning. A figure that cannot be drawn is a warning and never ends a run.
+
+    Args:
+        folder: where the files go.
+        images: the splits, of which the first held-out images are shown to the model.
+        log: the rows that the curves show.
+        every: redraw every so many epochs; 0 for only at the end.
+    """
+
+    def __init__(self, folder: Path, images: ImageSplits, log: MetricsLog, every: int) -> None:
+        self.folder, self.images, self.history, self.every = folder, images, log, every
+        self.before: Tensor | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Remember the attention before training, and draw the sheet."""
+        if self.before is None:
+            self.before = self._attention(pl_module).mean(0)
+        if trainer.is_global_zero:
+            self._save("sheet.png", lambda: draw_sheet(pl_module.net.model.sheet))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Redraw at the interval."""
+        epoch = trainer.current_epoch + 1
+        if self.every and epoch % self.every == 0 and epoch < (trainer.max_epochs or 0) and trainer.is_global_zero:
+            self.draw(pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Draw the end."""
+        if trainer.is_global_zero:
+            self.draw(pl_module)
+
+    def draw(self, module: Any) -> None:
+        """Draw everything that changes during a run."""
+        sheet = module.net.model.sheet
+        attention = self._attention(module).numpy()
+        before = None if self.before is None else self.before.numpy()
+        title = f"{self.images.source} on {sheet.geometry}"
+        distance = sheet.edge_distance.numpy()
+        self._save("curves.png", lambda: draw_curves(self.history.rows, title=title))
+        self._save(
+            "attention_by_distance.png",
+            lambda: draw_attention_by_distance(
+                distance, attention.mean(0), before, spacing=sheet.spacing, title=f"Attention by distance: {title}"
+            ),
+        )
+        self._save("column.png", lambda: draw_column(sheet, attention))
+
+    def _attention(self, module: Any) -> Tensor:
+        net = module.net
+        model = net.model
+        edges, width = model.sheet.edge_index.size(1), model.block.attention.qk_dim + model.steps
+        count = int(min(_MOST_IMAGES, len(self.images.val), max(1, _BUDGET // (edges * width))))
+        pixels = self.images.transform().evaluate(self.images.val.batch(range(count))[0])
+        training = net.training
+        net.eval()
+        try:
+            return mean_attention(net, pixels.to(module.device, next(net.parameters()).dtype)).cpu()
+        finally:
+            net.train(training)
+
+    def _save(self, name: str, draw: Any) -> None:
+        try:
+            save_figure(draw(), self.folder / name)
+        except Exception as error:
+            warnings.warn(f"{name} could not be drawn: {error}", stacklevel=2)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For checkpoints."""
+        return {"before": self.before}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From a checkpoint."""
+        self.before = state_dict["before"]

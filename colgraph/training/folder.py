@@ -1,0 +1,142 @@
+"""The folder of a run: ``runs/<name>/{config.yaml, metrics.csv, summary.json, checkpoints/, figures/}``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from colgraph.training.config import TrainConfig, save_yaml
+from colgraph.training.flags import RunFlags
+
+__all__ = ["RunFolder", "open_run_folder", "write_text"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps what it writes.
+
+    Attributes:
+        path: the folder.
+        resume: whether the run goes on from ``last``.
+        overwrite: whether what an earlier run left is to be replaced.
+    """
+
+    path: Path
+    resume: bool = False
+    overwrite: bool = False
+
+    @property
+    def config(self) -> Path:
+        """All settings of the run."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One row per epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def summary(self) -> Path:
+        """Results, once the run has ended."""
+        return self.path / "summary.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of ``last.ckpt`` and ``best.ckpt``."""
+        return self.path / "checkpoints"
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the highest held-out accuracy."""
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def figures(self) -> Path:
+        """The folder of the PNG files."""
+        return self.path / "figures"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's event files."""
+        return self.path / "tensorboard"
+
+    def prepare(self, config: TrainConfig) -> None:
+        """Make the folder ready to be written to: remove an earlier run if asked to, and write ``config.yaml``.
+
+        Only what a run writes is removed; other files in the folder stay.
+        """
+        if self.overwrite:
+            for path in (self.summary, self.metrics, self.config):
+                path.unlink(missing_ok=True)
+            for path in (self.checkpoints, self.figures, self.tensorboard):
+                shutil.rmtree(path, ignore_errors=True)
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        self.figures.mkdir(exist_ok=True)
+        write_text(self.config, save_yaml(config.flat()))
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write ``summary.json``."""
+        write_text(self.summary, json.dumps(dict(summary), indent=2) + "\n")
+
+
+def open_run_folder(config: TrainConfig, flags: RunFlags) -> RunFolder:
+    """The folder of a run, checked but not yet touched.
+
+    Raises:
+        ValueError: if it holds a run and neither ``resume`` nor ``overwrite`` is given, if there is nothing to resume,
+            or if it is not a folder that a run may use.
+    """
+    path = flags.out if flags.out is not None else Path("runs") / _run_name(config)
+    folder = RunFolder(path, flags.resume, flags.overwrite)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"--out {str(path)!r} is a file: name a folder")
+    if flags.resume:
+        if not folder.last.is_file():
+            raise ValueError(f"nothing to resume in {str(path)!r}: there is no {folder.last.name} in its checkpoints")
+        return folder
+    if path.is_dir() and any(path.iterdir()):
+        if not folder.config.is_file():
+            raise ValueError(f"--out {str(path)!r} is not empty and not a run folder: name a new or empty folder")
+        if not flags.overwrite:
+            raise ValueError(
+                f"the run folder {str(path)!r} exists: go on with --resume, replace it with --overwrite, or name "
+                "another with --out"
+            )
+    parent = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not os.access(parent, os.W_OK):
+        raise ValueError(f"cannot write to {str(parent)!r}: name another folder with --out")
+    return folder
+
+
+def _run_name(config: TrainConfig) -> str:
+    def stem(text: str) -> str:
+        return re.sub(r"[^\w.-]+", "-", Path(text.rpartition(":")[2] or text).name.partition(".")[0]) or "run"
+
+    return f"{stem(config.data)}-{stem(config.geometry)}-seed{config.seed}"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,146 @@
+"""The LightningModule: a vision columnformer, its loss and its optimizer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from colgraph.models import VisionColumnformer
+from colgraph.training.checkpoint import KEY
+from colgraph.training.config import TrainConfig
+from colgraph.training.errors import TrainingDivergedError
+
+__all__ = ["SheetClassifier", "decay_groups", "schedule_factor"]
+
+
+class SheetClassifier(pl.LightningModule):
+    """Cross-entropy plus the wiring cost, learned with AdamW.
+
+    ``loss = cross_entropy(logits, labels) + wiring * wiring_cost / sheet.spacing``
+
+    Args:
+        net: the vision model.
+        config: learning rate, decay, schedule, label smoothing and weight of the wiring cost.
+        packed: what every checkpoint carries, from :func:`colgraph.training.checkpoint.pack_run`.
+    """
+
+    totals: Tensor
+
+    def __init__(self, net: VisionColumnformer, config: TrainConfig, packed: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.net = net
+        self.config = config
+        self.packed = packed or {}
+        self.spacing = net.model.sheet.spacing
+        self.metrics: dict[str, float] = {}
+        # Sums of loss, correct answers, wiring cost and images since the last time they were read.
+        self.register_buffer("totals", torch.zeros(4, dtype=torch.float32), persistent=False)
+
+    # ------------------------------------------------------------------ steps
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """The loss of one batch; raises :class:`colgraph.training.TrainingDivergedError` where it is not finite."""
+        images, labels = batch
+        logits, wiring = self._run(images)
+        entropy = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        loss = entropy + self.config.wiring / self.spacing * wiring
+        if not torch.isfinite(loss):
+            raise TrainingDivergedError(f"the loss is {float(loss.detach())} at step {self.global_step + 1}")
+        self._count(entropy, logits, labels, wiring)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Count one held-out batch."""
+        self._evaluate(batch)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Count one test batch."""
+        self._evaluate(batch)
+
+    def _evaluate(self, batch: tuple[Tensor, Tensor]) -> None:
+        images, labels = batch
+        logits, wiring = self._run(images)
+        self._count(F.cross_entropy(logits, labels), logits, labels, wiring)
+
+    def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits in full precision, and the wiring cost."""
+        out = self.net.unroll(images)
+        logits: Any = out.logits
+        return logits.float(), out.wiring_cost.float()
+
+    def _count(self, loss: Tensor, logits: Tensor, labels: Tensor, wiring: Tensor) -> None:
+        n = labels.numel()
+        correct = (logits.detach().argmax(-1) == labels).sum().to(torch.float32)
+        self.totals += torch.stack([loss.detach().float() * n, correct, wiring.detach().float() * n, correct * 0 + n])
+
+    def _read(self, split: str) -> None:
+        """Turn the sums into ``<split>_loss``, ``<split>_accuracy`` and ``<split>_wiring_cost``, over all processes."""
+        totals = self.trainer.strategy.reduce(self.totals.clone(), reduce_op="sum")
+        loss, correct, wiring, n = torch.as_tensor(totals).tolist()
+        n = max(n, 1.0)
+        values = {"loss": loss / n, "accuracy": correct / n, "wiring_cost": wiring / n}
+        self.metrics |= {f"{split}_{name}": value for name, value in values.items()}
+        self.totals.zero_()
+
+    def on_validation_epoch_start(self) -> None:
+        """Close the training epoch: validation runs inside of it."""
+        if not self.trainer.sanity_checking and self.trainer.state.fn == "fit":
+            self._read("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Close the held-out pass."""
+        self._read("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Begin counting afresh."""
+        self.totals.zero_()
+
+    def on_test_epoch_end(self) -> None:
+        """Close the test pass."""
+        self._read("test")
+
+    # ------------------------------------------------------------------ learning
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with a linear warm-up and a cosine to zero, both per step."""
+        config = self.config
+        # The fused kernel undoes loss scaling by itself, which gradient clipping cannot look into.
+        fused = config.precision != "16-mixed" and self.device.type in ("cpu", "cuda")
+        optimizer = torch.optim.AdamW(decay_groups(self.net, config.weight_decay), lr=config.lr, fused=fused)
+        total = int(self.trainer.estimated_stepping_batches)
+        warmup = round(config.warmup * total / config.epochs)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule_factor(step, warmup, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what :func:`colgraph.training.load_trained` needs, and the sums of an unfinished epoch."""
+        checkpoint[KEY] = {**self.packed, "totals": self.totals.cpu().clone(), "metrics": dict(self.metrics)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the sums of an unfinished epoch."""
+        self.totals.copy_(checkpoint[KEY]["totals"])
+        self.metrics = dict(checkpoint[KEY]["metrics"])
+
+
+def decay_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameters in two groups: weights, which decay; and norms, biases, embeddings and edge biases, which do not."""
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
+    for name, parameter in net.named_parameters():
+        path = name.split(".")
+        is_weight = path[-1] == "weight" and not any(part.startswith("norm") for part in path)
+        (decayed if is_weight else kept).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+
+
+def schedule_factor(step: int, warmup: int, total: int) -> float:
+    """Factor on the learning rate at a step: up linearly over ``warmup`` steps, then down a half cosine to zero."""
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(total - warmup, 1)
+    return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))

@@ -1,0 +1,219 @@
+"""One training run, from parts to a summary."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import logging
+import platform
+import sys
+import warnings
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+
+from colgraph.data import ImageSplits
+from colgraph.models import VisionColumnformer
+from colgraph.training.batches import ImageBatches
+from colgraph.training.callbacks import Checkpoints, MetricsLog, ProgressBar, StopOnSignal
+from colgraph.training.checkpoint import load_checkpoint, pack_run
+from colgraph.training.config import TrainConfig
+from colgraph.training.errors import TrainingDivergedError
+from colgraph.training.figures import RunFigures
+from colgraph.training.folder import RunFolder
+from colgraph.training.module import SheetClassifier
+from colgraph.training.setup import unreached_outputs
+
+__all__ = ["parameters_sha256", "train"]
+
+
+def train(net: VisionColumnformer, images: ImageSplits, config: TrainConfig, folder: RunFolder) -> dict[str, Any]:
+    """Train a model and write ``config.yaml, metrics.csv, summary.json, checkpoints/, figures/`` in its folder.
+
+    ``test_accuracy`` is that of the parameters after the last step, not of a checkpoint chosen by looking at it.
+
+    Args:
+        net: the model, on the CPU.
+        images: what to learn and to be tested on.
+        config: the settings.
+        folder: from :func:`colgraph.training.open_run_folder`; with ``resume``, training goes on from its last
+            checkpoint.
+
+    Returns:
+        What ``summary.json`` holds.
+
+    Raises:
+        ValueError: before the first step, for parts that do not fit together or devices that are not there.
+        TrainingDivergedError: if the loss stops being a number; the last good checkpoint stays.
+        InterruptedRunError: on Ctrl-C or SIGTERM, after writing a checkpoint.
+    """
+    sheet = net.model.sheet
+    config = dataclasses.replace(config, patch_size=net.patch_size)
+    _warn(images.notes)
+    late = unreached_outputs(sheet, config.steps)
+    if late:
+        _warn([f"{late} of {len(sheet.outputs)} output columns cannot know of the input within {config.steps} steps"])
+    resumed = _resumed_step(folder, net) if folder.resume else None
+    log = MetricsLog(folder.metrics)
+    checkpoints = Checkpoints(folder)
+    figures = RunFigures(folder.figures, images, log, config.figure_every)
+    module = SheetClassifier(net, config, pack_run(config, sheet, images))
+    batches = ImageBatches(images, config)
+    hint = f"go on with --resume --out {folder.path}"
+    stop = StopOnSignal(checkpoints, hint)
+    with _quiet():
+        # Checkpoints come after what they carry, and the stop after the checkpoint that it relies on.
+        trainer = _trainer(config, folder, [ProgressBar(), log, figures, checkpoints, stop])
+        if trainer.is_global_zero:
+            folder.prepare(config)
+        trainer.strategy.barrier("run folder")
+        _fit(trainer, module, batches, folder)
+        trainer.test(module, batches, verbose=False)
+    summary = _summary(module, images, config, log, checkpoints, resumed, trainer)
+    if trainer.is_global_zero:
+        folder.write_summary(summary)
+    return summary
+
+
+def _trainer(config: TrainConfig, folder: RunFolder, callbacks: list[pl.Callback]) -> pl.Trainer:
+    loggers: list[Any] = []
+    if config.tensorboard:
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        loggers.append(TensorBoardLogger(folder.path, name="tensorboard", version=""))
+    try:
+        return pl.Trainer(
+            max_epochs=config.epochs,
+            accelerator=config.accelerator,
+            devices=config.devices if config.devices == "auto" else int(config.devices),
+            precision=config.precision,  # type: ignore[arg-type]
+            gradient_clip_val=config.clip or None,
+            logger=loggers or False,
+            callbacks=callbacks,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"cannot train with --accelerator {config.accelerator} --devices {config.devices} "
+            f"--precision {config.precision}: {reason}"
+        ) from error
+
+
+def _fit(trainer: pl.Trainer, module: SheetClassifier, batches: ImageBatches, folder: RunFolder) -> None:
+    try:
+        trainer.fit(module, batches, ckpt_path=folder.last if folder.resume else None, weights_only=True)
+    except TrainingDivergedError as error:
+        raise TrainingDivergedError(
+            f"{error}; the last good checkpoint is {folder.last}: try a smaller --lr, or a smaller --clip"
+        ) from error
+
+
+def _resumed_step(folder: RunFolder, net: nn.Module) -> int:
+    """The step of the checkpoint to go on from, once it is known to fit."""
+    content = load_checkpoint(folder.last)
+    theirs = {name.removeprefix("net."): value for name, value in content["state_dict"].items()}
+    mine = net.state_dict()
+    for name in ("model.sheet_fingerprint", *mine):
+        if name not in theirs or theirs[name].shape != mine[name].shape:
+            found = list(theirs[name].shape) if name in theirs else "nothing"
+            raise ValueError(
+                f"{str(folder.last)!r} does not fit the model: {name} is {found} there and {list(mine[name].shape)} "
+                "here; resume with the settings of the run (its config.yaml)"
+            )
+        if name == "model.sheet_fingerprint" and not torch.equal(theirs[name], mine[name]):
+            raise ValueError(
+                f"{str(folder.last)!r} belongs to another graph: resume with the geometry and neighbours of the run"
+            )
+    return int(content["global_step"])
+
+
+def _summary(
+    module: SheetClassifier,
+    images: ImageSplits,
+    config: TrainConfig,
+    log: MetricsLog,
+    checkpoints: Checkpoints,
+    resumed: int | None,
+    trainer: pl.Trainer,
+) -> dict[str, Any]:
+    sheet, metrics = module.net.model.sheet, module.metrics
+    return {
+        "test_accuracy": metrics["test_accuracy"],
+        "test_loss": metrics["test_loss"],
+        "train_accuracy": metrics["train_accuracy"],
+        "train_loss": metrics["train_loss"],
+        "val_accuracy": metrics["val_accuracy"],
+        "val_loss": metrics["val_loss"],
+        "best_val_accuracy": checkpoints.best,
+        "best_epoch": checkpoints.best_epoch,
+        "wiring_cost": metrics["test_wiring_cost"],
+        "wiring_cost_in_spacings": metrics["test_wiring_cost"] / module.spacing,
+        "spacing": module.spacing,
+        "parameters": sum(parameter.numel() for parameter in module.net.parameters()),
+        "columns": sheet.num_columns,
+        "edges": sheet.edge_index.size(1),
+        "classes": len(images.classes),
+        "train_images": len(images.train),
+        "test_images": len(images.test),
+        "epochs": len(log.rows),
+        "steps": int(trainer.global_step),
+        "seed": config.seed,
+        "seconds": round(log.seconds, 2),
+        "resumed_from_step": resumed,
+        "data": config.data,
+        "geometry": sheet.geometry,
+        "fingerprint": sheet.fingerprint,
+        "parameters_sha256": parameters_sha256(module.net),
+        "device": str(trainer.strategy.root_device),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "lightning": version("lightning"),
+        },
+    }
+
+
+def parameters_sha256(net: nn.Module) -> str:
+    """SHA-256 over names, shapes and bytes of all parameters, in order of name: equal for equal models."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(net.named_parameters()):
+        value = parameter.detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's advertisements and advice about workers and logging intervals off the screen."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("lightning")]
+    loggers += [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            warnings.filterwarnings("ignore", message=".*num_workers.*")
+            warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")
+            warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)
+
+
+def _warn(notes: list[str]) -> None:
+    for note in notes:
+        sys.stderr.write(f"note: {note}\n")

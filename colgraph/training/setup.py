@@ -1,0 +1,163 @@
+"""From settings to the parts of a run: the sheet, and the model on it."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from colgraph.geometry import Geometry, build_sheet, geometry
+from colgraph.models import Columnformer, VisionColumnformer
+from colgraph.sheet import Sheet
+from colgraph.training.config import TrainConfig
+
+__all__ = ["make_model", "make_sheet", "patch_size_for", "steps_to_reach", "unreached_outputs"]
+
+_PATCHES_PER_SIDE = 8
+
+
+def make_sheet(config: TrainConfig) -> Sheet:
+    """The sheet that settings describe.
+
+    A geometry that names its own input columns keeps them; otherwise the columns lowest on the axis become inputs, one
+    per patch. Read out are the geometry's own output columns, the ``num_outputs`` highest on the axis, or all columns.
+
+    Raises:
+        ValueError: for anything :func:`colgraph.build_sheet` refuses, and where patches and columns do not match.
+    """
+    shape = geometry(config.geometry, **config.options)
+    patches = (config.image_size // patch_size_for(config, shape)) ** 2
+    num_inputs = config.num_inputs
+    if num_inputs is None and shape.inputs is None:
+        num_inputs = patches
+        _check_room(config, patches, shape)
+    sheet = build_sheet(
+        shape,
+        neighbors=config.neighbors,
+        metric=config.metric,
+        mask=config.mask,
+        axis=config.axis,
+        num_inputs=num_inputs,
+        num_outputs=config.num_outputs,
+    )
+    inputs = sheet.inputs.numel()
+    if inputs != patches:
+        side = math.isqrt(inputs)
+        fits = side * side == inputs and config.image_size % side == 0
+        hint = f"give --patch-size {config.image_size // side}" if fits else f"give --num-inputs {patches}"
+        raise ValueError(
+            f"{_patches_text(config, patches)} do not match the {inputs} input columns of {shape.name!r}: {hint}"
+        )
+    return sheet
+
+
+def patch_size_for(config: TrainConfig, shape: Geometry) -> int:
+    """The patch size: the one that is set, or one chosen for the geometry.
+
+    For a geometry that names its inputs (or with ``num_inputs``), the size that gives one patch per input column;
+    otherwise an eighth of the image, or the smallest larger size that leaves no more patches than columns.
+
+    Raises:
+        ValueError: if no patch size fits the image.
+    """
+    if config.patch_size is not None:
+        return config.patch_size
+    size = config.image_size
+    inputs = config.num_inputs or (None if shape.inputs is None else len(np.asarray(shape.inputs)))
+    if inputs is not None:
+        side = math.isqrt(inputs)
+        if side * side == inputs and size % side == 0:
+            return size // side
+        raise ValueError(
+            f"image_size {size} cannot be cut into {inputs} square patches, one per input column of {shape.name!r}: "
+            "give another --image-size, or --patch-size and --num-inputs"
+        )
+    if size % _PATCHES_PER_SIDE:
+        raise ValueError(
+            f"image_size {size} is not divisible by {_PATCHES_PER_SIDE}: give --patch-size, a divisor of {size}"
+        )
+    sizes = [p for p in range(size // _PATCHES_PER_SIDE, size + 1) if size % p == 0]
+    return next(p for p in sizes if (size // p) ** 2 <= shape.num_columns or p == size)
+
+
+def make_model(config: TrainConfig, sheet: Sheet, num_classes: int) -> VisionColumnformer:
+    """The vision model that settings describe, on a sheet whose inputs are its patches."""
+    side = math.isqrt(sheet.inputs.numel())
+    columnformer = Columnformer(
+        sheet,
+        dim=config.dim,
+        steps=config.steps,
+        num_heads=config.heads,
+        qk_dim=config.qk_dim,
+        mlp_dim=config.mlp_dim,
+        untied=config.untied,
+        value_projection=config.value_projection,
+        attention_residual=config.attention_residual,
+        edge_bias=None if config.edge_bias == "none" else config.edge_bias,
+        locality_sigma=config.locality_sigma,
+        position_embedding=config.position_embedding,
+        time_embedding=config.time_embedding,
+        inject=config.inject,
+        recompute=None if config.recompute == "none" else config.recompute,
+        backend=config.backend,
+    )
+    return VisionColumnformer(
+        columnformer,
+        image_size=config.image_size,
+        patch_size=config.image_size // side,
+        in_channels=config.channels,
+        num_classes=num_classes,
+        readout=config.readout,
+    )
+
+
+def steps_to_reach(sheet: Sheet) -> Tensor:
+    """``[N]`` int64: after how many steps a column can know of the input; 0 at input columns, -1 if never."""
+    reached = torch.full((sheet.num_columns,), -1, dtype=torch.int64)
+    reached[sheet.inputs] = 0
+    layout = sheet.layout
+    pointers, targets = layout.source_indptr.tolist(), layout.source_target.tolist()
+    distance = reached.tolist()
+    queue = deque(sheet.inputs.tolist())
+    while queue:
+        column = queue.popleft()
+        for target in targets[pointers[column] : pointers[column + 1]]:
+            if distance[target] < 0:
+                distance[target] = distance[column] + 1
+                queue.append(target)
+    return torch.tensor(distance)
+
+
+def unreached_outputs(sheet: Sheet, steps: int) -> int:
+    """Number of output columns that cannot know of the input after ``steps`` steps.
+
+    Raises:
+        ValueError: if that is all of them: such a model could only guess.
+    """
+    when = steps_to_reach(sheet)[sheet.outputs]
+    late = int(((when < 0) | (when > steps)).sum())
+    if late and late == len(when):
+        connected = when[when >= 0]
+        needed = f"the nearest needs {int(connected.min())} steps" if len(connected) else "no path leads there"
+        raise ValueError(
+            f"none of the {late} output columns of {sheet.geometry!r} can be reached from the input within "
+            f"{steps} steps ({needed}): give more --steps, more neighbours, or other outputs"
+        )
+    return late
+
+
+def _check_room(config: TrainConfig, patches: int, shape: Geometry) -> None:
+    if patches > shape.num_columns:
+        size = config.image_size
+        fits = next((p for p in range(1, size + 1) if size % p == 0 and (size // p) ** 2 <= shape.num_columns), size)
+        raise ValueError(
+            f"{_patches_text(config, patches)} are more than the {shape.num_columns} columns of {shape.name!r}: "
+            f"give --patch-size {fits} or larger"
+        )
+
+
+def _patches_text(config: TrainConfig, patches: int) -> str:
+    return f"{patches} patches ({config.image_size} px cut into {config.image_size // math.isqrt(patches)} px squares)"

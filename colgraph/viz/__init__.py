@@ -1,0 +1,15 @@
+"""Figures of sheets and of training runs, with matplotlib: arrays or a sheet in, a ``Figure`` out."""
+
+from colgraph.viz.attention import central_column, draw_attention_by_distance, draw_column
+from colgraph.viz.curves import draw_curves
+from colgraph.viz.sheet import draw_sheet
+from colgraph.viz.style import save_figure
+
+__all__ = [
+    "central_column",
+    "draw_attention_by_distance",
+    "draw_column",
+    "draw_curves",
+    "draw_sheet",
+    "save_figure",
+]

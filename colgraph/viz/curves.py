@@ -1,0 +1,56 @@
+"""Accuracy, loss and wiring cost over a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from colgraph.viz.style import BLUE, GREEN, ORANGE, new_figure, quiet
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_curves"]
+
+
+def draw_curves(rows: Sequence[Mapping[str, Any]], *, held_out: str = "held out", title: str | None = None) -> Figure:
+    """Draw a run's metrics, one row per epoch as in ``metrics.csv``.
+
+    Args:
+        rows: with ``epoch``, ``train_accuracy``, ``val_accuracy`` (fractions), ``train_loss``, ``val_loss`` (nats) and
+            ``wiring_cost`` (in spacings); a value that is missing leaves a gap.
+        held_out: what to call the images that are not trained on.
+        title: above the figure.
+
+    Returns:
+        A matplotlib ``Figure``.
+    """
+    figure = new_figure(12.0, 3.8, title)
+    accuracy, loss, wiring = figure.subplots(1, 3)
+    epoch = _series(rows, "epoch")
+    marker = "o" if len(rows) < 15 else ""
+    style: dict[str, Any] = {"marker": marker, "markersize": 3.5, "linewidth": 1.7}
+    val = 100 * _series(rows, "val_accuracy")
+    accuracy.plot(epoch, 100 * _series(rows, "train_accuracy"), color=BLUE, label="training (augmented)", **style)
+    accuracy.plot(epoch, val, color=ORANGE, label=held_out, **style)
+    if np.isfinite(val).any():
+        last = int(np.flatnonzero(np.isfinite(val))[-1])
+        accuracy.annotate(
+            f"{val[last]:.1f}%", (epoch[last], val[last]), xytext=(-4, -14), textcoords="offset points", ha="right"
+        )
+    quiet(accuracy, title="Accuracy", xlabel="epoch", ylabel="correct (%)")
+    accuracy.legend(loc="lower right")
+    loss.plot(epoch, _series(rows, "train_loss"), color=BLUE, label="training (augmented)", **style)
+    loss.plot(epoch, _series(rows, "val_loss"), color=ORANGE, label=held_out, **style)
+    quiet(loss, title="Loss", xlabel="epoch", ylabel="cross-entropy (nats)")
+    loss.legend(loc="upper right")
+    wiring.plot(epoch, _series(rows, "wiring_cost"), color=GREEN, **style)
+    quiet(wiring, title="Wiring cost", xlabel="epoch", ylabel="mean distance heard (spacings)")
+    return figure
+
+
+def _series(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+    values = [row.get(name) for row in rows]
+    return np.array([np.nan if value in (None, "") else float(value) for value in values])  # type: ignore[arg-type]

@@ -1,0 +1,89 @@
+"""What all figures share: colours that colour-blind readers can tell apart, quiet axes, whole-or-nothing files."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["BLUE", "GREEN", "GREY", "INK", "ORANGE", "PALE", "SEQUENTIAL", "new_figure", "quiet", "save_figure"]
+
+# Okabe and Ito (2008), "Color universal design".
+ORANGE, BLUE, GREEN = "#E69F00", "#0072B2", "#009E73"
+GREY, PALE, INK = "#8A8F98", "#D9DCE1", "#22262B"
+SEQUENTIAL = "viridis"
+
+_RC: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "axes.edgecolor": GREY,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "savefig.dpi": 150,
+}
+
+
+def new_figure(width: float, height: float, title: str | None = None) -> Figure:
+    """A figure of ``width`` x ``height`` inches that belongs to no window, with the shared style.
+
+    Raises:
+        ImportError: if matplotlib is missing, with the line that installs it.
+    """
+    try:
+        import matplotlib as mpl
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("figures need matplotlib: pip install 'colgraph[viz]'") from error
+    mpl.rcParams.update(_RC)
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    if title:
+        figure.suptitle(title, fontsize=13, fontweight="bold", color=INK)
+    return figure
+
+
+def quiet(axes: Axes, **labels: Any) -> None:
+    """Take away the upper and right frame, add a faint grid, and set ``title``, ``xlabel``, ``ylabel``."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color=PALE, linewidth=0.6, alpha=0.7)
+    axes.set_axisbelow(True)
+    axes.set(**labels)
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Write a figure to a file, whole or not at all; the suffix says the format.
+
+    Raises:
+        ValueError: for a suffix matplotlib cannot write, or a folder that does not exist.
+    """
+    path = Path(path)
+    kinds = figure.canvas.get_supported_filetypes()
+    kind = path.suffix.lstrip(".").lower()
+    if kind not in kinds:
+        raise ValueError(f"cannot draw {str(path)!r}: the suffix must be one of {', '.join(sorted(kinds))}")
+    if not path.parent.is_dir():
+        raise ValueError(f"cannot draw {str(path)!r}: there is no folder {str(path.parent)!r}")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}", suffix=path.suffix)
+    os.close(handle)
+    try:
+        figure.savefig(temporary, format=kind)
+        # A temporary file is private; a figure is as readable as any new file.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path

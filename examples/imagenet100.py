@@ -1,0 +1,67 @@
+"""Train a columnformer to classify images: ImageNet-100 by default, any images and any geometry by flags.
+
+    python examples/imagenet100.py                                  # ImageNet-100 from the Hugging Face Hub
+    python examples/imagenet100.py --data digits                    # 1,797 handwritten digits, no network, a minute
+    python examples/imagenet100.py --data path/to/images --geometry sphere --neighbors knn:16
+    python examples/imagenet100.py --data digits --geometry stack --widths 4,4,4,4 --direction forward
+    python examples/imagenet100.py --data digits --geometry my_geometry.py:moebius
+    python examples/imagenet100.py --out runs/digits-stack-seed0 --resume
+
+Every setting is a flag (--help lists them) and a key of a YAML file (--config FILE). A run writes
+runs/<name>/{config.yaml, metrics.csv, summary.json, checkpoints/, figures/}.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from colgraph.data import load_images
+from colgraph.training import make_model, make_sheet, open_run_folder, parse_flags, run_script, train
+
+PRESETS = Path(__file__).parent / "configs"
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    """Settings, data, sheet, model, training, summary."""
+    # 1. Settings: defaults, then the data's preset, then --config, then flags. An existing run is never overwritten.
+    config, flags = parse_flags(arguments, presets=PRESETS, description=__doc__)
+    folder = open_run_folder(config, flags)
+
+    # 2. The sheet: columns in space, and who listens to whom. It is quick to build, so its mistakes show up first.
+    sheet = make_sheet(config)
+    print(sheet.describe())
+
+    # 3. Images, split into training, validation and test.
+    images = load_images(
+        config.data,
+        image_size=config.image_size,
+        channels=config.channels,
+        memory_gb=config.memory_gb,
+        split_seed=config.split_seed,
+    )
+    print(
+        f"\n{config.data}: {len(images.train):,} training and {len(images.test):,} test images "
+        f"of {len(images.classes)} classes"
+    )
+
+    # 4. The model: patches enter at the input columns, the sheet talks for some steps, output columns are read out.
+    torch.manual_seed(config.seed)
+    model = make_model(config, sheet, num_classes=len(images.classes))
+    print(
+        f"{sum(p.numel() for p in model.parameters()):,} parameters, {config.steps} steps, writing to {folder.path}\n"
+    )
+
+    # 5. Training, with checkpoints, logs and figures.
+    summary = train(model, images, config, folder)
+
+    # 6. What came out.
+    print(f"\ntest accuracy {summary['test_accuracy']:.1%} on {summary['test_images']:,} images never trained on")
+    print(f"everything is in {folder.path}: summary.json, metrics.csv, checkpoints/, figures/")
+    return summary
+
+
+if __name__ == "__main__":
+    run_script(main)

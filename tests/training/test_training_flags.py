@@ -1,0 +1,179 @@
+"""Flags and YAML files: one list of settings, precedence, and errors that name the closest flag."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from colgraph.training import RunFlags, TrainConfig, open_run_folder, parse_flags
+from colgraph.training.config import load_yaml, save_yaml
+
+PRESETS = Path(__file__).parents[2] / "examples" / "configs"
+
+
+def parse(*words: str) -> TrainConfig:
+    return parse_flags(words, presets=PRESETS)[0]
+
+
+def test_defaults_are_imagenet_100_on_a_stack() -> None:
+    config = parse()
+    assert (config.data, config.geometry, config.neighbors) == ("clane9/imagenet-100", "stack", "knn:32")
+    assert (config.image_size, config.dim, config.qk_dim, config.mlp_dim, config.steps) == (128, 384, 64, 64, 6)
+    assert config == TrainConfig()
+
+
+def test_later_sources_override_earlier_ones(tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text("lr: 1e-2\ndim: 24\nuntied: [mlp, norm]\n")
+    preset = parse("--data", "digits")
+    assert (preset.image_size, preset.channels, preset.dim) == (8, 1, load_yaml(PRESETS / "digits.yaml")["dim"])
+    config = parse("--data", "digits", "--config", str(file), "--dim", "32")
+    assert (config.image_size, config.lr, config.dim, config.untied) == (8, 0.01, 32, "norm,mlp")
+
+
+def test_data_named_in_the_file_brings_its_preset(tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text("data: digits\nepochs: 7\n")
+    config = parse("--config", str(file))
+    assert (config.image_size, config.epochs) == (8, 7)
+
+
+def test_every_setting_is_a_flag_with_dashes_and_comes_back_from_yaml(tmp_path: Path) -> None:
+    words = []
+    for item in fields(TrainConfig):
+        if item.name == "options":
+            continue
+        value = getattr(TrainConfig(), item.name)
+        flag = "--" + item.name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(flag if value else flag.replace("--", "--no-", 1))
+        elif value is not None:
+            words += [flag, str(value)]
+    assert parse(*words) == TrainConfig()
+    file = tmp_path / "config.yaml"
+    config = parse("--widths", "4,4", "--no-tensorboard", "--locality-sigma", "1e-3", "--time-embedding")
+    file.write_text(save_yaml(config.flat()))
+    assert yaml.safe_load(file.read_text())["widths"] == [4, 4]
+    assert parse("--config", str(file)).flat() == yaml.safe_load(file.read_text())
+
+
+def test_options_of_the_geometry_are_flags_and_keys(tmp_path: Path) -> None:
+    config = parse("--geometry", "grid", "--shape", "9,12", "--spacing=0.5")
+    assert config.options == {"shape": [9, 12], "spacing": 0.5}
+    file = tmp_path / "c.yaml"
+    file.write_text("geometry: stack\nwidths: [5, 5]\ndirection: forward\n")
+    assert parse("--config", str(file)).options == {"widths": [5, 5], "direction": "forward"}
+    assert parse("--config", str(file), "--direction", "forward+lateral").options["direction"] == "forward+lateral"
+
+
+def test_another_geometry_drops_what_belonged_to_the_preset_and_keeps_what_the_user_said(tmp_path: Path) -> None:
+    config = parse("--data", "digits", "--geometry", "sphere")
+    assert (config.options, config.neighbors, config.patch_size) == ({}, None, 2)
+    file = tmp_path / "c.yaml"
+    file.write_text("neighbors: knn:9\n")
+    assert parse("--config", str(file), "--geometry", "ring").neighbors == "knn:9"
+    assert parse("--geometry", "stack").neighbors == "knn:32"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--epoch 3", "unknown flag --epoch; did you mean --epochs?"),
+        ("--batch_size 3", "unknown flag --batch_size; did you mean --batch-size?"),
+        ("--width 3", "unknown flag or key --width; did you mean --widths?"),
+        ("--lr abc", "--lr: must be a number, got 'abc'"),
+        ("--lr nan", "--lr: must be finite"),
+        ("--lr 0", "--lr: must be greater than 0"),
+        ("--epochs 1.5", "--epochs: must be a whole number, got '1.5'"),
+        ("--epochs 0", "--epochs: must be at least 1"),
+        ("--epochs", "expected one argument"),
+        ("--label-smoothing 1", "--label-smoothing: must be less than 1"),
+        ("--precision b16", "did you mean bf16?"),
+        ("--augment natura", "did you mean natural?"),
+        ("--untied norm,mpl", "did you mean 'mlp'?"),
+        ("--devices 0", "--devices: must be a number of at least 1"),
+        ("--dim 10 --heads 3", "--dim: 10 is not divisible by heads=3"),
+        ("--image-size 100 --patch-size 16", "--patch-size: image_size 100 is not divisible by 16"),
+        ("--resume --overwrite", "give one of them"),
+        ("stray", "unexpected 'stray'"),
+        ("--channels 2", "--channels: must be one of 1, 3"),
+    ],
+)
+def test_bad_flags_are_refused_in_one_line(words: str, message: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        parse(*words.split())
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch: 3", "unknown key 'epoch'"),
+        ("epochs: many", "--epochs: must be a whole number, got 'many'"),
+        ("time_embedding: 1", "must be true or false"),
+        ("- a\n- b", "lines of `setting: value`"),
+        ("lr: [", "cannot read config"),
+        ("resume: true", "is a flag of the command line"),
+        ("frobnicate: 3", "unknown flag or key --frobnicate"),
+    ],
+)
+def test_bad_files_are_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError) as caught:
+        parse("--config", str(file))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nowhere\.yaml"):
+        parse("--config", str(tmp_path / "nowhere.yaml"))
+
+
+def test_yaml_files_cannot_make_objects(tmp_path: Path) -> None:
+    file = tmp_path / "evil.yaml"
+    file.write_text("!!python/object/apply:os.system ['true']")
+    with pytest.raises(ValueError, match="cannot read config"):
+        parse("--config", str(file))
+
+
+def test_resume_starts_from_the_settings_of_the_run(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(save_yaml(parse("--data", "digits", "--dim", "20", "--widths", "2,2").flat()))
+    config, flags = parse_flags(["--resume", "--out", str(run), "--epochs", "9"], presets=PRESETS)
+    assert (config.data, config.dim, config.epochs, config.options) == ("digits", 20, 9, {"widths": [2, 2]})
+    assert flags == RunFlags(run, resume=True)
+
+
+def test_run_folder_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = parse("--data", "digits", "--geometry", "maps/knot.obj", "--seed", "4")
+    assert open_run_folder(config, RunFlags()).path == Path("runs/digits-knot-seed4")
+    assert not (tmp_path / "runs").exists()
+    run = tmp_path / "run"
+    folder = open_run_folder(config, RunFlags(run))
+    folder.prepare(config)
+    (run / "keep.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"exists: go on with --resume, replace it with --overwrite"):
+        open_run_folder(config, RunFlags(run))
+    with pytest.raises(ValueError, match="nothing to resume"):
+        open_run_folder(config, RunFlags(run, resume=True))
+    folder.last.write_bytes(b"x")
+    assert open_run_folder(config, RunFlags(run, resume=True)).resume
+    open_run_folder(config, RunFlags(run, overwrite=True)).prepare(config)
+    assert not folder.last.exists()
+    assert (run / "keep.txt").read_text() == "mine"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.tex").write_text("important")
+    for flags in (RunFlags(other), RunFlags(other, overwrite=True)):
+        with pytest.raises(ValueError, match="not a run folder"):
+            open_run_folder(config, flags)
+    with pytest.raises(ValueError, match="is a file"):
+        open_run_folder(config, RunFlags(other / "thesis.tex"))

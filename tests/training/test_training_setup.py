@@ -1,0 +1,124 @@
+"""From settings to sheets and models: inputs, outputs, patches, reach, and the groups of the optimizer."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+
+from colgraph.sheet import Sheet
+from colgraph.training import TrainConfig, make_model, make_sheet, unreached_outputs
+from colgraph.training.setup import steps_to_reach
+
+SMALL = {"dim": 8, "steps": 3, "qk_dim": 4, "mlp_dim": 4, "image_size": 8, "channels": 1, "neighbors": None}
+
+
+def config(**changes: object) -> TrainConfig:
+    return TrainConfig(**{**SMALL, **changes})  # type: ignore[arg-type]
+
+
+def test_stack_names_its_inputs_and_outputs_and_the_patch_size_follows() -> None:
+    sheet = make_sheet(config(options={"widths": [4, 3, 2]}))
+    assert sheet.inputs.tolist() == list(range(16))
+    assert sheet.outputs.tolist() == list(range(25, 29))
+    net = make_model(config(), sheet, num_classes=5)
+    assert net.patch_size == 2
+    assert net(torch.zeros(2, 1, 8, 8)).shape == (2, 5)
+
+
+def test_other_geometries_get_one_input_per_patch_and_read_all_columns() -> None:
+    sheet = make_sheet(config(geometry="sphere", options={"subdivisions": 2}, patch_size=2))
+    assert sheet.inputs.numel() == 16
+    assert sheet.outputs.numel() == sheet.num_columns == 162
+    lowest = sheet.pos[:, 2].argsort(stable=True)[:16]
+    assert float(sheet.pos[sheet.inputs, 2].max()) <= float(sheet.pos[lowest, 2].max()) + 1e-6
+
+
+def test_patch_size_grows_until_the_columns_suffice() -> None:
+    assert make_sheet(config(geometry="ring", options={"columns": 64})).inputs.numel() == 64
+    assert make_sheet(config(geometry="ring", options={"columns": 63})).inputs.numel() == 16
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"geometry": "ring", "options": {"columns": 10}, "patch_size": 2}, "16 patches.*10 columns.*--patch-size 4"),
+        (
+            {"options": {"widths": [4, 4]}, "patch_size": 1},
+            "64 patches.*16 input columns of 'stack': give --patch-size 2",
+        ),
+        ({"options": {"widths": [3, 3]}}, "image_size 8 cannot be cut into 9 square patches"),
+        ({"geometry": "ring", "image_size": 12}, "image_size 12 is not divisible by 8"),
+        ({"geometry": "rin"}, "unknown geometry 'rin'.*'ring'"),
+        ({"neighbors": "knn:99", "options": {"widths": [4, 4]}}, "99"),
+        ({"geometry": "ring", "num_inputs": 300, "patch_size": 2}, "num_inputs"),
+    ],
+)
+def test_what_cannot_fit_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_sheet(config(**changes))
+
+
+def chain(n: int, outputs: list[int]) -> Sheet:
+    edges = torch.stack([torch.arange(n - 1), torch.arange(1, n)])
+    return Sheet.from_edges(edges, n, inputs=[0], outputs=outputs)
+
+
+def test_reach_counts_steps_along_edges() -> None:
+    assert steps_to_reach(chain(5, [4])).tolist() == [0, 1, 2, 3, 4]
+    backwards = Sheet.from_edges(torch.tensor([[2, 1], [1, 0]]), 3, inputs=[0])
+    assert steps_to_reach(backwards).tolist() == [0, -1, -1]
+
+
+def test_outputs_that_cannot_know_of_the_input_are_counted_or_refused() -> None:
+    assert unreached_outputs(chain(5, [2, 4]), steps=3) == 1
+    assert unreached_outputs(chain(5, [2, 4]), steps=4) == 0
+    with pytest.raises(ValueError, match="nearest needs 4 steps"):
+        unreached_outputs(chain(5, [4]), steps=3)
+    with pytest.raises(ValueError, match="no path leads there"):
+        unreached_outputs(Sheet.from_edges(torch.tensor([[1], [0]]), 2, inputs=[0], outputs=[1]), steps=9)
+
+
+def test_reach_is_what_the_gradient_says() -> None:
+    settings = config(options={"widths": [2, 2, 2, 2], "direction": "forward"}, patch_size=4, steps=3)
+    sheet = make_sheet(settings)
+    assert unreached_outputs(sheet, 3) == 0
+    with pytest.raises(ValueError, match="needs 3 steps"):
+        unreached_outputs(sheet, 2)
+    images = torch.rand(1, 1, 8, 8, requires_grad=True)
+    make_model(settings, sheet, 3)(images).sum().backward()
+    assert images.grad is not None
+    assert float(images.grad.abs().sum()) > 0
+
+
+def test_decay_spares_norms_biases_embeddings_and_edge_biases() -> None:
+    pytest.importorskip("lightning")
+    from colgraph.training.module import decay_groups
+
+    settings = config(options={"widths": [4, 4]}, time_embedding=True, value_projection=True, readout="spatial")
+    net = make_model(settings, make_sheet(settings), 5)
+    decayed, kept = decay_groups(net, 0.1)
+    names = {id(p): name for name, p in net.named_parameters()}
+    assert {names[id(p)] for p in decayed["params"]} == {
+        "patch_embedding.weight",
+        "head.weight",
+        *(f"model.block.attention.{part}.weight" for part in ("query", "key", "value", "output")),
+        *(f"model.block.mlp.{part}.weight" for part in ("fc1", "fc2")),
+    }
+    assert (decayed["weight_decay"], kept["weight_decay"]) == (0.1, 0.0)
+    assert len(decayed["params"]) + len(kept["params"]) == len(names)
+
+
+def test_schedule_warms_up_linearly_and_ends_at_zero() -> None:
+    pytest.importorskip("lightning")
+    from colgraph.training.module import schedule_factor
+
+    factors = [schedule_factor(step, warmup=10, total=110) for step in range(111)]
+    assert factors[0] == pytest.approx(0.1)
+    assert factors[9] == factors[10] == 1.0
+    assert factors[60] == pytest.approx(0.5)
+    assert factors[110] == pytest.approx(0.0)
+    assert schedule_factor(50, warmup=0, total=100) == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))
+    assert all(later <= earlier for earlier, later in pairwise(factors[10:]))
