@@ -5,6 +5,7 @@ Types are told by the names of their classes, so that no library is imported onl
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -140,9 +141,7 @@ def _from_pyg(
         inputs=None if rank is None else _by_rank(_array(rank, "input_rank")),
         outputs=None if output is None else np.flatnonzero(_array(output, "output_mask")),
     )
-    if faces is None:
-        return network
-    return Geometry(**{**vars(network), "faces": faces})
+    return network if faces is None else dataclasses.replace(network, faces=faces)
 
 
 def _array(tensor: Any, name: str) -> NDArray[Any]:
