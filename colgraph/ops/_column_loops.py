@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit
+from numba import njit, types
 from numba.extending import intrinsic, lower_builtin, type_callable
+from numba.np.arrayobj import populate_array
 
 from colgraph.ops._numba_vector import (
     LANES,
@@ -22,6 +23,7 @@ from colgraph.ops._numba_vector import (
     load,
     load_first,
     maximum,
+    peek,
     splat,
     store,
     store_first,
@@ -29,48 +31,69 @@ from colgraph.ops._numba_vector import (
     sum_lanes,
 )
 
-__all__ = ["combine", "gelu", "gelu_backward", "linear", "norm", "norm_backward"]
+__all__ = ["add", "arrays_at", "combine", "gelu", "gelu_backward", "linear", "norm", "norm_backward"]
 
-_helper = njit(nogil=True)
+_helper = njit(nogil=True, error_model="numpy")
+_inlined = njit(nogil=True, error_model="numpy", inline="always")  # for what takes vectors: a call would spill them
 
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
 _TWO, _FOUR = 2 * LANES, 4 * LANES
 
 
-@_helper
+@_inlined
 def _first(array, at, count):
     """``array[at : at + count]`` in the first lanes, zeros after."""
     return load_first(array, at, count, _ZERO)
 
 
-# ---------------------------------------------------------------------- products with a column's weights
+_floats = types.Array(types.float32, 1, "C")
 
 
-@_helper
-def _add_bias(result, at, bias, bias_at, residual, residual_at):
-    """Add four numbers of a bias, and of a residual where there is one."""
-    total = load(result, at, 4) + load(bias, bias_at, 4)
-    if residual.size:
-        total = total + load(residual, residual_at, 4)
-    store(result, at, total)
+@intrinsic
+def arrays_at(typing: Any, addresses: Any) -> Any:
+    """Flat float32 arrays at a tuple of addresses; ``size`` says only whether there is one (0 for the address 0).
 
-
-@_helper
-def linear(x, x_at, rows, width, weight, weight_at, outs, bias, bias_at, residual, residual_at, out, out_at):
-    """``out[r, o] = sum_c x[r, c] weight[o, c] + bias[o] (+ residual[r, o])``.
-
-    Four rows of the weight with two of ``x`` at a time: eight sums in registers. At the edges the last row stands in
-    for those that are missing, and its result is written again.
+    Arrays passed in the usual way count references, with an atomic operation in every call that hands one on, and the
+    threads would fight for the counters.
     """
-    sums = np.empty(4, np.float32)
+
+    def code(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.Value]) -> ir.Value:
+        values = []
+        for place in range(sig.return_type.count):
+            address = builder.extract_value(args[0], place)
+            array = context.make_array(_floats)(context, builder)
+            data = builder.inttoptr(address, array.data.type)
+            present = builder.zext(builder.icmp_signed("!=", address, address.type(0)), address.type)
+            populate_array(array, data, [present], [address.type(4)], 4, None)
+            values.append(array._getvalue())
+        return context.make_tuple(builder, sig.return_type, values)
+
+    return types.UniTuple(_floats, addresses.count)(addresses), code
+
+
+# ---------------------------------------------------------------------- matrix products
+
+
+@_helper
+def linear(x, x_at, rows, width, weight, weight_at, outs, bias, bias_at, out, out_at):
+    """``out[r, o] = sum_c x[r, c] weight[o, c] + bias[o]``.
+
+    Four rows of the weight with two of ``x`` at a time: eight sums in registers. Where the last four or two overlap
+    with those before, the same numbers are written again.
+    """
+    if outs < 4:
+        _narrow_linear(x, x_at, rows, width, weight, weight_at, outs, bias, bias_at, out, out_at)
+        return
     whole = width // LANES * LANES
     rest = width - whole
-    for o in range(0, outs, 4):
+    for block in range(0, outs, 4):
+        o = min(block, outs - 4)
         w0 = weight_at + o * width
-        w1 = weight_at + min(o + 1, outs - 1) * width
-        w2 = weight_at + min(o + 2, outs - 1) * width
-        w3 = weight_at + min(o + 3, outs - 1) * width
+        w1 = w0 + width
+        w2 = w1 + width
+        w3 = w2 + width
+        four = load(bias, bias_at + o, 4)
         for r in range(0, rows, 2):
             other = min(r + 1, rows - 1)
             x0 = x_at + r * width
@@ -113,28 +136,23 @@ def linear(x, x_at, rows, width, weight, weight_at, outs, bias, bias_at, residua
                 w = _first(weight, w3 + whole, rest)
                 a3 = fma(a, w, a3)
                 b3 = fma(b, w, b3)
-            at0 = r * outs + o
-            at1 = other * outs + o
-            if outs - o >= 4:
-                store_sums(out, out_at + at0, a0, a1, a2, a3)
-                _add_bias(out, out_at + at0, bias, bias_at + o, residual, residual_at + at0)
-                store_sums(out, out_at + at1, b0, b1, b2, b3)
-                _add_bias(out, out_at + at1, bias, bias_at + o, residual, residual_at + at1)
-            else:
-                store_sums(sums, 0, a0, a1, a2, a3)
-                _store_rest(sums, outs - o, bias, bias_at + o, residual, residual_at + at0, out, out_at + at0)
-                store_sums(sums, 0, b0, b1, b2, b3)
-                _store_rest(sums, outs - o, bias, bias_at + o, residual, residual_at + at1, out, out_at + at1)
+            at = out_at + r * outs + o
+            store_sums(out, at, a0, a1, a2, a3)
+            store(out, at, load(out, at, 4) + four)
+            at = out_at + other * outs + o
+            store_sums(out, at, b0, b1, b2, b3)
+            store(out, at, load(out, at, 4) + four)
 
 
 @_helper
-def _store_rest(sums, count, bias, bias_at, residual, residual_at, out, out_at):
-    """As :func:`_add_bias`, for the last ``count < 4`` outputs of a row."""
-    for k in range(count):
-        total = sums[k] + bias[bias_at + k]
-        if residual.size:
-            total += residual[residual_at + k]
-        out[out_at + k] = total
+def _narrow_linear(x, x_at, rows, width, weight, weight_at, outs, bias, bias_at, out, out_at):
+    """As :func:`linear`, number by number."""
+    for r in range(rows):
+        for o in range(outs):
+            total = bias[bias_at + o]
+            for c in range(width):
+                total += x[x_at + r * width + c] * weight[weight_at + o * width + c]
+            out[out_at + r * outs + o] = total
 
 
 def _make_panel(width):
@@ -155,10 +173,10 @@ def _make_panel(width):
         for k in range(count):
             row = load(x, x_at + k * next_x, width)
             step = k * next_factor
-            a0 = fma(splat(factor[f0 + step], width), row, a0)
-            a1 = fma(splat(factor[f1 + step], width), row, a1)
-            a2 = fma(splat(factor[f2 + step], width), row, a2)
-            a3 = fma(splat(factor[f3 + step], width), row, a3)
+            a0 = fma(splat(peek(factor, f0 + step), width), row, a0)
+            a1 = fma(splat(peek(factor, f1 + step), width), row, a1)
+            a2 = fma(splat(peek(factor, f2 + step), width), row, a2)
+            a3 = fma(splat(peek(factor, f3 + step), width), row, a3)
         store(out, o3, a3)
         store(out, o2, a2)
         store(out, o1, a1)
@@ -185,10 +203,10 @@ def _panel_rest(factor, f0, f1, f2, f3, next_factor, x, x_at, next_x, count, add
     for k in range(count):
         row = _first(x, x_at + k * next_x, rest)
         step = k * next_factor
-        a0 = fma(splat(factor[f0 + step], LANES), row, a0)
-        a1 = fma(splat(factor[f1 + step], LANES), row, a1)
-        a2 = fma(splat(factor[f2 + step], LANES), row, a2)
-        a3 = fma(splat(factor[f3 + step], LANES), row, a3)
+        a0 = fma(splat(peek(factor, f0 + step), LANES), row, a0)
+        a1 = fma(splat(peek(factor, f1 + step), LANES), row, a1)
+        a2 = fma(splat(peek(factor, f2 + step), LANES), row, a2)
+        a3 = fma(splat(peek(factor, f3 + step), LANES), row, a3)
     store_first(out, o3, rest, a3)
     store_first(out, o2, rest, a2)
     store_first(out, o1, rest, a1)
@@ -196,122 +214,159 @@ def _panel_rest(factor, f0, f1, f2, f3, next_factor, x, x_at, next_x, count, add
 
 
 @_helper
+def _wide_panel(size, factor, at, of_row, of_k, x, x_at, next_x, count, add, rows, out, out_at, next_out):
+    """One panel of up to four rows, ``size`` wide: four, two or one register, or less. The last row stands in for those
+    that are missing (all are read before any is written)."""
+    f1 = at + min(1, rows - 1) * of_row
+    f2 = at + min(2, rows - 1) * of_row
+    f3 = at + min(3, rows - 1) * of_row
+    o1 = out_at + min(1, rows - 1) * next_out
+    o2 = out_at + min(2, rows - 1) * next_out
+    o3 = out_at + min(3, rows - 1) * next_out
+    if size == _FOUR:
+        _panel_four(factor, at, f1, f2, f3, of_k, x, x_at, next_x, count, add, out, out_at, o1, o2, o3)
+    elif size == _TWO:
+        _panel_two(factor, at, f1, f2, f3, of_k, x, x_at, next_x, count, add, out, out_at, o1, o2, o3)
+    elif size == LANES:
+        _panel_one(factor, at, f1, f2, f3, of_k, x, x_at, next_x, count, add, out, out_at, o1, o2, o3)
+    else:
+        _panel_rest(factor, at, f1, f2, f3, of_k, x, x_at, next_x, count, add, out, out_at, o1, o2, o3, size)
+
+
+@_helper
 def combine(factor, factor_at, of_row, of_k, x, x_at, count, width, add, rows, out, out_at):
     """``out[i, c] (+)= sum_k factor[i * of_row + k * of_k] x[k, c]`` for ``i < rows`` and ``k < count``.
 
-    With the factors by rows this is a product with the transposed weight, by columns a weight gradient. Four rows at a
-    time; at the edge the last row stands in for those that are missing (all are read before any is written).
+    With the factors by rows this is a product with the transposed weight, by columns a weight gradient.
     """
     for i in range(0, rows, 4):
-        i1 = min(i + 1, rows - 1)
-        i2 = min(i + 2, rows - 1)
-        i3 = min(i + 3, rows - 1)
-        f0 = factor_at + i * of_row
-        f1 = factor_at + i1 * of_row
-        f2 = factor_at + i2 * of_row
-        f3 = factor_at + i3 * of_row
-        o0 = out_at + i * width
-        o1 = out_at + i1 * width
-        o2 = out_at + i2 * width
-        o3 = out_at + i3 * width
         c = 0
-        while width - c >= _FOUR:
-            _panel_four(
-                factor, f0, f1, f2, f3, of_k, x, x_at + c, width, count, add, out, o0 + c, o1 + c, o2 + c, o3 + c
-            )
-            c += _FOUR
-        if width - c >= _TWO:
-            _panel_two(
-                factor, f0, f1, f2, f3, of_k, x, x_at + c, width, count, add, out, o0 + c, o1 + c, o2 + c, o3 + c
-            )
-            c += _TWO
-        if width - c >= LANES:
-            _panel_one(
-                factor, f0, f1, f2, f3, of_k, x, x_at + c, width, count, add, out, o0 + c, o1 + c, o2 + c, o3 + c
-            )
-            c += LANES
-        if width > c:
-            _panel_rest(
+        while c < width:
+            left = width - c
+            size = _FOUR if left >= _FOUR else _TWO if left >= _TWO else LANES if left >= LANES else left
+            _wide_panel(
+                size,
                 factor,
-                f0,
-                f1,
-                f2,
-                f3,
+                factor_at + i * of_row,
+                of_row,
                 of_k,
                 x,
                 x_at + c,
                 width,
                 count,
                 add,
+                min(4, rows - i),
                 out,
-                o0 + c,
-                o1 + c,
-                o2 + c,
-                o3 + c,
-                width - c,
+                out_at + i * width + c,
+                width,
             )
+            c += size
 
 
 # ---------------------------------------------------------------------- the norm
 
 
-@_helper
+@_inlined
 def _moments(x, at, width, eps):
-    """Mean and ``1 / sqrt(variance + eps)`` of ``x[at : at + width]``."""
-    total = splat(_ZERO, LANES)
+    """Mean and ``1 / sqrt(variance + eps)`` of ``x[at : at + width]``, in all lanes."""
     whole = width // LANES * LANES
+    rest = width - whole
+    share = _ONE / np.float32(width)
+    total = splat(_ZERO, LANES)
     for c in range(0, whole, LANES):
         total = total + load(x, at + c, LANES)
-    mean = sum_lanes(total)
-    for c in range(whole, width):
-        mean += x[at + c]
-    mean /= np.float32(width)
+    if rest:
+        total = total + _first(x, at + whole, rest)
+    average = sum_lanes(total) * share
+    mean = splat(average, LANES)
     total = splat(_ZERO, LANES)
     for c in range(0, whole, LANES):
-        away = load(x, at + c, LANES) - splat(mean, LANES)
+        away = load(x, at + c, LANES) - mean
         total = fma(away, away, total)
-    variance = sum_lanes(total)
-    for c in range(whole, width):
-        variance += (x[at + c] - mean) * (x[at + c] - mean)
-    return mean, _ONE / np.float32(math.sqrt(variance / np.float32(width) + eps))
+    if rest:
+        away = load_first(x, at + whole, rest, average) - mean
+        total = fma(away, away, total)
+    return mean, splat(_ONE / math.sqrt(sum_lanes(total) * share + eps), LANES)
 
 
 @_helper
 def norm(x, at, width, eps, weight, bias, weight_at, out, out_at):
     """``out = (x - mean) / sqrt(variance + eps) * weight + bias`` for one row."""
     mean, scale = _moments(x, at, width, eps)
-    for c in range(0, width, LANES):
-        count = min(width - c, LANES)
-        normal = (_first(x, at + c, count) - splat(mean, LANES)) * splat(scale, LANES)
-        result = fma(normal, _first(weight, weight_at + c, count), _first(bias, weight_at + c, count))
-        store_first(out, out_at + c, count, result)
+    whole = width // LANES * LANES
+    for c in range(0, whole, LANES):
+        normal = (load(x, at + c, LANES) - mean) * scale
+        store(out, out_at + c, fma(normal, load(weight, weight_at + c, LANES), load(bias, weight_at + c, LANES)))
+    rest = width - whole
+    if rest:
+        normal = (_first(x, at + whole, rest) - mean) * scale
+        scaled = fma(normal, _first(weight, weight_at + whole, rest), _first(bias, weight_at + whole, rest))
+        store_first(out, out_at + whole, rest, scaled)
 
 
 @_helper
 def norm_backward(grad, grad_at, x, at, width, eps, weight, weight_at, weight_total, bias_total, out, out_at):
-    """``out +=`` the gradient of :func:`norm`'s input; those of its weight and bias are added to the totals."""
+    """``out +=`` the gradient of :func:`norm`'s input; those of its weight and bias are added to the totals.
+
+    ``grad`` is left multiplied by the weight.
+    """
     mean, scale = _moments(x, at, width, eps)
+    whole = width // LANES * LANES
+    rest = width - whole
     first = splat(_ZERO, LANES)
     second = first
-    for c in range(0, width, LANES):
-        count = min(width - c, LANES)
-        normal = (_first(x, at + c, count) - splat(mean, LANES)) * splat(scale, LANES)
-        g = _first(grad, grad_at + c, count)
+    for c in range(0, whole, LANES):
+        normal = (load(x, at + c, LANES) - mean) * scale
+        g = load(grad, grad_at + c, LANES)
         if weight_total.size:
-            store_first(weight_total, weight_at + c, count, fma(g, normal, _first(weight_total, weight_at + c, count)))
+            store(weight_total, weight_at + c, fma(g, normal, load(weight_total, weight_at + c, LANES)))
         if bias_total.size:
-            store_first(bias_total, weight_at + c, count, g + _first(bias_total, weight_at + c, count))
-        g = g * _first(weight, weight_at + c, count)
+            store(bias_total, weight_at + c, g + load(bias_total, weight_at + c, LANES))
+        g = g * load(weight, weight_at + c, LANES)
+        store(grad, grad_at + c, g)
         first = first + g
         second = fma(g, normal, second)
-    shift = splat(sum_lanes(first) / np.float32(width), LANES)
-    slope = splat(sum_lanes(second) / np.float32(width), LANES)
-    for c in range(0, width, LANES):
-        count = min(width - c, LANES)
-        normal = (_first(x, at + c, count) - splat(mean, LANES)) * splat(scale, LANES)
-        g = _first(grad, grad_at + c, count) * _first(weight, weight_at + c, count)
-        change = (g - shift - normal * slope) * splat(scale, LANES)
-        store_first(out, out_at + c, count, _first(out, out_at + c, count) + change)
+    if rest:
+        c = whole
+        normal = (_first(x, at + c, rest) - mean) * scale
+        g = _first(grad, grad_at + c, rest)
+        if weight_total.size:
+            total = _first(weight_total, weight_at + c, rest)
+            store_first(weight_total, weight_at + c, rest, fma(g, normal, total))
+        if bias_total.size:
+            store_first(bias_total, weight_at + c, rest, g + _first(bias_total, weight_at + c, rest))
+        g = g * _first(weight, weight_at + c, rest)
+        store_first(grad, grad_at + c, rest, g)
+        first = first + g
+        second = fma(g, normal, second)
+    share = _ONE / np.float32(width)
+    shift = splat(sum_lanes(first) * share, LANES)
+    slope = splat(sum_lanes(second) * share, LANES)
+    for c in range(0, whole, LANES):
+        normal = (load(x, at + c, LANES) - mean) * scale
+        change = (load(grad, grad_at + c, LANES) - shift - normal * slope) * scale
+        store(out, out_at + c, load(out, out_at + c, LANES) + change)
+    if rest:
+        c = whole
+        normal = (_first(x, at + c, rest) - mean) * scale
+        change = (_first(grad, grad_at + c, rest) - shift - normal * slope) * scale
+        store_first(out, out_at + c, rest, _first(out, out_at + c, rest) + change)
+
+
+@_helper
+def add(x, x_at, y, y_at, count, out, out_at):
+    """``out = x + y`` for ``count`` numbers; ``out = x`` where there is no ``y``."""
+    whole = count // LANES * LANES
+    for c in range(0, whole, LANES):
+        total = load(x, x_at + c, LANES)
+        if y.size:
+            total = total + load(y, y_at + c, LANES)
+        store(out, out_at + c, total)
+    for c in range(whole, count):
+        total = x[x_at + c]
+        if y.size:
+            total += y[y_at + c]
+        out[out_at + c] = total
 
 
 # ---------------------------------------------------------------------- GELU
@@ -363,7 +418,7 @@ _HALF = np.float32(0.5)
 _DENSITY = np.float32(1 / math.sqrt(2 * math.pi))
 
 
-@_helper
+@_inlined
 def _tail(size):
     """For ``size = |x|``: the probability of a normal number beyond it, and ``exp(-x^2 / 2)``."""
     bell = exp(splat(_ZERO, LANES) - size * size * splat(_HALF, LANES))

@@ -1,7 +1,7 @@
-"""The column step in compiled loops: the best there is on the CPU where a batch is small.
+"""The column step in compiled loops on the CPU.
 
 See :mod:`colgraph.ops.column_step` for what the functions mean. Threads: as many as ``torch.get_num_threads()``; the
-results are the same bit for bit for every number of them.
+results are the same bit for bit for every number of them. All tensors are contiguous float32.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ __all__ = ["column_in", "column_in_backward", "column_out", "column_out_backward
 
 _PIECES_PER_THREAD = 8
 _WORTH_A_THREAD = 500_000  # multiply-adds: below, waking a thread costs more than it saves
-_NOTHING = np.empty(0, np.float32)
 
 
-def _flat(tensor: Tensor | None) -> np.ndarray:
-    """A contiguous tensor as a flat array; an empty one for None."""
-    return _NOTHING if tensor is None else tensor.detach().view(-1).numpy()
+def _addresses(*tensors: Tensor | None) -> tuple[int, ...]:
+    return tuple(0 if tensor is None else tensor.data_ptr() for tensor in tensors)
 
 
-def _sizes(w: ColumnWeights[Tensor], batch: int) -> tuple[int, int, int, int]:
-    m, c = w.fc1_weight.shape[1:]
-    return batch, c, w.query_weight.size(1), m
-
-
-def _over_columns(kernel: Callable[..., None], w: ColumnWeights[Tensor], batch: int, rows: int, *args: Any) -> None:
-    """``kernel(start, stop, sizes, *args)`` over all columns, in equal pieces."""
-    sizes = _sizes(w, batch)
-    columns = w.norm1_weight.size(0)
-    work = columns * rows * sizes[1] * (sizes[2] + sizes[3])
-    threads = max(1, min(torch.get_num_threads(), work // _WORTH_A_THREAD))
+def _over_columns(
+    kernel: Callable[..., None],
+    w: ColumnWeights[Tensor],
+    eps: float,
+    tape: StepTape,
+    slot: int,
+    rows: int,
+    *args: Any,
+) -> None:
+    """``kernel(start, stop, sizes, eps, *args)`` over all columns, in equal pieces."""
+    columns, m, c = w.fc1_weight.shape
+    j = w.query_weight.size(1)
+    slots, _, batch, _ = tape.normed.shape
+    sizes = (batch, c, j, m, slots, slot)
+    threads = max(1, min(torch.get_num_threads(), columns * rows * c * (j + m) // _WORTH_A_THREAD))
     pieces = 1 if threads == 1 else min(columns, threads * _PIECES_PER_THREAD)
-    cuts = np.linspace(0, columns, pieces + 1).astype(int).tolist()
-    run_pieces(lambda piece: kernel(cuts[piece], cuts[piece + 1], sizes, *args), pieces, threads)
+    cuts = [columns * piece // pieces for piece in range(pieces + 1)]
+    run_pieces(lambda piece: kernel(cuts[piece], cuts[piece + 1], sizes, np.float32(eps), *args), pieces, threads)
 
 
 def column_in(x: Tensor, w: ColumnWeights[Tensor], eps: float, tape: StepTape, slot: int) -> None:
     """Norm, query and key of the state ``x [N,B,C]``, onto the tape."""
     from colgraph.ops import _column_kernels as kernels
 
-    weights = map(_flat, w[:6])
-    results = map(_flat, (tape.normed[slot], tape.query[slot], tape.key[slot]))
-    batch = x.size(1)
-    _over_columns(kernels.column_in, w, batch, batch, np.float32(eps), _flat(x), *weights, *results)
+    arrays = _addresses(x, *w[:6], tape.normed[slot], tape.query[slot], tape.key[slot])
+    _over_columns(kernels.column_in, w, eps, tape, slot, x.size(1), arrays)
 
 
 def column_out(
@@ -61,9 +61,8 @@ def column_out(
     from colgraph.ops import _column_kernels as kernels
 
     out = empty(*heard.shape)
-    arrays = map(_flat, (x, heard, *w[6:], tape.middle[slot], tape.hidden[slot], out))
-    batch = heard.size(1)
-    _over_columns(kernels.column_out, w, batch, batch, np.float32(eps), *arrays)
+    arrays = _addresses(heard, x, *w[6:], tape.middle, tape.hidden, out)
+    _over_columns(kernels.column_out, w, eps, tape, slot, heard.size(1), arrays)
     return out
 
 
@@ -78,12 +77,10 @@ def column_out_backward(
     """The gradient of ``y``, from that of the result on ``grads``; leaves that of fc1's output there."""
     from colgraph.ops import _column_kernels as kernels
 
-    grad_out = grads.out[slot]
-    grad_middle = empty(*grad_out.shape)
-    inputs = map(_flat, (grad_out, tape.middle[slot], tape.hidden[slot], w.norm2_weight, w.fc1_weight, w.fc2_weight))
-    results = map(_flat, (grads.hidden[slot], grad_middle, totals.norm2_weight, totals.norm2_bias))
-    batch = grad_out.size(1)
-    _over_columns(kernels.column_out_backward, w, batch, batch, np.float32(eps), *inputs, *results)
+    grad_middle = empty(*tape.normed.shape[1:])
+    inputs = (grads.out, tape.middle, tape.hidden, w.norm2_weight, w.fc1_weight, w.fc2_weight)
+    arrays = _addresses(*inputs, grads.hidden, grad_middle, totals.norm2_weight, totals.norm2_bias)
+    _over_columns(kernels.column_out_backward, w, eps, tape, slot, grad_middle.size(1), arrays)
     return grad_middle
 
 
@@ -93,22 +90,22 @@ def column_in_backward(
     grad_x: Tensor | None,
     w: ColumnWeights[Tensor],
     eps: float,
+    tape: StepTape,
     grads: GradientTape,
     slot: int,
     totals: ColumnWeights[Tensor | None],
-    out: Tensor,
-) -> None:
-    """The gradient of the state ``x``, into ``out``.
+) -> Tensor:
+    """The gradient of the state ``x``.
 
     ``grad_normed`` is what the normed state receives as a value, ``grad_x`` what the state receives by the residual.
     """
     from colgraph.ops import _column_kernels as kernels
 
-    inputs = map(_flat, (x, grad_normed, grad_x, grads.query[slot], grads.key[slot]))
-    weights = map(_flat, (w.norm1_weight, w.query_weight, w.key_weight))
-    results = map(_flat, (out, totals.norm1_weight, totals.norm1_bias))
-    batch = x.size(1)
-    _over_columns(kernels.column_in_backward, w, batch, batch, np.float32(eps), *inputs, *weights, *results)
+    out = empty(*x.shape)
+    inputs = (x, grad_normed, grad_x, grads.query, grads.key, w.norm1_weight, w.query_weight, w.key_weight)
+    arrays = _addresses(*inputs, out, totals.norm1_weight, totals.norm1_bias)
+    _over_columns(kernels.column_in_backward, w, eps, tape, slot, x.size(1), arrays)
+    return out
 
 
 def weight_gradients(
@@ -122,21 +119,7 @@ def weight_gradients(
     """The gradients of all linear maps over all slots into ``totals`` (``add``: to what is there)."""
     from colgraph.ops import _column_kernels as kernels
 
-    slots, columns, batch = tape.normed.shape[:3]
-    tapes = map(_flat, (tape.normed, tape.middle, tape.hidden, grads.query, grads.key, grads.hidden, grads.out))
-    norm = map(_flat, (w.norm2_weight, w.norm2_bias))
-    t = totals
-    linears = (*t[2:6], *t[8:])
-    _over_columns(
-        kernels.weight_gradients,
-        w,
-        batch,
-        slots * batch,
-        np.float32(eps),
-        columns,
-        slots,
-        add,
-        *tapes,
-        *norm,
-        *map(_flat, linears),
-    )
+    slots, columns, batch, _ = tape.normed.shape
+    tapes = (tape.normed, tape.middle, tape.hidden, *grads)
+    arrays = _addresses(*tapes, w.norm2_weight, w.norm2_bias, *totals[2:6], *totals[8:])
+    _over_columns(kernels.weight_gradients, w, eps, tape, 0, slots * batch, columns, add, arrays)

@@ -13,7 +13,7 @@ Rows of a column lie together: arrays are ``[N,G,width]``, flattened, with G the
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -31,11 +31,25 @@ from colgraph.ops._numba_vector import (
     store_sums,
 )
 
-__all__ = ["CHUNK", "COLUMNS", "Group", "Workspace", "form_group", "group_dots", "group_sums", "inlined", "workspace"]
+__all__ = [
+    "CHUNK",
+    "COLUMN",
+    "COLUMNS",
+    "DEGREE",
+    "FIRST",
+    "SIZE",
+    "SLOT",
+    "form_group",
+    "group_dots",
+    "group_sums",
+    "inlined",
+    "workspace",
+]
 
 # Functions inside a kernel: put in place, or called. Both compile with the kernel and are cached with it.
-inlined: Any = njit(nogil=True, forceinline=True)
-_compiled: Any = njit(nogil=True)
+_helper: dict[str, Any] = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
+inlined: Any = njit(**_helper, forceinline=True)
+_compiled: Any = njit(**_helper)
 
 COLUMNS = 16  # of a group, at most
 CHUNK = 64  # floats of each row that are packed at a time
@@ -49,41 +63,19 @@ _HALF = CHUNK // 2
 _ZERO = np.float32(0.0)
 
 
-class Group(NamedTuple):
-    """A run of columns; one instance is filled again and again.
-
-    Attributes:
-        size: ``[3]`` its number of columns, of packed rows (0: rows are read in place), and of rows in ``fresh``.
-        column, first, degree, slot: for each column, which it is, where its edges start, how many they are, and where
-            they start in ``near`` and all other buffers. Slots are whole vectors.
-        near: for each edge the packed row, or, where nothing is packed, the neighbouring column.
-        union: the neighbouring columns, each once.
-        fresh: those that were not met lately.
-    """
-
-    size: np.ndarray
-    column: np.ndarray
-    first: np.ndarray
-    degree: np.ndarray
-    slot: np.ndarray
-    near: np.ndarray
-    union: np.ndarray
-    fresh: np.ndarray
-
-
-class Workspace(NamedTuple):
-    """What a kernel allocates once per call.
-
-    Attributes:
-        seen: ``[N]`` when each column was last met, counted in rows of unions.
-        buffer: the packed rows.
-        weight, grad: one number per edge of a group.
-    """
-
-    seen: np.ndarray
-    buffer: np.ndarray
-    weight: np.ndarray
-    grad: np.ndarray
+# A group is an array of integers (one array argument costs numba seven, and a structure of eight would cost a second of
+# compilation at each call). It holds: how many columns, how many packed rows (0: rows are read in place) and how many
+# fresh rows there are; where the next group starts, and the clock there; then, by column, which it is, where its edges
+# start, how many they are, and where they start in all buffers; the union; and the fresh rows, those not met lately.
+# Beside it, ``near`` says for each edge which packed row it reads, or, where nothing is packed, which column.
+SIZE, _PACKED, _FRESH_ROWS, NEXT, _CLOCK = 0, 1, 2, 3, 4
+COLUMN = 8
+FIRST = COLUMN + COLUMNS
+DEGREE = FIRST + COLUMNS
+SLOT = DEGREE + COLUMNS
+_ROWS = SLOT + COLUMNS
+_FRESH = _ROWS + _UNION
+_GROUP_LENGTH = _FRESH + _UNION
 
 
 @inlined
@@ -101,30 +93,27 @@ def _aligned(size: int) -> np.ndarray:
 
 
 @_compiled
-def workspace(order: np.ndarray, start: int, stop: int, indptr: np.ndarray) -> tuple[Workspace, Group, Group]:
-    """Room for the columns ``order[start:stop]``: buffers, and two groups, the present one and the one after it."""
+def workspace(order: np.ndarray, start: int, stop: int, indptr: np.ndarray) -> tuple[np.ndarray, ...]:
+    """What a pass over the columns ``order[start:stop]`` needs.
+
+    Returns:
+        seen: ``[N]`` when each column was last met, by the clock.
+        buffer: room for the packed rows.
+        weight, grad: a float for each edge of a group.
+        group, near, ahead, near_ahead: the present group, still empty, and the one after it.
+    """
     slots = _SLOTS
     for position in range(start, stop):
         i = order[position]
         slots = max(slots, padded(indptr[i + 1] - indptr[i]))
     slots += LANES
+    group = np.zeros(_GROUP_LENGTH, np.int64)
+    ahead = np.zeros(_GROUP_LENGTH, np.int64)
+    ahead[NEXT] = start
+    near = np.empty(slots, np.int32)
+    near_ahead = np.empty(slots, np.int32)
     seen = np.full(indptr.size, _LONG_AGO, np.int64)
-    work = Workspace(seen, _aligned(_UNION * CHUNK), _aligned(slots), _aligned(slots))
-    return work, _new_group(slots), _new_group(slots)
-
-
-@inlined
-def _new_group(slots: int) -> Group:
-    return Group(
-        np.zeros(3, np.int64),
-        np.empty(COLUMNS, np.int64),
-        np.empty(COLUMNS, np.int64),
-        np.empty(COLUMNS, np.int64),
-        np.empty(COLUMNS, np.int64),
-        np.empty(slots, np.int32),
-        np.empty(_UNION, np.int32),
-        np.empty(_UNION, np.int32),
-    )
+    return seen, _aligned(_UNION * CHUNK), _aligned(slots), _aligned(slots), group, near, ahead, near_ahead
 
 
 # ---------------------------------------------------------------------- forming groups
@@ -132,20 +121,21 @@ def _new_group(slots: int) -> Group:
 
 @_compiled
 def form_group(
-    group: Group,
+    group: np.ndarray,
+    near: np.ndarray,
+    before: np.ndarray,
     seen: np.ndarray,
-    clock: int,
     order: np.ndarray,
-    position: int,
     stop: int,
     indptr: np.ndarray,
     neighbours: np.ndarray,
-) -> int:
-    """Fill ``group`` with columns from ``order[position]`` on, and return the clock after it.
+) -> None:
+    """Fill ``group`` with the columns that come after the group ``before``; with none when all are done.
 
-    The clock is the number of rows in all unions before this one: a column is in the present union if it was seen at
+    The clock counts the rows of all unions before this one, so that a column is in the present union if it was seen at
     ``clock`` or later.
     """
+    position, clock = before[NEXT], before[_CLOCK]
     size = slot = rows = edges = fresh = 0
     while size < COLUMNS and position + size < stop:
         i = order[position + size]
@@ -153,31 +143,29 @@ def form_group(
         count = indptr[i + 1] - first
         if slot + padded(count) > _SLOTS:
             break
-        more, more_fresh = _extend_union(group, seen, clock, rows, fresh, neighbours, first, count, slot)
+        more, more_fresh = _extend_union(group, near, seen, clock, rows, fresh, neighbours, first, count, slot)
         if more < 0:
             break
         rows, fresh = more, more_fresh
-        _append_column(group, size, i, first, count, slot)
+        _append_column(group, near, size, i, first, count, slot)
         slot += padded(count)
         edges += count
         size += 1
     if size == 0 and position < stop:
-        _one_column(group, order[position], indptr, neighbours)
+        _one_column(group, near, order[position], indptr, neighbours)
         size, fresh = 1, 0
-    packed = rows
+    group[_CLOCK] = clock + rows
     if edges < _WORTH_PACKING * rows:
         for e in range(slot):
-            group.near[e] = group.union[group.near[e]]
-        packed = 0
-    group.size[0] = size
-    group.size[1] = packed
-    group.size[2] = fresh
-    return clock + rows
+            near[e] = group[_ROWS + near[e]]
+        rows = 0
+    group[SIZE], group[_PACKED], group[_FRESH_ROWS], group[NEXT] = size, rows, fresh, position + size
 
 
 @inlined
 def _extend_union(
-    group: Group,
+    group: np.ndarray,
+    near: np.ndarray,
     seen: np.ndarray,
     clock: int,
     rows: int,
@@ -195,37 +183,34 @@ def _extend_union(
         if row < 0:
             if rows == _UNION:
                 for u in range(before, rows):
-                    seen[group.union[u]] = _LONG_AGO
+                    seen[group[_ROWS + u]] = _LONG_AGO
                 return -1, 0
             if row < -_RECENT:
-                group.fresh[fresh] = j
+                group[_FRESH + fresh] = j
                 fresh += 1
-            group.union[rows] = j
+            group[_ROWS + rows] = j
             seen[j] = clock + rows
             row = rows
             rows += 1
-        group.near[slot + e] = row
+        near[slot + e] = row
     return rows, fresh
 
 
 @inlined
-def _append_column(group: Group, t: int, i: int, first: int, count: int, slot: int) -> None:
-    group.column[t] = i
-    group.first[t] = first
-    group.degree[t] = count
-    group.slot[t] = slot
+def _append_column(group: np.ndarray, near: np.ndarray, t: int, i: int, first: int, count: int, slot: int) -> None:
+    group[COLUMN + t], group[FIRST + t], group[DEGREE + t], group[SLOT + t] = i, first, count, slot
     for e in range(slot + count, slot + padded(count)):
-        group.near[e] = group.near[slot + count - 1]  # what is computed there is thrown away
+        near[e] = near[slot + count - 1]  # what is computed there is thrown away
 
 
 @inlined
-def _one_column(group: Group, i: int, indptr: np.ndarray, neighbours: np.ndarray) -> None:
+def _one_column(group: np.ndarray, near: np.ndarray, i: int, indptr: np.ndarray, neighbours: np.ndarray) -> None:
     """A column with too many neighbours to pack is a group of its own."""
     first = indptr[i]
     count = indptr[i + 1] - first
     for e in range(count):
-        group.near[e] = neighbours[first + e]
-    _append_column(group, 0, i, first, count, 0)
+        near[e] = neighbours[first + e]
+    _append_column(group, near, 0, i, first, count, 0)
 
 
 # ---------------------------------------------------------------------- moving rows
@@ -233,11 +218,9 @@ def _one_column(group: Group, i: int, indptr: np.ndarray, neighbours: np.ndarray
 
 def _make_copy(width: int) -> Any:
     @inlined
-    def copy(
-        rows: np.ndarray, stride: int, offset: int, union: np.ndarray, count: int, buffer: np.ndarray, at: int
-    ) -> None:
-        for u in range(count):
-            store(buffer, u * CHUNK + at, load(rows, peek(union, u) * stride + offset + at, width))
+    def copy(rows: np.ndarray, stride: int, offset: int, group: np.ndarray, buffer: np.ndarray, at: int) -> None:
+        for u in range(group[_PACKED]):
+            store(buffer, u * CHUNK + at, load(rows, peek(group, _ROWS + u) * stride + offset + at, width))
 
     return copy
 
@@ -246,22 +229,21 @@ _copy_chunk, _copy_half, _copy_one = (_make_copy(width) for width in (CHUNK, _HA
 
 
 @inlined
-def _pack(rows: np.ndarray, stride: int, offset: int, width: int, group: Group, buffer: np.ndarray) -> None:
+def _pack(rows: np.ndarray, stride: int, offset: int, width: int, group: np.ndarray, buffer: np.ndarray) -> None:
     """Put ``width <= CHUNK`` numbers of each row of the union side by side."""
-    union, count = group.union, group.size[1]
     x = 0
     if width == CHUNK:
-        _copy_chunk(rows, stride, offset, union, count, buffer, 0)
+        _copy_chunk(rows, stride, offset, group, buffer, 0)
         x = CHUNK
     if width - x >= _HALF:
-        _copy_half(rows, stride, offset, union, count, buffer, x)
+        _copy_half(rows, stride, offset, group, buffer, x)
         x += _HALF
     if width - x >= LANES:
-        _copy_one(rows, stride, offset, union, count, buffer, x)
+        _copy_one(rows, stride, offset, group, buffer, x)
         x += LANES
     if width - x > 0:
-        for u in range(count):
-            at = peek(union, u) * stride + offset + x
+        for u in range(group[_PACKED]):
+            at = peek(group, _ROWS + u) * stride + offset + x
             store(buffer, u * CHUNK + x, load_first(rows, at, width - x, _ZERO))
 
 
@@ -272,11 +254,11 @@ def _ask(rows: np.ndarray, at: int, width: int) -> None:
 
 
 @inlined
-def _ask_fresh(rows: np.ndarray, stride: int, offset: int, width: int, ahead: Group, t: int, size: int) -> None:
+def _ask_fresh(rows: np.ndarray, stride: int, offset: int, width: int, ahead: np.ndarray, t: int, size: int) -> None:
     """Column t's share, of ``size``, of the rows that the next group meets for the first time."""
-    fresh = ahead.size[2]
+    fresh = ahead[_FRESH_ROWS]
     for u in range(fresh * t // size, fresh * (t + 1) // size):
-        _ask(rows, peek(ahead.fresh, u) * stride + offset, width)
+        _ask(rows, peek(ahead, _FRESH + u) * stride + offset, width)
 
 
 # ---------------------------------------------------------------------- row against rows
@@ -290,7 +272,8 @@ def _dots(
     stride: int,
     offset: int,
     width: int,
-    group: Group,
+    group: np.ndarray,
+    near: np.ndarray,
     t: int,
     result: np.ndarray,
     add: bool,
@@ -299,11 +282,10 @@ def _dots(
 
     Four neighbours at a time: each piece of ``own`` is loaded once for the four, whose sums are transposed together.
     """
-    near = group.near
     whole = width // LANES * LANES
     rest = width - whole
-    slot = peek(group.slot, t)
-    for e in range(slot, slot + peek(group.degree, t), 4):
+    slot = peek(group, SLOT + t)
+    for e in range(slot, slot + peek(group, DEGREE + t), 4):
         a_at = peek(near, e) * stride + offset
         b_at = peek(near, e + 1) * stride + offset
         c_at = peek(near, e + 2) * stride + offset
@@ -337,27 +319,28 @@ def group_dots(
     slices: int,
     g: int,
     width: int,
-    group: Group,
-    ahead: Group,
+    group: np.ndarray,
+    near: np.ndarray,
+    ahead: np.ndarray,
     buffer: np.ndarray,
     result: np.ndarray,
 ) -> None:
     """``result[e] = own_i . rows_j`` in slice g for every edge ``j -> i`` of the group."""
     stride = slices * width
-    size, packed = group.size[0], group.size[1]
+    size, packed = group[SIZE], group[_PACKED]
     for x in range(0, width, CHUNK):
         piece = min(CHUNK, width - x)
         offset = g * width + x
-        near, near_stride, near_offset = rows, stride, offset
+        table, table_stride, table_offset = rows, stride, offset
         if packed:
             _pack(rows, stride, offset, piece, group, buffer)
-            near, near_stride, near_offset = buffer, CHUNK, 0
+            table, table_stride, table_offset = buffer, CHUNK, 0
         for t in range(size):
             _ask_fresh(rows, stride, offset, piece, ahead, t, size)
-            if t < ahead.size[0]:
-                _ask(own, ahead.column[t] * stride + offset, piece)
-            at = group.column[t] * stride + offset
-            _dots(own, at, near, near_stride, near_offset, piece, group, t, result, x > 0)
+            if t < ahead[SIZE]:
+                _ask(own, ahead[COLUMN + t] * stride + offset, piece)
+            at = group[COLUMN + t] * stride + offset
+            _dots(own, at, table, table_stride, table_offset, piece, group, near, t, result, x > 0)
 
 
 # ---------------------------------------------------------------------- sums of rows
@@ -373,15 +356,15 @@ def _make_sum(width: int) -> Any:
         rows: np.ndarray,
         stride: int,
         offset: int,
-        group: Group,
+        group: np.ndarray,
+        near: np.ndarray,
         t: int,
         result: np.ndarray,
         result_at: int,
     ) -> None:
-        near = group.near
-        slot = peek(group.slot, t)
+        slot = peek(group, SLOT + t)
         total = splat(_ZERO, width)
-        for e in range(slot, slot + peek(group.degree, t)):
+        for e in range(slot, slot + peek(group, DEGREE + t)):
             total = fma(splat(peek(weight, e), width), load(rows, peek(near, e) * stride + offset, width), total)
         store(result, result_at, total * splat(factor, width))
 
@@ -399,15 +382,15 @@ def _sum_rest(
     stride: int,
     offset: int,
     rest: int,
-    group: Group,
+    group: np.ndarray,
+    near: np.ndarray,
     t: int,
     result: np.ndarray,
     result_at: int,
 ) -> None:
-    near = group.near
-    slot = peek(group.slot, t)
+    slot = peek(group, SLOT + t)
     total = splat(_ZERO, LANES)
-    for e in range(slot, slot + peek(group.degree, t)):
+    for e in range(slot, slot + peek(group, DEGREE + t)):
         row = load_first(rows, peek(near, e) * stride + offset, rest, _ZERO)
         total = fma(splat(peek(weight, e), LANES), row, total)
     store_first(result, result_at, rest, total * splat(factor, LANES))
@@ -421,7 +404,8 @@ def _weighted_sum(
     stride: int,
     offset: int,
     width: int,
-    group: Group,
+    group: np.ndarray,
+    near: np.ndarray,
     t: int,
     result: np.ndarray,
     result_at: int,
@@ -429,16 +413,16 @@ def _weighted_sum(
     """``result = factor * sum_e weight[e] rows[near[e]]`` over ``width <= CHUNK`` numbers for column t."""
     x = 0
     if width == CHUNK:
-        _sum_chunk(weight, factor, rows, stride, offset, group, t, result, result_at)
+        _sum_chunk(weight, factor, rows, stride, offset, group, near, t, result, result_at)
         x = CHUNK
     if width - x >= _HALF:
-        _sum_half(weight, factor, rows, stride, offset + x, group, t, result, result_at + x)
+        _sum_half(weight, factor, rows, stride, offset + x, group, near, t, result, result_at + x)
         x += _HALF
     if width - x >= LANES:
-        _sum_one(weight, factor, rows, stride, offset + x, group, t, result, result_at + x)
+        _sum_one(weight, factor, rows, stride, offset + x, group, near, t, result, result_at + x)
         x += LANES
     if width - x > 0:
-        _sum_rest(weight, factor, rows, stride, offset + x, width - x, group, t, result, result_at + x)
+        _sum_rest(weight, factor, rows, stride, offset + x, width - x, group, near, t, result, result_at + x)
 
 
 @_compiled
@@ -449,8 +433,9 @@ def group_sums(
     slices: int,
     g: int,
     width: int,
-    group: Group,
-    ahead: Group,
+    group: np.ndarray,
+    near: np.ndarray,
+    ahead: np.ndarray,
     buffer: np.ndarray,
     still_packed: bool,
     result: np.ndarray,
@@ -460,19 +445,19 @@ def group_sums(
     ``still_packed``: the buffer holds these rows already, from the :func:`group_dots` just before.
     """
     stride = slices * width
-    size, packed = group.size[0], group.size[1]
+    size, packed = group[SIZE], group[_PACKED]
     for x in range(0, width, CHUNK):
         piece = min(CHUNK, width - x)
         offset = g * width + x
-        near, near_stride, near_offset = rows, stride, offset
+        table, table_stride, table_offset = rows, stride, offset
         if packed:
-            near, near_stride, near_offset = buffer, CHUNK, 0
+            table, table_stride, table_offset = buffer, CHUNK, 0
             if not still_packed:
                 _pack(rows, stride, offset, piece, group, buffer)
         for t in range(size):
             if not still_packed:
                 _ask_fresh(rows, stride, offset, piece, ahead, t, size)
-            if t < ahead.size[0]:
-                _ask(result, ahead.column[t] * stride + offset, piece)
-            at = group.column[t] * stride + offset
-            _weighted_sum(weight, factor[t], near, near_stride, near_offset, piece, group, t, result, at)
+            if t < ahead[SIZE]:
+                _ask(result, ahead[COLUMN + t] * stride + offset, piece)
+            at = group[COLUMN + t] * stride + offset
+            _weighted_sum(weight, factor[t], table, table_stride, table_offset, piece, group, near, t, result, at)

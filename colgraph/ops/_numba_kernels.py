@@ -18,7 +18,12 @@ from numba import njit
 
 from colgraph.ops._numba_groups import (
     CHUNK,
+    COLUMN,
     COLUMNS,
+    DEGREE,
+    FIRST,
+    SIZE,
+    SLOT,
     form_group,
     group_dots,
     group_sums,
@@ -53,9 +58,9 @@ def _kernel(function: Callable[..., None]) -> Any:
         digest.update(Path(__file__).with_name(name).read_bytes())
     function.__qualname__ += f"-{digest.hexdigest()[:8]}"
     try:
-        return njit(nogil=True, cache=True)(function)
+        return njit(nogil=True, error_model="numpy", cache=True)(function)
     except RuntimeError:  # no such place
-        return njit(nogil=True)(function)
+        return njit(nogil=True, error_model="numpy")(function)
 
 
 _MINUS_INFINITY = np.float32(-np.inf)
@@ -189,21 +194,18 @@ def forward(
     """``out [N,G,C]``, the logarithm of each softmax's sum ``[N,G]``, and ``cost [N,G]``."""
     order, indptr, neighbours = edges
     slices, depth, channels, heads, bias_heads = sizes
-    work, group, ahead = workspace(order, start, stop, indptr)
-    weight = work.weight
+    seen, buffer, weight, _, group, near, ahead, near_ahead = workspace(order, start, stop, indptr)
     factor = np.empty(COLUMNS, np.float32)
-    clock = form_group(group, work.seen, 0, order, start, stop, indptr, neighbours)
-    position = start + group.size[0]
-    while group.size[0]:
-        clock = form_group(ahead, work.seen, clock, order, position, stop, indptr, neighbours)
-        position += ahead.size[0]
+    form_group(group, near, ahead, seen, order, stop, indptr, neighbours)
+    while group[SIZE]:
+        form_group(ahead, near_ahead, group, seen, order, stop, indptr, neighbours)
         for g in range(slices):
-            group_dots(query, key, slices, g, depth, group, ahead, work.buffer, weight)
-            for t in range(group.size[0]):
-                slot, first, count = group.slot[t], group.first[t], group.degree[t]
+            group_dots(query, key, slices, g, depth, group, near, ahead, buffer, weight)
+            for t in range(group[SIZE]):
+                slot, first, count = group[SLOT + t], group[FIRST + t], group[DEGREE + t]
                 _finish_scores(weight, slot, first, count, scale, bias, bias_heads, g % heads)
                 top, total = _exponentials(weight, slot, count)
-                at = group.column[t] * slices + g
+                at = group[COLUMN + t] * slices + g
                 if total == _ZERO:
                     factor[t] = log_sum[at] = _ZERO
                 else:
@@ -211,8 +213,9 @@ def forward(
                     log_sum[at] = top + math.log(total)
                 if cost.size:
                     cost[at] = factor[t] * _dot(weight, slot, edge_cost, first, count)
-            group_sums(weight, factor, value, slices, g, channels, group, ahead, work.buffer, False, out)
+            group_sums(weight, factor, value, slices, g, channels, group, near, ahead, buffer, False, out)
         group, ahead = ahead, group
+        near, near_ahead = near_ahead, near
 
 
 @_kernel
@@ -242,20 +245,17 @@ def backward_targets(
     """
     order, indptr, neighbours = edges
     slices, depth, channels, heads, bias_heads = sizes
-    work, group, ahead = workspace(order, start, stop, indptr)
-    weight, grad, buffer = work.weight, work.grad, work.buffer
+    seen, buffer, weight, grad, group, near, ahead, near_ahead = workspace(order, start, stop, indptr)
     factor = np.full(COLUMNS, scale, np.float32)
-    clock = form_group(group, work.seen, 0, order, start, stop, indptr, neighbours)
-    position = start + group.size[0]
-    while group.size[0]:
-        clock = form_group(ahead, work.seen, clock, order, position, stop, indptr, neighbours)
-        position += ahead.size[0]
+    form_group(group, near, ahead, seen, order, stop, indptr, neighbours)
+    while group[SIZE]:
+        form_group(ahead, near_ahead, group, seen, order, stop, indptr, neighbours)
         for g in range(g_start, g_stop):
-            group_dots(grad_out, value, slices, g, channels, group, ahead, buffer, grad)
-            group_dots(query, key, slices, g, depth, group, ahead, buffer, weight)
-            for t in range(group.size[0]):
-                slot, first, count = group.slot[t], group.first[t], group.degree[t]
-                at = group.column[t] * slices + g
+            group_dots(grad_out, value, slices, g, channels, group, near, ahead, buffer, grad)
+            group_dots(query, key, slices, g, depth, group, near, ahead, buffer, weight)
+            for t in range(group[SIZE]):
+                slot, first, count = group[SLOT + t], group[FIRST + t], group[DEGREE + t]
+                at = group[COLUMN + t] * slices + g
                 _finish_scores(weight, slot, first, count, scale, bias, bias_heads, g % heads)
                 if edge_cost.size:
                     _add_scaled(grad, slot, grad_cost[at], edge_cost, first, count)
@@ -272,8 +272,9 @@ def backward_targets(
                     for e in range(count):
                         grad_bias[(first + e) * bias_heads + g % heads] += peek(grad, slot + e)
             if grad_query.size:
-                group_sums(grad, factor, key, slices, g, depth, group, ahead, buffer, depth <= CHUNK, grad_query)
+                group_sums(grad, factor, key, slices, g, depth, group, near, ahead, buffer, depth <= CHUNK, grad_query)
         group, ahead = ahead, group
+        near, near_ahead = near_ahead, near
 
 
 @_kernel
@@ -295,24 +296,22 @@ def backward_sources(
     """The gradients of key and value: ``edges`` leave the columns here, and ``edge_ids`` says which they are."""
     order, indptr, neighbours = edges
     slices, depth, channels, _, _ = sizes
-    work, group, ahead = workspace(order, start, stop, indptr)
-    weight, grad, buffer = work.weight, work.grad, work.buffer
+    seen, buffer, weight, grad, group, near, ahead, near_ahead = workspace(order, start, stop, indptr)
     factor = np.full(COLUMNS, scale, np.float32)
     ones = np.full(COLUMNS, _ONE, np.float32)
-    clock = form_group(group, work.seen, 0, order, start, stop, indptr, neighbours)
-    position = start + group.size[0]
-    while group.size[0]:
-        clock = form_group(ahead, work.seen, clock, order, position, stop, indptr, neighbours)
-        position += ahead.size[0]
+    form_group(group, near, ahead, seen, order, stop, indptr, neighbours)
+    while group[SIZE]:
+        form_group(ahead, near_ahead, group, seen, order, stop, indptr, neighbours)
         for g in range(g_start, g_stop):
-            for t in range(group.size[0]):
-                slot, first = group.slot[t], group.first[t]
-                for e in range(group.degree[t]):
+            for t in range(group[SIZE]):
+                slot, first = group[SLOT + t], group[FIRST + t]
+                for e in range(group[DEGREE + t]):
                     pair = (peek(edge_ids, first + e) * (g_stop - g_start) + g - g_start) * 2
                     weight[slot + e] = peek(scratch, pair)
                     grad[slot + e] = peek(scratch, pair + 1)
             if grad_key.size:
-                group_sums(grad, factor, query, slices, g, depth, group, ahead, buffer, False, grad_key)
+                group_sums(grad, factor, query, slices, g, depth, group, near, ahead, buffer, False, grad_key)
             if grad_value.size:
-                group_sums(weight, ones, grad_out, slices, g, channels, group, ahead, buffer, False, grad_value)
+                group_sums(weight, ones, grad_out, slices, g, channels, group, near, ahead, buffer, False, grad_value)
         group, ahead = ahead, group
+        near, near_ahead = near_ahead, near

@@ -7,6 +7,7 @@ Rows are counted in 64 bits: a million columns with 64 samples and 384 channels 
 # Kernel arguments are Triton values and have no Python types.
 # mypy: allow-untyped-defs, allow-incomplete-defs
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-__all__ = ["BIAS_KIND", "INTERPRETED", "Call", "Saved", "edge_row", "load_rows", "power_of_two", "row_index"]
+__all__ = [
+    "BIAS_KIND",
+    "BLOCKS_IN_ROUND",
+    "INTERPRETED",
+    "Call",
+    "Saved",
+    "edge_row",
+    "load_rows",
+    "power_of_two",
+    "row_index",
+]
 
 
 @triton.jit
@@ -45,6 +56,9 @@ INTERPRETED = not isinstance(row_index, triton.runtime.JITFunction)
 
 BIAS_KIND = {None: 0, 1: 1, 2: 2}
 """The kernels' BIAS argument, by the number of dimensions of ``edge_bias``."""
+
+BLOCKS_IN_ROUND = 8
+"""Most sums over blocks of samples that the bias gradient holds per edge and head."""
 
 
 def power_of_two(n: int, least: int = 1) -> int:
@@ -102,11 +116,22 @@ class Call:
             "C": self.value.size(3),
         }
 
-    def reduce_bias(self, partial: Tensor) -> Tensor:
-        """The bias gradient from ``partial [blocks,E,H]`` sums over blocks of samples."""
-        if self.edge_bias is None:
-            return partial.new_empty(0)
-        total = partial.sum(0) if partial.size(0) > 1 else partial[0]
+    def sum_bias(self, num_blocks: int, need_bias: bool, launch: Callable[[int, int, Tensor], None]) -> Tensor:
+        """Runs a target pass over all blocks of samples, and sums the bias gradients it writes (empty if not needed).
+
+        ``launch(first, count, partial)`` serves blocks ``first`` to ``first + count`` and writes one sum over samples
+        per block to ``partial [count,E,H]``. A round has at most ``BLOCKS_IN_ROUND`` blocks, so that the memory for the
+        sums does not grow with the batch.
+        """
+        if self.edge_bias is None or not need_bias:
+            launch(0, num_blocks, self.new(0))
+            return self.new(0)
+        total = self.new(0)
+        for first in range(0, num_blocks, BLOCKS_IN_ROUND):
+            partial = self.new(min(BLOCKS_IN_ROUND, num_blocks - first), self.edge_bias.size(0), self.query.size(2))
+            launch(first, partial.size(0), partial)
+            part = partial.sum(0) if partial.size(0) > 1 else partial[0]
+            total = part if first == 0 else total.add_(part)
         return (total if self.edge_bias.dim() == 2 else total.sum(1)).to(self.edge_bias.dtype)
 
 

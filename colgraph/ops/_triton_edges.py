@@ -55,13 +55,13 @@ def build_edge_tables(layout: Layout) -> EdgeTables:
 
 
 @triton.jit
-def _program(order, num_blocks, num_heads, BLOCK_B: tl.constexpr):
-    """The column, head and samples of this program; the column changes slowest."""
+def _program(order, first_block, num_blocks, num_heads, BLOCK_B: tl.constexpr):
+    """The column, head, block and samples of this program; the column changes slowest."""
     pid = tl.program_id(0)
     block = pid % num_blocks
     head = (pid // num_blocks) % num_heads
     column = tl.load(order + pid // (num_blocks * num_heads)).to(tl.int64)
-    return column, head, block, block * BLOCK_B + tl.arange(0, BLOCK_B)
+    return column, head, block, (first_block + block) * BLOCK_B + tl.arange(0, BLOCK_B)
 
 
 @triton.jit
@@ -83,7 +83,7 @@ def forward_kernel(
     BLOCK_E: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Output, cost and log-sum-exp of one column."""
-    column, head, _, sample = _program(order, num_blocks, num_heads, BLOCK_B)
+    column, head, _, sample = _program(order, 0, num_blocks, num_heads, BLOCK_B)
     d, c = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_C)
     valid = sample < num_samples
     row = row_index(column, sample, head, num_samples, num_heads)
@@ -123,17 +123,17 @@ def forward_kernel(
         tl.store(cost + row, length * share, mask=valid)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first_block"])
 def backward_target_kernel(
     query, key, value, edge_bias, edge_cost, out, cost, lse, grad_out, grad_cost,
     grad_query, grad_bias, delta,
     order, indptr, source,
-    scale, num_samples, num_heads, num_blocks, num_edges,
+    scale, num_samples, num_heads, first_block, num_blocks, num_edges,
     BIAS: tl.constexpr, HAS_COST: tl.constexpr, GRAD_BIAS: tl.constexpr, D: tl.constexpr, C: tl.constexpr,
     BLOCK_E: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the query and of the incoming edges' biases (summed over the block's samples), and delta."""
-    column, head, block, sample = _program(order, num_blocks, num_heads, BLOCK_B)
+    column, head, block, sample = _program(order, first_block, num_blocks, num_heads, BLOCK_B)
     d, c = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_C)
     valid = sample < num_samples
     row = row_index(column, sample, head, num_samples, num_heads)
@@ -182,7 +182,7 @@ def backward_source_kernel(
     BLOCK_E: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Gradients of one column's key and value, over the edges that leave it."""
-    column, head, _, sample = _program(order, num_blocks, num_heads, BLOCK_B)
+    column, head, _, sample = _program(order, 0, num_blocks, num_heads, BLOCK_B)
     d, c = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_C)
     valid = sample < num_samples
     row = row_index(column, sample, head, num_samples, num_heads)
@@ -282,18 +282,19 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of query, key, value and edge bias; those not needed are empty."""
     n, b, h, _, _ = call.shape
-    edges = tables.source.numel()
     blocks, num_blocks, grid = _launch(call, tables)
     grad_query, delta = torch.empty_like(call.query), call.new(n, b, h)
-    partial = call.new(num_blocks, edges, h) if need_bias else call.new(1, 0, 1)
-    backward_target_kernel[grid](
-        *call.pointers(), saved.out, saved.cost, saved.lse, saved.grad_out, saved.grad_cost,
-        grad_query, partial, delta,
-        tables.order, tables.indptr, tables.source,
-        call.scale, b, h, num_blocks, edges,
-        GRAD_BIAS=need_bias, **call.constants(), **blocks.constants(),
-    )  # fmt: skip
-    grad_bias = call.reduce_bias(partial) if need_bias else call.new(0)
+
+    def target_pass(first: int, count: int, partial: Tensor) -> None:
+        backward_target_kernel[(n * h * count,)](
+            *call.pointers(), saved.out, saved.cost, saved.lse, saved.grad_out, saved.grad_cost,
+            grad_query, partial, delta,
+            tables.order, tables.indptr, tables.source,
+            call.scale, b, h, first, count, tables.source.numel(),
+            GRAD_BIAS=need_bias, **call.constants(), **blocks.constants(),
+        )  # fmt: skip
+
+    grad_bias = call.sum_bias(num_blocks, need_bias, target_pass)
     if not need_source:
         return grad_query, call.new(0), call.new(0), grad_bias
     grad_key, grad_value = torch.empty_like(call.key), torch.empty_like(call.value)

@@ -56,7 +56,7 @@ def tile_tables(tiles: Tiles, layout: Layout) -> TileTables:
 
 
 @triton.jit
-def _program(columns, num_chunks, num_heads, num_blocks, TILE: tl.constexpr, BLOCK_B: tl.constexpr):
+def _program(columns, num_chunks, num_heads, first_block, num_blocks, TILE: tl.constexpr, BLOCK_B: tl.constexpr):
     """Tile, head, block of samples and chunk of channels of this program; the tile changes slowest."""
     pid = tl.program_id(0)
     chunk = pid % num_chunks
@@ -64,7 +64,7 @@ def _program(columns, num_chunks, num_heads, num_blocks, TILE: tl.constexpr, BLO
     block = (pid // (num_chunks * num_heads)) % num_blocks
     tile = pid // (num_chunks * num_heads * num_blocks)
     column = tl.load(columns + tile.to(tl.int64) * TILE + tl.arange(0, TILE))
-    return tile, column, head, block, block * BLOCK_B + tl.arange(0, BLOCK_B), chunk
+    return tile, column, head, block, (first_block + block) * BLOCK_B + tl.arange(0, BLOCK_B), chunk
 
 
 @triton.jit
@@ -138,7 +138,7 @@ def forward_kernel(
     PRECISION: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
     """Output (one chunk of channels), cost and log-sum-exp of a tile."""
-    tile, column, head, _, sample, chunk = _program(columns, num_chunks, num_heads, num_blocks, TILE, BLOCK_B)
+    tile, column, head, _, sample, chunk = _program(columns, num_chunks, num_heads, 0, num_blocks, TILE, BLOCK_B)
     d, c = tl.arange(0, BLOCK_D), chunk * BLOCK_C + tl.arange(0, BLOCK_C)
     row, real = _rows(column, sample, head, num_samples, num_heads)
     q = load_rows(query, row, real, d, D)
@@ -200,18 +200,18 @@ def delta_kernel(
     tl.store(delta + row, mean, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first_block"])
 def backward_target_kernel(
     query, key, value, edge_bias, edge_cost, lse, delta, grad_out, grad_cost,
     grad_query, grad_bias,
     columns, indptr, pointer, member, rank,
-    scale, num_samples, num_heads, num_blocks, num_edges,
+    scale, num_samples, num_heads, first_block, num_blocks, num_edges,
     BIAS: tl.constexpr, HAS_COST: tl.constexpr, GRAD_BIAS: tl.constexpr, D: tl.constexpr, C: tl.constexpr,
     BLOCK_B: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_U: tl.constexpr, TILE: tl.constexpr,
     PRECISION: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
     """Gradients of a tile's queries and of its incoming edges' biases (summed over the block's samples)."""
-    tile, column, head, block, sample, _ = _program(columns, 1, num_heads, num_blocks, TILE, BLOCK_B)
+    tile, column, head, block, sample, _ = _program(columns, 1, num_heads, first_block, num_blocks, TILE, BLOCK_B)
     d, c = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_C)
     row, real = _rows(column, sample, head, num_samples, num_heads)
     q = load_rows(query, row, real, d, D)
@@ -265,7 +265,7 @@ def backward_source_kernel(
     PRECISION: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
     """Gradients of a tile's keys, and of its values (one chunk of channels)."""
-    tile, column, head, _, sample, chunk = _program(columns, num_chunks, num_heads, num_blocks, TILE, BLOCK_B)
+    tile, column, head, _, sample, chunk = _program(columns, num_chunks, num_heads, 0, num_blocks, TILE, BLOCK_B)
     d, c = tl.arange(0, BLOCK_D), chunk * BLOCK_C + tl.arange(0, BLOCK_C)
     row, real = _rows(column, sample, head, num_samples, num_heads)
     k = load_rows(key, row, real, d, D)
@@ -400,14 +400,16 @@ def backward(
     )  # fmt: skip
     given = (*call.pointers(), saved.lse, delta, saved.grad_out, saved.grad_cost)
     grad_query = torch.empty_like(call.query)
-    partial = call.new(num_blocks, edges, h) if need_bias else call.new(1, 0, 1)
-    backward_target_kernel[(programs,)](
-        *given, grad_query, partial,
-        *tables[:5],
-        call.scale, b, h, num_blocks, edges,
-        GRAD_BIAS=need_bias, **constants,
-    )  # fmt: skip
-    grad_bias = call.reduce_bias(partial) if need_bias else call.new(0)
+
+    def target_pass(first: int, count: int, partial: Tensor) -> None:
+        backward_target_kernel[(programs // num_blocks * count,)](
+            *given, grad_query, partial,
+            *tables[:5],
+            call.scale, b, h, first, count, edges,
+            GRAD_BIAS=need_bias, **constants,
+        )  # fmt: skip
+
+    grad_bias = call.sum_bias(num_blocks, need_bias, target_pass)
     if not need_source:
         return grad_query, call.new(0), call.new(0), grad_bias
     grad_key, grad_value = torch.empty_like(call.key), torch.empty_like(call.value)

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ class _Backend:
     devices: tuple[str, ...]
     dtypes: tuple[torch.dtype, ...]
     install: str
+    function: str = "sheet_attention"
 
     def installed(self) -> bool:
         return importlib.util.find_spec(self.requires) is not None
@@ -44,12 +45,16 @@ class _Backend:
         return None
 
 
-# In the order in which "auto" tries them. torch_scatter is never picked by itself: it is no faster than the reference.
+_TRITON = _Backend(
+    "colgraph.ops.triton_attention", "triton", ("cuda",), _FLOATS, "pip install triton (comes with CUDA torch)"
+)
+
 _BACKENDS: dict[str, _Backend] = {
-    "triton": _Backend(
-        "colgraph.ops.triton_attention", "triton", ("cuda",), _FLOATS, "pip install triton (comes with CUDA torch)"
-    ),
     "numba": _Backend("colgraph.ops.numba_attention", "numba", ("cpu",), _FLOATS, "pip install numba"),
+    "triton": _TRITON,
+    # The two kernels that "triton" chooses between, by name: one target at a time, or tiles of sixteen.
+    "triton_edges": replace(_TRITON, function="sheet_attention_edges"),
+    "triton_tiles": replace(_TRITON, function="sheet_attention_tiles"),
     "torch_scatter": _Backend(
         "colgraph.ops.scatter_attention",
         "torch_scatter",
@@ -106,7 +111,8 @@ def _implementation(name: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
     if name == "reference":
         return sheet_attention_reference
     function: Callable[..., tuple[Tensor, Tensor | None]]
-    function = importlib.import_module(_BACKENDS[name].module).sheet_attention
+    backend = _BACKENDS[name]
+    function = getattr(importlib.import_module(backend.module), backend.function)
     return function
 
 

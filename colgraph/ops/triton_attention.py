@@ -6,7 +6,9 @@
 
 ``triton`` picks one of them per sheet, by how full the tiles are. Both compute in float32 from float16, bfloat16 or
 float32, allocate nothing with a row per edge and sample or per edge and channel, and give the same bits on every run.
-Blocks are chosen by a fixed rule; the rule and both kernels await measurement on a GPU.
+Blocks are chosen by a fixed rule. Kernels are compiled on first use for each dtype, pair of widths and set of inputs
+(some seconds each), and kept in Triton's cache on disk. Correctness is tested in Triton's interpreter; speed has not
+been measured on a GPU yet (``benchmarks/gpu_attention.py`` does that).
 
 The operator is registered with ``torch.library``; its arguments are tensors and numbers, so that ``torch.compile`` and
 CUDA graphs take it whole. Gradients of gradients are not defined: use the reference for those.
@@ -142,9 +144,10 @@ def forward_op(
     call = Call.of(query, key, value, edge_bias, edge_cost, scale)
     if call.empty:
         return _forward_shapes(query, key, value, edge_bias, edge_cost, tables, scale, kernel)
-    if kernel == "tiles":
-        return _triton_tiles.forward(call, TileTables(*tables))
-    return _triton_edges.forward(call, EdgeTables(*tables))
+    with torch.cuda.device_of(query):  # Triton launches on the current device
+        if kernel == "tiles":
+            return _triton_tiles.forward(call, TileTables(*tables))
+        return _triton_edges.forward(call, EdgeTables(*tables))
 
 
 @forward_op.register_fake
@@ -193,9 +196,10 @@ def backward_op(
             tables, scale, kernel, need_bias, need_source,
         )  # fmt: skip
         return tuple(torch.zeros_like(t) for t in shapes)  # type: ignore[return-value]
-    if kernel == "tiles":
-        return _triton_tiles.backward(call, saved, TileTables(*tables), need_bias, need_source)
-    return _triton_edges.backward(call, saved, EdgeTables(*tables), need_bias, need_source)
+    with torch.cuda.device_of(query):
+        if kernel == "tiles":
+            return _triton_tiles.backward(call, saved, TileTables(*tables), need_bias, need_source)
+        return _triton_edges.backward(call, saved, EdgeTables(*tables), need_bias, need_source)
 
 
 @backward_op.register_fake
