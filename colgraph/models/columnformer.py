@@ -124,6 +124,7 @@ class Columnformer(nn.Module):
         _check_choice("recompute", recompute, (None, "steps"))
         check_backend(backend)
         self.sheet = copy.copy(sheet).to("cpu")
+        self.num_columns = sheet.num_columns
         self.dim, self.steps, self.inject, self.recompute = dim, steps, inject, recompute
         self.untied = parse_untied(untied)
         self.block = ColumnBlock(
@@ -149,11 +150,6 @@ class Columnformer(nn.Module):
         self._layouts: dict[torch.device, Layout] = {torch.device("cpu"): self.sheet.layout}
 
     # ------------------------------------------------------------------ running
-
-    @property
-    def num_columns(self) -> int:
-        """Number of columns N that states have here."""
-        return self.sheet.num_columns
 
     def forward(self, x: Tensor) -> Tensor:
         """The state after ``steps`` steps.

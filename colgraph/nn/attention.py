@@ -11,6 +11,7 @@ from torch_geometric.nn import MessagePassing
 from colgraph.layout import Layout
 from colgraph.nn.layers import ColumnLinear
 from colgraph.ops import resolve_backend, sheet_attention
+from colgraph.ops.column_step import AttentionStep, LayoutAttention
 from colgraph.ops.reference import edge_softmax
 
 __all__ = ["SheetAttention"]
@@ -83,6 +84,10 @@ class SheetAttention(MessagePassing):
             out, cost = sheet_attention(query, key, value, self.edge_bias, layout, edge_cost=edge_cost, backend=backend)
         out = out.reshape(x.shape)
         return (out if self.output is None else self.output(out)), cost
+
+    def in_steps(self, layout: Layout) -> AttentionStep:
+        """The same attention, forward and backward by hand, for :mod:`colgraph.nn.column_step`."""
+        return LayoutAttention(layout)
 
     def _propagate(
         self, query: Tensor, key: Tensor, value: Tensor, layout: Layout, edge_cost: Tensor | None

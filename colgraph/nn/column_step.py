@@ -28,17 +28,9 @@ from colgraph.layout import Layout
 from colgraph.nn.attention import SheetAttention
 from colgraph.nn.block import ColumnBlock
 from colgraph.nn.layers import ColumnLayerNorm, ColumnLinear, ColumnMlp
-from colgraph.ops import _column_blas as kernels
+from colgraph.ops import column_step as ops
 from colgraph.ops import resolve_backend
-from colgraph.ops.column_step import (
-    ColumnWeights,
-    GradientTape,
-    StepTape,
-    attention,
-    attention_backward,
-    empty,
-    new_gradients,
-)
+from colgraph.ops.column_step import AttentionStep, ColumnWeights, GradientTape, StepTape
 
 __all__ = ["Drive", "unroll_columns", "why_plain"]
 
@@ -78,7 +70,7 @@ class Drive:
 class _Plan:
     """What an unroll needs beside the tensors that are differentiated; the drive's own are left out of it."""
 
-    layout: Layout
+    attention: AttentionStep
     edge_cost: Tensor | None
     steps: int
     heads: int
@@ -108,13 +100,13 @@ class _Plan:
 
 def _step(
     plan: _Plan, w: ColumnWeights[Tensor], edge_bias: Tensor | None, tape: StepTape, x: Tensor, t: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The next state, each column's wiring cost, and the log-sum-exp of its attention."""
+) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """The next state, each column's wiring cost, and what the attention leaves for the backward pass."""
     slot = plan.slot(t)
-    kernels.column_in(x, w, plan.eps[0], tape, slot)
-    heard, cost, log_sum = attention(*plan.attended(tape, t), edge_bias, plan.edge_cost, plan.layout)
+    ops.column_in(x, w, plan.eps[0], tape, slot)
+    heard, cost, kept = plan.attention.forward(*plan.attended(tape, t), edge_bias, plan.edge_cost)
     residual = x if plan.residual else None
-    return kernels.column_out(residual, heard.view(x.shape), w, plan.eps[1], tape, slot), cost, log_sum
+    return ops.column_out(residual, heard.view(x.shape), w, plan.eps[1], tape, slot), cost, kept
 
 
 class _Unroll(torch.autograd.Function):
@@ -132,20 +124,22 @@ class _Unroll(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         w, drive = ColumnWeights(*weights), replace(plan.drive, x=drive_x, embedding=embedding)
         tape = StepTape.blank(plan.slots, state.size(1), w)
-        entered, log_sums, states, costs = [], [], [], []
+        entered: list[Tensor] = []
+        kept: list[Tensor] = []
+        states, costs = [], []
         for t in range(plan.steps):
             x = drive.added_to(state, t)
-            state, cost, log_sum = _step(plan, w, edge_bias, tape, x, t)
+            state, cost, left = _step(plan, w, edge_bias, tape, x, t)
             if plan.edge_cost is not None:
                 costs.append(cost.mean())
             if plan.record or t == plan.steps - 1:
                 states.append(state)
             if plan.differentiate:
                 entered.append(x)
-                log_sums.append(log_sum)
+                kept += left
         if plan.differentiate:
             ctx.plan = plan
-            activations = [] if plan.recompute else [*log_sums, *tape]
+            activations = [] if plan.recompute else [*kept, *tape]
             ctx.save_for_backward(drive_x, embedding, edge_bias, *weights, *entered, *activations)
             ctx.set_materialize_grads(False)
         return (torch.stack(costs).mean() if costs else state.new_zeros(()), *states)
@@ -166,7 +160,8 @@ class _BackwardPass:
         self.plan, self.weights = plan, ColumnWeights(*islice(saved, len(ColumnWeights._fields)))
         self.entered = list(islice(saved, plan.steps))
         columns, batch = self.entered[0].shape[:2]
-        self.log_sums = [] if plan.recompute else list(islice(saved, plan.steps))
+        count = plan.attention.kept
+        self.kept = [] if plan.recompute else [tuple(islice(saved, count)) for _ in range(plan.steps)]
         self.tape = StepTape.blank(1, batch, self.weights) if plan.recompute else StepTape(*saved)
         self.grads = GradientTape.blank_like(self.tape)
         self.grad_cost: Tensor | None = None
@@ -181,14 +176,14 @@ class _BackwardPass:
             embedding=torch.zeros_like(embedding) if want_embedding else None,
         )
         self.grad_bias = torch.zeros_like(self.edge_bias) if want_bias else None
-        self.totals = new_gradients(self.weights, want)
+        self.totals = ops.new_gradients(self.weights, want)
 
     def run(self, grad_states: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
         """Gradients of the state, the drive, the embedding, the edge bias and the weights."""
         plan = self.plan
         self._receive(grad_states[-1])
         for t in reversed(range(plan.steps)):
-            into = self.grads.out[plan.slot(t - 1)] if t else empty(*self.entered[0].shape)
+            into = self.grads.out[:, plan.slot(t - 1)] if t else ops.empty(*self.entered[0].shape)
             self._step(t, into)
             self.drive.collect(into, t)
             recorded = grad_states[t - 1] if plan.record and t else None
@@ -200,17 +195,17 @@ class _BackwardPass:
 
     def _receive(self, grad: Tensor | None) -> None:
         """The gradient of the last state; None where only the wiring cost or an earlier state is differentiated."""
-        last = self.grads.out[self.plan.slot(self.plan.steps - 1)]
+        last = self.grads.out[:, self.plan.slot(self.plan.steps - 1)]
         last.zero_() if grad is None else last.copy_(grad)
 
     def _step(self, t: int, into: Tensor) -> None:
         """Step t: the gradient of its state ``into``, and onto the tape what the weights need."""
         plan, w, tape, grads, slot = self.plan, self.weights, self.tape, self.grads, self.plan.slot(t)
         x = self.entered[t]
-        log_sum = _step(plan, w, self.edge_bias, tape, x, t)[2] if plan.recompute else self.log_sums[t]
-        grad_middle = kernels.column_out_backward(w, plan.eps[1], tape, grads, slot, self.totals)
+        kept = _step(plan, w, self.edge_bias, tape, x, t)[2] if plan.recompute else self.kept[t]
+        grad_middle = ops.column_out_backward(w, plan.eps[1], tape, grads, slot, self.totals)
         query, key, value = plan.attended(tape, t)
-        grad_query, grad_key, grad_value, grad_bias = attention_backward(
+        grad_query, grad_key, grad_value, grad_bias = plan.attention.backward(
             grad_middle.view(value.shape),
             self.grad_cost,
             query,
@@ -218,22 +213,21 @@ class _BackwardPass:
             value,
             self.edge_bias,
             plan.edge_cost,
-            log_sum,
-            plan.layout,
+            kept,
             self.grad_bias is not None,
         )
-        grads.query[slot] = grad_query.flatten(2)
-        grads.key[slot] = grad_key.flatten(2)
+        grads.query[:, slot] = grad_query.flatten(2)
+        grads.key[:, slot] = grad_key.flatten(2)
         if self.grad_bias is not None:
             self.grad_bias += grad_bias
         if plan.recompute:
             self._add_weight_gradients(t < plan.steps - 1)
         residual = grad_middle if plan.residual else None
         grad_normed = grad_value.view(x.shape)
-        kernels.column_in_backward(x, grad_normed, residual, w, plan.eps[0], grads, slot, self.totals, into)
+        ops.column_in_backward(x, grad_normed, residual, w, plan.eps[0], tape, grads, slot, self.totals, into)
 
     def _add_weight_gradients(self, add: bool) -> None:
-        kernels.weight_gradients(self.weights, self.plan.eps[1], self.tape, self.grads, self.totals, add)
+        ops.weight_gradients(self.weights, self.plan.eps[1], self.tape, self.grads, self.totals, add)
 
 
 def _wanted(ctx: Any, inputs: Sequence[Tensor | None]) -> list[bool]:
@@ -285,7 +279,7 @@ def unroll_columns(
     weights = block_weights(block)
     inputs = [None if a is None else a.contiguous() for a in (state, drive.x, drive.embedding, edge_bias, *weights)]
     plan = _Plan(
-        layout=layout,
+        attention=block.attention.in_steps(layout),
         edge_cost=edge_cost,
         steps=steps,
         heads=block.attention.num_heads,
@@ -318,12 +312,13 @@ def _why_not_structure(block: ColumnBlock) -> str | None:
     norms, linears = (block.norm1, block.norm2), (attention.query, attention.key, mlp.fc1, mlp.fc2)
     parts = (
         (ColumnBlock, block),
-        (SheetAttention, attention),
         (ColumnMlp, mlp),
         (ColumnLayerNorm, *norms),
         (ColumnLinear, *linears),
     )
-    if any(type(module) is not kind for kind, *modules in parts for module in modules):
+    # A subclass of attention serves if it says for itself how it listens in steps.
+    known = type(attention) is SheetAttention or "in_steps" in vars(type(attention))
+    if not known or any(type(module) is not kind for kind, *modules in parts for module in modules):
         return "parts of other types"
     if any(module.num_columns is None for module in (*norms, *linears)):
         return "tied weights"

@@ -1,8 +1,9 @@
 """The loops behind the column step on the CPU, compiled on first use and cached on disk.
 
 A kernel works through columns ``start:stop`` and writes only what belongs to them. It reads a column's weights once for
-all B rows of its batch, and what lies between two products never leaves the cache. ``sizes`` is (B, C, HD, M, slots of
-the tapes, slot); arrays come as addresses, 0 for one that is absent. All release the GIL.
+all B rows of its batch, and what lies between two products never leaves the cache. ``sizes`` is (B, C, HD, M, S);
+arrays come as addresses, 0 for one that is absent. On a tape of S slots a column's batch is S batches away from the
+next's. All release the GIL.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from numba import njit
 from colgraph.ops._column_loops import (
     add,
     arrays_at,
-    combine,
     gelu,
     gelu_backward,
     linear,
+    linear_backward,
     norm,
     norm_backward,
+    sum_of_products,
+    sum_of_rows,
 )
 
 __all__ = ["column_in", "column_in_backward", "column_out", "column_out_backward", "weight_gradients"]
@@ -32,7 +35,7 @@ _ROWS = 64  # of activations that are taken for one product of a weight gradient
 @_kernel
 def column_in(start, stop, sizes, eps, addresses):
     """Norm, query and key."""
-    batch, c, j, _, _, _ = sizes
+    batch, c, j, _, _ = sizes
     x, norm_weight, norm_bias, query_weight, query_bias, key_weight, key_bias, normed, query, key = arrays_at(addresses)
     for i in range(start, stop):
         row = i * batch
@@ -45,13 +48,13 @@ def column_in(start, stop, sizes, eps, addresses):
 @_kernel
 def column_out(start, stop, sizes, eps, addresses):
     """``middle = x + heard``, and the MLP behind it."""
-    batch, c, _, m, slots, slot = sizes
+    batch, c, _, m, slots = sizes
     heard, x, norm_weight, norm_bias, w1, b1, w2, b2, middle, hidden, out = arrays_at(addresses)
     normed = np.empty(batch * c, np.float32)
     active = np.empty(batch * m, np.float32)
     for i in range(start, stop):
         row = i * batch
-        kept = (i * slots + slot) * batch
+        kept = i * slots * batch
         add(heard, row * c, x, row * c, batch * c, middle, kept * c)
         for r in range(batch):
             norm(middle, (kept + r) * c, c, eps, norm_weight, norm_bias, i * c, normed, r * c)
@@ -64,16 +67,16 @@ def column_out(start, stop, sizes, eps, addresses):
 @_kernel
 def column_out_backward(start, stop, sizes, eps, addresses):
     """The gradients of ``hidden`` and ``middle``."""
-    batch, c, _, m, slots, slot = sizes
+    batch, c, _, m, slots = sizes
     arrays = arrays_at(addresses)
     grad_out, middle, hidden, norm_weight, w1, w2, grad_hidden, grad_middle, weight_total, bias_total = arrays
     active = np.empty(batch * m, np.float32)
     normed = np.empty(batch * c, np.float32)
     for i in range(start, stop):
-        kept = (i * slots + slot) * batch
-        combine(grad_out, kept * c, c, 1, w2, i * c * m, c, m, False, batch, active, 0)
+        kept = i * slots * batch
+        linear_backward(grad_out, kept * c, batch, c, w2, i * c * m, m, False, active, 0)
         gelu_backward(active, 0, hidden, kept * m, batch * m, grad_hidden, kept * m)
-        combine(grad_hidden, kept * m, m, 1, w1, i * m * c, m, c, False, batch, normed, 0)
+        linear_backward(grad_hidden, kept * m, batch, m, w1, i * m * c, c, False, normed, 0)
         for r in range(batch):
             at = (i * batch + r) * c
             from_out = (kept + r) * c
@@ -96,22 +99,23 @@ def column_out_backward(start, stop, sizes, eps, addresses):
 
 
 @_kernel
-def column_in_backward(start, stop, sizes, eps, addresses):
+def column_in_backward(start, stop, sizes, eps, out_slots, addresses):
     """The gradient of the state ``x``: what comes through the norm, and ``grad_x`` where there is one."""
-    batch, c, j, _, slots, slot = sizes
+    batch, c, j, _, slots = sizes
     arrays = arrays_at(addresses)
     x, grad_value, grad_x, grad_query, grad_key, norm_weight, wq, wk, out, weight_total, bias_total = arrays
     normed = np.empty(batch * c, np.float32)
     nothing = np.empty(0, np.float32)
     for i in range(start, stop):
-        kept = (i * slots + slot) * batch
+        kept = i * slots * batch
         add(grad_value, i * batch * c, nothing, 0, batch * c, normed, 0)
-        combine(grad_query, kept * j, j, 1, wq, i * j * c, j, c, True, batch, normed, 0)
-        combine(grad_key, kept * j, j, 1, wk, i * j * c, j, c, True, batch, normed, 0)
+        linear_backward(grad_query, kept * j, batch, j, wq, i * j * c, c, True, normed, 0)
+        linear_backward(grad_key, kept * j, batch, j, wk, i * j * c, c, True, normed, 0)
         for r in range(batch):
             at = (i * batch + r) * c
+            out_at = (i * out_slots * batch + r) * c
             norm_backward(
-                normed, r * c, x, at, c, eps, norm_weight, i * c, weight_total, bias_total, grad_x, at, out, at
+                normed, r * c, x, at, c, eps, norm_weight, i * c, weight_total, bias_total, grad_x, at, out, out_at
             )
 
 
@@ -119,21 +123,20 @@ def column_in_backward(start, stop, sizes, eps, addresses):
 
 
 @_helper
-def _add_products(grad, grad_at, rows, outs, x, x_at, width, more, one, weight, weight_at, bias, bias_at):
+def _add_products(grad, grad_at, rows, outs, x, width, more, weight, weight_at, bias, bias_at):
     """``weight[o, c] = sum_r grad[r, o] x[r, c]`` and ``bias[o] = sum_r grad[r, o]``; with ``more``, added to those."""
     if weight.size:
-        combine(grad, grad_at, 1, outs, x, x_at, rows, width, more, outs, weight, weight_at)
+        sum_of_products(grad, grad_at, rows, outs, x, 0, width, more, weight, weight_at)
     if bias.size:
-        combine(one, 0, 0, 0, grad, grad_at, rows, outs, more, 1, bias, bias_at)
+        sum_of_rows(grad, grad_at, rows, outs, more, bias, bias_at)
 
 
 @_kernel
 def weight_gradients(start, stop, sizes, eps, columns, more, addresses):
     """The gradients of all linear maps, summed over the slots of the tapes (``more``: added to what is there)."""
-    batch, c, j, m, slots, _ = sizes
+    batch, c, j, m, slots = sizes
     normed, middle, hidden, grad_query, grad_key, grad_hidden, grad_out = arrays_at(addresses[:7])
     norm_weight, norm_bias, wq, bq, wk, bk, w1, b1, w2, b2 = arrays_at(addresses[7:])
-    one = np.ones(1, np.float32)
     nothing = np.empty(0, np.float32)
     at_once = max(1, _ROWS // batch)
     x = np.empty(at_once * batch * max(c, m), np.float32)
@@ -147,12 +150,12 @@ def weight_gradients(start, stop, sizes, eps, columns, more, addresses):
                 for s in range(several):
                     at = ((first + s) * columns + i) * batch * c
                     add(normed, at, nothing, 0, batch * c, x, s * batch * c)
-                _add_products(grad_query, kept * j, rows, j, x, 0, c, added, one, wq, i * j * c, bq, i * j)
-                _add_products(grad_key, kept * j, rows, j, x, 0, c, added, one, wk, i * j * c, bk, i * j)
+                _add_products(grad_query, kept * j, rows, j, x, c, added, wq, i * j * c, bq, i * j)
+                _add_products(grad_key, kept * j, rows, j, x, c, added, wk, i * j * c, bk, i * j)
             if w1.size or b1.size:
                 for r in range(rows):
                     norm(middle, (kept + r) * c, c, eps, norm_weight, norm_bias, i * c, x, r * c)
-                _add_products(grad_hidden, kept * m, rows, m, x, 0, c, added, one, w1, i * m * c, b1, i * m)
+                _add_products(grad_hidden, kept * m, rows, m, x, c, added, w1, i * m * c, b1, i * m)
             if w2.size or b2.size:
                 gelu(hidden, kept * m, rows * m, x, 0)
-                _add_products(grad_out, kept * c, rows, c, x, 0, m, added, one, w2, i * c * m, b2, i * c)
+                _add_products(grad_out, kept * c, rows, c, x, m, added, w2, i * c * m, b2, i * c)

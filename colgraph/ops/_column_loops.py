@@ -24,6 +24,7 @@ from colgraph.ops._numba_vector import (
     load_first,
     maximum,
     peek,
+    prefetch,
     splat,
     store,
     store_first,
@@ -31,7 +32,8 @@ from colgraph.ops._numba_vector import (
     sum_lanes,
 )
 
-__all__ = ["add", "arrays_at", "combine", "gelu", "gelu_backward", "linear", "norm", "norm_backward"]
+__all__ = ["add", "arrays_at", "gelu", "gelu_backward", "linear", "linear_backward", "norm", "norm_backward"]
+__all__ += ["sum_of_products", "sum_of_rows"]
 
 _helper = njit(nogil=True, error_model="numpy")
 _inlined = njit(nogil=True, error_model="numpy", inline="always")  # for what takes vectors: a call would spill them
@@ -39,6 +41,7 @@ _inlined = njit(nogil=True, error_model="numpy", inline="always")  # for what ta
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
 _TWO, _FOUR = 2 * LANES, 4 * LANES
+_AHEAD_ROWS = 8  # of a batch, during which the next column's weights are fetched: longer ones have time enough
 
 
 @_inlined
@@ -80,13 +83,14 @@ def linear(x, x_at, rows, width, weight, weight_at, outs, bias, bias_at, out, ou
     """``out[r, o] = sum_c x[r, c] weight[o, c] + bias[o]``.
 
     Four rows of the weight with two of ``x`` at a time: eight sums in registers. Where the last four or two overlap
-    with those before, the same numbers are written again.
+    with those before, the same numbers are written again. Meanwhile the next column's weight is fetched.
     """
     if outs < 4:
         _narrow_linear(x, x_at, rows, width, weight, weight_at, outs, bias, bias_at, out, out_at)
         return
     whole = width // LANES * LANES
     rest = width - whole
+    ahead = outs * width
     for block in range(0, outs, 4):
         o = min(block, outs - 4)
         w0 = weight_at + o * width
@@ -107,6 +111,11 @@ def linear(x, x_at, rows, width, weight, weight_at, outs, bias, bias_at, out, ou
             b2 = a0
             b3 = a0
             for c in range(0, whole, LANES):
+                if r < _AHEAD_ROWS:
+                    prefetch(weight, w0 + ahead + c)
+                    prefetch(weight, w1 + ahead + c)
+                    prefetch(weight, w2 + ahead + c)
+                    prefetch(weight, w3 + ahead + c)
                 a = load(x, x0 + c, LANES)
                 b = load(x, x1 + c, LANES)
                 w = load(weight, w0 + c, LANES)
@@ -159,7 +168,7 @@ def _make_panel(width):
     """Four rows of ``out`` over ``width`` channels, kept in registers over all ``count`` rows of ``x``."""
 
     @_helper
-    def panel(factor, f0, f1, f2, f3, next_factor, x, x_at, next_x, count, add, out, o0, o1, o2, o3):
+    def panel(factor, f0, f1, f2, f3, of_k, x, x_at, next_x, count, ahead, add, out, o0, o1, o2, o3):
         if add:
             a0 = load(out, o0, width)
             a1 = load(out, o1, width)
@@ -171,8 +180,12 @@ def _make_panel(width):
             a2 = a0
             a3 = a0
         for k in range(count):
-            row = load(x, x_at + k * next_x, width)
-            step = k * next_factor
+            at = x_at + k * next_x
+            if ahead:
+                for line in range(0, width, LANES):
+                    prefetch(x, at + ahead + line)
+            row = load(x, at, width)
+            step = k * of_k
             a0 = fma(splat(peek(factor, f0 + step), width), row, a0)
             a1 = fma(splat(peek(factor, f1 + step), width), row, a1)
             a2 = fma(splat(peek(factor, f2 + step), width), row, a2)
@@ -189,7 +202,7 @@ _panel_four, _panel_two, _panel_one = (_make_panel(width) for width in (_FOUR, _
 
 
 @_helper
-def _panel_rest(factor, f0, f1, f2, f3, next_factor, x, x_at, next_x, count, add, out, o0, o1, o2, o3, rest):
+def _panel_rest(factor, f0, f1, f2, f3, of_k, x, x_at, next_x, count, add, out, o0, o1, o2, o3, rest):
     """As a panel, for the ``rest < LANES`` channels at the end of a row."""
     a0 = splat(_ZERO, LANES)
     a1 = a0
@@ -202,7 +215,7 @@ def _panel_rest(factor, f0, f1, f2, f3, next_factor, x, x_at, next_x, count, add
         a3 = _first(out, o3, rest)
     for k in range(count):
         row = _first(x, x_at + k * next_x, rest)
-        step = k * next_factor
+        step = k * of_k
         a0 = fma(splat(peek(factor, f0 + step), LANES), row, a0)
         a1 = fma(splat(peek(factor, f1 + step), LANES), row, a1)
         a2 = fma(splat(peek(factor, f2 + step), LANES), row, a2)
@@ -214,53 +227,88 @@ def _panel_rest(factor, f0, f1, f2, f3, next_factor, x, x_at, next_x, count, add
 
 
 @_helper
-def _wide_panel(size, factor, at, of_row, of_k, x, x_at, next_x, count, add, rows, out, out_at, next_out):
-    """One panel of up to four rows, ``size`` wide: four, two or one register, or less. The last row stands in for those
-    that are missing (all are read before any is written)."""
-    f1 = at + min(1, rows - 1) * of_row
-    f2 = at + min(2, rows - 1) * of_row
-    f3 = at + min(3, rows - 1) * of_row
-    o1 = out_at + min(1, rows - 1) * next_out
-    o2 = out_at + min(2, rows - 1) * next_out
-    o3 = out_at + min(3, rows - 1) * next_out
-    if size == _FOUR:
-        _panel_four(factor, at, f1, f2, f3, of_k, x, x_at, next_x, count, add, out, out_at, o1, o2, o3)
-    elif size == _TWO:
-        _panel_two(factor, at, f1, f2, f3, of_k, x, x_at, next_x, count, add, out, out_at, o1, o2, o3)
-    elif size == LANES:
-        _panel_one(factor, at, f1, f2, f3, of_k, x, x_at, next_x, count, add, out, out_at, o1, o2, o3)
-    else:
-        _panel_rest(factor, at, f1, f2, f3, of_k, x, x_at, next_x, count, add, out, out_at, o1, o2, o3, size)
+def _combine(factor, factor_at, of_row, of_k, x, x_at, count, width, ahead, add, rows, out, out_at, out_ahead):
+    """``out[i, c] (+)= sum_k factor[i * of_row + k * of_k] x[k, c]`` for ``i < rows`` and ``k < count``.
+
+    Four rows at a time; where fewer are left, the last one stands in for the others (all four are read before any is
+    written). ``ahead`` and ``out_ahead`` say how far from ``x`` and ``out`` lies what will be wanted next, to have it
+    fetched meanwhile (0: nothing).
+    """
+    for i in range(0, rows, 4):
+        i1, i2, i3 = min(i + 1, rows - 1), min(i + 2, rows - 1), min(i + 3, rows - 1)
+        f0 = factor_at + i * of_row
+        f1 = factor_at + i1 * of_row
+        f2 = factor_at + i2 * of_row
+        f3 = factor_at + i3 * of_row
+        at = x_at
+        o0 = out_at + i * width
+        o1 = out_at + i1 * width
+        o2 = out_at + i2 * width
+        o3 = out_at + i3 * width
+        if out_ahead:
+            for line in range(0, width, LANES):
+                prefetch(out, o0 + out_ahead + line)
+                prefetch(out, o1 + out_ahead + line)
+                prefetch(out, o2 + out_ahead + line)
+                prefetch(out, o3 + out_ahead + line)
+        left = width
+        while left >= LANES:
+            if left >= _FOUR:
+                size = _FOUR
+                _panel_four(factor, f0, f1, f2, f3, of_k, x, at, width, count, ahead, add, out, o0, o1, o2, o3)
+            elif left >= _TWO:
+                size = _TWO
+                _panel_two(factor, f0, f1, f2, f3, of_k, x, at, width, count, ahead, add, out, o0, o1, o2, o3)
+            else:
+                size = LANES
+                _panel_one(factor, f0, f1, f2, f3, of_k, x, at, width, count, ahead, add, out, o0, o1, o2, o3)
+            left -= size
+            at += size
+            o0 += size
+            o1 += size
+            o2 += size
+            o3 += size
+        if left:
+            _panel_rest(factor, f0, f1, f2, f3, of_k, x, at, width, count, add, out, o0, o1, o2, o3, left)
 
 
 @_helper
-def combine(factor, factor_at, of_row, of_k, x, x_at, count, width, add, rows, out, out_at):
-    """``out[i, c] (+)= sum_k factor[i * of_row + k * of_k] x[k, c]`` for ``i < rows`` and ``k < count``.
+def linear_backward(grad, grad_at, rows, outs, weight, weight_at, width, add, out, out_at):
+    """``out[r, c] (+)= sum_o grad[r, o] weight[o, c]``; meanwhile the next column's weight is fetched."""
+    early = min(rows, _AHEAD_ROWS)
+    late = rows - early
+    _combine(grad, grad_at, outs, 1, weight, weight_at, outs, width, outs * width, add, early, out, out_at, 0)
+    if late:
+        grad_at += early * outs
+        _combine(grad, grad_at, outs, 1, weight, weight_at, outs, width, 0, add, late, out, out_at + early * width, 0)
 
-    With the factors by rows this is a product with the transposed weight, by columns a weight gradient.
-    """
-    for i in range(0, rows, 4):
-        c = 0
-        while c < width:
-            left = width - c
-            size = _FOUR if left >= _FOUR else _TWO if left >= _TWO else LANES if left >= LANES else left
-            _wide_panel(
-                size,
-                factor,
-                factor_at + i * of_row,
-                of_row,
-                of_k,
-                x,
-                x_at + c,
-                width,
-                count,
-                add,
-                min(4, rows - i),
-                out,
-                out_at + i * width + c,
-                width,
-            )
-            c += size
+
+@_helper
+def sum_of_products(grad, grad_at, rows, outs, x, x_at, width, add, out, out_at):
+    """``out[o, c] (+)= sum_r grad[r, o] x[r, c]``; meanwhile the next column's ``out`` is fetched."""
+    _combine(grad, grad_at, 1, outs, x, x_at, rows, width, 0, add, outs, out, out_at, outs * width)
+
+
+@_helper
+def sum_of_rows(x, x_at, rows, width, add, out, out_at):
+    """``out[c] (+)= sum_r x[r, c]``, eight rows at a time, so that long sums lose little."""
+    if not add:
+        for c in range(out_at, out_at + width):
+            out[c] = _ZERO
+    whole = width // LANES * LANES
+    rest = width - whole
+    for first in range(0, rows, 8):
+        last = min(first + 8, rows)
+        for c in range(0, whole, LANES):
+            total = splat(_ZERO, LANES)
+            for r in range(first, last):
+                total = total + load(x, x_at + r * width + c, LANES)
+            store(out, out_at + c, load(out, out_at + c, LANES) + total)
+        if rest:
+            total = splat(_ZERO, LANES)
+            for r in range(first, last):
+                total = total + _first(x, x_at + r * width + whole, rest)
+            store_first(out, out_at + whole, rest, _first(out, out_at + whole, rest) + total)
 
 
 # ---------------------------------------------------------------------- the norm
@@ -305,10 +353,12 @@ def norm(x, at, width, eps, weight, bias, weight_at, out, out_at):
 
 
 @_helper
-def norm_backward(grad, grad_at, x, at, width, eps, weight, weight_at, weight_total, bias_total, out, out_at):
-    """``out +=`` the gradient of :func:`norm`'s input; those of its weight and bias are added to the totals.
+def norm_backward(
+    grad, grad_at, x, at, width, eps, weight, weight_at, weight_total, bias_total, past, past_at, out, out_at
+):
+    """``out`` = the gradient of :func:`norm`'s input, plus ``past``, what came past the norm, where there is any.
 
-    ``grad`` is left multiplied by the weight.
+    The gradients of weight and bias are added to their totals. ``grad`` is left multiplied by the weight.
     """
     mean, scale = _moments(x, at, width, eps)
     whole = width // LANES * LANES
@@ -345,12 +395,16 @@ def norm_backward(grad, grad_at, x, at, width, eps, weight, weight_at, weight_to
     for c in range(0, whole, LANES):
         normal = (load(x, at + c, LANES) - mean) * scale
         change = (load(grad, grad_at + c, LANES) - shift - normal * slope) * scale
-        store(out, out_at + c, load(out, out_at + c, LANES) + change)
+        if past.size:
+            change = change + load(past, past_at + c, LANES)
+        store(out, out_at + c, change)
     if rest:
         c = whole
         normal = (_first(x, at + c, rest) - mean) * scale
         change = (_first(grad, grad_at + c, rest) - shift - normal * slope) * scale
-        store_first(out, out_at + c, rest, _first(out, out_at + c, rest) + change)
+        if past.size:
+            change = change + _first(past, past_at + c, rest)
+        store_first(out, out_at + c, rest, change)
 
 
 @_helper

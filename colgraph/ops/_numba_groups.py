@@ -1,12 +1,9 @@
 """Groups of columns, and the two sums over their neighbours that all attention kernels are made of.
 
-Columns that follow each other in kd order share most of their neighbours. A *group* is a run of them whose distinct
-neighbours, their *union*, fit the first-level cache a piece of :data:`CHUNK` numbers at a time: that piece of each row
-is packed side by side once, and then read by every column of the group. (Left where they are, rows a large power of two
-apart would also fall on the same few cache sets.) Where columns share too little, as in a random graph, or one column
-has too many neighbours, rows are read in place.
-
-While a group is worked on, memory is asked for the rows that the group after it will meet for the first time.
+Columns that follow each other in kd order share most of their neighbours. A *group* is a run of them that is worked on
+together, a piece of :data:`CHUNK` numbers of each row at a time, so that what one column has brought into the cache
+serves the others. While a group is worked on, memory is asked for the rows that the group after it will meet for the
+first time: waiting for them would take as long as all arithmetic.
 
 Rows of a column lie together: arrays are ``[N,G,width]``, flattened, with G the *slices*, one per sample and head.
 """
@@ -43,6 +40,7 @@ __all__ = [
     "group_dots",
     "group_sums",
     "inlined",
+    "row_at",
     "workspace",
 ]
 
@@ -52,30 +50,27 @@ inlined: Any = njit(**_helper, forceinline=True)
 _compiled: Any = njit(**_helper)
 
 COLUMNS = 16  # of a group, at most
-CHUNK = 64  # floats of each row that are packed at a time
-_UNION = 96  # rows that are packed, at most: 24 KiB
+CHUNK = 64  # numbers of a row that are worked on at a time; their sum stays in registers
 _SLOTS = 64 * COLUMNS  # edges of a group, at most, if it has more than one column
-_WORTH_PACKING = 2  # edges per row of the union, from which packing pays
-_RECENT = 512  # rows met no longer ago than this many rows are taken to be in the cache still
-_LONG_AGO = -(1 << 62)
+_FRESH_MOST = 16 * COLUMNS  # rows that are asked for ahead of a group, at most
+_RECENT = 16  # rows met no longer ago than this many groups are taken to be in the cache still
 _LINE = 16  # floats in a cache line
 _HALF = CHUNK // 2
 _ZERO = np.float32(0.0)
 
 
-# A group is an array of integers (one array argument costs numba seven, and a structure of eight would cost a second of
-# compilation at each call). It holds: how many columns, how many packed rows (0: rows are read in place) and how many
-# fresh rows there are; where the next group starts, and the clock there; then, by column, which it is, where its edges
-# start, how many they are, and where they start in all buffers; the union; and the fresh rows, those not met lately.
-# Beside it, ``near`` says for each edge which packed row it reads, or, where nothing is packed, which column.
-SIZE, _PACKED, _FRESH_ROWS, NEXT, _CLOCK = 0, 1, 2, 3, 4
+# A group is an array of integers (an array argument costs numba seven values, a structure of arrays a second of
+# compilation at every call). It holds how many columns there are, how many fresh rows, not met lately, the group has,
+# where the next group starts, and its own serial number; then, by column, which it is, where its edges start, how many
+# they are, and where they start in all buffers; and then the fresh rows. Beside it, ``near`` says for each edge which
+# column is at its other end.
+SIZE, _FRESH_ROWS, NEXT, _SERIAL = 0, 1, 2, 3
 COLUMN = 8
 FIRST = COLUMN + COLUMNS
 DEGREE = FIRST + COLUMNS
 SLOT = DEGREE + COLUMNS
-_ROWS = SLOT + COLUMNS
-_FRESH = _ROWS + _UNION
-_GROUP_LENGTH = _FRESH + _UNION
+_FRESH = SLOT + COLUMNS
+_GROUP_LENGTH = _FRESH + _FRESH_MOST
 
 
 @inlined
@@ -97,8 +92,7 @@ def workspace(order: np.ndarray, start: int, stop: int, indptr: np.ndarray) -> t
     """What a pass over the columns ``order[start:stop]`` needs.
 
     Returns:
-        seen: ``[N]`` when each column was last met, by the clock.
-        buffer: room for the packed rows.
+        seen: ``[N]`` the serial number of the group that last met each column.
         weight, grad: a float for each edge of a group.
         group, near, ahead, near_ahead: the present group, still empty, and the one after it.
     """
@@ -112,8 +106,8 @@ def workspace(order: np.ndarray, start: int, stop: int, indptr: np.ndarray) -> t
     ahead[NEXT] = start
     near = np.empty(slots, np.int32)
     near_ahead = np.empty(slots, np.int32)
-    seen = np.full(indptr.size, _LONG_AGO, np.int64)
-    return seen, _aligned(_UNION * CHUNK), _aligned(slots), _aligned(slots), group, near, ahead, near_ahead
+    seen = np.full(indptr.size, -_RECENT, np.int32)
+    return seen, _aligned(slots), _aligned(slots), group, near, ahead, near_ahead
 
 
 # ---------------------------------------------------------------------- forming groups
@@ -130,121 +124,28 @@ def form_group(
     indptr: np.ndarray,
     neighbours: np.ndarray,
 ) -> None:
-    """Fill ``group`` with the columns that come after the group ``before``; with none when all are done.
-
-    The clock counts the rows of all unions before this one, so that a column is in the present union if it was seen at
-    ``clock`` or later.
-    """
-    position, clock = before[NEXT], before[_CLOCK]
-    size = slot = rows = edges = fresh = 0
+    """Fill ``group`` with the columns that come after the group ``before``; with none when all are done."""
+    position, serial = before[NEXT], before[_SERIAL] + 1
+    size = slot = fresh = 0
     while size < COLUMNS and position + size < stop:
         i = order[position + size]
         first = indptr[i]
         count = indptr[i + 1] - first
-        if slot + padded(count) > _SLOTS:
+        if size and slot + padded(count) > _SLOTS:
             break
-        more, more_fresh = _extend_union(group, near, seen, clock, rows, fresh, neighbours, first, count, slot)
-        if more < 0:
-            break
-        rows, fresh = more, more_fresh
-        _append_column(group, near, size, i, first, count, slot)
-        slot += padded(count)
-        edges += count
-        size += 1
-    if size == 0 and position < stop:
-        _one_column(group, near, order[position], indptr, neighbours)
-        size, fresh = 1, 0
-    group[_CLOCK] = clock + rows
-    if edges < _WORTH_PACKING * rows:
-        for e in range(slot):
-            near[e] = group[_ROWS + near[e]]
-        rows = 0
-    group[SIZE], group[_PACKED], group[_FRESH_ROWS], group[NEXT] = size, rows, fresh, position + size
-
-
-@inlined
-def _extend_union(
-    group: np.ndarray,
-    near: np.ndarray,
-    seen: np.ndarray,
-    clock: int,
-    rows: int,
-    fresh: int,
-    neighbours: np.ndarray,
-    first: int,
-    count: int,
-    slot: int,
-) -> tuple[int, int]:
-    """Add a column's neighbours to the union; the numbers of rows and of fresh rows, or -1 if they do not fit."""
-    before = rows
-    for e in range(count):
-        j = peek(neighbours, first + e)
-        row = peek(seen, j) - clock
-        if row < 0:
-            if rows == _UNION:
-                for u in range(before, rows):
-                    seen[group[_ROWS + u]] = _LONG_AGO
-                return -1, 0
-            if row < -_RECENT:
+        for e in range(count):
+            j = peek(neighbours, first + e)
+            near[slot + e] = j
+            if serial - peek(seen, j) > _RECENT and fresh < _FRESH_MOST:
                 group[_FRESH + fresh] = j
                 fresh += 1
-            group[_ROWS + rows] = j
-            seen[j] = clock + rows
-            row = rows
-            rows += 1
-        near[slot + e] = row
-    return rows, fresh
-
-
-@inlined
-def _append_column(group: np.ndarray, near: np.ndarray, t: int, i: int, first: int, count: int, slot: int) -> None:
-    group[COLUMN + t], group[FIRST + t], group[DEGREE + t], group[SLOT + t] = i, first, count, slot
-    for e in range(slot + count, slot + padded(count)):
-        near[e] = near[slot + count - 1]  # what is computed there is thrown away
-
-
-@inlined
-def _one_column(group: np.ndarray, near: np.ndarray, i: int, indptr: np.ndarray, neighbours: np.ndarray) -> None:
-    """A column with too many neighbours to pack is a group of its own."""
-    first = indptr[i]
-    count = indptr[i + 1] - first
-    for e in range(count):
-        near[e] = neighbours[first + e]
-    _append_column(group, near, 0, i, first, count, 0)
-
-
-# ---------------------------------------------------------------------- moving rows
-
-
-def _make_copy(width: int) -> Any:
-    @inlined
-    def copy(rows: np.ndarray, stride: int, offset: int, group: np.ndarray, buffer: np.ndarray, at: int) -> None:
-        for u in range(group[_PACKED]):
-            store(buffer, u * CHUNK + at, load(rows, peek(group, _ROWS + u) * stride + offset + at, width))
-
-    return copy
-
-
-_copy_chunk, _copy_half, _copy_one = (_make_copy(width) for width in (CHUNK, _HALF, LANES))
-
-
-@inlined
-def _pack(rows: np.ndarray, stride: int, offset: int, width: int, group: np.ndarray, buffer: np.ndarray) -> None:
-    """Put ``width <= CHUNK`` numbers of each row of the union side by side."""
-    x = 0
-    if width == CHUNK:
-        _copy_chunk(rows, stride, offset, group, buffer, 0)
-        x = CHUNK
-    if width - x >= _HALF:
-        _copy_half(rows, stride, offset, group, buffer, x)
-        x += _HALF
-    if width - x >= LANES:
-        _copy_one(rows, stride, offset, group, buffer, x)
-        x += LANES
-    if width - x > 0:
-        for u in range(group[_PACKED]):
-            at = peek(group, _ROWS + u) * stride + offset + x
-            store(buffer, u * CHUNK + x, load_first(rows, at, width - x, _ZERO))
+            seen[j] = serial
+        for e in range(slot + count, slot + padded(count)):
+            near[e] = near[slot + count - 1]  # what is computed there is thrown away
+        group[COLUMN + size], group[FIRST + size], group[DEGREE + size], group[SLOT + size] = i, first, count, slot
+        slot += padded(count)
+        size += 1
+    group[SIZE], group[_FRESH_ROWS], group[NEXT], group[_SERIAL] = size, fresh, position + size, serial
 
 
 @inlined
@@ -259,6 +160,12 @@ def _ask_fresh(rows: np.ndarray, stride: int, offset: int, width: int, ahead: np
     fresh = ahead[_FRESH_ROWS]
     for u in range(fresh * t // size, fresh * (t + 1) // size):
         _ask(rows, peek(ahead, _FRESH + u) * stride + offset, width)
+
+
+@inlined
+def row_at(near: np.ndarray, e: int, stride: int, offset: int) -> int:
+    """Where the row at the other end of edge e starts, in 64 bits."""
+    return np.int64(peek(near, e)) * stride + offset
 
 
 # ---------------------------------------------------------------------- row against rows
@@ -286,10 +193,10 @@ def _dots(
     rest = width - whole
     slot = peek(group, SLOT + t)
     for e in range(slot, slot + peek(group, DEGREE + t), 4):
-        a_at = peek(near, e) * stride + offset
-        b_at = peek(near, e + 1) * stride + offset
-        c_at = peek(near, e + 2) * stride + offset
-        d_at = peek(near, e + 3) * stride + offset
+        a_at = row_at(near, e, stride, offset)
+        b_at = row_at(near, e + 1, stride, offset)
+        c_at = row_at(near, e + 2, stride, offset)
+        d_at = row_at(near, e + 3, stride, offset)
         a = splat(_ZERO, LANES)
         b = splat(_ZERO, LANES)
         c = splat(_ZERO, LANES)
@@ -322,25 +229,20 @@ def group_dots(
     group: np.ndarray,
     near: np.ndarray,
     ahead: np.ndarray,
-    buffer: np.ndarray,
     result: np.ndarray,
 ) -> None:
     """``result[e] = own_i . rows_j`` in slice g for every edge ``j -> i`` of the group."""
     stride = slices * width
-    size, packed = group[SIZE], group[_PACKED]
+    size = group[SIZE]
     for x in range(0, width, CHUNK):
         piece = min(CHUNK, width - x)
         offset = g * width + x
-        table, table_stride, table_offset = rows, stride, offset
-        if packed:
-            _pack(rows, stride, offset, piece, group, buffer)
-            table, table_stride, table_offset = buffer, CHUNK, 0
         for t in range(size):
             _ask_fresh(rows, stride, offset, piece, ahead, t, size)
             if t < ahead[SIZE]:
                 _ask(own, ahead[COLUMN + t] * stride + offset, piece)
             at = group[COLUMN + t] * stride + offset
-            _dots(own, at, table, table_stride, table_offset, piece, group, near, t, result, x > 0)
+            _dots(own, at, rows, stride, offset, piece, group, near, t, result, x > 0)
 
 
 # ---------------------------------------------------------------------- sums of rows
@@ -365,7 +267,7 @@ def _make_sum(width: int) -> Any:
         slot = peek(group, SLOT + t)
         total = splat(_ZERO, width)
         for e in range(slot, slot + peek(group, DEGREE + t)):
-            total = fma(splat(peek(weight, e), width), load(rows, peek(near, e) * stride + offset, width), total)
+            total = fma(splat(peek(weight, e), width), load(rows, row_at(near, e, stride, offset), width), total)
         store(result, result_at, total * splat(factor, width))
 
     return weighted_sum
@@ -391,7 +293,7 @@ def _sum_rest(
     slot = peek(group, SLOT + t)
     total = splat(_ZERO, LANES)
     for e in range(slot, slot + peek(group, DEGREE + t)):
-        row = load_first(rows, peek(near, e) * stride + offset, rest, _ZERO)
+        row = load_first(rows, row_at(near, e, stride, offset), rest, _ZERO)
         total = fma(splat(peek(weight, e), LANES), row, total)
     store_first(result, result_at, rest, total * splat(factor, LANES))
 
@@ -436,28 +338,22 @@ def group_sums(
     group: np.ndarray,
     near: np.ndarray,
     ahead: np.ndarray,
-    buffer: np.ndarray,
-    still_packed: bool,
+    ask: bool,
     result: np.ndarray,
 ) -> None:
     """``result_i = factor_i sum_j weight_ij rows_j`` in slice g for every column i of the group.
 
-    ``still_packed``: the buffer holds these rows already, from the :func:`group_dots` just before.
+    ``ask``: for the rows that the next group will need; False where :func:`group_dots` has just done so.
     """
     stride = slices * width
-    size, packed = group[SIZE], group[_PACKED]
+    size = group[SIZE]
     for x in range(0, width, CHUNK):
         piece = min(CHUNK, width - x)
         offset = g * width + x
-        table, table_stride, table_offset = rows, stride, offset
-        if packed:
-            table, table_stride, table_offset = buffer, CHUNK, 0
-            if not still_packed:
-                _pack(rows, stride, offset, piece, group, buffer)
         for t in range(size):
-            if not still_packed:
+            if ask:
                 _ask_fresh(rows, stride, offset, piece, ahead, t, size)
             if t < ahead[SIZE]:
                 _ask(result, ahead[COLUMN + t] * stride + offset, piece)
             at = group[COLUMN + t] * stride + offset
-            _weighted_sum(weight, factor[t], table, table_stride, table_offset, piece, group, near, t, result, at)
+            _weighted_sum(weight, factor[t], rows, stride, offset, piece, group, near, t, result, at)

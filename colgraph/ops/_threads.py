@@ -7,6 +7,7 @@ be used from any thread, and are forgotten in a forked child, which starts its o
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import threading
@@ -31,14 +32,18 @@ if hasattr(os, "register_at_fork"):
 
 
 def _submit(work: Callable[[], None], helpers: int) -> list[Future[None]]:
-    """Start ``work`` on so many threads of the pool, which grows as needed."""
+    """Start ``work`` on so many threads of the pool, which grows as needed; on fewer if the system gives no more."""
     global _pool, _pool_size
+    futures: list[Future[None]] = []
     with _lock:
         if _pool is None or _pool_size < helpers:
             if _pool is not None:
                 _pool.shutdown(wait=False)
             _pool, _pool_size = ThreadPoolExecutor(helpers, thread_name_prefix="colgraph"), helpers
-        return [_pool.submit(work) for _ in range(helpers)]
+        with contextlib.suppress(RuntimeError):  # no more threads can be started, or the interpreter is shutting down
+            for _ in range(helpers):
+                futures.append(_pool.submit(work))
+    return futures
 
 
 def run_pieces(work: Callable[[int], None], pieces: int, threads: int) -> None:

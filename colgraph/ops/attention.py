@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,14 +20,12 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 @dataclass(frozen=True)
 class _Backend:
-    """Where a backend lives, what it needs and what it can serve."""
+    """What a backend needs and what it can serve."""
 
-    module: str
     requires: str
     devices: tuple[str, ...]
     dtypes: tuple[torch.dtype, ...]
     install: str
-    function: str = "sheet_attention"
 
     def installed(self) -> bool:
         return importlib.util.find_spec(self.requires) is not None
@@ -45,18 +42,15 @@ class _Backend:
         return None
 
 
-_TRITON = _Backend(
-    "colgraph.ops.triton_attention", "triton", ("cuda",), _FLOATS, "pip install triton (comes with CUDA torch)"
-)
+_TRITON = _Backend("triton", ("cuda",), _FLOATS, "pip install triton (comes with CUDA torch)")
 
 _BACKENDS: dict[str, _Backend] = {
-    "numba": _Backend("colgraph.ops.numba_attention", "numba", ("cpu",), _FLOATS, "pip install numba"),
+    "numba": _Backend("numba", ("cpu",), _FLOATS, "pip install numba"),
     "triton": _TRITON,
     # The two kernels that "triton" chooses between, by name: one target at a time, or tiles of sixteen.
-    "triton_edges": replace(_TRITON, function="sheet_attention_edges"),
-    "triton_tiles": replace(_TRITON, function="sheet_attention_tiles"),
+    "triton_edges": _TRITON,
+    "triton_tiles": _TRITON,
     "torch_scatter": _Backend(
-        "colgraph.ops.scatter_attention",
         "torch_scatter",
         ("cpu", "cuda"),
         (*_FLOATS, torch.float64),
@@ -108,11 +102,18 @@ def resolve_backend(backend: str, device: torch.device, dtype: torch.dtype) -> s
 
 
 def _implementation(name: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
-    if name == "reference":
-        return sheet_attention_reference
-    function: Callable[..., tuple[Tensor, Tensor | None]]
-    backend = _BACKENDS[name]
-    function = getattr(importlib.import_module(backend.module), backend.function)
+    # Import statements rather than names in a table: torch.compile follows the former, and stops at importlib.
+    function: Callable[..., tuple[Tensor, Tensor | None]] = sheet_attention_reference
+    if name == "numba":
+        from colgraph.ops.numba_attention import sheet_attention as function
+    elif name == "triton":
+        from colgraph.ops.triton_attention import sheet_attention as function
+    elif name == "triton_edges":
+        from colgraph.ops.triton_attention import sheet_attention_edges as function
+    elif name == "triton_tiles":
+        from colgraph.ops.triton_attention import sheet_attention_tiles as function
+    elif name == "torch_scatter":
+        from colgraph.ops.scatter_attention import sheet_attention as function
     return function
 
 

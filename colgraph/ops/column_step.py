@@ -6,24 +6,30 @@ passes compute gradients with respect to activations only and leave what the wei
 the activations of a small batch, so a training step costs as much as its passes over the weights: this way there are
 two per time step (one forward, one backward) and one more at the end, instead of about six per time step.
 
-Two implementations have the same five functions: batched matrix products (:mod:`colgraph.ops._column_blas`) and, on
-the CPU, loops that read each column's weights once for all its rows (:mod:`colgraph.ops._column_numba`).
+Everything here runs on the CPU, in contiguous float32, on as many threads as ``torch.get_num_threads()``; results are
+the same bit for bit for every number of them. The loops themselves are in :mod:`colgraph.ops._column_kernels`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from colgraph.layout import Layout
+from colgraph.ops._threads import run_pieces
 
 __all__ = ["ColumnWeights", "GradientTape", "StepTape"]
-__all__ += ["attention", "attention_backward", "empty", "new_gradients"]
+__all__ += ["AttentionStep", "LayoutAttention", "attention", "attention_backward", "empty", "new_gradients"]
+__all__ += ["column_in", "column_in_backward", "column_out", "column_out_backward", "weight_gradients"]
 
+
+_PIECES_PER_THREAD = 8
+_WORTH_A_THREAD = 500_000  # multiply-adds: below, waking a thread costs more than it saves
 
 _T = TypeVar("_T")
 
@@ -77,8 +83,8 @@ class StepTape(NamedTuple):
         normed: ``[S,N,B,C]`` the state after the first norm: what the others hear.
         query: ``[S,N,B,HD]``.
         key: ``[S,N,B,HD]``.
-        middle: ``[S,N,B,C]`` the state after the attention.
-        hidden: ``[S,N,B,M]`` the output of fc1, before the GELU.
+        middle: ``[N,S,B,C]`` the state after the attention.
+        hidden: ``[N,S,B,M]`` the output of fc1, before the GELU.
     """
 
     normed: Tensor
@@ -92,17 +98,18 @@ class StepTape(NamedTuple):
         """A tape of so many steps, not yet written."""
         n, m, c = weights.fc1_weight.shape
         j = weights.query_weight.size(1)
-        return cls(*(empty(slots, n, batch, width) for width in (c, j, j, c, m)))
+        heard = (empty(slots, n, batch, width) for width in (c, j, j))
+        return cls(*heard, empty(n, slots, batch, c), empty(n, slots, batch, m))
 
 
 class GradientTape(NamedTuple):
     """What the backward pass of S steps leaves for the weight gradients: the gradient of each linear map's output.
 
     Attributes:
-        query: ``[S,N,B,HD]``.
-        key: ``[S,N,B,HD]``.
-        hidden: ``[S,N,B,M]``.
-        out: ``[S,N,B,C]``, the gradient of the step's result.
+        query: ``[N,S,B,HD]``.
+        key: ``[N,S,B,HD]``.
+        hidden: ``[N,S,B,M]``.
+        out: ``[N,S,B,C]``, the gradient of the step's result.
     """
 
     query: Tensor
@@ -113,7 +120,115 @@ class GradientTape(NamedTuple):
     @classmethod
     def blank_like(cls, tape: StepTape) -> GradientTape:
         """A tape for as many steps of the same sizes, not yet written."""
-        return cls(*(empty(*like.shape) for like in (tape.query, tape.key, tape.hidden, tape.middle)))
+        n, slots, batch, c = tape.middle.shape
+        widths = (tape.query.size(3), tape.key.size(3), tape.hidden.size(3), c)
+        return cls(*(empty(n, slots, batch, width) for width in widths))
+
+
+# ---------------------------------------------------------------------- the pieces of a step
+
+
+def _addresses(*tensors: Tensor | None) -> tuple[int, ...]:
+    return tuple(0 if tensor is None else tensor.data_ptr() for tensor in tensors)
+
+
+def _over_columns(
+    kernel: Callable[..., None], w: ColumnWeights[Tensor], eps: float, tape: StepTape, rows: int, *args: Any
+) -> None:
+    """``kernel(start, stop, sizes, eps, *args)`` over all columns, in equal pieces."""
+    columns, m, c = w.fc1_weight.shape
+    j = w.query_weight.size(1)
+    slots, _, batch, _ = tape.normed.shape
+    sizes = (batch, c, j, m, slots)
+    threads = max(1, min(torch.get_num_threads(), columns * rows * c * (j + m) // _WORTH_A_THREAD))
+    pieces = 1 if threads == 1 else min(columns, threads * _PIECES_PER_THREAD)
+    cuts = [columns * piece // pieces for piece in range(pieces + 1)]
+    run_pieces(lambda piece: kernel(cuts[piece], cuts[piece + 1], sizes, np.float32(eps), *args), pieces, threads)
+
+
+def column_in(x: Tensor, w: ColumnWeights[Tensor], eps: float, tape: StepTape, slot: int) -> None:
+    """Norm, query and key of the state ``x [N,B,C]``, onto the tape."""
+    from colgraph.ops import _column_kernels as kernels
+
+    arrays = _addresses(x, *w[:6], tape.normed[slot], tape.query[slot], tape.key[slot])
+    _over_columns(kernels.column_in, w, eps, tape, x.size(1), arrays)
+
+
+def column_out(
+    x: Tensor | None, heard: Tensor, w: ColumnWeights[Tensor], eps: float, tape: StepTape, slot: int
+) -> Tensor:
+    """The step's result ``y + mlp(norm(y))`` with ``y = x + heard`` (``heard`` where x is None)."""
+    from colgraph.ops import _column_kernels as kernels
+
+    out = empty(*heard.shape)
+    arrays = _addresses(heard, x, *w[6:], tape.middle[:, slot], tape.hidden[:, slot], out)
+    _over_columns(kernels.column_out, w, eps, tape, heard.size(1), arrays)
+    return out
+
+
+def column_out_backward(
+    w: ColumnWeights[Tensor],
+    eps: float,
+    tape: StepTape,
+    grads: GradientTape,
+    slot: int,
+    totals: ColumnWeights[Tensor | None],
+) -> Tensor:
+    """The gradient of ``y``, from that of the result on ``grads``; leaves that of fc1's output there."""
+    from colgraph.ops import _column_kernels as kernels
+
+    grad_middle = empty(*tape.normed.shape[1:])
+    inputs = (a[:, slot] for a in (grads.out, tape.middle, tape.hidden))
+    results = (grads.hidden[:, slot], grad_middle)
+    arrays = _addresses(
+        *inputs, w.norm2_weight, w.fc1_weight, w.fc2_weight, *results, totals.norm2_weight, totals.norm2_bias
+    )
+    _over_columns(kernels.column_out_backward, w, eps, tape, grad_middle.size(1), arrays)
+    return grad_middle
+
+
+def column_in_backward(
+    x: Tensor,
+    grad_normed: Tensor,
+    grad_x: Tensor | None,
+    w: ColumnWeights[Tensor],
+    eps: float,
+    tape: StepTape,
+    grads: GradientTape,
+    slot: int,
+    totals: ColumnWeights[Tensor | None],
+    out: Tensor,
+) -> None:
+    """The gradient of the state ``x``, into ``out``, which may be a slot of a tape.
+
+    ``grad_normed`` is what the normed state receives as a value, ``grad_x`` what the state receives by the residual.
+    """
+    from colgraph.ops import _column_kernels as kernels
+
+    inputs = (x, grad_normed, grad_x, grads.query[:, slot], grads.key[:, slot])
+    weights = (w.norm1_weight, w.query_weight, w.key_weight)
+    arrays = _addresses(*inputs, *weights, out, totals.norm1_weight, totals.norm1_bias)
+    _over_columns(kernels.column_in_backward, w, eps, tape, x.size(1), out.stride(0) // x.stride(0), arrays)
+
+
+def weight_gradients(
+    w: ColumnWeights[Tensor],
+    eps: float,
+    tape: StepTape,
+    grads: GradientTape,
+    totals: ColumnWeights[Tensor | None],
+    add: bool,
+) -> None:
+    """The gradients of all linear maps over all slots into ``totals`` (``add``: to what is there)."""
+    from colgraph.ops import _column_kernels as kernels
+
+    slots, columns, batch, _ = tape.normed.shape
+    tapes = (tape.normed, tape.middle, tape.hidden, *grads)
+    arrays = _addresses(*tapes, w.norm2_weight, w.norm2_bias, *totals[2:6], *totals[8:])
+    _over_columns(kernels.weight_gradients, w, eps, tape, slots * batch, columns, add, arrays)
+
+
+# ---------------------------------------------------------------------- the attention between them
 
 
 def attention(
@@ -152,3 +267,60 @@ def attention_backward(
     inputs = (query, key, value, edge_bias, edge_cost, log_sum)
     needs = [True, True, True, bias_too]
     return torch.ops.colgraph.numba_attention_backward(grad_out, grad_cost, *inputs, *_tables(layout), scale, needs)
+
+
+class AttentionStep(Protocol):
+    """Attention within a step, its backward pass apart: over one layout, or over the parts of a sheet."""
+
+    @property
+    def kept(self) -> int:
+        """How many tensors the forward pass leaves for the backward pass."""
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, edge_bias: Tensor | None, edge_cost: Tensor | None
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Output, cost (empty without edge costs), and what the backward pass needs."""
+
+    def backward(
+        self,
+        grad_out: Tensor,
+        grad_cost: Tensor | None,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        edge_bias: Tensor | None,
+        edge_cost: Tensor | None,
+        kept: tuple[Tensor, ...],
+        bias_too: bool,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Gradients of query, key, value and edge bias (empty where it is not wanted)."""
+
+
+@dataclass(frozen=True)
+class LayoutAttention:
+    """The step over one layout."""
+
+    layout: Layout
+    kept: int = 1
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, edge_bias: Tensor | None, edge_cost: Tensor | None
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        out, cost, log_sum = attention(query, key, value, edge_bias, edge_cost, self.layout)
+        return out, cost, (log_sum,)
+
+    def backward(
+        self,
+        grad_out: Tensor,
+        grad_cost: Tensor | None,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        edge_bias: Tensor | None,
+        edge_cost: Tensor | None,
+        kept: tuple[Tensor, ...],
+        bias_too: bool,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return attention_backward(
+            grad_out, grad_cost, query, key, value, edge_bias, edge_cost, *kept, self.layout, bias_too
+        )

@@ -1,0 +1,361 @@
+"""Backend "numba" against the float64 reference, and what an operator must be beyond being right."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import colgraph as cg
+from colgraph.layout import Layout
+from colgraph.ops import numba_attention
+from colgraph.ops.numba_attention import sheet_attention
+from colgraph.ops.reference import sheet_attention_reference
+
+INPUTS = ("query", "key", "value", "edge_bias")
+
+
+@pytest.fixture
+def two_threads():
+    """Two threads, and every problem large enough for them."""
+    threads, worth = torch.get_num_threads(), numba_attention._WORTH_A_THREAD
+    torch.set_num_threads(2)
+    numba_attention._WORTH_A_THREAD = 1
+    yield
+    torch.set_num_threads(threads)
+    numba_attention._WORTH_A_THREAD = worth
+
+
+def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# ---------------------------------------------------------------------- right
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_errs_no_more_than_the_reference(attention_case, compare_with_reference, dtype):
+    compare_with_reference(attention_case, sheet_attention, dtype)
+
+
+@pytest.mark.parametrize("channels", [15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 80, 96, 112, 128, 200])
+def test_widths_around_the_vector_sizes(make_attention_case, compare_with_reference, channels):
+    case = make_attention_case("width", "random", 20, 2, 1, channels // 3, channels, seed=channels)
+    compare_with_reference(case, sheet_attention, torch.float32)
+
+
+@pytest.mark.parametrize("degree", [1, 3, 4, 5, 15, 16, 17, 33, 64])
+def test_degrees_around_the_vector_size(make_attention_case, compare_with_reference, degree):
+    target = torch.arange(70).repeat_interleave(degree)
+    source = (torch.arange(degree).repeat(70) + target) % 70
+    order = torch.argsort(target * 70 + source)
+    case = make_attention_case("degree", torch.stack([source, target])[:, order], 70, 1, 2, 8, 8, seed=degree)
+    compare_with_reference(case, sheet_attention, torch.float32)
+
+
+def test_a_column_that_hears_thousands(make_attention_case, compare_with_reference):
+    case = make_attention_case("large hub", "hub", 2500, 1, 1, 4, 6)
+    compare_with_reference(case, sheet_attention, torch.float32)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(1, 12),
+    density=st.floats(0, 1),
+    batch=st.integers(1, 3),
+    heads=st.integers(1, 3),
+    qk_dim=st.integers(1, 20),
+    channels=st.integers(1, 40),
+    bias=st.sampled_from([None, "edge", "head"]),
+    cost=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_random_directed_graphs(
+    make_attention_case, compare_with_reference, n, density, batch, heads, qk_dim, channels, bias, cost, seed
+):
+    target, source = np.nonzero(np.random.default_rng(seed).random((n, n)) < density)
+    edges = torch.from_numpy(np.stack([source, target]))
+    case = make_attention_case("random", edges, n, batch, heads, qk_dim, channels, bias, cost, seed)
+    compare_with_reference(case, sheet_attention, torch.float32)
+
+
+def test_scores_far_from_zero_neither_overflow_nor_vanish(make_attention_case):
+    case = make_attention_case("plain", "random", 12, 2, 1, 4, 5)
+    case.edge_bias.add_(300.0)
+    far = case.solve(sheet_attention, torch.float32)
+    case.edge_bias.sub_(600.0)
+    assert all(torch.allclose(far[name], other) for name, other in case.solve(sheet_attention, torch.float32).items())
+
+
+@pytest.mark.parametrize("name", INPUTS[:3])
+def test_not_a_number_is_not_hidden(make_attention_case, name):
+    case = make_attention_case("plain", "complete", 6, 1, 1, 4, 5)
+    getattr(case, name)[2] = torch.nan
+    assert bool(case.solve(sheet_attention, torch.float32)["out"].isnan().any())
+
+
+def test_agrees_with_the_reference_through_the_public_function(make_attention_case):
+    case = make_attention_case("plain", "random", 14, 2, 2, 5, 6)
+    q, k, v, b = (getattr(case, name).float() for name in INPUTS)
+    args = (q, k, v, b, case.layout, None, case.edge_cost.float())
+    for mine, theirs in zip(cg.ops.sheet_attention(*args, "numba"), cg.ops.sheet_attention(*args, "reference")):
+        torch.testing.assert_close(mine, theirs)
+
+
+# ---------------------------------------------------------------------- inputs of every kind
+
+
+@pytest.mark.parametrize("needs", [(), ("query",), ("key",), ("value",), ("edge_bias",), ("key", "edge_bias")])
+def test_only_the_gradients_asked_for(make_attention_case, needs):
+    case = make_attention_case("plain", "random", 15, 2, 2, 5, 6)
+    everything = case.solve(sheet_attention, torch.float32)
+    some = case.solve(sheet_attention, torch.float32, needs_grad=needs)
+    assert set(some) == {"out", "cost", *(f"grad_{name}" for name in needs)}
+    assert all(torch.equal(some[name], everything[name]) for name in some)
+
+
+@pytest.mark.parametrize("used", [0, 1])
+def test_one_of_the_two_results_may_go_unused(make_attention_case, used):
+    case = make_attention_case("plain", "random", 15, 2, 1, 5, 6)
+    grads = []
+    for attention in (sheet_attention, sheet_attention_reference):
+        inputs = [getattr(case, name).float().requires_grad_() for name in INPUTS]
+        results = attention(*inputs, case.layout, case.scale, case.edge_cost.float())
+        results[used].square().sum().backward()
+        grads.append([tensor.grad for tensor in inputs])
+    for mine, theirs in zip(*grads):
+        zero = torch.zeros(())
+        torch.testing.assert_close(
+            *torch.broadcast_tensors(zero if mine is None else mine, zero if theirs is None else theirs),
+            rtol=1e-4,
+            atol=1e-5,
+        )
+
+
+def test_inputs_need_not_be_contiguous(make_attention_case):
+    case = make_attention_case("plain", "random", 15, 3, 2, 5, 6)
+    query, key, value, bias = (getattr(case, name).float() for name in INPUTS)
+    cost = case.edge_cost.float()
+    scattered = [
+        query.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0),
+        torch.cat([key, key], -1)[..., :5],
+        value.transpose(1, 2).contiguous().transpose(1, 2),
+        bias.T.contiguous().T,
+    ]
+    assert not any(tensor.is_contiguous() for tensor in scattered)
+    results = []
+    for inputs in ([query, key, value, bias], scattered):
+        leaves = [tensor.detach().requires_grad_() for tensor in inputs]
+        out, total = sheet_attention(*leaves, case.layout, 0.4, cost.repeat_interleave(2)[::2])
+        (out.sum() + total.sum()).backward()  # sums give expanded, stride-0 gradients
+        results.append([out, total, *(leaf.grad for leaf in leaves)])
+    assert all(torch.equal(a, b) for a, b in zip(*results))
+
+
+def test_inputs_are_not_written_to(make_attention_case):
+    case = make_attention_case("plain", "random", 15, 2, 1, 5, 6)
+    inputs = [getattr(case, name).float() for name in INPUTS]
+    before = [tensor.clone() for tensor in inputs]
+    out, _ = sheet_attention(*(tensor.requires_grad_() for tensor in inputs), case.layout, 0.4)
+    out.sum().backward()
+    assert all(torch.equal(a, b) for a, b in zip(inputs, before))
+
+
+def test_an_empty_batch(make_attention_case):
+    case = make_attention_case("empty batch", "random", 8, 0, 1, 5, 6)
+    result = case.solve(sheet_attention, torch.float32)
+    assert result["out"].shape == (8, 0, 1, 6)
+    assert not result["grad_edge_bias"].any()
+
+
+def test_a_second_derivative_is_refused(make_attention_case):
+    case = make_attention_case("plain", "random", 8, 1, 1, 5, 6)
+    query = case.query.float().requires_grad_()
+    out, _ = sheet_attention(query, case.key.float(), case.value.float(), None, case.layout, 0.4)
+    (grad,) = torch.autograd.grad(out.square().sum(), query, create_graph=True)
+    with pytest.raises(RuntimeError):
+        grad.square().sum().backward()
+
+
+def test_columns_without_edges_get_and_give_nothing(make_attention_case):
+    edges = torch.tensor([[1], [2]])  # 2 hears 1; 0 and 3 are alone
+    case = make_attention_case("one edge", edges, 4, 2, 1, 3, 5)
+    result = case.solve(sheet_attention, torch.float32)
+    assert not result["out"][[0, 1, 3]].any()
+    assert not result["cost"][[0, 1, 3]].any()
+    assert torch.equal(result["out"][2], case.value[1].float().double())
+    assert not result["grad_value"][[0, 2, 3]].any()
+    assert not result["grad_query"].any(), "the softmax of one score is constant"
+
+
+# ---------------------------------------------------------------------- the same bits every time
+
+
+def test_bitwise_the_same_on_every_run_and_for_every_number_of_threads(make_attention_case, two_threads):
+    case = make_attention_case("plain", "random", 90, 2, 2, 7, 40)
+    runs = []
+    for threads in (1, 2, 2, 3):
+        torch.set_num_threads(threads)
+        runs.append(case.solve(sheet_attention, torch.float32))
+    assert all(equal(runs[0], other) for other in runs[1:])
+
+
+def test_bitwise_the_same_however_small_the_scratch(make_attention_case, monkeypatch):
+    case = make_attention_case("plain", "random", 30, 3, 2, 7, 20)
+    whole = case.solve(sheet_attention, torch.float32)
+    monkeypatch.setattr(numba_attention, "SCRATCH_FLOATS", 1)
+    assert equal(whole, case.solve(sheet_attention, torch.float32))
+
+
+def test_does_not_depend_on_the_order_of_work(make_attention_case):
+    case = make_attention_case("plain", "random", 40, 2, 1, 7, 20)
+    ordered = case.solve(sheet_attention, torch.float32)
+    plain = Layout(case.layout.edge_index, 40)  # no positions: columns in order of their numbers
+    assert not torch.equal(plain.order, case.layout.order)
+    object.__setattr__(case, "layout", plain)
+    assert equal(ordered, case.solve(sheet_attention, torch.float32))
+
+
+def test_two_models_on_one_sheet(make_attention_case):
+    first = make_attention_case("first", "random", 20, 2, 1, 4, 6, seed=1)
+    second = make_attention_case("second", first.layout.edge_index, 20, 3, 2, 5, 7, seed=2)
+    alone = second.solve(sheet_attention, torch.float32)
+    object.__setattr__(second, "layout", first.layout)
+    first.solve(sheet_attention, torch.float32)
+    assert equal(alone, second.solve(sheet_attention, torch.float32))
+
+
+# ---------------------------------------------------------------------- threads and processes
+
+
+def test_several_python_threads_at_once(make_attention_case, two_threads):
+    cases = [make_attention_case("plain", "random", 60, 2, 1, 8, 33, seed=seed) for seed in range(4)]
+    alone = [case.solve(sheet_attention, torch.float32) for case in cases]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda case: case.solve(sheet_attention, torch.float32), cases * 4))
+    assert all(equal(result, alone[i % 4]) for i, result in enumerate(together))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_gets_the_same(make_attention_case, two_threads):
+    case = make_attention_case("plain", "random", 60, 2, 1, 8, 33)
+    expected = case.solve(sheet_attention, torch.float32, needs_grad=())  # the parent's threads are running now
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        good = equal(expected, case.solve(sheet_attention, torch.float32, needs_grad=()))
+        os.write(writer, b"same" if good else b"else")
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        assert pipe.read() == b"same"
+    os.waitpid(child, 0)
+
+
+class _AttendedSamples(torch.utils.data.Dataset):
+    def __init__(self, case):
+        self.case = case
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.case.solve(sheet_attention, torch.float32)["out"]
+
+
+def test_in_data_loader_workers(make_attention_case, two_threads):
+    data = _AttendedSamples(make_attention_case("plain", "random", 20, 1, 1, 8, 8))
+    expected = data[0]
+    for sample in torch.utils.data.DataLoader(data, batch_size=None, num_workers=2):
+        assert torch.equal(sample, expected)
+
+
+# ---------------------------------------------------------------------- torch's own checks
+
+
+def _operator_arguments(case) -> tuple:
+    inputs = tuple(getattr(case, name).float().requires_grad_() for name in INPUTS)
+    return (*inputs, case.edge_cost.float(), *numba_attention._tables(case.layout), 0.4)
+
+
+def test_operator_check(make_attention_case):
+    case = make_attention_case("plain", "random", 10, 2, 2, 5, 6)
+    torch.library.opcheck(torch.ops.colgraph.numba_attention.default, _operator_arguments(case))
+
+
+def test_operator_check_without_bias_and_cost(make_attention_case):
+    query, key, value, _, _, *rest = _operator_arguments(make_attention_case("plain", "random", 10, 2, 2, 5, 6))
+    torch.library.opcheck(torch.ops.colgraph.numba_attention.default, (query, key, value, None, None, *rest))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_backward_operator_check(make_attention_case, dtype):
+    case = make_attention_case("plain", "random", 10, 2, 2, 5, 6)
+    query, key, value, bias, cost, *rest = (
+        a.detach().to(dtype) if isinstance(a, Tensor) and a.is_floating_point() else a
+        for a in _operator_arguments(case)
+    )
+    out, total, log_sum = torch.ops.colgraph.numba_attention(query, key, value, bias, cost, *rest)
+    args = (out, total, query, key, value, bias, cost, log_sum, *rest, [True, False, True, True])
+    torch.library.opcheck(torch.ops.colgraph.numba_attention_backward.default, args)
+
+
+def test_compiles_as_one_graph_on_a_layout_never_used_before(make_attention_case):
+    case = make_attention_case("plain", "random", 18, 2, 1, 5, 6)
+    cost = case.edge_cost.float()
+
+    def loss(query, key, value, bias):
+        out, total = cg.ops.sheet_attention(query, key, value, bias, case.layout, None, cost, backend="numba")
+        return out.sin().sum() + total.sum()
+
+    results = []
+    for function in (torch.compile(loss, fullgraph=True, backend="aot_eager"), loss):
+        inputs = [getattr(case, name).float().requires_grad_() for name in INPUTS]
+        value = function(*inputs)
+        value.backward()
+        results.append([value, *(tensor.grad for tensor in inputs)])
+    for compiled, eager in zip(*results):
+        torch.testing.assert_close(compiled, eager)
+
+
+def test_under_autocast(make_attention_case):
+    case = make_attention_case("plain", "random", 18, 2, 1, 5, 6)
+    query, key, value, bias = (getattr(case, name).float().requires_grad_() for name in INPUTS)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        halves = [tensor @ torch.eye(tensor.size(-1)) for tensor in (query, key, value)]
+        out, _ = sheet_attention(*halves, bias, case.layout, 0.4)
+    assert out.dtype == torch.bfloat16
+    out.float().square().sum().backward()
+    assert bias.grad.dtype == query.grad.dtype == torch.float32
+
+
+# ---------------------------------------------------------------------- compilation
+
+
+def test_importing_the_backend_compiles_nothing():
+    code = "import sys, colgraph.ops.numba_attention; sys.exit('colgraph.ops._numba_kernels' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_no_place_for_the_cache_is_no_error(monkeypatch):
+    from colgraph.ops import _numba_kernels
+
+    def no_locator(*args, cache=False, **kwargs):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: function
+
+    monkeypatch.setattr(_numba_kernels, "njit", no_locator)
+
+    def kernel() -> None:
+        """Nothing."""
+
+    assert _numba_kernels._kernel(kernel) is kernel
