@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import difflib
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
-__all__ = ["OneLineParser", "ScriptError", "parse_options", "run_script"]
+__all__ = ["OneLineParser", "ScriptError", "is_helper_process", "parse_options", "run_script"]
 
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 
@@ -78,10 +80,12 @@ def run_script(main: Callable[[], Any]) -> None:
     """Run a script's ``main``; known errors become one line on stderr and an exit code, without a traceback.
 
     Exit codes: 0 done; 2 a bad flag, file or value, or a missing package; 130 interrupted; those of
-    :class:`ScriptError`. Warnings become one line each.
+    :class:`ScriptError`. Warnings become one line each. Of several processes of one run, only the first prints.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), contextlib.ExitStack() as stack:
         warnings.showwarning = _show_warning
+        if is_helper_process():
+            stack.enter_context(contextlib.redirect_stdout(None))
         try:
             main()
         except ScriptError as error:
@@ -94,6 +98,11 @@ def run_script(main: Callable[[], Any]) -> None:
             # The reader of our output (a pager, head) has left; there is nobody to tell.
             sys.stderr.close()
             raise SystemExit(1) from None
+
+
+def is_helper_process() -> bool:
+    """Whether this is not the first process of a run over several devices, each of which runs the whole script."""
+    return any(os.environ.get(name, "0") not in ("", "0") for name in ("RANK", "LOCAL_RANK"))
 
 
 def _show_warning(message: Any, *where: Any, **more: Any) -> None:

@@ -13,6 +13,11 @@ runs/<name>/{config.yaml, metrics.csv, summary.json, checkpoints/, figures/}.
 
 from __future__ import annotations
 
+import os
+
+# Threads that wait for each other must not spin where they share a few cores; read when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from pathlib import Path
 from typing import Any
 

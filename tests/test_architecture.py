@@ -25,7 +25,7 @@ ARROWS: dict[str, set[str]] = {
     "viz": {"sheet"},
     "analysis": set(),
     "script": set(),
-    "training": {"models", "data", "viz", "geometry", "sheet", "script"},
+    "training": {"models", "ops", "data", "viz", "geometry", "sheet", "script"},
     "distributed": {"models", "nn", "ops", "sheet", "layout"},
     "cli": {"geometry", "viz", "sheet", "data", "script"},
     "__init__": {"geometry", "models", "nn", "ops", "sheet", "layout"},

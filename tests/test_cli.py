@@ -94,7 +94,8 @@ def test_a_failed_command_leaves_with_2_and_one_line_on_stderr() -> None:
 
 
 def test_options_are_read_without_evaluating_anything() -> None:
-    words = "--a 3 --b 1e-3 --c 4,4 --d [1,2] --e x,y --f --g=true --h __import__('os').getcwd() --i-j none".split()
+    text = "--a 3 --b 1e-3 --c 4,4 --d [1,2] --e x,y --f --g=true --h __import__('os').getcwd() --i-j none"
+    words = text.split()
     assert parse_options(words) == {
         "a": 3,
         "b": 1e-3,

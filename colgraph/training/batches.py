@@ -111,8 +111,10 @@ class ImageBatches(pl.LightningDataModule):
         images, labels = batch
         trainer: Any = self.trainer
         if trainer.training:
-            return self.transform.train(images, trainer.global_step, trainer.global_rank), labels
-        return self.transform.evaluate(images), labels
+            pixels = self.transform.train(images, trainer.global_step, trainer.global_rank)
+        else:
+            pixels = self.transform.evaluate(images)
+        return pixels.to(next(trainer.lightning_module.parameters()).dtype), labels
 
 
 def _as_it_is(batch: Any) -> Any:

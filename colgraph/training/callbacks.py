@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +186,6 @@ class ProgressBar(Callback):
 
     def __init__(self) -> None:
         self._bar: Any = None
-        self._close: Callable[[], None] = lambda: None
 
     @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:

@@ -95,6 +95,8 @@ def _flag_names() -> list[str]:
 def _parser(description: str) -> OneLineParser:
     parser = OneLineParser(
         description=description,
+        usage="%(prog)s [--SETTING VALUE ...]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
         epilog="Options of the geometry are flags too: --geometry stack --widths 8,8,8 (see `colgraph list`).",
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from colgraph.script import is_helper_process
 from colgraph.training.config import TrainConfig, save_yaml
 from colgraph.training.flags import RunFlags
 
@@ -100,6 +101,8 @@ def open_run_folder(config: TrainConfig, flags: RunFlags) -> RunFolder:
     """
     path = flags.out if flags.out is not None else Path("runs") / _run_name(config)
     folder = RunFolder(path, flags.resume, flags.overwrite)
+    if is_helper_process():
+        return folder
     if path.exists() and not path.is_dir():
         raise ValueError(f"--out {str(path)!r} is a file: name a folder")
     if flags.resume:

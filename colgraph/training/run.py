@@ -19,6 +19,8 @@ from torch import nn
 
 from colgraph.data import ImageSplits
 from colgraph.models import VisionColumnformer
+from colgraph.ops import resolve_backend
+from colgraph.script import is_helper_process
 from colgraph.training.batches import ImageBatches
 from colgraph.training.callbacks import Checkpoints, MetricsLog, ProgressBar, StopOnSignal
 from colgraph.training.checkpoint import load_checkpoint, pack_run
@@ -69,9 +71,10 @@ def train(net: VisionColumnformer, images: ImageSplits, config: TrainConfig, fol
     with _quiet():
         # Checkpoints come after what they carry, and the stop after the checkpoint that it relies on.
         trainer = _trainer(config, folder, [ProgressBar(), log, figures, checkpoints, stop])
+        # Everything that can be refused has been refused once the folder is touched.
+        resolve_backend(config.backend, trainer.strategy.root_device, torch.float32)
         if trainer.is_global_zero:
             folder.prepare(config)
-        trainer.strategy.barrier("run folder")
         _fit(trainer, module, batches, folder)
         trainer.test(module, batches, verbose=False)
     summary = _summary(module, images, config, log, checkpoints, resumed, trainer)
@@ -215,5 +218,5 @@ def _quiet() -> Iterator[None]:
 
 
 def _warn(notes: list[str]) -> None:
-    for note in notes:
+    for note in notes if not is_helper_process() else ():
         sys.stderr.write(f"note: {note}\n")

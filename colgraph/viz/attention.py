@@ -61,7 +61,9 @@ def draw_attention_by_distance(
     weight.set_ylim(bottom=0)
     weight.legend()
     quiet(share, title="Where attention comes from", xlabel=unit, ylabel="share of all attention (%)")
-    share.legend()
+    share.margins(y=0.25)
+    share.set_ylim(bottom=0)
+    share.legend(loc="upper right")
     return figure
 
 
@@ -153,9 +155,15 @@ def _draw_neighbours(figure: Any, sheet: Sheet, column: int, heard: np.ndarray, 
     plane, names = _local_plane(position, everyone, layer)
     panels = figure.subplots(1, len(shown), squeeze=False, sharex=True, sharey=True)[0]
     reach = 1.45 * max(float(np.abs(plane[everyone] - plane[column]).max()), sheet.spacing)
+    # A small sheet is shown whole, without the empty space around it.
+    margin = 0.5 * sheet.spacing
+    low = np.maximum(plane[column] - reach, plane.min(0) - margin)
+    high = np.minimum(plane[column] + reach, plane.max(0) + margin)
+    # On a closed surface the far side would show through.
+    near = np.linalg.norm(position - position[column], axis=1) <= 1.5 * reach + _thickness(position, layer, shown)
     dots = None
     for axes, label in zip(panels, shown):
-        around = np.flatnonzero((layer == label) & (np.abs(plane - plane[column]).max(1) <= reach))
+        around = np.flatnonzero((layer == label) & near)
         # Beyond a few thousand columns the context is a haze and not worth its size.
         axes.scatter(*plane[around[:5000]].T, s=10, c=PALE, zorder=1)
         here = layer[heard] == label
@@ -172,8 +180,7 @@ def _draw_neighbours(figure: Any, sheet: Sheet, column: int, heard: np.ndarray, 
         )
         if layer[column] == label:
             axes.scatter(*plane[column], s=260, facecolors="none", edgecolors=ORANGE, linewidths=2.2, zorder=3)
-        axes.set(xlim=(plane[column, 0] - reach, plane[column, 0] + reach))
-        axes.set(ylim=(plane[column, 1] - reach, plane[column, 1] + reach))
+        axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
         axes.set_aspect("equal")
         axes.set_title(f"layer {label}" if len(shown) > 1 else "in space (column ringed)", fontsize=10)
         axes.set_xlabel(names[0])
@@ -183,6 +190,12 @@ def _draw_neighbours(figure: Any, sheet: Sheet, column: int, heard: np.ndarray, 
         dots, ax=list(panels), location="bottom", shrink=0.7, label="attention weight (mean over steps)"
     )
     bar.locator = MaxNLocator(4)
+
+
+def _thickness(position: np.ndarray, layer: np.ndarray, shown: np.ndarray) -> float:
+    """How far apart the middles of the shown layers lie; 0 for one layer."""
+    middles = np.array([position[layer == label].mean(0) for label in shown])
+    return float(np.linalg.norm(np.ptp(middles, axis=0)))
 
 
 def _local_plane(position: np.ndarray, columns: np.ndarray, layer: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:

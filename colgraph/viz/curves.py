@@ -20,7 +20,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], *, held_out: str = "held out"
 
     Args:
         rows: with ``epoch``, ``train_accuracy``, ``val_accuracy`` (fractions), ``train_loss``, ``val_loss`` (nats) and
-            ``wiring_cost`` (in spacings); a value that is missing leaves a gap.
+            ``wiring_cost`` (in the sheet's units); a value that is missing leaves a gap.
         held_out: what to call the images that are not trained on.
         title: above the figure.
 
@@ -47,7 +47,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], *, held_out: str = "held out"
     quiet(loss, title="Loss", xlabel="epoch", ylabel="cross-entropy (nats)")
     loss.legend(loc="upper right")
     wiring.plot(epoch, _series(rows, "wiring_cost"), color=GREEN, **style)
-    quiet(wiring, title="Wiring cost", xlabel="epoch", ylabel="mean distance heard (spacings)")
+    quiet(wiring, title="Wiring cost", xlabel="epoch", ylabel="mean distance heard (geometry's units)")
     return figure
 
 

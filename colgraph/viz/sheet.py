@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_sheet", "flat_axes"]
 
 _NAMED = 60
+_COARSE_FACES, _MANY_FACES = 6_000, 60_000
 _UNIT = "geometry's units"
 _VIEWS = ((22, -155, "one side, from above"), (-22, 25, "other side, from below"))
 
@@ -157,14 +158,13 @@ def _ears(sheet: Sheet, column: int) -> np.ndarray:
 
 
 def _draw_surface(figure: Figure, sheet: Sheet, position: np.ndarray) -> None:
+    """The faces from two sides, in the colour of the role that most of their columns have."""
     from matplotlib.colors import to_rgb
-    from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
     faces = sheet.face.cpu().numpy().T
     inputs, outputs = _roles(sheet)
     palette = np.array([to_rgb(PALE), to_rgb(ORANGE), to_rgb(BLUE)])
     kind = np.where(inputs, 1, np.where(outputs, 2, 0))
-    # A face has its columns' colour where most of them agree.
     color = palette[np.median(kind[faces], axis=1).astype(np.int64)]
     corners = position[faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -172,17 +172,29 @@ def _draw_surface(figure: Figure, sheet: Sheet, position: np.ndarray) -> None:
     for i, (elevation, azimuth, title) in enumerate(_VIEWS):
         axes: Any = figure.add_subplot(1, 2, i + 1, projection="3d")
         axes.view_init(elev=elevation, azim=azimuth)
-        up, around = np.deg2rad([elevation, azimuth])
-        # Light comes from the reader's side and a little from above.
-        light = np.array([np.cos(up) * np.cos(around), np.cos(up) * np.sin(around), np.sin(up) + 0.35])
-        shade = 0.6 + 0.4 * np.abs(normal @ (light / np.linalg.norm(light)))
-        shaded = color * shade[:, None]
-        # Edges in the faces' colour close the hairlines between them; on coarse meshes they show the triangles.
-        outline = GREY if len(faces) <= 6000 else shaded
-        axes.add_collection3d(Poly3DCollection(list(corners), facecolors=shaded, edgecolors=outline, linewidths=0.2))
+        _draw_faces(axes, corners, normal, color, np.deg2rad([elevation, azimuth]))
         _frame(axes, position, 1.22)
         axes.set_axis_off()
         axes.set_title(title, fontweight="normal", fontsize=10)
+
+
+def _draw_faces(axes: Any, corners: np.ndarray, normal: np.ndarray, color: np.ndarray, view: np.ndarray) -> None:
+    from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+
+    up, around = view
+    reader = np.array([np.cos(up) * np.cos(around), np.cos(up) * np.sin(around), np.sin(up)])
+    # Light comes from the reader's side and a little from above.
+    light = reader + np.array([0, 0, 0.35])
+    shaded = color * (0.6 + 0.4 * np.abs(normal @ (light / np.linalg.norm(light))))[:, None]
+    if len(corners) > _MANY_FACES:
+        # As polygons so many faces take minutes; those that face the reader look the same as points.
+        front = normal @ reader > 0
+        x, y, z = corners[front].mean(1).T
+        axes.scatter(x, y, z, s=2.5, c=shaded[front], linewidths=0, depthshade=False)
+        return
+    # Edges in the faces' colour close the hairlines between them; on coarse meshes they show the triangles.
+    outline = GREY if len(corners) <= _COARSE_FACES else shaded
+    axes.add_collection3d(Poly3DCollection(list(corners), facecolors=shaded, edgecolors=outline, linewidths=0.2))
 
 
 def _layer_axis(sheet: Sheet, position: np.ndarray) -> int:

@@ -164,6 +164,25 @@ def test_interrupted_run_goes_on_to_the_same_parameters(
     assert timeless[0] == timeless[1]
 
 
+def test_killed_run_goes_on_from_the_last_epoch(
+    finished: tuple[Path, dict[str, Any]], images: ImageSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = SheetClassifier.training_step
+
+    def die(self: SheetClassifier, batch: Any, batch_idx: int) -> torch.Tensor:
+        if self.global_step == 12:
+            raise MemoryError("killed")
+        return original(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SheetClassifier, "training_step", die)
+        with pytest.raises(MemoryError):
+            run(tmp_path, images)
+    summary = run(tmp_path, images, {"resume": True})
+    assert summary["resumed_from_step"] == 10
+    assert summary["parameters_sha256"] == finished[1]["parameters_sha256"]
+
+
 def test_finished_run_can_be_resumed_and_extended(images: ImageSplits, tmp_path: Path) -> None:
     first = run(tmp_path / "run", images, epochs=1)
     again = run(tmp_path / "run", images, {"resume": True}, epochs=1)
@@ -238,11 +257,40 @@ def test_wiring_weight_shortens_the_wires(images: ImageSplits, tmp_path: Path) -
     assert costs[1] < 0.9 * costs[0]
 
 
+@pytest.mark.parametrize("precision", ["bf16", "16", "64"])
+def test_other_precisions_train(images: ImageSplits, tmp_path: Path, precision: str) -> None:
+    summary = run(tmp_path, images, precision=precision, epochs=1)
+    assert 0 < summary["train_loss"] < 5
+    dtypes = {p.dtype for p in load_trained(tmp_path).net.parameters()}
+    assert dtypes == {torch.float32}
+
+
+def test_gradients_are_clipped_to_the_given_norm(
+    images: ImageSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norms: list[float] = []
+
+    def watch(self: SheetClassifier, optimizer: Any) -> None:
+        gradients = [p.grad.norm() for p in self.parameters() if p.grad is not None]
+        norms.extend([float(torch.stack(gradients).norm())] if gradients else [])
+
+    monkeypatch.setattr(SheetClassifier, "on_before_zero_grad", watch, raising=False)
+    run(tmp_path, images, clip=1e-3, epochs=1)
+    assert norms
+    assert all(norm == pytest.approx(1e-3, rel=1e-3) for norm in norms)
+
+
 def test_devices_that_are_not_there_are_refused(images: ImageSplits, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(ValueError, match="--accelerator gpu"):
         run(tmp_path / "run", images, accelerator="gpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_backend_that_cannot_serve_is_refused_before_anything_is_written(images: ImageSplits, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="triton"):
+        run(tmp_path / "run", images, backend="triton", accelerator="cpu")
     assert not (tmp_path / "run").exists()
 
 

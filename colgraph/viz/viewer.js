@@ -1,0 +1,338 @@
+"use strict";
+// A sheet in three dimensions on plain WebGL: drag or arrow keys turn it, the wheel or + and - zoom, a click picks a
+// column. Everything is drawn on demand, so an idle page costs nothing.
+(function () {
+  const root = document.getElementById("sheet-viewer");
+  const data = JSON.parse(document.getElementById("sheet-data").textContent);
+  const at = (name) => root.querySelector(`[data-part="${name}"]`);
+  const canvas = at("canvas");
+
+  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const floats = (text) => new Float32Array(bytes(text).buffer);
+  const ints = (text) => new Uint32Array(bytes(text).buffer);
+
+  const count = data.columns;
+  const position = floats(data.position);
+  const face = data.face ? ints(data.face) : new Uint32Array(0);
+  const pointer = ints(data.pointer);
+  const source = ints(data.source);
+  const weight = bytes(data.weight);
+  const luts = Object.fromEntries(Object.entries(data.luts).map(([name, text]) => [name, bytes(text)]));
+  const maps = data.maps.map((map) => ({ ...map, values: bytes(map.values) }));
+  const fields = data.fields ? { ...data.fields, values: bytes(data.fields.values), row: new Map() } : null;
+  if (fields) ints(fields.columns).forEach((column, row) => fields.row.set(column, row));
+
+  const gl = canvas.getContext("webgl", { antialias: true, preserveDrawingBuffer: true });
+  if (!gl) {
+    at("status").textContent = "This browser offers no WebGL, which the interactive sheet needs.";
+    return;
+  }
+  gl.getExtension("OES_element_index_uint");
+
+  // ------------------------------------------------------------------ programs and buffers
+
+  function program(vertex, fragment) {
+    const made = gl.createProgram();
+    for (const [kind, text] of [[gl.VERTEX_SHADER, vertex], [gl.FRAGMENT_SHADER, fragment]]) {
+      const shader = gl.createShader(kind);
+      gl.shaderSource(shader, text);
+      gl.compileShader(shader);
+      gl.attachShader(made, shader);
+    }
+    gl.linkProgram(made);
+    return made;
+  }
+
+  const surface = program(
+    `attribute vec3 place, normal, colour; uniform mat4 view; uniform mat3 turn; varying vec3 shown;
+     void main() { gl_Position = view * vec4(place, 1.0);
+       float light = 0.55 + 0.45 * abs((turn * normal).z); shown = colour * light; }`,
+    "precision mediump float; varying vec3 shown; void main() { gl_FragColor = vec4(shown, 1.0); }");
+  const dots = program(
+    `attribute vec3 place, colour; uniform mat4 view; uniform float size; varying vec3 shown;
+     void main() { gl_Position = view * vec4(place, 1.0); gl_PointSize = size / gl_Position.w; shown = colour; }`,
+    `precision mediump float; varying vec3 shown;
+     void main() { if (length(gl_PointCoord - 0.5) > 0.5) discard; gl_FragColor = vec4(shown, 1.0); }`);
+  const lines = program(
+    `attribute vec3 place; attribute vec4 colour; uniform mat4 view; varying vec4 shown;
+     void main() { gl_Position = view * vec4(place, 1.0); gl_Position.z -= 0.002; shown = colour; }`,
+    "precision mediump float; varying vec4 shown; void main() { gl_FragColor = shown; }");
+
+  function buffer(kind, values, use) {
+    const made = gl.createBuffer();
+    gl.bindBuffer(kind, made);
+    gl.bufferData(kind, values, use || gl.STATIC_DRAW);
+    return made;
+  }
+
+  function normals() {
+    const out = new Float32Array(3 * count);
+    for (let f = 0; f < face.length; f += 3) {
+      const [a, b, c] = [face[f], face[f + 1], face[f + 2]].map((i) => 3 * i);
+      const u = [0, 1, 2].map((k) => position[b + k] - position[a + k]);
+      const v = [0, 1, 2].map((k) => position[c + k] - position[a + k]);
+      const n = [u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]];
+      for (const i of [a, b, c]) for (let k = 0; k < 3; k++) out[i + k] += n[k];
+    }
+    for (let i = 0; i < out.length; i += 3) {
+      const length = Math.hypot(out[i], out[i + 1], out[i + 2]) || 1;
+      for (let k = 0; k < 3; k++) out[i + k] /= length;
+    }
+    return out;
+  }
+
+  const colours = new Uint8Array(3 * count);
+  const buffers = {
+    place: buffer(gl.ARRAY_BUFFER, position),
+    normal: buffer(gl.ARRAY_BUFFER, normals()),
+    colour: buffer(gl.ARRAY_BUFFER, colours, gl.DYNAMIC_DRAW),
+    face: buffer(gl.ELEMENT_ARRAY_BUFFER, face),
+    ends: gl.createBuffer(),
+    tints: gl.createBuffer(),
+  };
+
+  // ------------------------------------------------------------------ state
+
+  const state = { map: 0, step: 0, column: -1, zoom: 1, turn: start(), points: face.length === 0, edges: 0, queued: false };
+
+  function start() {
+    return data.flat ? about("x", -0.5) : multiply(about("x", -1.2), about("z", data.yaw));
+  }
+
+  function about(axis, angle) {
+    const [c, s] = [Math.cos(angle), Math.sin(angle)];
+    if (axis === "x") return [1, 0, 0, 0, c, -s, 0, s, c];
+    if (axis === "y") return [c, 0, s, 0, 1, 0, -s, 0, c];
+    return [c, -s, 0, s, c, 0, 0, 0, 1];
+  }
+
+  function multiply(a, b) {
+    const out = new Array(9).fill(0);
+    for (let i = 0; i < 3; i++) for (let j = 0; j < 3; j++) for (let k = 0; k < 3; k++) out[3 * i + j] += a[3 * i + k] * b[3 * k + j];
+    return out;
+  }
+
+  // The camera stands four units away and looks at the sheet, which fits in a unit sphere.
+  function matrix() {
+    const r = state.turn, aspect = canvas.width / canvas.height;
+    const f = 2.9 * state.zoom, near = 0.1, far = 12, away = 4;
+    const fx = aspect > 1 ? f / aspect : f, fy = aspect > 1 ? f : f * aspect;
+    const m = [fx * r[0], fx * r[1], fx * r[2], 0, fy * r[3], fy * r[4], fy * r[5], 0];
+    const a = (far + near) / (far - near), b = (2 * far * near) / (far - near);
+    m.push(-a * r[6], -a * r[7], -a * r[8], a * away - b, -r[6], -r[7], -r[8], away);
+    return m; // row by row
+  }
+
+  const columnwise = (m, n) => m.map((_, i) => m[(i % n) * n + Math.floor(i / n)]);
+
+  // ------------------------------------------------------------------ drawing
+
+  function paint() {
+    const map = maps[state.map], lut = luts[map.lut], offset = map.steps > 1 ? state.step * count : 0;
+    for (let i = 0; i < count; i++) {
+      const value = map.values[offset + i];
+      for (let k = 0; k < 3; k++) colours[3 * i + k] = value === 255 && map.holes ? 205 : lut[3 * value + k];
+    }
+    gl.bindBuffer(gl.ARRAY_BUFFER, buffers.colour);
+    gl.bufferData(gl.ARRAY_BUFFER, colours, gl.DYNAMIC_DRAW);
+  }
+
+  function attribute(made, name, from, size, type, normalised) {
+    const place = gl.getAttribLocation(made, name);
+    if (place < 0) return;
+    gl.bindBuffer(gl.ARRAY_BUFFER, from);
+    gl.enableVertexAttribArray(place);
+    gl.vertexAttribPointer(place, size, type || gl.FLOAT, Boolean(normalised), 0, 0);
+  }
+
+  function draw() {
+    state.queued = false;
+    const ratio = Math.min(window.devicePixelRatio || 1, 2);
+    const [width, height] = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
+    if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; }
+    gl.viewport(0, 0, width, height);
+    gl.clearColor(0.98, 0.98, 0.99, 1);
+    gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
+    gl.enable(gl.DEPTH_TEST);
+    const view = columnwise(matrix(), 4);
+    const use = (made) => { gl.useProgram(made); gl.uniformMatrix4fv(gl.getUniformLocation(made, "view"), false, view); };
+    if (!state.points) {
+      use(surface);
+      gl.uniformMatrix3fv(gl.getUniformLocation(surface, "turn"), false, columnwise(state.turn, 3));
+      attribute(surface, "place", buffers.place, 3);
+      attribute(surface, "normal", buffers.normal, 3);
+      attribute(surface, "colour", buffers.colour, 3, gl.UNSIGNED_BYTE, true);
+      gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, buffers.face);
+      gl.drawElements(gl.TRIANGLES, face.length, gl.UNSIGNED_INT, 0);
+    } else {
+      use(dots);
+      gl.uniform1f(gl.getUniformLocation(dots, "size"), Math.max(2, data.dot * state.zoom * Math.min(width, height) * 2.6));
+      attribute(dots, "place", buffers.place, 3);
+      attribute(dots, "colour", buffers.colour, 3, gl.UNSIGNED_BYTE, true);
+      gl.drawArrays(gl.POINTS, 0, count);
+    }
+    if (state.edges) {
+      use(lines);
+      gl.enable(gl.BLEND);
+      gl.blendFunc(gl.SRC_ALPHA, gl.ONE_MINUS_SRC_ALPHA);
+      attribute(lines, "place", buffers.ends, 3);
+      attribute(lines, "colour", buffers.tints, 4, gl.UNSIGNED_BYTE, true);
+      gl.drawArrays(gl.LINES, 0, state.edges);
+      gl.disable(gl.BLEND);
+    }
+  }
+
+  function redraw() {
+    if (!state.queued) { state.queued = true; requestAnimationFrame(draw); }
+  }
+
+  // ------------------------------------------------------------------ one column
+
+  const point = (i) => [position[3 * i], position[3 * i + 1], position[3 * i + 2]];
+
+  function star(column) {
+    const ends = [], tints = [], size = 0.6 * data.dot;
+    for (let e = pointer[column]; e < pointer[column + 1]; e++) {
+      if (source[e] === column) continue;
+      ends.push(...point(column), ...point(source[e]));
+      const alpha = 70 + Math.round((185 * weight[e]) / 255);
+      for (let end = 0; end < 2; end++) tints.push(213, 94, 0, alpha);
+    }
+    for (let axis = 0; axis < 3; axis++) for (const sign of [-1, 1]) {
+      const end = point(column); end[axis] += sign * 2 * size; ends.push(...end);
+      tints.push(0, 0, 0, 255);
+    }
+    gl.bindBuffer(gl.ARRAY_BUFFER, buffers.ends);
+    gl.bufferData(gl.ARRAY_BUFFER, new Float32Array(ends), gl.DYNAMIC_DRAW);
+    gl.bindBuffer(gl.ARRAY_BUFFER, buffers.tints);
+    gl.bufferData(gl.ARRAY_BUFFER, new Uint8Array(tints), gl.DYNAMIC_DRAW);
+    state.edges = ends.length / 3;
+  }
+
+  function value(map, column) {
+    const raw = map.values[(map.steps > 1 ? state.step * count : 0) + column];
+    if (raw === 255 && map.holes) return "none";
+    return (map.low + (raw / (map.holes ? 254 : 255)) * (map.high - map.low)).toPrecision(3);
+  }
+
+  function select(column) {
+    if (!Number.isInteger(column) || column < 0 || column >= count) return;
+    state.column = column;
+    star(column);
+    at("column").value = column;
+    describe();
+    redraw();
+  }
+
+  function describe() {
+    const column = state.column;
+    if (column < 0) return;
+    const heard = [];
+    for (let e = pointer[column]; e < pointer[column + 1]; e++) heard.push([weight[e], source[e]]);
+    heard.sort((a, b) => b[0] - a[0]);
+    const total = heard.reduce((sum, pair) => sum + pair[0], 0) || 1;
+    const list = heard.slice(0, 5).map(([w, i]) => `${i === column ? "itself" : i} (${Math.round((100 * w) / total)}%)`);
+    at("status").textContent = `Column ${column}: ` + maps.map((m) => `${m.name} ${value(m, column)}`).join(", ") + ". " +
+      (heard.length ? `It listens to ${heard.length} columns, most to ${list.join(", ")}.` : "It listens to nobody.");
+    field(column);
+  }
+
+  function field(column) {
+    const target = at("field"), note = at("field-note");
+    if (!fields) { note.textContent = "No receptive fields were measured."; return; }
+    const row = fields.row.get(column), pen = target.getContext("2d");
+    pen.clearRect(0, 0, target.width, target.height);
+    if (row === undefined) { note.textContent = "No receptive field was measured for this column."; return; }
+    const [height, width] = fields.shape, image = pen.createImageData(width, height), lut = luts[fields.lut];
+    for (let i = 0; i < height * width; i++) {
+      const raw = fields.values[row * height * width + i];
+      for (let k = 0; k < 3; k++) image.data[4 * i + k] = lut[3 * raw + k];
+      image.data[4 * i + 3] = 255;
+    }
+    target.width = width;
+    target.height = height;
+    pen.putImageData(image, 0, 0);
+    note.textContent = `Receptive field of column ${column} by reverse correlation (the whole image).`;
+  }
+
+  function pick(x, y) {
+    const m = matrix(), radius = Math.max(14, 0.03 * canvas.clientWidth);
+    let best = -1, score = Infinity;
+    for (let i = 0; i < count; i++) {
+      const [a, b, c] = point(i);
+      const w = m[12] * a + m[13] * b + m[14] * c + m[15];
+      const px = (0.5 + (0.5 * (m[0] * a + m[1] * b + m[2] * c + m[3])) / w) * canvas.clientWidth;
+      const py = (0.5 - (0.5 * (m[4] * a + m[5] * b + m[6] * c + m[7])) / w) * canvas.clientHeight;
+      const off = Math.hypot(px - x, py - y);
+      // Of the columns under the pointer the front one counts: depth weighs more than a few pixels.
+      const s = off + 60 * w;
+      if (off <= radius && s < score) { score = s; best = i; }
+    }
+    if (best >= 0) select(best);
+  }
+
+  // ------------------------------------------------------------------ controls
+
+  function legend() {
+    const map = maps[state.map], pen = at("legend").getContext("2d"), lut = luts[map.lut];
+    for (let i = 0; i < 256; i++) {
+      pen.fillStyle = `rgb(${lut[3 * i]}, ${lut[3 * i + 1]}, ${lut[3 * i + 2]})`;
+      pen.fillRect(i, 0, 1, 12);
+    }
+    at("low").textContent = map.low.toPrecision(3);
+    at("high").textContent = map.high.toPrecision(3);
+    at("unit").textContent = map.unit;
+    at("step-row").hidden = map.steps < 2;
+    at("step").max = map.steps - 1;
+    at("step-text").textContent = `${state.step + 1} of ${map.steps}`;
+  }
+
+  function refresh() { paint(); legend(); describe(); redraw(); }
+
+  maps.forEach((map, i) => at("map").add(new Option(map.name, i)));
+  at("map").addEventListener("change", (event) => {
+    state.map = Number(event.target.value);
+    state.step = Math.min(state.step, maps[state.map].steps - 1);
+    at("step").value = state.step;
+    refresh();
+  });
+  at("step").addEventListener("input", (event) => { state.step = Number(event.target.value); refresh(); });
+  at("column").max = count - 1;
+  at("column").addEventListener("change", (event) => select(Math.round(Number(event.target.value))));
+  at("points").checked = state.points;
+  at("points").disabled = face.length === 0;
+  at("points").addEventListener("change", (event) => { state.points = event.target.checked; redraw(); });
+  at("reset").addEventListener("click", () => { state.turn = start(); state.zoom = 1; redraw(); });
+
+  function turn(dx, dy) { state.turn = multiply(about("x", dy), multiply(about("y", dx), state.turn)); redraw(); }
+  function zoom(by) { state.zoom = Math.min(20, Math.max(0.4, state.zoom * by)); redraw(); }
+
+  let held = null;
+  canvas.addEventListener("pointerdown", (event) => {
+    held = { x: event.clientX, y: event.clientY, moved: 0 };
+    canvas.setPointerCapture(event.pointerId);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (!held) return;
+    const [dx, dy] = [event.clientX - held.x, event.clientY - held.y];
+    held = { x: event.clientX, y: event.clientY, moved: held.moved + Math.abs(dx) + Math.abs(dy) };
+    turn(dx / 160, dy / 160);
+  });
+  canvas.addEventListener("pointerup", (event) => {
+    if (held && held.moved < 5) {
+      const box = canvas.getBoundingClientRect();
+      pick(event.clientX - box.left, event.clientY - box.top);
+    }
+    held = null;
+  });
+  canvas.addEventListener("wheel", (event) => { event.preventDefault(); zoom(Math.exp(-event.deltaY / 600)); }, { passive: false });
+  canvas.addEventListener("keydown", (event) => {
+    const act = {
+      ArrowLeft: () => turn(-0.12, 0), ArrowRight: () => turn(0.12, 0), ArrowUp: () => turn(0, -0.12),
+      ArrowDown: () => turn(0, 0.12), "+": () => zoom(1.15), "=": () => zoom(1.15), "-": () => zoom(1 / 1.15),
+    }[event.key];
+    if (act) { act(); event.preventDefault(); }
+  });
+  new ResizeObserver(redraw).observe(canvas);
+  refresh();
+})();
