@@ -8,32 +8,51 @@ next's. All release the GIL.
 
 from __future__ import annotations
 
-import numpy as np
-from numba import njit
+from typing import Any
 
-from colgraph.ops._column_loops import (
-    add,
-    arrays_at,
-    gelu,
-    gelu_backward,
-    linear,
-    linear_backward,
-    norm,
-    norm_backward,
-    sum_of_products,
-    sum_of_rows,
-)
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.np.arrayobj import populate_array
+
+from colgraph.ops._column_products import compiled, linear, linear_backward, sum_of_products, sum_of_rows
+from colgraph.ops._column_rows import add, gelu, gelu_backward, norm, norm_backward
+from colgraph.ops._numba_cache import cached_kernel
+from colgraph.ops._numba_vector import intrinsic
 
 __all__ = ["column_in", "column_in_backward", "column_out", "column_out_backward", "weight_gradients"]
 
-_helper = njit(nogil=True)
-_kernel = njit(nogil=True, cache=True)
+_kernel = cached_kernel("_column_kernels.py", "_column_products.py", "_column_rows.py", "_numba_vector.py")
 
 _ROWS = 64  # of activations that are taken for one product of a weight gradient: few enough for the cache
 
+_floats = types.Array(types.float32, 1, "C")
+
+
+@intrinsic
+def arrays_at(typing: Any, addresses: Any) -> Any:
+    """Flat float32 arrays at a tuple of addresses; ``size`` says only whether there is one (0 for the address 0).
+
+    Arrays passed in the usual way count references, atomically, at every call that hands one on, and the threads would
+    fight for the counters.
+    """
+
+    def code(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.Value]) -> ir.Value:
+        values = []
+        for place in range(sig.return_type.count):
+            address = builder.extract_value(args[0], place)
+            array = context.make_array(_floats)(context, builder)
+            data = builder.inttoptr(address, array.data.type)
+            present = builder.zext(builder.icmp_signed("!=", address, address.type(0)), address.type)
+            populate_array(array, data, [present], [address.type(4)], 4, None)
+            values.append(array._getvalue())
+        return context.make_tuple(builder, sig.return_type, values)
+
+    return types.UniTuple(_floats, addresses.count)(addresses), code
+
 
 @_kernel
-def column_in(start, stop, sizes, eps, addresses):
+def column_in(start: int, stop: int, sizes: tuple[int, ...], eps: float, addresses: tuple[int, ...]) -> None:
     """Norm, query and key."""
     batch, c, j, _, _ = sizes
     x, norm_weight, norm_bias, query_weight, query_bias, key_weight, key_bias, normed, query, key = arrays_at(addresses)
@@ -46,7 +65,7 @@ def column_in(start, stop, sizes, eps, addresses):
 
 
 @_kernel
-def column_out(start, stop, sizes, eps, addresses):
+def column_out(start: int, stop: int, sizes: tuple[int, ...], eps: float, addresses: tuple[int, ...]) -> None:
     """``middle = x + heard``, and the MLP behind it."""
     batch, c, _, m, slots = sizes
     heard, x, norm_weight, norm_bias, w1, b1, w2, b2, middle, hidden, out = arrays_at(addresses)
@@ -65,7 +84,7 @@ def column_out(start, stop, sizes, eps, addresses):
 
 
 @_kernel
-def column_out_backward(start, stop, sizes, eps, addresses):
+def column_out_backward(start: int, stop: int, sizes: tuple[int, ...], eps: float, addresses: tuple[int, ...]) -> None:
     """The gradients of ``hidden`` and ``middle``."""
     batch, c, _, m, slots = sizes
     arrays = arrays_at(addresses)
@@ -99,7 +118,9 @@ def column_out_backward(start, stop, sizes, eps, addresses):
 
 
 @_kernel
-def column_in_backward(start, stop, sizes, eps, out_slots, addresses):
+def column_in_backward(
+    start: int, stop: int, sizes: tuple[int, ...], eps: float, out_slots: int, addresses: tuple[int, ...]
+) -> None:
     """The gradient of the state ``x``: what comes through the norm, and ``grad_x`` where there is one."""
     batch, c, j, _, slots = sizes
     arrays = arrays_at(addresses)
@@ -122,17 +143,31 @@ def column_in_backward(start, stop, sizes, eps, out_slots, addresses):
 # ---------------------------------------------------------------------- weight gradients
 
 
-@_helper
-def _add_products(grad, grad_at, rows, outs, x, width, more, weight, weight_at, bias, bias_at):
+@compiled
+def _add_products(
+    grad: np.ndarray,
+    grad_at: int,
+    rows: int,
+    outs: int,
+    x: np.ndarray,
+    width: int,
+    more: bool,
+    weight: np.ndarray,
+    weight_at: int,
+    bias: np.ndarray,
+    bias_at: int,
+) -> None:
     """``weight[o, c] = sum_r grad[r, o] x[r, c]`` and ``bias[o] = sum_r grad[r, o]``; with ``more``, added to those."""
     if weight.size:
-        sum_of_products(grad, grad_at, rows, outs, x, 0, width, more, weight, weight_at)
+        sum_of_products(grad, grad_at, rows, outs, x, width, more, weight, weight_at)
     if bias.size:
         sum_of_rows(grad, grad_at, rows, outs, more, bias, bias_at)
 
 
 @_kernel
-def weight_gradients(start, stop, sizes, eps, columns, more, addresses):
+def weight_gradients(
+    start: int, stop: int, sizes: tuple[int, ...], eps: float, columns: int, more: bool, addresses: tuple[int, ...]
+) -> None:
     """The gradients of all linear maps, summed over the slots of the tapes (``more``: added to what is there)."""
     batch, c, j, m, slots = sizes
     normed, middle, hidden, grad_query, grad_key, grad_hidden, grad_out = arrays_at(addresses[:7])

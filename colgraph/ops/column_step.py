@@ -98,8 +98,8 @@ class StepTape(NamedTuple):
         """A tape of so many steps, not yet written."""
         n, m, c = weights.fc1_weight.shape
         j = weights.query_weight.size(1)
-        heard = (empty(slots, n, batch, width) for width in (c, j, j))
-        return cls(*heard, empty(n, slots, batch, c), empty(n, slots, batch, m))
+        normed, query, key = (empty(slots, n, batch, width) for width in (c, j, j))
+        return cls(normed, query, key, empty(n, slots, batch, c), empty(n, slots, batch, m))
 
 
 class GradientTape(NamedTuple):
@@ -321,6 +321,5 @@ class LayoutAttention:
         kept: tuple[Tensor, ...],
         bias_too: bool,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return attention_backward(
-            grad_out, grad_cost, query, key, value, edge_bias, edge_cost, *kept, self.layout, bias_too
-        )
+        inputs = (query, key, value, edge_bias, edge_cost)
+        return attention_backward(grad_out, grad_cost, *inputs, kept[0], self.layout, bias_too)
