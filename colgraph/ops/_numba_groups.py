@@ -163,7 +163,7 @@ def _ask_fresh(rows: np.ndarray, stride: int, offset: int, width: int, ahead: np
 
 
 @inlined
-def row_at(near: np.ndarray, e: int, stride: int, offset: int) -> int:
+def row_at(near: np.ndarray, e: int, stride: int, offset: int) -> np.int64:
     """Where the row at the other end of edge e starts, in 64 bits."""
     return np.int64(peek(near, e)) * stride + offset
 
