@@ -11,7 +11,7 @@ help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 train: $(READY)  ## train a columnformer on handwritten digits and draw figures
-	$(BIN)/python examples/imagenet100.py --data digits $(ARGS)
+	$(BIN)/python examples/imagenet100.py --data digits --out runs/make-train --overwrite $(ARGS)
 
 test: lint types unit  ## lint, type-check and run the tests
 

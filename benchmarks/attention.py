@@ -265,7 +265,7 @@ def run_size(name: str, size: Size, rounds: int, compiled: bool, sgemm: float) -
             "calls": len(flat),
             "times_as_long": ratio,
             "target": size.targets.get(peer),
-            "difference": differences[peer],
+            "difference": differences.get(peer, 0.0),
         }
     gflops = useful_operations(sheet, size) / statistics.median(own) / 1e9
     print_rows(rows, absent, gflops, sgemm)
