@@ -6,11 +6,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from colgraph.ops.column_step import empty
+
 __all__ = ["ColumnLayerNorm", "ColumnLinear", "ColumnMlp"]
 
 
-def _leading(num_columns: int | None) -> tuple[int, ...]:
-    return () if num_columns is None else (num_columns,)
+def _parameter(*shape: int, num_columns: int | None) -> nn.Parameter:
+    """A parameter, not yet written, with a leading column axis if it is untied."""
+    shape = shape if num_columns is None else (num_columns, *shape)
+    like = torch.empty(0)
+    usual = type(like) is not Tensor or like.device.type != "cpu" or like.dtype != torch.float32
+    # Every step reads all untied parameters: it matters what pages they lie on.
+    return nn.Parameter(torch.empty(shape) if usual else empty(*shape))
 
 
 class ColumnLinear(nn.Module):
@@ -31,9 +38,8 @@ class ColumnLinear(nn.Module):
     def __init__(self, in_features: int, out_features: int, num_columns: int | None = None) -> None:
         super().__init__()
         self.in_features, self.out_features, self.num_columns = in_features, out_features, num_columns
-        lead = _leading(num_columns)
-        self.weight = nn.Parameter(torch.empty(*lead, out_features, in_features))
-        self.bias = nn.Parameter(torch.empty(*lead, out_features))
+        self.weight = _parameter(out_features, in_features, num_columns=num_columns)
+        self.bias = _parameter(out_features, num_columns=num_columns)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -61,9 +67,14 @@ class ColumnLayerNorm(nn.Module):
     def __init__(self, dim: int, num_columns: int | None = None, eps: float = 1e-5) -> None:
         super().__init__()
         self.dim, self.num_columns, self.eps = dim, num_columns, eps
-        lead = _leading(num_columns)
-        self.weight = nn.Parameter(torch.ones(*lead, dim))
-        self.bias = nn.Parameter(torch.zeros(*lead, dim))
+        self.weight = _parameter(dim, num_columns=num_columns)
+        self.bias = _parameter(dim, num_columns=num_columns)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Scale one, shift zero."""
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.num_columns is None:

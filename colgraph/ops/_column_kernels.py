@@ -15,7 +15,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.np.arrayobj import populate_array
 
-from colgraph.ops._column_products import compiled, linear, linear_backward, sum_of_products, sum_of_rows
+from colgraph.ops._column_products import compiled, fetch, linear, linear_backward, sum_of_products, sum_of_rows
 from colgraph.ops._column_rows import add, gelu, gelu_backward, norm, norm_backward
 from colgraph.ops._numba_cache import cached_kernel
 from colgraph.ops._numba_vector import intrinsic
@@ -68,12 +68,15 @@ def column_in(start: int, stop: int, sizes: tuple[int, ...], eps: float, address
 def column_out(start: int, stop: int, sizes: tuple[int, ...], eps: float, addresses: tuple[int, ...]) -> None:
     """``middle = x + heard``, and the MLP behind it."""
     batch, c, _, m, slots = sizes
+    apart = slots * batch
     heard, x, norm_weight, norm_bias, w1, b1, w2, b2, middle, hidden, out = arrays_at(addresses)
     normed = np.empty(batch * c, np.float32)
     active = np.empty(batch * m, np.float32)
     for i in range(start, stop):
         row = i * batch
-        kept = i * slots * batch
+        kept = i * apart
+        fetch(middle, (kept + apart) * c, batch * c)
+        fetch(hidden, (kept + apart) * m, batch * m)
         add(heard, row * c, x, row * c, batch * c, middle, kept * c)
         for r in range(batch):
             norm(middle, (kept + r) * c, c, eps, norm_weight, norm_bias, i * c, normed, r * c)
@@ -87,12 +90,17 @@ def column_out(start: int, stop: int, sizes: tuple[int, ...], eps: float, addres
 def column_out_backward(start: int, stop: int, sizes: tuple[int, ...], eps: float, addresses: tuple[int, ...]) -> None:
     """The gradients of ``hidden`` and ``middle``."""
     batch, c, _, m, slots = sizes
+    apart = slots * batch
     arrays = arrays_at(addresses)
     grad_out, middle, hidden, norm_weight, w1, w2, grad_hidden, grad_middle, weight_total, bias_total = arrays
     active = np.empty(batch * m, np.float32)
     normed = np.empty(batch * c, np.float32)
     for i in range(start, stop):
-        kept = i * slots * batch
+        kept = i * apart
+        fetch(grad_out, (kept + apart) * c, batch * c)
+        fetch(middle, (kept + apart) * c, batch * c)
+        fetch(hidden, (kept + apart) * m, batch * m)
+        fetch(grad_hidden, (kept + apart) * m, batch * m)
         linear_backward(grad_out, kept * c, batch, c, w2, i * c * m, m, False, active, 0)
         gelu_backward(active, 0, hidden, kept * m, batch * m, grad_hidden, kept * m)
         linear_backward(grad_hidden, kept * m, batch, m, w1, i * m * c, c, False, normed, 0)
@@ -123,12 +131,16 @@ def column_in_backward(
 ) -> None:
     """The gradient of the state ``x``: what comes through the norm, and ``grad_x`` where there is one."""
     batch, c, j, _, slots = sizes
+    apart = slots * batch
     arrays = arrays_at(addresses)
     x, grad_value, grad_x, grad_query, grad_key, norm_weight, wq, wk, out, weight_total, bias_total = arrays
     normed = np.empty(batch * c, np.float32)
     nothing = np.empty(0, np.float32)
     for i in range(start, stop):
-        kept = i * slots * batch
+        kept = i * apart
+        fetch(grad_query, (kept + apart) * j, batch * j)
+        fetch(grad_key, (kept + apart) * j, batch * j)
+        fetch(out, (i + 1) * out_slots * batch * c, batch * c)
         add(grad_value, i * batch * c, nothing, 0, batch * c, normed, 0)
         linear_backward(grad_query, kept * j, batch, j, wq, i * j * c, c, True, normed, 0)
         linear_backward(grad_key, kept * j, batch, j, wk, i * j * c, c, True, normed, 0)

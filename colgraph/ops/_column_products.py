@@ -24,7 +24,7 @@ from colgraph.ops._numba_vector import (
     store_sums,
 )
 
-__all__ = ["compiled", "first_of", "inlined", "linear", "linear_backward", "sum_of_products", "sum_of_rows"]
+__all__ = ["compiled", "fetch", "first_of", "inlined", "linear", "linear_backward", "sum_of_products", "sum_of_rows"]
 
 # Functions inside a kernel: put in place, or called. Both compile with the kernel and are cached with it.
 _options: dict[str, Any] = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
@@ -40,6 +40,13 @@ _EARLY = 8  # rows of a batch, during which the next column's weights are fetche
 def first_of(array: np.ndarray, at: int, count: int) -> Any:
     """``array[at : at + count]`` in the first lanes, zeros after."""
     return load_first(array, at, count, _ZERO)
+
+
+@inlined
+def fetch(array: np.ndarray, at: int, count: int) -> None:
+    """Ask for ``array[at : at + count]`` without waiting for it; it may lie beyond the array."""
+    for line in range(at, at + count, LANES):
+        prefetch(array, line)
 
 
 # ---------------------------------------------------------------------- forward
