@@ -8,6 +8,7 @@ import contextlib
 import difflib
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
@@ -15,6 +16,9 @@ from typing import Any, NoReturn
 __all__ = ["OneLineParser", "ScriptError", "is_helper_process", "parse_options", "run_script"]
 
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
+
+
+_AFTER_YOU = 2.0  # seconds
 
 
 class ScriptError(RuntimeError):
@@ -110,5 +114,8 @@ def _show_warning(message: Any, *where: Any, **more: Any) -> None:
 
 
 def _leave(error: object, code: int) -> None:
+    if is_helper_process():
+        # What is wrong is mostly wrong everywhere: let the first process say so, and be ended by whoever started us.
+        time.sleep(_AFTER_YOU)
     sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
     raise SystemExit(code)

@@ -25,9 +25,10 @@ ARROWS: dict[str, set[str]] = {
     "viz": {"sheet"},
     "analysis": set(),
     "script": set(),
-    "training": {"models", "ops", "data", "viz", "geometry", "sheet", "script"},
+    "training": {"models", "ops", "data", "viz", "geometry", "sheet", "script", "distributed"},
     "distributed": {"models", "nn", "ops", "sheet", "layout"},
-    "cli": {"geometry", "viz", "sheet", "data", "script"},
+    "report": {"analysis", "training", "data", "models", "viz", "sheet", "script"},
+    "cli": {"geometry", "viz", "sheet", "data", "script", "report"},
     "__init__": {"geometry", "models", "nn", "ops", "sheet", "layout"},
     "__main__": {"cli"},
 }
@@ -97,7 +98,7 @@ def test_nothing_is_pickled_or_asserted():
 
 EXTRAS = [
     *("lightning", "datasets", "PIL", "torchmetrics", "tensorboard", "sklearn", "yaml", "trimesh", "nibabel"),
-    *("nilearn", "matplotlib", "plotly", "triton", "torch_scatter", "pandas", "numba"),
+    *("nilearn", "matplotlib", "plotly", "triton", "torch_scatter", "pandas", "numba", "foolbox", "h5py", "kornia"),
 ]
 
 

@@ -73,8 +73,7 @@ class ImageBatches(pl.LightningDataModule):
             self.config.batch_size,
             self.config.seed,
             lambda: trainer.global_step,
-            trainer.global_rank,
-            trainer.world_size,
+            *self._share(),
         )
         return self._loader(self.images.train, sampler, sampler.batch_size)
 
@@ -86,9 +85,15 @@ class ImageBatches(pl.LightningDataModule):
         """The test images in order, each exactly once over all processes."""
         return self._held_out(self.images.test)
 
-    def _held_out(self, images: ImageSet) -> DataLoader[Batch]:
+    def _share(self) -> tuple[int, int]:
+        """Which share of the images this process sees, of how many; processes that share a sheet see the same."""
         trainer: Any = self.trainer
-        mine = range(trainer.global_rank, len(images), trainer.world_size)
+        share = trainer.distributed_sampler_kwargs or {"rank": 0, "num_replicas": 1}
+        return share["rank"], share["num_replicas"]
+
+    def _held_out(self, images: ImageSet) -> DataLoader[Batch]:
+        rank, world = self._share()
+        mine = range(rank, len(images), world)
         return self._loader(images, mine, max(self.config.batch_size, 256))
 
     def _loader(self, images: ImageSet, sampler: Any, batch_size: int) -> DataLoader[Batch]:
@@ -111,7 +116,7 @@ class ImageBatches(pl.LightningDataModule):
         images, labels = batch
         trainer: Any = self.trainer
         if trainer.training:
-            pixels = self.transform.train(images, trainer.global_step, trainer.global_rank)
+            pixels = self.transform.train(images, trainer.global_step, self._share()[0])
         else:
             pixels = self.transform.evaluate(images)
         return pixels.to(next(trainer.lightning_module.parameters()).dtype), labels

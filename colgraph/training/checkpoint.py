@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from colgraph.data import BatchTransform, ImageSplits
+from colgraph.distributed import checkpoint as sharded
 from colgraph.models import VisionColumnformer
 from colgraph.sheet import Sheet
 from colgraph.training.config import TrainConfig
@@ -110,7 +111,10 @@ def load_trained(run: str | os.PathLike[str]) -> TrainedModel:
     options = {name: value for name, value in packed["config"].items() if name not in known}
     config = TrainConfig(**settings, options=options)
     net = make_model(config, _unpack_sheet(packed["sheet"]), len(packed["classes"]))
-    state = {name.removeprefix(NET): value for name, value in content["state_dict"].items() if name.startswith(NET)}
-    net.load_state_dict(state)
+    if "shards" in content:
+        sharded.load_checkpoint(path.parent / content["shards"], net)
+    else:
+        state = {name.removeprefix(NET): value for name, value in content["state_dict"].items() if name.startswith(NET)}
+        net.load_state_dict(state)
     transform = BatchTransform(packed["mean"], packed["std"])
     return TrainedModel(net.eval(), config, list(packed["classes"]), transform, int(content["global_step"]))

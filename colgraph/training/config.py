@@ -91,6 +91,7 @@ class TrainConfig:
     wiring: float = _setting(0.0, "weight of the wiring cost, in units of the sheet's spacing", low=0)
     seed: int = _setting(0, "of parameters, batches and augmentation", low=0)
     devices: str = _setting("1", "number of devices, or auto")
+    sheet_parallel: int = _setting(1, "processes that share one sheet, each with a part of its columns", low=1)
     accelerator: str = _setting("auto", "where to train", choices=("auto", "cpu", "gpu", "mps"))
     precision: str = _setting("32", "32, bf16, 16 (mixed) or 64", choices=tuple(_PRECISIONS))
     figure_every: int = _setting(10, "redraw figures every so many epochs; 0: only at the end", low=0)

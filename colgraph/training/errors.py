@@ -1,14 +1,18 @@
-"""The two ways in which a training run ends early."""
+"""The ways in which a training run ends early."""
 
 from __future__ import annotations
 
 from colgraph.script import ScriptError
 
-__all__ = ["InterruptedRunError", "TrainingDivergedError"]
+__all__ = ["InterruptedRunError", "LostRankError", "TrainingDivergedError"]
 
 
 class TrainingDivergedError(ScriptError):
     """The loss or a parameter is no longer a finite number; the message names the step."""
+
+
+class LostRankError(ScriptError):
+    """Another process of the run has died; the message names it and says how to go on."""
 
 
 class InterruptedRunError(ScriptError):

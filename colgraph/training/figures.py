@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from colgraph.data import ImageSplits
+from colgraph.distributed import SheetParallelVision
 from colgraph.models import VisionColumnformer
 from colgraph.training.callbacks import MetricsLog
 from colgraph.viz import draw_attention_by_distance, draw_column, draw_curves, draw_sheet, save_figure
@@ -24,11 +25,15 @@ _BUDGET = 5e7
 
 @torch.no_grad()
 def mean_attention(net: VisionColumnformer, images: Tensor) -> Tensor:
-    """Attention ``[T,E]`` of each edge at each step, the mean over images and heads."""
+    """Attention ``[T,E]`` of each edge at each step, the mean over images and heads.
+
+    Where several processes share the sheet, all of them call it, and all get the whole.
+    """
     attention = net.unroll(images, record=("attention",)).attention
     if attention is None:
         raise ValueError("the model recorded no attention")
-    return attention.float().mean((2, 3))
+    mean = attention.float().mean((2, 3))
+    return net.model.gather_edges(mean, dim=1) if isinstance(net, SheetParallelVision) else mean
 
 
 class RunFigures(Callback):
@@ -58,18 +63,19 @@ class RunFigures(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Redraw at the interval."""
         epoch = trainer.current_epoch + 1
-        if self.every and epoch % self.every == 0 and epoch < (trainer.max_epochs or 0) and trainer.is_global_zero:
-            self.draw(pl_module)
+        if self.every and epoch % self.every == 0 and epoch < (trainer.max_epochs or 0):
+            self.draw(pl_module, trainer.is_global_zero)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Draw the end."""
-        if trainer.is_global_zero:
-            self.draw(pl_module)
+        self.draw(pl_module, trainer.is_global_zero)
 
-    def draw(self, module: Any) -> None:
-        """Draw everything that changes during a run."""
+    def draw(self, module: Any, save: bool) -> None:
+        """Draw everything that changes during a run: all processes compute, and the one told to ``save`` draws."""
         sheet = module.net.model.sheet
         attention = self._attention(module).numpy()
+        if not save:
+            return
         before = None if self.before is None else self.before.numpy()
         title = f"{self.images.source} on {sheet.geometry}"
         distance = sheet.edge_distance.numpy()

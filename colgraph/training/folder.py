@@ -97,8 +97,10 @@ def open_run_folder(config: TrainConfig, flags: RunFlags) -> RunFolder:
 
     Raises:
         ValueError: if it holds a run and neither ``resume`` nor ``overwrite`` is given, if there is nothing to resume,
-            or if it is not a folder that a run may use.
+            if it is not a folder that a run may use, or if too few or too many processes were started for
+            ``sheet_parallel``.
     """
+    _check_processes(config)
     path = flags.out if flags.out is not None else Path("runs") / _run_name(config)
     folder = RunFolder(path, flags.resume, flags.overwrite)
     if is_helper_process():
@@ -121,6 +123,22 @@ def open_run_folder(config: TrainConfig, flags: RunFlags) -> RunFolder:
     if not os.access(parent, os.W_OK):
         raise ValueError(f"cannot write to {str(parent)!r}: name another folder with --out")
     return folder
+
+
+def _check_processes(config: TrainConfig) -> None:
+    """Raise ValueError unless the processes that were started divide into replicas and parts of the sheet."""
+    if config.sheet_parallel == 1:
+        return
+    from colgraph.distributed.launch import mesh_shape
+
+    started = int(os.environ.get("WORLD_SIZE", "0"))
+    world = started or (int(config.devices) if config.devices.isdigit() else 0)
+    if world in (0, 1):
+        raise ValueError(
+            f"--sheet-parallel {config.sheet_parallel} needs as many processes: start with torchrun "
+            f"--nproc-per-node {config.sheet_parallel}, or give --devices {config.sheet_parallel}"
+        )
+    mesh_shape(world, config.sheet_parallel)
 
 
 def _run_name(config: TrainConfig) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from colgraph.distributed import SheetParallelVision, distribute
 from colgraph.models import VisionColumnformer
 from colgraph.training.checkpoint import KEY
 from colgraph.training.config import TrainConfig
@@ -106,6 +107,12 @@ class SheetClassifier(pl.LightningModule):
 
     # ------------------------------------------------------------------ learning
 
+    def configure_model(self) -> None:
+        """Keep this process's part of the model, where several share a sheet."""
+        mesh = getattr(self.trainer.strategy, "mesh", None)
+        if mesh is not None and not isinstance(self.net, SheetParallelVision):
+            self.net = distribute(self.net, mesh)
+
     def configure_optimizers(self) -> Any:
         """AdamW with a linear warm-up and a cosine to zero, both per step."""
         config = self.config
@@ -126,7 +133,10 @@ class SheetClassifier(pl.LightningModule):
         the optimizer is not fused) would be in the way.
         """
         if gradient_clip_val:
-            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+            if isinstance(self.net, SheetParallelVision):
+                self.net.model.clip_gradients(gradient_clip_val, self.net)
+            else:
+                torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what :func:`colgraph.training.load_trained` needs, and the sums of an unfinished epoch."""

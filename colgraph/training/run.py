@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
+import os
 import platform
 import sys
 import warnings
@@ -18,6 +19,7 @@ import torch
 from torch import nn
 
 from colgraph.data import ImageSplits
+from colgraph.distributed import SheetParallelVision
 from colgraph.models import VisionColumnformer
 from colgraph.ops import resolve_backend
 from colgraph.script import is_helper_process
@@ -29,9 +31,13 @@ from colgraph.training.errors import TrainingDivergedError
 from colgraph.training.figures import RunFigures
 from colgraph.training.folder import RunFolder
 from colgraph.training.module import SheetClassifier
+from colgraph.training.parallel import SheetParallelStrategy, is_sharded, watched
 from colgraph.training.setup import unreached_outputs
 
 __all__ = ["parameters_sha256", "train"]
+
+# What numbers travel between the parts of a sheet, by precision.
+_TRAVELS = {"32-true": "float32", "bf16-mixed": "bfloat16", "16-mixed": "float16", "64-true": "float64"}
 
 
 def train(net: VisionColumnformer, images: ImageSplits, config: TrainConfig, folder: RunFolder) -> dict[str, Any]:
@@ -60,7 +66,7 @@ def train(net: VisionColumnformer, images: ImageSplits, config: TrainConfig, fol
     late = unreached_outputs(sheet, config.steps)
     if late:
         _warn([f"{late} of {len(sheet.outputs)} output columns cannot know of the input within {config.steps} steps"])
-    resumed = _resumed_step(folder, net) if folder.resume else None
+    resumed, sharded = _resumed_step(folder, net) if folder.resume else (None, False)
     log = MetricsLog(folder.metrics)
     checkpoints = Checkpoints(folder)
     figures = RunFigures(folder.figures, images, log, config.figure_every)
@@ -70,20 +76,27 @@ def train(net: VisionColumnformer, images: ImageSplits, config: TrainConfig, fol
     stop = StopOnSignal(checkpoints, hint)
     with _quiet():
         # Checkpoints come after what they carry, and the stop after the checkpoint that it relies on.
-        trainer = _trainer(config, folder, [ProgressBar(), log, figures, checkpoints, stop])
+        trainer = _trainer(config, folder, sharded, [ProgressBar(), log, figures, checkpoints, stop])
         # Everything that can be refused has been refused once the folder is touched.
         resolve_backend(config.backend, trainer.strategy.root_device, torch.float32)
         if trainer.is_global_zero:
             folder.prepare(config)
-        _fit(trainer, module, batches, folder)
-        trainer.test(module, batches, verbose=False)
-    summary = _summary(module, images, config, log, checkpoints, resumed, trainer)
+        with watched(trainer.strategy, hint):
+            _fit(trainer, module, batches, folder)
+            trainer.test(module, batches, verbose=False)
+            _take_back(net, module.net)
+    summary = _summary(net, module, images, config, log, checkpoints, resumed, trainer)
     if trainer.is_global_zero:
         folder.write_summary(summary)
     return summary
 
 
-def _trainer(config: TrainConfig, folder: RunFolder, callbacks: list[pl.Callback]) -> pl.Trainer:
+def _trainer(config: TrainConfig, folder: RunFolder, sharded: bool, callbacks: list[pl.Callback]) -> pl.Trainer:
+    in_parts = config.sheet_parallel > 1 or sharded
+    # torchrun has started as many processes as there shall be; otherwise Lightning does, one for each device.
+    started = int(os.environ.get("LOCAL_WORLD_SIZE", "0")) if in_parts else 0
+    nodes = int(os.environ.get("WORLD_SIZE", started)) // started if started else 1
+    devices = str(started) if started else config.devices
     loggers: list[Any] = []
     if config.tensorboard:
         from lightning.pytorch.loggers import TensorBoardLogger
@@ -93,7 +106,9 @@ def _trainer(config: TrainConfig, folder: RunFolder, callbacks: list[pl.Callback
         return pl.Trainer(
             max_epochs=config.epochs,
             accelerator=config.accelerator,
-            devices=config.devices if config.devices == "auto" else int(config.devices),
+            devices=devices if devices == "auto" else int(devices),
+            num_nodes=nodes,
+            strategy=SheetParallelStrategy(config.sheet_parallel) if in_parts else "auto",
             precision=config.precision,  # type: ignore[arg-type]
             gradient_clip_val=config.clip or None,
             logger=loggers or False,
@@ -107,7 +122,7 @@ def _trainer(config: TrainConfig, folder: RunFolder, callbacks: list[pl.Callback
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"cannot train with --accelerator {config.accelerator} --devices {config.devices} "
+            f"cannot train with --accelerator {config.accelerator} --devices {devices} "
             f"--precision {config.precision}: {reason}"
         ) from error
 
@@ -121,9 +136,11 @@ def _fit(trainer: pl.Trainer, module: SheetClassifier, batches: ImageBatches, fo
         ) from error
 
 
-def _resumed_step(folder: RunFolder, net: nn.Module) -> int:
-    """The step of the checkpoint to go on from, once it is known to fit."""
+def _resumed_step(folder: RunFolder, net: nn.Module) -> tuple[int, bool]:
+    """The step of the checkpoint to go on from, once it is known to fit, and whether its parameters lie in a folder."""
     content = load_checkpoint(folder.last)
+    if is_sharded(content):
+        return int(content["global_step"]), True
     theirs = {name.removeprefix("net."): value for name, value in content["state_dict"].items()}
     mine = net.state_dict()
     for name in ("model.sheet_fingerprint", *mine):
@@ -137,10 +154,30 @@ def _resumed_step(folder: RunFolder, net: nn.Module) -> int:
             raise ValueError(
                 f"{str(folder.last)!r} belongs to another graph: resume with the geometry and neighbours of the run"
             )
-    return int(content["global_step"])
+    return int(content["global_step"]), False
+
+
+def _take_back(net: VisionColumnformer, trained: nn.Module) -> None:
+    """Give the whole model what its parts have learned."""
+    if isinstance(trained, SheetParallelVision):
+        whole = trained.model.whole_state_dict(trained)
+        net.load_state_dict({name: value.cpu() for name, value in whole.items()})
+
+
+def _parts(trained: nn.Module, config: TrainConfig, columns: int) -> dict[str, list[int]]:
+    """What each process of a group that shares the sheet holds, hears and receives in a forward step."""
+    if not isinstance(trained, SheetParallelVision):
+        return {"columns_per_rank": [columns], "halo_columns_per_rank": [0], "halo_bytes_per_step": [0]}
+    partition = trained.model.partition
+    return {
+        "columns_per_rank": partition.columns.tolist(),
+        "halo_columns_per_rank": partition.halo.tolist(),
+        "halo_bytes_per_step": trained.model.halo_bytes_per_step(config.batch_size, _TRAVELS[config.precision]),
+    }
 
 
 def _summary(
+    net: VisionColumnformer,
     module: SheetClassifier,
     images: ImageSplits,
     config: TrainConfig,
@@ -149,7 +186,7 @@ def _summary(
     resumed: int | None,
     trainer: pl.Trainer,
 ) -> dict[str, Any]:
-    sheet, metrics = module.net.model.sheet, module.metrics
+    sheet, metrics = net.model.sheet, module.metrics
     return {
         "test_accuracy": metrics["test_accuracy"],
         "test_loss": metrics["test_loss"],
@@ -162,7 +199,7 @@ def _summary(
         "wiring_cost": metrics["test_wiring_cost"],
         "wiring_cost_in_spacings": metrics["test_wiring_cost"] / module.spacing,
         "spacing": module.spacing,
-        "parameters": sum(parameter.numel() for parameter in module.net.parameters()),
+        "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "columns": sheet.num_columns,
         "edges": sheet.edge_index.size(1),
         "classes": len(images.classes),
@@ -176,7 +213,8 @@ def _summary(
         "data": config.data,
         "geometry": sheet.geometry,
         "fingerprint": sheet.fingerprint,
-        "parameters_sha256": parameters_sha256(module.net),
+        "parameters_sha256": parameters_sha256(net),
+        **_parts(module.net, config, sheet.num_columns),
         "device": str(trainer.strategy.root_device),
         "versions": {
             "python": platform.python_version(),

@@ -1,0 +1,232 @@
+"""The halo exchange: one all-to-all a step, and its transpose in the backward pass.
+
+What travels is the key and the value of the columns across a cut, ``[halo, B, H D + C]``: a column's key weights live
+on its owner only. The send lists are asked for by the receivers at start-up and not derived from the receive lists,
+because who listens to whom need not be mutual.
+
+Outside ``torch.compile`` the exchange has two ends, :meth:`HaloExchange.start` and :meth:`HaloExchange.finish`, and
+what is computed between them overlaps with the transfer; in the backward pass the ends change roles. A compiled step
+holds one synchronous exchange instead, which the compiler may move.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from colgraph.distributed.local import LocalSheet
+
+__all__ = ["Flight", "HaloExchange", "pack", "unpack"]
+
+
+@dataclass(frozen=True)
+class _Route:
+    """How many rows go to and come from each rank of a group, in group order."""
+
+    group: dist.ProcessGroup
+    send: tuple[int, ...]
+    receive: tuple[int, ...]
+
+    def all_to_all(self, rows: Tensor, back: bool, in_background: bool) -> tuple[Tensor, Any]:
+        """The rows received, to be read when the work is done. ``back`` goes from receivers to senders."""
+        send, receive = (self.receive, self.send) if back else (self.send, self.receive)
+        into = rows.new_empty(sum(receive), *rows.shape[1:])
+        arguments = (into, rows, list(receive), list(send), self.group)
+        if in_background:
+            return into, dist.all_to_all_single(*arguments, async_op=True)
+        dist.all_to_all_single(*arguments)
+        return into, None
+
+
+class Flight:
+    """An exchange on its way. Its two ends, forward and backward, find here what the other one began."""
+
+    def __init__(self, route: _Route, index: Tensor) -> None:
+        self.route, self.index = route, index
+        self._pending: tuple[Tensor, Tensor, Any] | None = None
+
+    def depart(self, rows: Tensor, back: bool) -> None:
+        """Start sending. The rows are kept until they have arrived."""
+        rows = rows.contiguous()
+        self._pending = (rows, *self.route.all_to_all(rows, back, in_background=True))
+
+    def land(self) -> Tensor:
+        """Wait for the rows of the other ranks."""
+        if self._pending is None:
+            raise RuntimeError("this exchange is not on its way: start() comes before finish()")
+        _, into, work = self._pending
+        work.wait()
+        self._pending = None
+        return into
+
+
+class _Start(torch.autograd.Function):
+    """Send own columns off. Backward: receive their gradients, and add them."""
+
+    @staticmethod
+    def forward(ctx: Any, flight: Flight, key: Tensor, value: Tensor, token: Tensor) -> tuple[Tensor, ...]:
+        ctx.flight = flight
+        flight.depart(pack(key, value, flight.index), back=False)
+        return key.view_as(key), value.view_as(value), token.view_as(token)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_key: Tensor, grad_value: Tensor, token: Tensor) -> tuple[Any, ...]:
+        return None, *_add_rows(grad_key, grad_value, ctx.flight.land(), ctx.flight.index), token
+
+
+class _Finish(torch.autograd.Function):
+    """Receive the halo. Backward: send its gradients back to the owners."""
+
+    @staticmethod
+    def forward(ctx: Any, flight: Flight, token: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.flight = flight
+        return flight.land(), token.view_as(token)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_halo: Tensor, token: Tensor) -> tuple[Any, ...]:
+        ctx.flight.depart(grad_halo, back=True)
+        return None, token
+
+
+class _Exchange(torch.autograd.Function):
+    """Both ends at once, for ``torch.compile``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, route: _Route, index: Tensor, key: Tensor, value: Tensor, token: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.route = route
+        ctx.save_for_backward(index)
+        halo, _ = route.all_to_all(pack(key, value, index), back=False, in_background=False)
+        return key.clone(), value.clone(), halo, token.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad_key: Tensor, grad_value: Tensor, grad_halo: Tensor, token: Tensor) -> tuple[Any, ...]:
+        (index,) = ctx.saved_tensors
+        grads, _ = ctx.route.all_to_all(grad_halo.contiguous(), back=True, in_background=False)
+        return None, None, *_add_rows(grad_key, grad_value, grads, index), token
+
+
+def pack(key: Tensor, value: Tensor, index: Tensor | None = None) -> Tensor:
+    """``[s,B,H D + C]``: keys and values of some columns, side by side."""
+    if index is not None:
+        key, value = key.index_select(0, index), value.index_select(0, index)
+    return torch.cat([key.flatten(2), value.flatten(2)], -1)
+
+
+def unpack(rows: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """The two parts of packed rows, with the axes of ``key`` and ``value``."""
+    width = key.size(2) * key.size(3)
+    return rows[..., :width].unflatten(2, key.shape[2:]), rows[..., width:].unflatten(2, value.shape[2:])
+
+
+def _add_rows(grad_key: Tensor, grad_value: Tensor, rows: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    to_key, to_value = unpack(rows, grad_key, grad_value)
+    return grad_key.index_add(0, index, to_key), grad_value.index_add(0, index, to_value)
+
+
+class HaloExchange(nn.Module):
+    """What one rank sends and receives at every step.
+
+    Args:
+        local: this rank's part.
+        group: the ranks that share the sheet; part p is rank p of the group.
+
+    Attributes:
+        send_index: ``[s]`` own columns (local numbers) to send, grouped by receiver; a column that several ranks
+            listen to is there once for each.
+        busy: whether any rank of the group sends anything; if not, the exchange is left out.
+    """
+
+    send_index: Tensor
+
+    def __init__(self, local: LocalSheet, group: dist.ProcessGroup, device: torch.device) -> None:
+        super().__init__()
+        requested, counts = _ask_for(local, group, device)
+        self.register_buffer("send_index", _own_numbers(requested, local.columns), persistent=False)
+        self._route = _Route(group, counts, local.halo_counts)
+        total = torch.tensor([local.num_halo], device=device)
+        dist.all_reduce(total, group=group)
+        self.busy = bool(total)
+
+    @property
+    def receive_counts(self) -> tuple[int, ...]:
+        """Halo columns that come from each rank."""
+        return self._route.receive
+
+    @property
+    def send_counts(self) -> tuple[int, ...]:
+        """Columns that go to each rank."""
+        return self._route.send
+
+    def start(self, key: Tensor, value: Tensor, token: Tensor) -> tuple[Flight, Tensor, Tensor, Tensor]:
+        """Send off what others listen to.
+
+        Args:
+            key: ``[n,B,H,D]`` of the own columns.
+            value: ``[n,B,H,C]``.
+            token: see :mod:`colgraph.distributed.collectives`.
+
+        Returns:
+            The exchange under way, and key, value and token to go on with: their gradients will include those of the
+            copies on other ranks.
+        """
+        flight = Flight(self._route, self.send_index)
+        return flight, *_Start.apply(flight, key, value, token)
+
+    def finish(self, flight: Flight, token: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Key ``[h,B,H,D]`` and value ``[h,B,H,C]`` of the halo, sized like ``key`` and ``value``, and the token."""
+        halo, token = _Finish.apply(flight, token)
+        return *unpack(halo, key, value), token
+
+    def depart(self, key: Tensor, value: Tensor) -> Flight:
+        """Send off what others listen to, outside autograd: the flight's ``land()`` is the packed halo."""
+        flight = Flight(self._route, self.send_index)
+        flight.depart(pack(key, value, self.send_index), back=False)
+        return flight
+
+    def send_back(self, rows: Tensor) -> Flight:
+        """Send the gradients ``[h,B,H D + C]`` of the packed halo to their owners, outside autograd."""
+        flight = Flight(self._route, self.send_index)
+        flight.depart(rows, back=True)
+        return flight
+
+    def run(self, key: Tensor, value: Tensor, token: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Start and finish in one: own key and value to go on with, the halo's key and value, the token."""
+        key, value, halo, token = _Exchange.apply(self._route, self.send_index, key, value, token)
+        return key, value, *unpack(halo, key, value), token
+
+
+def _ask_for(local: LocalSheet, group: dist.ProcessGroup, device: torch.device) -> tuple[Tensor, tuple[int, ...]]:
+    """Tell every owner which of its columns are heard here; learn which are asked for, and how many by each rank."""
+    wanted = torch.tensor(local.halo_counts, device=device)
+    asked = torch.empty_like(wanted)
+    dist.all_to_all_single(asked, wanted, group=group)
+    counts = tuple(asked.tolist())
+    requested = torch.empty(sum(counts), dtype=torch.int64, device=device)
+    dist.all_to_all_single(requested, local.halo.to(device), list(counts), list(local.halo_counts), group=group)
+    return requested.cpu(), counts
+
+
+def _own_numbers(requested: Tensor, columns: Tensor) -> Tensor:
+    """Local numbers of columns that other ranks asked for.
+
+    Raises:
+        ValueError: if they asked for a column that is not here.
+    """
+    ordered, number = columns.sort()
+    place = torch.searchsorted(ordered, requested).clamp_(max=columns.numel() - 1)
+    strangers = requested[ordered[place] != requested]
+    if strangers.numel():
+        raise ValueError(
+            f"another rank takes column {int(strangers[0])} for one of this rank's: the ranks were given different "
+            "partitions"
+        )
+    return number[place]

@@ -1,0 +1,128 @@
+"""Training runs on several processes: the same numbers, checkpoints that change hands, and what the summary says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("lightning")
+pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
+
+from training_runs import SMALL, begin, train_digits
+
+from colgraph.training import RunFlags, TrainConfig, load_trained, open_run_folder
+
+
+@pytest.fixture(scope="module")
+def on_ranks(context: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
+    """Train on some ranks; returns the summary."""
+
+    def run(path: Path, ranks: int, **options: Any) -> dict[str, Any]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        environment |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+        logs = [tmp_path_factory.mktemp("logs") / "log" for _ in range(ranks)]
+        processes = [
+            context.Process(target=begin, args=(rank, environment, str(log), str(path), options))
+            for rank, log in enumerate(logs)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(100)
+            process.kill()
+        said = "\n".join(log.read_text() for log in logs if log.exists())
+        assert [process.exitcode for process in processes] == [0] * ranks, said[-3000:]
+        return json.loads((path / "summary.json").read_text())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    path = tmp_path_factory.mktemp("alone") / "run"
+    return path, train_digits(path, epochs=3)
+
+
+@pytest.fixture(scope="module")
+def halfway(on_ranks, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Three epochs of which two are done, on three ranks."""
+    path = tmp_path_factory.mktemp("parallel") / "run"
+    return path, on_ranks(path, 3, sheet_parallel=3, epochs=3)
+
+
+NUMBERS = ("test_loss", "train_loss", "val_loss", "wiring_cost")
+
+
+def test_a_run_in_parts_ends_where_one_process_does(alone, halfway):
+    (_, one), (path, three) = alone, halfway
+    for name in NUMBERS:
+        assert three[name] == pytest.approx(one[name], rel=1e-4)
+    for name in ("parameters", "fingerprint", "steps", "test_images"):
+        assert three[name] == one[name]
+    for name in ("sheet.png", "curves.png", "attention_by_distance.png", "column.png"):
+        assert (path / "figures" / name).stat().st_size > 1000
+
+
+def test_the_summary_names_the_parts(alone, halfway):
+    (_, one), (_, three) = alone, halfway
+    assert one["columns_per_rank"] == [12]
+    assert one["halo_columns_per_rank"] == one["halo_bytes_per_step"] == [0]
+    assert three["columns_per_rank"] == [4, 4, 4]
+    assert all(0 < halo <= 8 for halo in three["halo_columns_per_rank"])
+    width = 4 * SMALL["batch_size"] * (SMALL["qk_dim"] + SMALL["dim"])
+    assert three["halo_bytes_per_step"] == [halo * width for halo in three["halo_columns_per_rank"]]
+
+
+def test_a_trained_model_is_read_back_whole(halfway):
+    path, _ = halfway
+    trained = load_trained(path)
+    assert trained.net.model.block.mlp.fc1.weight.size(0) == 12
+    assert trained.step == 15
+
+
+def test_checkpoints_change_hands(alone, halfway, on_ranks, tmp_path):
+    """From three ranks to one process, and from one process to replicas of parts: to the same end."""
+    for begun in (alone[0], halfway[0]):
+        shutil.copytree(begun, tmp_path / begun.parent.name)
+    one = train_digits(tmp_path / halfway[0].parent.name, resume=True, epochs=4)
+    four = on_ranks(tmp_path / alone[0].parent.name, 2, resume=True, sheet_parallel=2, epochs=4)
+    assert one["resumed_from_step"] == four["resumed_from_step"] == 15
+    for name in NUMBERS:
+        assert one[name] == pytest.approx(four[name], rel=1e-4)
+    assert four["columns_per_rank"] == [6, 6]
+
+
+def test_only_named_folders_of_parameters_stay(halfway):
+    path, _ = halfway
+    folders = {entry.name for entry in (path / "checkpoints").iterdir() if entry.is_dir()}
+    assert "step-00000015" in folders
+    assert len(folders) <= 2
+
+
+@pytest.mark.parametrize(
+    ("devices", "message"),
+    [
+        (
+            "1",
+            "--sheet-parallel 3 needs as many processes: start with torchrun --nproc-per-node 3, or give --devices 3",
+        ),
+        ("4", "4 processes do not divide into data x sheet = 1 x 3"),
+    ],
+)
+def test_wrong_numbers_of_processes_are_refused_before_anything(tmp_path, monkeypatch, devices, message):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    config = TrainConfig(**{**SMALL, "sheet_parallel": 3, "devices": devices})
+    with pytest.raises(ValueError) as error:
+        open_run_folder(config, RunFlags(tmp_path / "run"))
+    assert message in str(error.value)
+    assert not (tmp_path / "run").exists()
