@@ -1,0 +1,77 @@
+"""What did the sheet learn? Pure functions on arrays and positions, and probes for any network.
+
+One module a family: ``topography``, ``orientation``, ``pinwheels``, ``selectivity``, ``connectivity``, ``graphs``,
+``representation``, ``encoding``, ``robustness``, ``lesions``, ``energy``, ``fields``; stimuli come from ``probes``,
+responses from ``collect``. Every analysis returns a frozen result with ``value``, ``null``, ``interval`` and
+``plot(ax)``; see ``docs/analyses.md``.
+"""
+
+from colgraph.analysis.arrays import column_signal, varying
+from colgraph.analysis.collect import responses
+from colgraph.analysis.connectivity import edge_lengths, strengths, wiring
+from colgraph.analysis.corruptions import CORRUPTIONS, corrupt
+from colgraph.analysis.encoding import encode, encode_table, split_half_ceiling
+from colgraph.analysis.energy import energy
+from colgraph.analysis.fields import gradient_fields, reverse_correlation
+from colgraph.analysis.graphs import communicability, modularity, rewire, small_world
+from colgraph.analysis.lesions import activity_noise, lesion_curve, lesion_regions, predict_lesioned
+from colgraph.analysis.nets import predict
+from colgraph.analysis.orientation import orientation_map
+from colgraph.analysis.pairs import Pairs, sample_pairs
+from colgraph.analysis.pinwheels import map_wavelength, pinwheels
+from colgraph.analysis.probes import Probes, category_set, gratings, moving_bars, noise
+from colgraph.analysis.representation import cka, compare, participation_ratio, rdm, rsa
+from colgraph.analysis.result import Result
+from colgraph.analysis.robustness import adversarial_accuracy, corruption_errors, weight_noise
+from colgraph.analysis.selectivity import category_selectivity, selective_patches
+from colgraph.analysis.topography import correlation_by_distance, morans_i, smoothness
+
+__all__ = [
+    "CORRUPTIONS",
+    "Pairs",
+    "Probes",
+    "Result",
+    "activity_noise",
+    "adversarial_accuracy",
+    "category_selectivity",
+    "category_set",
+    "cka",
+    "column_signal",
+    "communicability",
+    "compare",
+    "correlation_by_distance",
+    "corrupt",
+    "corruption_errors",
+    "edge_lengths",
+    "encode",
+    "encode_table",
+    "energy",
+    "gradient_fields",
+    "gratings",
+    "lesion_curve",
+    "lesion_regions",
+    "map_wavelength",
+    "modularity",
+    "morans_i",
+    "moving_bars",
+    "noise",
+    "orientation_map",
+    "participation_ratio",
+    "pinwheels",
+    "predict",
+    "predict_lesioned",
+    "rdm",
+    "responses",
+    "reverse_correlation",
+    "rewire",
+    "rsa",
+    "sample_pairs",
+    "selective_patches",
+    "small_world",
+    "smoothness",
+    "split_half_ceiling",
+    "strengths",
+    "varying",
+    "weight_noise",
+    "wiring",
+]

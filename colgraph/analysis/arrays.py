@@ -1,0 +1,216 @@
+"""Checks of what callers hand in: plain arrays out, or one line that says what is wrong."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "Array",
+    "as_edge_values",
+    "as_edges",
+    "as_labels",
+    "as_positions",
+    "as_responses",
+    "as_vector",
+    "check_choice",
+    "check_count",
+    "check_varies",
+    "column_signal",
+    "same_length",
+    "varying",
+]
+
+Array = NDArray[np.float64]
+
+
+def _array(values: Any, what: str) -> NDArray[Any]:
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{what} must be an array of numbers with rows of equal length ({error})") from error
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{what} must be real numbers, got an array of {array.dtype}")
+    return array
+
+
+def _finite(array: NDArray[Any], what: str) -> None:
+    if np.isfinite(array.sum(dtype=np.float64)):
+        return
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        first = tuple(int(i) for i in bad[0])
+        raise ValueError(f"{what} must be finite, {len(bad)} entries are not: the first is {array[first]} at {first}")
+
+
+def as_vector(values: Any, what: str, length: int | None = None) -> Array:
+    """``[n]`` finite float64.
+
+    Raises:
+        ValueError: for another shape or length, and for entries that are not finite.
+    """
+    array = _array(values, what).astype(np.float64)
+    if array.ndim != 1 or (length is not None and array.size != length):
+        wanted = "one-dimensional" if length is None else f"of shape [{length}]"
+        raise ValueError(f"{what} must be {wanted}, got shape {list(array.shape)}")
+    _finite(array, what)
+    return array
+
+
+def as_responses(values: Any, what: str = "responses", least: int = 2, channels: bool = False) -> NDArray[Any]:
+    """Responses ``[stimuli, columns]`` (with ``channels`` also ``[stimuli, columns, channels]``), finite floats.
+
+    float32 stays float32; everything else becomes float64.
+
+    Raises:
+        ValueError: for another shape, fewer than ``least`` stimuli, no columns, and entries that are not finite.
+    """
+    array = _array(values, what)
+    if array.dtype != np.float32:
+        array = array.astype(np.float64)
+    if array.ndim != 2 and not (channels and array.ndim == 3):
+        shapes = "[stimuli, columns]" + (" or [stimuli, columns, channels]" if channels else "")
+        raise ValueError(f"{what} must have shape {shapes}, got {list(array.shape)}")
+    if array.shape[0] < least:
+        raise ValueError(f"{what} must have at least {least} stimuli, got {array.shape[0]}")
+    if 0 in array.shape:
+        raise ValueError(f"{what} must not be empty, got shape {list(array.shape)}")
+    _finite(array, what)
+    return array
+
+
+def varying(responses: NDArray[Any]) -> NDArray[np.bool_]:
+    """``[columns]``: whether a column's response differs between stimuli by more than rounding."""
+    rest = tuple(i for i in range(responses.ndim) if i != 1)
+    spread = np.ptp(responses, axis=0) if responses.ndim == 2 else np.ptp(responses, axis=0).max(-1)
+    size = np.abs(responses).max(axis=rest)
+    return np.asarray(spread > 8 * np.finfo(responses.dtype).eps * size)
+
+
+def check_varies(responses: NDArray[Any], what: str = "responses") -> None:
+    """Raise ValueError, naming them, if some columns are the same for all stimuli."""
+    constant = np.flatnonzero(~varying(responses))
+    if constant.size == responses.shape[1]:
+        raise ValueError(f"{what} have no variance: every column is the same for all {responses.shape[0]} stimuli")
+    if constant.size:
+        some = ", ".join(map(str, constant[:3])) + (", ..." if constant.size > 3 else "")
+        raise ValueError(
+            f"{what} are constant in {constant.size} of {responses.shape[1]} columns ({some}): "
+            "leave them out, varying(responses) says which columns vary"
+        )
+
+
+def column_signal(responses: Any, how: str | int = "norm", what: str = "responses", least: int = 2) -> NDArray[Any]:
+    """One number per stimulus and column from vector responses; ``[stimuli, columns]`` passes through.
+
+    Args:
+        responses: ``[stimuli, columns, channels]``, or ``[stimuli, columns]``.
+        how: "norm" (Euclidean length of the column's vector), "mean" over channels, or the number of a channel.
+            Untied columns do not share a basis, so channel k of one column and channel k of another need not mean the
+            same thing; the norm does not depend on the basis.
+        what: what errors call it.
+        least: the least number of stimuli.
+
+    Raises:
+        ValueError: for shapes that do not fit, and for unknown names or channels.
+    """
+    array = as_responses(responses, what, least, channels=True)
+    if array.ndim == 2:
+        return array
+    if isinstance(how, int) and not isinstance(how, bool):
+        if not 0 <= how < array.shape[2]:
+            raise ValueError(f"channel must be 0 to {array.shape[2] - 1}, got {how}")
+        return np.ascontiguousarray(array[:, :, how])
+    check_choice("signal", how, ("norm", "mean"))
+    if how == "mean":
+        return np.asarray(array.mean(-1))
+    return np.sqrt(np.einsum("snc,snc->sn", array, array))
+
+
+def as_positions(values: Any, columns: int | None = None) -> Array:
+    """``[columns, D]`` finite float64 with D of 1, 2 or 3, at least two of them different.
+
+    Raises:
+        ValueError: for another shape, entries that are not finite, or positions that are all equal.
+    """
+    array = _array(values, "positions").astype(np.float64)
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or array.shape[1] not in (1, 2, 3):
+        raise ValueError(f"positions must have shape [columns, 1 to 3], got {list(array.shape)}")
+    if columns is not None and len(array) != columns:
+        raise ValueError(f"positions are for {len(array)} columns, but the responses have {columns}")
+    _finite(array, "positions")
+    if len(array) < 2 or not np.ptp(array, axis=0).any():
+        raise ValueError(f"positions are all equal ({len(array)} columns): there is no distance to measure")
+    return array
+
+
+def as_edges(values: Any, columns: int | None = None) -> NDArray[np.int64]:
+    """``[2,E]`` int64, sources then targets.
+
+    Raises:
+        ValueError: for another shape, no edges, or ends out of range.
+    """
+    array = _array(values, "edges")
+    if array.ndim != 2 or array.shape[0] != 2 or array.dtype.kind not in "iu":
+        raise ValueError(f"edges must be integers of shape [2, E], got {array.dtype} of shape {list(array.shape)}")
+    if array.shape[1] == 0:
+        raise ValueError("edges are empty")
+    if array.min() < 0 or (columns is not None and array.max() >= columns):
+        bound = "" if columns is None else f" and below {columns}, the number of columns"
+        wrong = array.min() if array.min() < 0 else array.max()
+        raise ValueError(f"edges must not be negative{bound}, got {int(wrong)}")
+    return array.astype(np.int64)
+
+
+def as_edge_values(values: Any, edges: int, what: str, negative: bool = False) -> Array:
+    """``[E]`` finite float64; not below zero unless ``negative``."""
+    array = as_vector(values, what)
+    if array.size != edges:
+        raise ValueError(f"{what} must have one entry per edge ({edges}), got {array.size}")
+    if not negative and array.min() < 0:
+        raise ValueError(f"{what} must not be negative, got {array.min():g} at edge {int(array.argmin())}")
+    return array
+
+
+def as_labels(values: Any, stimuli: int, what: str = "labels") -> NDArray[Any]:
+    """``[stimuli]`` labels of any kind (numbers or text).
+
+    Raises:
+        ValueError: for another shape.
+    """
+    array = np.asarray(values.detach().cpu().numpy() if hasattr(values, "detach") else values)
+    if array.shape != (stimuli,):
+        raise ValueError(f"{what} must have one entry per stimulus ({stimuli}), got shape {list(array.shape)}")
+    return array
+
+
+def same_length(what: str, **arrays: NDArray[Any]) -> None:
+    """Raise ValueError unless all arrays have equally many rows."""
+    if len({len(array) for array in arrays.values()}) > 1:
+        counts = ", ".join(f"{name} has {len(array)}" for name, array in arrays.items())
+        raise ValueError(f"the number of {what} must agree: {counts}")
+
+
+def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
+    """Raise ValueError, with the closest known name, unless ``value`` is one of ``choices``."""
+    known = list(choices)
+    if value in known:
+        return
+    near = difflib.get_close_matches(str(value), [str(choice) for choice in known], n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}{hint}")
+
+
+def check_count(name: str, value: int, least: int = 1) -> int:
+    """An integer of at least ``least``, or a ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return int(value)

@@ -1,0 +1,373 @@
+"""How well column states predict recorded activity: cross-validated ridge against the recording's own reliability."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colgraph.analysis import plotting
+from colgraph.analysis.arrays import Array, as_labels, as_responses, as_vector, check_count, check_varies, same_length
+from colgraph.analysis.result import Result
+from colgraph.analysis.stats import correlate_rows, jackknife_interval, permuted, random_groups
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Ceiling", "Encoding", "EncodingTable", "encode", "encode_table", "split_half_ceiling"]
+
+ALPHAS = tuple(np.logspace(-4, 4, 17).tolist())
+
+
+# ---------------------------------------------------------------------- ceiling
+
+
+@dataclass(frozen=True, eq=False)
+class Ceiling:
+    """What :func:`split_half_ceiling` returns.
+
+    Attributes:
+        split_half: ``[targets]`` mean correlation of two halves of the repeats.
+        reliability: ``[targets]`` the same for all repeats (Spearman-Brown); the share of the variance of the mean over
+            repeats that repeats.
+        ceiling: ``[targets]`` the square root of it: what a perfect model's correlation with that mean would be. NaN
+            where the reliability is not above zero.
+    """
+
+    split_half: Array
+    reliability: Array
+    ceiling: Array
+
+
+def split_half_ceiling(repeats: Any, *, splits: int = 100, seed: int = 0) -> Ceiling:
+    """The noise ceiling of recordings with repeats.
+
+    The repeats are split into two random halves many times and the means of the halves correlated over stimuli; with
+    ``r`` the mean correlation and ``k`` how many times more repeats there are than in a half, the Spearman-Brown
+    formula gives the reliability of the mean over all repeats, ``k r / (1 + (k - 1) r)`` (``2 r / (1 + r)`` for even
+    numbers). The highest correlation that a model can have with that mean is its square root (Schoppe et al. 2016,
+    "Measuring the performance of neural models"); dividing by the reliability itself, as is also done, would let a
+    perfect model exceed 1.
+
+    Args:
+        repeats: ``[repeats, stimuli, targets]``.
+        splits: number of random splits.
+        seed: of the splits.
+
+    Raises:
+        ValueError: for fewer than two repeats or three stimuli, NaN, or targets that do not vary.
+    """
+    array = np.asarray(repeats.detach().cpu().numpy() if hasattr(repeats, "detach") else repeats, dtype=np.float64)
+    if array.ndim != 3 or array.shape[0] < 2:
+        raise ValueError(
+            f"repeats must have shape [repeats, stimuli, targets] with at least 2 repeats, got {list(array.shape)}"
+        )
+    for one in array:
+        as_responses(one, "repeats", 3)
+    check_varies(array.mean(0), "the means over repeats")
+    half = len(array) // 2
+    total = np.zeros(array.shape[2])
+    for order in permuted(splits, len(array), seed):
+        first, second = array[order[:half]].mean(0), array[order[half : 2 * half]].mean(0)
+        total += correlate_rows(first.T, second.T)
+    r = total / splits
+    times = len(array) / half
+    reliability = times * r / np.maximum(1 + (times - 1) * r, 1e-12)
+    return Ceiling(r, reliability, np.sqrt(np.where(reliability > 0, reliability, np.nan)))
+
+
+# ---------------------------------------------------------------------- encoding
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Encoding(Result):
+    """What :func:`encode` returns; the value is the mean of ``scores``.
+
+    Attributes:
+        scores: ``[targets]`` correlation of prediction and recording on held-out stimuli, the mean over folds.
+        p_targets: ``[targets]`` chance that any target's score is as high under the null: corrected for their number.
+        ceiling: :class:`Ceiling` where repeats were given, else None.
+        normalised: ``[targets]`` scores over the ceiling, NaN where the reliability is below 0.1; None without repeats.
+        prediction: ``[stimuli, targets]``, each stimulus predicted by a model that has not seen it.
+        fold: ``[stimuli]`` in which fold each stimulus was held out.
+        alpha: ``[folds, targets]`` the chosen penalties, relative to the mean eigenvalue of the features' Gram matrix.
+    """
+
+    scores: Array
+    p_targets: Array
+    ceiling: Ceiling | None
+    normalised: Array | None
+    prediction: Array
+    fold: NDArray[np.int64]
+    alpha: Array
+
+    @property
+    def value_normalised(self) -> float:
+        """Mean of ``normalised`` over reliable targets; NaN without repeats or reliable targets."""
+        if self.normalised is None or not np.isfinite(self.normalised).any():
+            return float("nan")
+        return float(np.nanmean(self.normalised))
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers as plain values, with the share of the ceiling."""
+        share = self.value_normalised
+        return super().summary() | {"value_normalised": share if np.isfinite(share) else None}
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the scores of the targets, against their ceiling where it is known."""
+        ax = plotting.axes(ax)
+        title = f"held-out r = {self.value:.3f} (p = {self.p_value:.2g})"
+        if self.ceiling is None:
+            ax.hist(self.scores, bins=30, color=plotting.ORANGE)
+            ax.set(xlabel="held-out r", ylabel="targets", title=title)
+            return ax
+        ax.scatter(self.ceiling.ceiling, self.scores, s=10, color=plotting.ORANGE, linewidths=0)
+        ax.axline((0, 0), slope=1, color=plotting.INK, linestyle=":")
+        ax.set(xlabel="noise ceiling", ylabel="held-out r", xlim=(0, 1))
+        ax.set_title(f"{title}, {self.value_normalised:.2f} of the ceiling")
+        return ax
+
+
+def encode(
+    features: Any,
+    targets: Any,
+    *,
+    folds: int = 5,
+    alphas: Any = ALPHAS,
+    groups: Any | None = None,
+    permutations: int = 200,
+    seed: int = 0,
+) -> Encoding:
+    """Predict recordings from column states by ridge regression, on stimuli held out.
+
+    In each fold the penalty of each target is chosen by leave-one-out error within the training stimuli, in closed form
+    from the Gram matrix, so any number of features will do. Features are centred, not scaled: scale them beforehand
+    where they come in different units. Scores are correlations within each held-out fold, then averaged; pooling
+    predictions of different folds would lower them by the folds' means.
+
+    Null: the recordings of the stimuli in each held-out fold are shuffled (all targets together) against predictions.
+    Interval: jackknife over held-out stimuli, the fitted models kept, so it holds for these models on new stimuli.
+
+    Args:
+        features: ``[stimuli, columns]``, ``[stimuli, columns, channels]``: the states of one step, say.
+        targets: ``[stimuli, targets]``, or ``[repeats, stimuli, targets]`` to get a ceiling; the mean over repeats is
+            predicted.
+        folds: number of folds.
+        alphas: penalties to choose from, relative to the mean eigenvalue of the features' Gram matrix.
+        groups: ``[stimuli]`` labels that must not be split between folds (frames of one film).
+        permutations: number of shuffles.
+        seed: of the folds and shuffles.
+
+    Raises:
+        ValueError: for different numbers of stimuli, fewer than three stimuli per fold, NaN, or constant targets.
+    """
+    x = _feature_matrix(features, "features")
+    y, ceiling = _targets(targets, seed)
+    same_length("stimuli", features=x, targets=y)
+    fold = _folds(len(y), folds, groups, seed)
+    return _encode(x @ x.T, y, ceiling, fold, _penalties(alphas), permutations, seed)
+
+
+def _feature_matrix(features: Any, what: str) -> Array:
+    array = as_responses(features, what, 3, channels=True)
+    flat = array.reshape(len(array), -1)
+    if not np.ptp(flat, axis=0).any():
+        raise ValueError(f"{what} have no variance: every feature is the same for all {len(flat)} stimuli")
+    flat = flat.astype(np.float64)
+    flat -= flat.mean(0)
+    return flat
+
+
+def _targets(targets: Any, seed: int) -> tuple[Array, Ceiling | None]:
+    if np.ndim(targets) == 3:
+        ceiling = split_half_ceiling(targets, seed=seed)
+        array = targets.detach().cpu().numpy() if hasattr(targets, "detach") else np.asarray(targets)
+        return array.astype(np.float64).mean(0), ceiling
+    y = as_responses(targets, "targets", 3).astype(np.float64)
+    check_varies(y, "targets")
+    return y, None
+
+
+def _penalties(alphas: Any) -> Array:
+    values = as_vector(np.atleast_1d(alphas), "alphas")
+    if not len(values) or values.min() <= 0:
+        raise ValueError(f"alphas must be positive, got {values.tolist()}")
+    return values
+
+
+def _folds(stimuli: int, folds: int, groups: Any | None, seed: int) -> NDArray[np.int64]:
+    """``[stimuli]``: the fold in which each is held out."""
+    check_count("folds", folds, 2)
+    if stimuli < 3 * folds:
+        raise ValueError(f"{folds} folds need at least {3 * folds} stimuli (three in each), got {stimuli}")
+    if groups is None:
+        return random_groups(stimuli, seed, folds)
+    label, size = np.unique(as_labels(groups, stimuli, "groups"), return_inverse=True, return_counts=True)[1:]
+    if len(size) < folds:
+        raise ValueError(f"{folds} folds need at least as many groups, got {len(size)}")
+    # The largest groups first, each to the fold with the fewest stimuli so far; equals in random order.
+    order = np.random.default_rng(seed).permutation(len(size))
+    order = order[np.argsort(-size[order], kind="stable")]
+    held, fold_of = np.zeros(folds, dtype=np.int64), np.empty(len(size), dtype=np.int64)
+    for group in order:
+        fold_of[group] = int(held.argmin())
+        held[fold_of[group]] += size[group]
+    if held.min() < 3:
+        raise ValueError(f"groups leave a fold with {held.min()} stimuli, three are needed: use fewer folds")
+    return np.asarray(fold_of[label])
+
+
+def _encode(
+    gram: Array,
+    y: Array,
+    ceiling: Ceiling | None,
+    fold: NDArray[np.int64],
+    alphas: Array,
+    permutations: int,
+    seed: int,
+) -> Encoding:
+    prediction, alpha = np.empty_like(y), np.empty((int(fold.max()) + 1, y.shape[1]))
+    for f in range(len(alpha)):
+        prediction[fold == f], alpha[f] = _ridge(gram, y, fold != f, alphas)
+    scores = _score(prediction, y, fold)
+    by_chance = np.stack([_score(prediction, y[order], fold) for order in permuted(permutations, len(y), seed, fold)])
+    highest = np.sort(by_chance.max(1))
+    group = random_groups(len(y), seed + 1)
+    kept = [group != g for g in range(int(group.max()) + 1)]
+    left_out = [_score(prediction[k], y[k], fold[k]).mean() for k in kept if np.bincount(fold[k]).min() > 2]
+    normalised = None
+    if ceiling is not None:
+        normalised = np.where(ceiling.reliability >= 0.1, scores / ceiling.ceiling, np.nan)
+    return Encoding(
+        name="held-out correlation",
+        value=float(scores.mean()),
+        null=by_chance.mean(1),
+        interval=jackknife_interval(scores.mean(), np.array(left_out), transform="fisher"),
+        scores=scores,
+        p_targets=(1 + permutations - np.searchsorted(highest, scores)) / (1 + permutations),
+        ceiling=ceiling,
+        normalised=normalised,
+        prediction=prediction,
+        fold=fold,
+        alpha=alpha,
+    )
+
+
+def _score(prediction: Array, y: Array, fold: NDArray[np.int64]) -> Array:
+    """``[targets]``: correlation within each fold, averaged over folds."""
+    return np.mean([correlate_rows(prediction[fold == f].T, y[fold == f].T) for f in np.unique(fold)], axis=0)
+
+
+def _ridge(gram: Array, y: Array, train: NDArray[np.bool_], alphas: Array) -> tuple[Array, Array]:
+    """Predictions for the stimuli that are not ``train``, and the penalty of each target.
+
+    With ``K = U s U^T`` the centred Gram matrix, the fit is ``H y`` with ``H = U s / (s + alpha) U^T + 1 / n``, and the
+    error with stimulus i left out is ``(y - H y)_i / (1 - H_ii)``.
+    """
+    inside = gram[np.ix_(train, train)]
+    mean = inside.mean(0)
+    s, u = np.linalg.eigh(inside - mean - mean[:, None] + mean.mean())
+    s = np.maximum(s, 0)
+    scale = s.mean() or 1.0
+    centre = y[train].mean(0)
+    rotated = u.T @ (y[train] - centre)
+    error = np.stack([_left_out_error(u, s / (s + a * scale), y[train] - centre, rotated) for a in alphas])
+    best = error.argmin(0)
+    dual = u @ (rotated / (s[:, None] + alphas[best] * scale))
+    across = gram[np.ix_(~train, train)]
+    across = across - across.mean(1, keepdims=True) - mean + mean.mean()
+    return across @ dual + centre, alphas[best]
+
+
+def _left_out_error(u: Array, shrink: Array, y: Array, rotated: Array) -> Array:
+    """Mean squared leave-one-out error ``[targets]``."""
+    residual = y - u @ (shrink[:, None] * rotated)
+    leverage = (u * u) @ shrink + 1 / len(y)
+    return np.asarray(((residual / np.maximum(1 - leverage, 1e-9)[:, None]) ** 2).mean(0))
+
+
+# ---------------------------------------------------------------------- steps and regions
+
+
+@dataclass(frozen=True, eq=False)
+class EncodingTable:
+    """What :func:`encode_table` returns.
+
+    Attributes:
+        features: names of the feature sets (steps, areas).
+        regions: labels of the targets' regions.
+        value: ``[features, regions]`` mean held-out correlation.
+        normalised: ``[features, regions]`` share of the ceiling; NaN without repeats.
+        results: each cell's :class:`Encoding`, by (feature set, region).
+    """
+
+    features: tuple[str, ...]
+    regions: tuple[Any, ...]
+    value: Array
+    normalised: Array
+    results: Mapping[tuple[str, Any], Encoding]
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw bars with intervals: a group per region, a bar per feature set."""
+        ax = plotting.axes(ax)
+        width = 0.8 / len(self.features)
+        for i, name in enumerate(self.features):
+            places = np.arange(len(self.regions)) + (i - (len(self.features) - 1) / 2) * width
+            ends = np.array([self.results[name, region].interval for region in self.regions]).T
+            shade = 0.35 + 0.65 * (i + 1) / len(self.features)
+            ax.bar(places, self.value[i], 0.95 * width, color=plotting.BLUE, alpha=shade, label=name)
+            reach = np.nan_to_num(np.abs(ends - self.value[i]))
+            ax.errorbar(places, self.value[i], yerr=reach, fmt="none", ecolor=plotting.INK, linewidth=0.8)
+        ax.set_xticks(range(len(self.regions)), [str(region) for region in self.regions])
+        ax.set(ylabel="held-out r", title="encoding by region")
+        ax.legend(frameon=False, fontsize=8)
+        return ax
+
+
+def encode_table(
+    features: Mapping[str, Any],
+    targets: Any,
+    *,
+    regions: Any | None = None,
+    folds: int = 5,
+    alphas: Any = ALPHAS,
+    groups: Any | None = None,
+    permutations: int = 200,
+    seed: int = 0,
+) -> EncodingTable:
+    """:func:`encode` for several feature sets (the steps of a model, its areas) and regions of the recording.
+
+    All use the same folds, so that differences between cells are not differences of stimuli.
+
+    Args:
+        features: ``[stimuli, ...]`` by name.
+        targets: as in :func:`encode`.
+        regions: ``[targets]`` labels; one region of all targets if not given.
+        folds: as in :func:`encode`; so are ``alphas``, ``groups``, ``permutations`` and ``seed``.
+
+    Raises:
+        ValueError: as :func:`encode`, naming the feature set.
+    """
+    if not features:
+        raise ValueError("encode_table needs at least one feature set")
+    y, ceiling = _targets(targets, seed)
+    fold = _folds(len(y), folds, groups, seed)
+    labels = np.full(y.shape[1], "all") if regions is None else as_labels(regions, y.shape[1], "regions")
+    names = np.unique(labels).tolist()
+    results: dict[tuple[str, Any], Encoding] = {}
+    for name, values in features.items():
+        x = _feature_matrix(values, f"features {name!r}")
+        same_length("stimuli", **{name: x, "targets": y})
+        gram = x @ x.T
+        for region in names:
+            mine = labels == region
+            part = None
+            if ceiling is not None:
+                part = Ceiling(ceiling.split_half[mine], ceiling.reliability[mine], ceiling.ceiling[mine])
+            results[name, region] = _encode(gram, y[:, mine], part, fold, _penalties(alphas), permutations, seed)
+    value = np.array([[results[name, region].value for region in names] for name in features])
+    share = np.array([[results[name, region].value_normalised for region in names] for name in features])
+    return EncodingTable(tuple(features), tuple(names), value, share, results)

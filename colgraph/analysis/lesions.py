@@ -1,0 +1,362 @@
+"""What a sheet loses when columns or edges are taken out, or when its activity is noisy.
+
+These functions run any network step by step that has ``unroll(images, state=..., steps=1, start=t)``, returning an
+object with ``state`` ``[columns, B, channels]`` and ``logits``, as :class:`colgraph.VisionColumnformer` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from colgraph.analysis import plotting
+from colgraph.analysis.arrays import Array, as_edges, as_labels, as_vector, check_choice, check_count
+from colgraph.analysis.nets import (
+    AccuracyCurve,
+    accuracy_curve,
+    bar,
+    check_levels,
+    device_of,
+    evaluation,
+    image_interval,
+    labelled_images,
+)
+from colgraph.analysis.result import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["RegionLesions", "activity_noise", "lesion_curve", "lesion_regions", "predict_lesioned", "step_by_step"]
+
+
+def step_by_step(net: Any, images: Tensor, change: Callable[[Tensor, int], Tensor], steps: int | None = None) -> Tensor:
+    """Logits ``[B, classes]`` of a network whose state is changed after every step.
+
+    Args:
+        net: see the module.
+        images: ``[B, channels, height, width]``.
+        change: the state ``[columns, B, channels]`` after a step, and the step's number, to the state to go on with.
+        steps: number of steps; ``net.model.steps`` (or ``net.steps``) if not given.
+    """
+    count = steps if steps is not None else getattr(getattr(net, "model", net), "steps", None)
+    if count is None:
+        raise ValueError("the network does not say how many steps it takes (net.steps): give steps=")
+    state = change(net.unroll(images, steps=1).state, 0)
+    for t in range(1, check_count("steps", count)):
+        state = change(net.unroll(images, state=state, steps=1, start=t).state, t)
+    logits: Tensor = net.classify(state)
+    return logits
+
+
+def _correct(
+    net: Any, data: NDArray[Any], index: NDArray[np.int64], change: Callable[[Tensor, int], Tensor], batch_size: int
+) -> NDArray[np.bool_]:
+    out = []
+    with evaluation(net), torch.no_grad():
+        for start in range(0, len(data), check_count("batch_size", batch_size)):
+            part = slice(start, start + batch_size)
+            logits = step_by_step(net, torch.from_numpy(data[part]).to(device_of(net)), change)
+            out.append(logits.argmax(1).cpu().numpy() == index[part])
+    return np.concatenate(out)
+
+
+# ---------------------------------------------------------------------- taking columns and edges out
+
+
+@contextmanager
+def _cut(net: Any, edges: NDArray[np.bool_] | None) -> Any:
+    """The network with minus infinity as the bias of some edges, which is put back afterwards."""
+    if edges is None or not edges.any():
+        yield
+        return
+    bias = _edge_bias(net, len(edges))
+    kept = bias.detach().clone()
+    try:
+        with torch.no_grad():
+            bias[torch.from_numpy(edges).to(bias.device)] = -torch.inf
+        yield
+    finally:
+        with torch.no_grad():
+            bias.copy_(kept)
+
+
+def _edge_bias(net: Any, edges: int) -> Tensor:
+    """The network's edge bias ``[E, H]``, a parameter or a buffer whose name ends in ``edge_bias``."""
+    named = [*net.named_parameters(), *net.named_buffers()] if hasattr(net, "named_parameters") else []
+    found = [value for name, value in named if name.split(".")[-1] == "edge_bias"]
+    if len(found) != 1:
+        raise ValueError(
+            f"cutting edges needs a network with one edge_bias, this one has {len(found)}: "
+            "build it with edge_bias='learned' or 'fixed'"
+        )
+    if found[0].size(0) != edges:
+        raise ValueError(f"the network has {found[0].size(0)} edges, but {edges} were given")
+    return found[0]
+
+
+def predict_lesioned(
+    net: Any,
+    images: Any,
+    labels: Any,
+    edges: Any,
+    *,
+    columns: Any | None = None,
+    cut: Any | None = None,
+    batch_size: int = 128,
+) -> NDArray[np.bool_]:
+    """``[B]``: which images a network answers right with columns silenced and edges cut.
+
+    A silenced column's state is zero after every step, and nobody listens to it: attention is shared among the others.
+    It stays in the mean of the readout, as a constant.
+
+    Args:
+        net: see the module.
+        images: ``[B, channels, height, width]`` between 0 and 1, or bytes.
+        labels: ``[B]``.
+        edges: ``[2,E]`` the sheet's edges, in its order.
+        columns: ``[columns]`` True where a column is silenced.
+        cut: ``[E]`` True where an edge is cut.
+        batch_size: of the network.
+
+    Raises:
+        ValueError: for masks that do not fit, or a network without edge bias.
+    """
+    data, index = labelled_images(images, labels)
+    links = as_edges(edges)
+    silent = None if columns is None else np.asarray(columns)
+    gone = np.zeros(links.shape[1], dtype=bool)
+    for name, mask, size in (("columns", silent, None), ("cut", cut, links.shape[1])):
+        if mask is not None and (np.asarray(mask).dtype != bool or np.asarray(mask).shape != (size or len(mask),)):
+            raise ValueError(f"{name} must be a boolean mask, got {np.asarray(mask).dtype} of {np.shape(mask)}")
+    if cut is not None:
+        gone |= np.asarray(cut)
+    if silent is None:
+        change: Callable[[Tensor, int], Tensor] = lambda state, _: state  # noqa: E731
+    else:
+        if len(silent) <= links.max():
+            raise ValueError(f"columns must have one entry per column, got {len(silent)} for edges up to {links.max()}")
+        gone |= silent[links[0]] & (links[0] != links[1])
+        keep = torch.from_numpy(~silent).to(device_of(net))
+
+        def change(state: Tensor, _: int) -> Tensor:
+            return torch.where(keep[:, None, None], state, 0)
+
+    with _cut(net, gone):
+        return _correct(net, data, index, change, batch_size)
+
+
+def lesion_curve(
+    net: Any,
+    images: Any,
+    labels: Any,
+    edges: Any,
+    *,
+    what: str = "columns",
+    score: Any | None = None,
+    columns: int | None = None,
+    fractions: Sequence[float] = (0, 0.05, 0.1, 0.2, 0.4),
+    draws: int = 5,
+    batch_size: int = 128,
+    seed: int = 0,
+    progress: bool = True,
+) -> AccuracyCurve:
+    """Accuracy against the share of columns or edges taken out.
+
+    With a ``score`` (strength, selectivity, length, ...), those of the highest score go first, and the null is taking
+    out as many at random (tail "less": losing these hurts more). Without, they go at random, the accuracy is the mean
+    over draws, and there is no null. Interval: jackknife over images.
+
+    Args:
+        net: see the module.
+        images: ``[B, channels, height, width]`` between 0 and 1, or bytes.
+        labels: ``[B]``.
+        edges: ``[2,E]`` the sheet's edges, in its order.
+        what: "columns" or "edges".
+        score: ``[columns]`` or ``[E]``.
+        columns: their number; the highest that occurs in an edge, plus one, if not given.
+        fractions: shares from 0 to 1.
+        draws: random lesions per share.
+        batch_size: of the network.
+        seed: of the random lesions.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: for input that does not fit.
+    """
+    check_choice("what", what, ("columns", "edges"))
+    links = as_edges(edges, columns)
+    total = links.shape[1] if what == "edges" else int(links.max()) + 1 if columns is None else columns
+    levels = check_levels(fractions, "fractions", 1.0)
+    order = None if score is None else np.argsort(-as_vector(score, "score", total), kind="stable")
+
+    def correct(chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
+        mask = np.zeros(total, dtype=bool)
+        mask[chosen] = True
+        lesion: dict[str, Any] = {"cut": mask} if what == "edges" else {"columns": mask}
+        return predict_lesioned(net, images, labels, links, batch_size=batch_size, **lesion)
+
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation(total) for _ in range(check_count("draws", draws))]
+    counts = np.round(levels * total).astype(np.int64)
+    random = np.stack([[correct(o[:n]) for o in orders] for n in bar(counts.tolist(), f"lesions of {what}", progress)])
+    by_score = random.mean(1) if order is None else np.stack([correct(order[:n]) for n in counts])
+    return accuracy_curve(
+        f"accuracy without {what}",
+        levels,
+        by_score.astype(np.float64),
+        np.empty((0, len(levels))) if order is None else random.mean(2).T,
+        level_name=f"share of {what} taken out",
+        null_name="taken out at random",
+    )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class RegionLesions(Result):
+    """What :func:`lesion_regions` returns; the value is the largest drop of accuracy.
+
+    Attributes:
+        regions: labels.
+        accuracy: ``[regions]`` without each of them.
+        accuracy_interval: ``[2, regions]``.
+        accuracy_null: ``[draws, regions]`` without as many columns at random.
+        intact: accuracy of the whole network.
+    """
+
+    regions: tuple[Any, ...]
+    accuracy: Array
+    accuracy_interval: Array
+    accuracy_null: Array
+    intact: float
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the accuracy without each region, beside random lesions of the same size."""
+        names = [str(region) for region in self.regions]
+        ax = plotting.draw_bars(
+            plotting.axes(ax), names, self.accuracy, self.accuracy_interval, "accuracy without it", self.name
+        )
+        places = np.repeat(np.arange(len(names))[None], len(self.accuracy_null), 0)
+        ax.scatter(places, self.accuracy_null, color=plotting.GREY, s=12, zorder=3, label="as many at random")
+        ax.axhline(self.intact, color=plotting.INK, linestyle=":", label="intact")
+        ax.legend(frameon=False, fontsize=8)
+        return ax
+
+
+def lesion_regions(
+    net: Any,
+    images: Any,
+    labels: Any,
+    edges: Any,
+    regions: Any,
+    *,
+    draws: int = 5,
+    batch_size: int = 128,
+    seed: int = 0,
+    progress: bool = True,
+) -> RegionLesions:
+    """Accuracy with each region of the sheet silenced in turn.
+
+    The value is the largest drop below the intact network. Null: the same regions with their columns drawn at random
+    (``draws`` times, the largest drop each time). Interval of the value: that of the region with the largest drop.
+
+    Args:
+        net: see the module.
+        images: ``[B, channels, height, width]`` between 0 and 1, or bytes.
+        labels: ``[B]``.
+        edges: ``[2,E]`` the sheet's edges, in its order.
+        regions: ``[columns]`` a label per column (its layer, say).
+        draws: random regions of the same sizes.
+        batch_size: of the network.
+        seed: of the random regions.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: for input that does not fit.
+    """
+    label = np.asarray(regions.detach().cpu().numpy() if hasattr(regions, "detach") else regions)
+    as_edges(edges, len(as_labels(label, len(label), "regions")))
+    names, region = np.unique(label, return_inverse=True)
+
+    def without(silent: NDArray[np.bool_]) -> Array:
+        right = predict_lesioned(net, images, labels, edges, columns=silent, batch_size=batch_size)
+        return right.astype(np.float64)
+
+    intact = float(without(np.zeros(len(label), dtype=bool)).mean())
+    correct = np.stack([without(region == r) for r in bar(range(len(names)), "lesions of regions", progress)])
+    rng = np.random.default_rng(seed)
+    shuffled = [rng.permutation(region) for _ in range(check_count("draws", draws))]
+    null = np.array([[without(other == r).mean() for r in range(len(names))] for other in shuffled])
+    accuracy, ends = correct.mean(1), image_interval(correct)
+    worst = int(accuracy.argmin())
+    return RegionLesions(
+        name=f"drop without region {names[worst]}",
+        value=float(intact - accuracy[worst]),
+        null=intact - null.min(1),
+        interval=intact - ends[::-1, worst],
+        regions=tuple(names.tolist()),
+        accuracy=accuracy,
+        accuracy_interval=ends,
+        accuracy_null=null,
+        intact=intact,
+    )
+
+
+# ---------------------------------------------------------------------- noise
+
+
+def activity_noise(
+    net: Any,
+    images: Any,
+    labels: Any,
+    *,
+    levels: Sequence[float] = (0, 0.1, 0.2, 0.5, 1.0),
+    draws: int = 3,
+    batch_size: int = 128,
+    seed: int = 0,
+    progress: bool = True,
+) -> AccuracyCurve:
+    """Accuracy with noise on every column's state after every step.
+
+    ``x + level * rms(x) * N(0, 1)``, the root mean square taken over channels of each column and image, so that a level
+    is a share of a column's own activity. Null: none. Interval: jackknife over images, of the mean over draws.
+
+    Args:
+        net: see the module.
+        images: ``[B, channels, height, width]`` between 0 and 1, or bytes.
+        labels: ``[B]``.
+        levels: of the noise.
+        draws: how often each level is drawn.
+        batch_size: of the network.
+        seed: of the noise.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: for input that does not fit.
+    """
+    data, index = labelled_images(images, labels)
+    amounts = check_levels(levels, "levels")
+    correct = np.zeros((len(amounts), len(data)))
+    cells = [(k, draw) for k in range(len(amounts)) for draw in range(check_count("draws", draws))]
+    for k, draw in bar(cells, "activity noise", progress):
+        generator = torch.Generator().manual_seed(seed + draw)
+        level = float(amounts[k])
+
+        def change(state: Tensor, _: int, level: float = level, generator: torch.Generator = generator) -> Tensor:
+            noise = torch.randn(state.shape, generator=generator).to(state)
+            return state + level * state.square().mean(-1, keepdim=True).sqrt() * noise
+
+        correct[k] += _correct(net, data, index, change, batch_size) / draws
+    return accuracy_curve(
+        "accuracy under activity noise",
+        amounts,
+        correct,
+        np.empty((0, len(amounts))),
+        level_name="noise (shares of a column's activity)",
+        null_name="",
+    )

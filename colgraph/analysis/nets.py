@@ -1,0 +1,179 @@
+"""Networks as callables, and the curve of their accuracy against whatever is done to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from colgraph.analysis import plotting
+from colgraph.analysis.arrays import Array, as_labels, as_vector, check_count
+from colgraph.analysis.corruptions import as_images
+from colgraph.analysis.result import Result
+from colgraph.analysis.stats import jackknife_interval, random_groups
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = [
+    "AccuracyCurve",
+    "Net",
+    "accuracy_curve",
+    "bar",
+    "check_levels",
+    "device_of",
+    "evaluation",
+    "image_interval",
+    "labelled_images",
+    "predict",
+]
+
+Net = Callable[[Tensor], Tensor]
+"""Images ``[B, channels, height, width]`` to logits ``[B, classes]``."""
+
+
+def predict(net: Net, images: Any, *, batch_size: int = 256) -> NDArray[np.int64]:
+    """``[B]``: the class with the largest logit of each image, in evaluation mode, without gradients."""
+    data = torch.as_tensor(images)
+    out = []
+    with evaluation(net), torch.no_grad():
+        for start in range(0, len(data), check_count("batch_size", batch_size)):
+            logits = net(data[start : start + batch_size].to(device_of(net)))
+            if logits.dim() != 2:
+                raise ValueError(f"net must return logits [B, classes], got {list(logits.shape)}")
+            out.append(logits.argmax(1).cpu().numpy())
+    return np.concatenate(out)
+
+
+@contextmanager
+def evaluation(net: Any) -> Any:
+    """A module in evaluation mode, then in the mode it was in; other callables as they are."""
+    training = isinstance(net, nn.Module) and net.training
+    if training:
+        net.eval()
+    try:
+        yield
+    finally:
+        if training:
+            net.train()
+
+
+def device_of(net: Any) -> torch.device:
+    """Where a module's parameters are; the CPU for other callables."""
+    parameter = next(net.parameters(), None) if isinstance(net, nn.Module) else None
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def labelled_images(images: Any, labels: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Checked images and labels of equal number.
+
+    Raises:
+        ValueError: for shapes, values or numbers that do not fit.
+    """
+    data = as_images(images)
+    index = as_labels(labels, len(data))
+    if index.dtype.kind not in "iu":
+        raise ValueError(f"labels must be integers, one per image, got {index.dtype}")
+    return data, index.astype(np.int64)
+
+
+def image_interval(correct: Array) -> Array:
+    """``[2, ...]``: interval of the mean of ``correct [..., B]`` over images."""
+    group = random_groups(correct.shape[-1], 0)
+    left_out = np.stack([correct[..., group != g].mean(-1) for g in range(int(group.max()) + 1)])
+    return np.clip(jackknife_interval(correct.mean(-1), left_out), 0, 1)
+
+
+def bar(items: Iterable[Any], what: str, show: bool) -> Iterable[Any]:
+    """The items, with a progress bar where one is wanted and tqdm is installed."""
+    if not show:
+        return items
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return items
+    wrapped: Iterable[Any] = tqdm(items, desc=what, leave=False)
+    return wrapped
+
+
+# ---------------------------------------------------------------------- curves
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class AccuracyCurve(Result):
+    """Accuracy against how much was done to a network or its input; the value is the mean over all levels but 0.
+
+    Attributes:
+        levels: ``[K]`` how much.
+        accuracy: ``[K]``.
+        accuracy_interval: ``[2, K]``.
+        accuracy_null: ``[draws, K]`` under the null.
+        level_name: what the levels are.
+        null_name: what the null is.
+    """
+
+    levels: Array
+    accuracy: Array
+    accuracy_interval: Array
+    accuracy_null: Array
+    level_name: str
+    null_name: str
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw accuracy against level, beside the null."""
+        ax = plotting.axes(ax)
+        if len(self.accuracy_null):
+            mean, ends = self.accuracy_null.mean(0), np.quantile(self.accuracy_null, [0.025, 0.975], axis=0)
+            ax.fill_between(self.levels, ends[0], ends[1], color=plotting.GREY, alpha=0.3, linewidth=0)
+            ax.plot(self.levels, mean, color=plotting.GREY, linestyle="--", label=self.null_name)
+        low, high = self.accuracy_interval
+        ax.fill_between(self.levels, low, high, color=plotting.ORANGE, alpha=0.25, linewidth=0)
+        ax.plot(self.levels, self.accuracy, color=plotting.ORANGE, marker="o", markersize=4, label="accuracy")
+        ax.set(xlabel=self.level_name, ylabel="accuracy", ylim=(0, 1), title=f"{self.name}: {self.value:.3f}")
+        ax.legend(frameon=False, fontsize=8)
+        return ax
+
+
+def accuracy_curve(
+    name: str,
+    levels: Array,
+    correct: Array,
+    null: Array,
+    *,
+    level_name: str,
+    null_name: str,
+    tail: str = "less",
+) -> AccuracyCurve:
+    """An :class:`AccuracyCurve` from ``correct [K, B]`` (shares between 0 and 1) and ``null [draws, K]``."""
+    counted = levels > 0
+    group = random_groups(correct.shape[1], 0)
+    left_out = [correct[counted][:, group != g].mean() for g in range(int(group.max()) + 1)]
+    value = float(correct[counted].mean())
+    return AccuracyCurve(
+        name=name,
+        value=value,
+        null=null[:, counted].mean(1) if len(null) else np.empty(0),
+        interval=np.clip(jackknife_interval(value, np.array(left_out)), 0, 1),
+        tail=tail,
+        levels=levels,
+        accuracy=correct.mean(1),
+        accuracy_interval=image_interval(correct),
+        accuracy_null=null,
+        level_name=level_name,
+        null_name=null_name,
+    )
+
+
+def check_levels(levels: Sequence[float], what: str, most: float = np.inf) -> Array:
+    """Ascending levels from 0 to ``most``, at least one above 0, or a ValueError."""
+    array = np.unique(as_vector(levels, what))
+    if array.min() < 0 or array.max() > most or array.max() <= 0:
+        bound = "" if np.isinf(most) else f" to {most:g}"
+        raise ValueError(f"{what} must be from 0{bound} with at least one above 0, got {array.tolist()}")
+    return array

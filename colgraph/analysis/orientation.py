@@ -1,0 +1,161 @@
+"""Orientation: which one a column prefers, how strongly, and where the map turns around a point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colgraph.analysis import plotting
+from colgraph.analysis.arrays import Array, as_positions, as_vector, check_varies, column_signal
+from colgraph.analysis.result import Result
+from colgraph.analysis.stats import jackknife_interval, permuted, random_groups
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["OrientationMap", "orientation_map"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class OrientationMap(Result):
+    """What :func:`orientation_map` returns; the value is the mean selectivity.
+
+    Attributes:
+        preference: ``[columns]`` radians, from 0 to below pi.
+        selectivity: ``[columns]`` from 0 (answers all orientations alike) to 1 (answers one only).
+        p_columns: ``[columns]`` chance of a column's selectivity when orientations are shuffled; not corrected for the
+            number of columns.
+        orientations: ``[O]`` radians, ascending.
+        tuning: ``[O, columns]`` mean response to each orientation.
+        positions: ``[columns, D]`` or None.
+    """
+
+    preference: Array
+    selectivity: Array
+    p_columns: Array
+    orientations: Array
+    tuning: Array
+    positions: Array | None
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the preferred orientations where positions are known, else the value beside its null."""
+        if self.positions is None:
+            return super().plot(ax)
+        title = f"preferred orientation (mean selectivity {self.value:.3f}, p = {self.p_value:.2g})"
+        label = "orientation (radians)"
+        return plotting.draw_map(
+            plotting.axes(ax), self.positions, self.preference, label=label, title=title, cyclic=True
+        )
+
+
+def orientation_map(
+    responses: Any,
+    orientations: Any,
+    *,
+    signal: str | int = "norm",
+    within: Any | None = None,
+    positions: Any | None = None,
+    permutations: int = 200,
+    seed: int = 0,
+) -> OrientationMap:
+    """Preferred orientation and selectivity from responses to gratings.
+
+    With ``R(theta)`` a column's mean response to all gratings of orientation theta (over phases and spatial
+    frequencies), the preference is ``arg(sum R e^{2 i theta}) / 2`` and the selectivity
+    ``1 - CV = |sum R e^{2 i theta}| / sum |R|``. For responses that are not negative this is one minus the circular
+    variance of Ringach, Shapley and Hawken (2002), "Orientation selectivity in macaque V1"; the absolute value keeps it
+    between 0 and 1 for signed responses. Adding a constant to a column's responses leaves its preference and lowers its
+    selectivity.
+
+    Null: orientations are shuffled over stimuli (``within`` groups), which keeps each column's range of responses.
+    Interval: jackknife over repeats of the whole set of orientations (phases, frequencies); NaN without repeats.
+
+    Args:
+        responses: ``[stimuli, columns]``, or ``[stimuli, columns, channels]``.
+        orientations: ``[stimuli]`` radians; pi and 0 are the same. They must be spread evenly, or a column that answers
+            all of them alike would seem to prefer one.
+        signal: what of a vector response is taken, see :func:`colgraph.analysis.column_signal`.
+        within: ``[stimuli]`` integer labels (one per spatial frequency and phase, say); shuffles stay within a label.
+        positions: ``[columns, D]``, for the picture.
+        permutations: number of shuffles.
+        seed: of the shuffles.
+
+    Raises:
+        ValueError: for fewer than three orientations, uneven ones, degrees, NaN, or columns without variance.
+    """
+    x = column_signal(responses, signal)
+    check_varies(x)
+    angle, cell = _orientations(as_vector(orientations, "orientations", len(x)))
+    label = None if within is None else np.unique(np.asarray(within), return_inverse=True)[1]
+    if label is not None and label.shape != (len(x),):
+        raise ValueError(f"within must have one label per stimulus ({len(x)}), got shape {list(label.shape)}")
+    points = None if positions is None else as_positions(positions, x.shape[1])
+    average = _averaging(cell, len(angle)).astype(x.dtype)
+    tuning = average @ x
+    preference, selectivity = _preference(tuning, angle)
+    null, exceeded = np.empty(permutations), np.zeros(x.shape[1])
+    for i, order in enumerate(permuted(permutations, len(x), seed, label)):
+        shuffled = _preference(average[:, order] @ x, angle)[1]
+        null[i] = shuffled.mean()
+        exceeded += shuffled >= selectivity
+    return OrientationMap(
+        name="mean orientation selectivity",
+        value=float(selectivity.mean()),
+        null=null,
+        interval=jackknife_interval(selectivity.mean(), _without_repeats(x, cell, angle, seed)),
+        preference=preference,
+        selectivity=selectivity,
+        p_columns=(1 + exceeded) / (1 + permutations),
+        orientations=angle,
+        tuning=tuning.astype(np.float64),
+        positions=points,
+    )
+
+
+def _orientations(theta: Array) -> tuple[Array, NDArray[np.int64]]:
+    """The different orientations ``[O]`` and which of them each stimulus has."""
+    if np.abs(theta).max() > 2 * np.pi + 1e-6:
+        raise ValueError(f"orientations must be in radians, got {theta[np.abs(theta).argmax()]:g}")
+    folded = theta % np.pi
+    folded[folded > np.pi - 1e-6] -= np.pi
+    _, first, cell = np.unique(np.round(folded, 6), return_index=True, return_inverse=True)
+    angle = folded[first]
+    if len(angle) < 3:
+        raise ValueError(f"orientations must be at least 3 different ones, got {len(angle)}: {angle.tolist()}")
+    if abs(np.exp(2j * angle).mean()) > 1e-3:
+        raise ValueError(f"orientations must be spread evenly over pi, got {np.round(angle, 4).tolist()} radians")
+    return angle, cell
+
+
+def _averaging(cell: NDArray[np.int64], count: int) -> Array:
+    """``[O, stimuli]``: rows that average the stimuli of each orientation."""
+    member = (cell[None] == np.arange(count)[:, None]).astype(np.float64)
+    return np.asarray(member / member.sum(1, keepdims=True))
+
+
+def _preference(tuning: NDArray[Any], angle: Array) -> tuple[Array, Array]:
+    """Preferred orientation and selectivity from ``tuning [O, columns]``."""
+    vector = np.exp(2j * angle) @ tuning
+    size = np.abs(tuning).sum(0, dtype=np.float64)
+    selectivity = np.abs(vector) / np.where(size > 0, size, 1)
+    return np.angle(vector) / 2 % np.pi, selectivity
+
+
+def _without_repeats(x: NDArray[Any], cell: NDArray[np.int64], angle: Array, seed: int) -> Array:
+    """Mean selectivity with each group of repeats left out; a group has every orientation equally often."""
+    order = np.argsort(cell, kind="stable")
+    count = np.bincount(cell)
+    repeat = np.empty(len(cell), dtype=np.int64)
+    repeat[order] = np.concatenate([np.arange(n) for n in count])
+    if count.min() < 2:
+        return np.empty(0)
+    group = random_groups(int(count.max()), seed)[repeat]
+    out = []
+    for g in range(int(group.max()) + 1):
+        keep = group != g
+        if len(np.unique(cell[keep])) == len(angle):
+            out.append(_preference(_averaging(cell[keep], len(angle)).astype(x.dtype) @ x[keep], angle)[1].mean())
+    return np.array(out)

@@ -1,0 +1,88 @@
+"""What every analysis returns: a number, what it would be by chance, and how sure it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from colgraph.analysis import plotting
+from colgraph.analysis.arrays import Array
+from colgraph.analysis.stats import p_value
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Result"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Result:
+    """One analysis.
+
+    Attributes:
+        name: what was measured.
+        value: the number.
+        null: ``[permutations]``, the same number under the null hypothesis that the function's docstring states; empty
+            where there is none.
+        interval: ``[2]``, the lower and upper end of the 95% interval; NaN where it cannot be had.
+        unit: unit of ``value``, empty for pure numbers.
+        tail: which side of the null counts as evidence: "greater", "less" or "two-sided".
+    """
+
+    name: str
+    value: float
+    null: Array
+    interval: Array
+    unit: str = ""
+    tail: str = "greater"
+
+    @property
+    def p_value(self) -> float:
+        """Chance of a value as extreme under the null; NaN where there is no null."""
+        return p_value(self.value, self.null, self.tail) if len(self.null) else float("nan")
+
+    @property
+    def z(self) -> float:
+        """How many of the null's standard deviations the value lies from its mean; NaN where there is no spread."""
+        spread = float(self.null.std()) if len(self.null) else 0.0
+        return (self.value - float(self.null.mean())) / spread if spread > 0 else float("nan")
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers as plain values that JSON can hold (NaN becomes None)."""
+        low, high = (float(end) for end in self.interval)
+        numbers = {"value": float(self.value), "low": low, "high": high, "p_value": self.p_value, "z": self.z}
+        if len(self.null):
+            numbers |= {"null_mean": float(self.null.mean()), "null_std": float(self.null.std())}
+        plain = {key: (number if np.isfinite(number) else None) for key, number in numbers.items()}
+        return {"name": self.name, "unit": self.unit, **plain}
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the value with its interval beside the null distribution.
+
+        Args:
+            ax: where to draw; a new figure if not given.
+
+        Returns:
+            The matplotlib axes.
+        """
+        return plotting.draw_null(plotting.axes(ax), self.value, self.null, self.interval, self.label, self.name)
+
+    @property
+    def label(self) -> str:
+        """The name with its unit, for an axis."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+    def __repr__(self) -> str:
+        low, high = self.interval
+        text = f"{self.name}: {self.value:.4g}{' ' + self.unit if self.unit else ''}"
+        if np.isfinite(low):
+            text += f" [{low:.4g}, {high:.4g}]"
+        if len(self.null):
+            text += f", null {self.null.mean():.4g} +- {self.null.std():.2g}, p = {self.p_value:.3g}"
+        extra = [field.name for field in fields(self) if field.name not in _COMMON]
+        return f"{type(self).__name__}({text}{'; also ' + ', '.join(extra) if extra else ''})"
+
+
+_COMMON = {field.name for field in fields(Result)}

@@ -1,0 +1,319 @@
+"""How much a network withstands: corrupted images, attacks, noise on its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from colgraph.analysis import plotting
+from colgraph.analysis.arrays import Array, as_vector, check_choice, check_count
+from colgraph.analysis.corruptions import CORRUPTIONS, corrupt
+from colgraph.analysis.nets import (
+    AccuracyCurve,
+    Net,
+    accuracy_curve,
+    bar,
+    check_levels,
+    device_of,
+    evaluation,
+    image_interval,
+    labelled_images,
+    predict,
+)
+from colgraph.analysis.result import Result
+from colgraph.analysis.stats import jackknife_interval, permuted, random_groups
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["CorruptionErrors", "adversarial_accuracy", "corruption_errors", "noisy_weights", "weight_noise"]
+
+# ---------------------------------------------------------------------- corruptions
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class CorruptionErrors(Result):
+    """What :func:`corruption_errors` returns.
+
+    Attributes:
+        corruptions: names.
+        severities: numbers from 1 to 5.
+        errors: ``[corruptions, severities]`` share of wrong answers.
+        errors_interval: ``[2, corruptions, severities]``.
+        clean_error: share of wrong answers on the images as they are.
+        relative: mean over corruptions of the error beyond the clean one, over the baseline's where there is one.
+    """
+
+    corruptions: tuple[str, ...]
+    severities: tuple[int, ...]
+    errors: Array
+    errors_interval: Array
+    clean_error: float
+    relative: float
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the error of each corruption against severity."""
+        ax = plotting.axes(ax)
+        x = [0, *self.severities]
+        colours = plotting.colours(len(self.corruptions))
+        for name, row, colour in zip(self.corruptions, self.errors, colours, strict=True):
+            ax.plot(x, [self.clean_error, *row], color=colour, linewidth=1, label=name.replace("_", " "))
+        ax.plot(x, [self.clean_error, *self.errors.mean(0)], color=plotting.INK, linewidth=2.5, label="mean")
+        ax.set(xlabel="severity (0: clean)", ylabel="error", ylim=(0, 1), title=f"{self.name} {self.value:.3f}")
+        ax.legend(frameon=False, fontsize=7, ncols=2)
+        return ax
+
+
+def corruption_errors(
+    net: Net,
+    images: Any,
+    labels: Any,
+    *,
+    corruptions: Sequence[str] = CORRUPTIONS,
+    severities: Sequence[int] = (1, 2, 3, 4, 5),
+    baseline: Mapping[str, float] | None = None,
+    batch_size: int = 256,
+    permutations: int = 200,
+    seed: int = 0,
+    progress: bool = True,
+) -> CorruptionErrors:
+    """Error under the corruptions of ImageNet-C.
+
+    With ``E_sc`` the error under corruption c at severity s, the value is the mean corrupted error: the mean over c of
+    ``sum_s E_sc / sum_s B_sc`` with the errors B of a baseline network, or plainly the mean of ``E_sc`` where no
+    baseline is given. Source: Hendrycks and Dietterich (2019); see :mod:`colgraph.analysis.corruptions`.
+
+    Null: answers are shuffled over images (what a network that answers as often, but blindly, would get; tail "less").
+    Interval: jackknife over images.
+
+    Args:
+        net: images between 0 and 1 to logits; normalisation belongs into it.
+        images: ``[B, channels, height, width]`` between 0 and 1, or bytes.
+        labels: ``[B]``.
+        corruptions: some of :data:`colgraph.analysis.CORRUPTIONS`.
+        severities: some of 1 to 5.
+        baseline: the baseline's mean error over the severities, by corruption.
+        batch_size: of the network.
+        permutations: number of shuffles.
+        seed: of the corruptions.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: for names, severities or images that do not fit, or a baseline that lacks a corruption.
+    """
+    data, index = labelled_images(images, labels)
+    for name in corruptions:
+        check_choice("corruption", name, CORRUPTIONS)
+    for severity in severities:
+        check_choice("severity", severity, (1, 2, 3, 4, 5))
+    if not len(corruptions) or not len(severities):
+        raise ValueError("corruption_errors needs at least one corruption and one severity")
+    weight = _baseline(corruptions, baseline)
+    clean = predict(net, data, batch_size=batch_size) != index
+    answers = np.empty((len(corruptions), len(severities), len(data)), dtype=np.int64)
+    cells = [(i, j) for i in range(len(corruptions)) for j in range(len(severities))]
+    for i, j in bar(cells, "corruptions", progress):
+        worse = corrupt(data, corruptions[i], severities[j], seed=seed)
+        answers[i, j] = predict(net, worse, batch_size=batch_size)
+    wrong = (answers != index).astype(np.float64)
+
+    def score(rows: Array) -> float:
+        return float((rows.mean(1) / weight[:, None]).mean())
+
+    value = score(wrong.mean(2)[:, :, None])
+    group = random_groups(len(data), seed)
+    left_out = [score(wrong[:, :, group != g].mean(2)[:, :, None]) for g in range(int(group.max()) + 1)]
+    null = [score((answers != index[order]).mean(2)[:, :, None]) for order in permuted(permutations, len(data), seed)]
+    return CorruptionErrors(
+        name="mean corrupted error",
+        value=value,
+        null=np.array(null),
+        interval=np.maximum(jackknife_interval(value, np.array(left_out)), 0),
+        tail="less",
+        unit="" if baseline is None else "of the baseline",
+        corruptions=tuple(corruptions),
+        severities=tuple(severities),
+        errors=wrong.mean(2),
+        errors_interval=image_interval(wrong),
+        clean_error=float(clean.mean()),
+        relative=float(((wrong.mean((1, 2)) - clean.mean()) / weight).mean()),
+    )
+
+
+def _baseline(corruptions: Sequence[str], baseline: Mapping[str, float] | None) -> Array:
+    if baseline is None:
+        return np.ones(len(corruptions))
+    missing = [name for name in corruptions if name not in baseline]
+    if missing:
+        raise ValueError(f"baseline lacks {', '.join(missing)}")
+    weight = as_vector([baseline[name] for name in corruptions], "baseline")
+    if weight.min() <= 0:
+        raise ValueError(f"baseline errors must be positive, got {weight.min():g}")
+    return weight
+
+
+# ---------------------------------------------------------------------- attacks and noise
+
+
+def adversarial_accuracy(
+    net: nn.Module,
+    images: Any,
+    labels: Any,
+    *,
+    attack: str = "pgd",
+    epsilons: Sequence[float] = (0, 1 / 255, 2 / 255, 4 / 255, 8 / 255),
+    steps: int = 20,
+    step_size: float = 2 / 255,
+    batch_size: int = 128,
+    draws: int = 5,
+    seed: int = 0,
+    progress: bool = True,
+) -> AccuracyCurve:
+    """Accuracy on images that were changed, within ``epsilon`` in every pixel, to make the network err.
+
+    "pgd" follows the sign of the loss's gradient for ``steps`` steps from a random start (Madry et al. 2018), "fgsm"
+    takes one step of length epsilon (Goodfellow et al. 2015); both are foolbox's. An image counts as withstood if the
+    attack and the image itself are answered right. High accuracy under attack with gradients that vanish proves
+    nothing: compare "pgd" with "fgsm", which should never be the stronger.
+
+    Null: noise of the same size, each pixel moved by plus or minus epsilon at random (``draws`` times; tail "less").
+    Interval: jackknife over images.
+
+    Args:
+        net: a torch module, images between 0 and 1 to logits; normalisation belongs into it.
+        images: ``[B, channels, height, width]`` between 0 and 1, or bytes.
+        labels: ``[B]``.
+        attack: "pgd" or "fgsm".
+        epsilons: largest changes of a pixel.
+        steps: of "pgd".
+        step_size: of "pgd".
+        batch_size: of the network.
+        draws: of the noise.
+        seed: of the random start and the noise.
+        progress: show a progress bar.
+
+    Raises:
+        ImportError: without foolbox, with the line that installs it.
+        ValueError: for input that does not fit.
+    """
+    check_choice("attack", attack, ("pgd", "fgsm"))
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"attacks need gradients: net must be a torch.nn.Module, got {type(net).__name__}")
+    foolbox = _foolbox()
+    data, index = labelled_images(images, labels)
+    levels = check_levels(epsilons, "epsilons", 1.0)
+    device = device_of(net)
+    if attack == "pgd":
+        method = foolbox.attacks.LinfPGD(abs_stepsize=step_size, steps=check_count("steps", steps))
+    else:
+        method = foolbox.attacks.LinfFastGradientAttack()
+    correct = np.empty((len(levels), len(data)))
+    correct[:] = predict(net, data, batch_size=batch_size) == index
+    starts = range(0, len(data), check_count("batch_size", batch_size))
+    with evaluation(net), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        model = foolbox.PyTorchModel(net, bounds=(0, 1), device=device)
+        for start in bar(starts, f"attack {attack}", progress):
+            part = slice(start, start + batch_size)
+            x, y = torch.from_numpy(data[part]).to(device), torch.from_numpy(index[part]).to(device)
+            _, _, fooled = method(model, x, y, epsilons=levels[levels > 0].tolist())
+            correct[levels > 0, part] *= ~fooled.cpu().numpy()
+    rng = np.random.default_rng(seed)
+    null = np.empty((check_count("draws", draws), len(levels)))
+    for draw in range(draws):
+        sign = rng.choice(np.array([-1, 1], np.float32), data.shape)
+        for k, level in enumerate(levels):
+            noisy = np.clip(data + np.float32(level) * sign, 0, 1)
+            null[draw, k] = (predict(net, noisy, batch_size=batch_size) == index).mean()
+    return accuracy_curve(
+        f"accuracy under {attack.upper()}",
+        levels,
+        correct,
+        null,
+        level_name="largest change of a pixel",
+        null_name="random signs of the same size",
+    )
+
+
+def _foolbox() -> Any:
+    try:
+        import foolbox
+    except ImportError as error:
+        raise ImportError("attacks need foolbox: pip install 'colgraph[analysis]'") from error
+    return foolbox
+
+
+def weight_noise(
+    net: nn.Module,
+    images: Any,
+    labels: Any,
+    *,
+    levels: Sequence[float] = (0, 0.05, 0.1, 0.2, 0.4),
+    draws: int = 5,
+    batch_size: int = 256,
+    seed: int = 0,
+    progress: bool = True,
+) -> AccuracyCurve:
+    """Accuracy with noise on the weights: ``w + level * std(w) * N(0, 1)`` for every parameter tensor.
+
+    The standard deviation is taken over each tensor, so a level is a share of what the weights of a kind differ by.
+    Parameters that are all equal (fresh norms) are moved by ``level`` times their size. The parameters are put back.
+
+    Null: none; the curve's first point is the network as it is. Interval: jackknife over images, of the mean over
+    draws.
+
+    Args:
+        net: a torch module, images between 0 and 1 to logits.
+        images: ``[B, channels, height, width]`` between 0 and 1, or bytes.
+        labels: ``[B]``.
+        levels: of the noise.
+        draws: how often each level is drawn.
+        batch_size: of the network.
+        seed: of the noise.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: for input that does not fit.
+    """
+    data, index = labelled_images(images, labels)
+    amounts = check_levels(levels, "levels")
+    correct = np.zeros((len(amounts), len(data)))
+    cells = [(k, draw) for k in range(len(amounts)) for draw in range(check_count("draws", draws))]
+    for k, draw in bar(cells, "weight noise", progress):
+        with noisy_weights(net, float(amounts[k]), seed + draw):
+            correct[k] += (predict(net, data, batch_size=batch_size) == index) / draws
+    return accuracy_curve(
+        "accuracy under weight noise",
+        amounts,
+        correct,
+        np.empty((0, len(amounts))),
+        level_name="noise (standard deviations of the weights)",
+        null_name="",
+    )
+
+
+@contextmanager
+def noisy_weights(net: nn.Module, level: float, seed: int) -> Any:
+    """A module with noise on its parameters, which are put back afterwards."""
+    kept = [(parameter, parameter.detach().clone()) for parameter in net.parameters()]
+    generator = torch.Generator().manual_seed(seed)
+    try:
+        with torch.no_grad():
+            for parameter, value in kept:
+                # Edges that are cut carry minus infinity; they stay cut.
+                finite = value[torch.isfinite(value)]
+                spread = finite.std(correction=0) if finite.numel() > 1 else value.new_zeros(())
+                size = spread if float(spread) > 0 else finite.abs().mean() if finite.numel() else spread
+                noise = torch.randn(value.shape, generator=generator, dtype=torch.float32).to(value)
+                parameter.add_(level * size * noise)
+        yield net
+    finally:
+        with torch.no_grad():
+            for parameter, value in kept:
+                parameter.copy_(value)

@@ -1,0 +1,151 @@
+"""What all analyses share: permutations, the delete-a-group jackknife, blocks of columns that lie together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse, stats
+
+from colgraph.analysis.arrays import Array, check_count
+
+__all__ = [
+    "batches",
+    "column_blocks",
+    "correlate_rows",
+    "jackknife_interval",
+    "p_value",
+    "permuted",
+    "random_groups",
+    "spatial_blocks",
+]
+
+GROUPS = 20
+"""Groups of a jackknife: enough for a t interval, few enough to recompute everything in each."""
+
+
+def permuted(count: int, n: int, seed: int, within: NDArray[np.integer] | None = None) -> Iterator[NDArray[np.int64]]:
+    """``count`` random permutations of ``0..n-1``; with ``within [n]``, only among entries of equal label."""
+    rng = np.random.default_rng(seed)
+    places = None if within is None else np.argsort(within, kind="stable")
+    for _ in range(check_count("permutations", count)):
+        if within is None:
+            yield rng.permutation(n)
+            continue
+        # Sorted by label and then by chance: the places of each label receive its members in random order.
+        order = np.empty(n, dtype=np.int64)
+        order[places] = np.argsort(within + rng.random(n))
+        yield order
+
+
+def batches(rows: Iterable[NDArray[Any]], size: int = 50) -> Iterator[NDArray[Any]]:
+    """Rows stacked, ``size`` at a time."""
+    iterator = iter(rows)
+    while batch := list(islice(iterator, size)):
+        yield np.stack(batch)
+
+
+def p_value(value: float, null: Array, tail: str = "greater") -> float:
+    """``(1 + #{null as extreme as value}) / (1 + #null)``, never zero.
+
+    ``tail`` is "greater", "less" or "two-sided" (distance from the null's mean). Source: Phipson and Smyth (2010),
+    "Permutation p-values should never be zero".
+    """
+    if tail == "two-sided":
+        centre = null.mean()
+        extreme = np.abs(null - centre) >= abs(value - centre) * (1 - 1e-12)
+    else:
+        sign = 1 if tail == "greater" else -1
+        # A permutation that leaves the value unchanged must count in spite of rounding.
+        extreme = sign * null >= sign * value - 1e-12 * max(abs(value), 1e-300)
+    return float((1 + extreme.sum()) / (1 + len(null)))
+
+
+def random_groups(n: int, seed: int, count: int = GROUPS) -> NDArray[np.int64]:
+    """``[n]`` labels of at most ``count`` groups of (almost) equal size."""
+    labels = np.arange(n) % min(count, n)
+    return np.random.default_rng(seed).permutation(labels)
+
+
+def jackknife_interval(
+    value: float | Array, estimates: Array, level: float = 0.95, transform: str | None = None
+) -> Array:
+    """Interval from a delete-a-group jackknife.
+
+    ``value +- t_{G-1} * sqrt((G - 1) / G * sum_g (estimate_g - mean)^2)``, where ``estimate_g`` leaves group g out.
+    Unlike a bootstrap it never shows the same stimulus twice, which would put zeros into dissimilarity matrices and
+    favour smoothness between doubled columns. Source: Wolter (2007), "Introduction to variance estimation", chapter 4.
+
+    Args:
+        value: a number or ``[...]``.
+        estimates: ``[G, ...]``, the same with each group left out.
+        level: coverage.
+        transform: "fisher" works on ``atanh`` (correlations), "log" on the logarithm (positive numbers).
+
+    Returns:
+        ``[2, ...]``, lower and upper end; NaN where there are fewer than two groups.
+    """
+    forward, back = _TRANSFORMS[transform]
+    centre, each = forward(np.asarray(value, dtype=np.float64)), forward(np.asarray(estimates, dtype=np.float64))
+    groups = len(each)
+    if groups < 2:
+        return np.full((2, *np.shape(value)), np.nan)
+    spread = np.sqrt((groups - 1) / groups * ((each - each.mean(0)) ** 2).sum(0))
+    reach = stats.t.ppf(0.5 + level / 2, groups - 1) * spread
+    return np.stack([back(centre - reach), back(centre + reach)])
+
+
+def _atanh(x: Array) -> Array:
+    return np.arctanh(np.clip(x, -1 + 1e-12, 1 - 1e-12))
+
+
+def _same(x: Array) -> Array:
+    return x
+
+
+_TRANSFORMS: dict[str | None, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
+    None: (_same, _same),
+    "fisher": (_atanh, np.tanh),
+    "log": (lambda x: np.log(np.maximum(x, 1e-300)), np.exp),
+}
+
+
+def spatial_blocks(positions: Array, depth: int = 4) -> NDArray[np.int64]:
+    """``[columns]`` labels of up to ``2**depth`` blocks: every block is cut at the median of its widest axis.
+
+    Leaving out whole blocks respects that neighbouring columns are not independent. Source: the block jackknife of
+    Kuensch (1989), "The jackknife and the bootstrap for general stationary observations".
+    """
+    labels = np.zeros(len(positions), dtype=np.int64)
+    for _ in range(min(depth, int(np.log2(max(len(positions) // 2, 1))))):
+        parents = labels
+        labels = 2 * parents
+        for parent in range(int(parents.max()) + 1):
+            members = np.flatnonzero(parents == parent)
+            axis = int(np.argmax(np.ptp(positions[members], axis=0)))
+            order = members[np.argsort(positions[members, axis], kind="stable")]
+            labels[order[len(order) // 2 :]] += 1
+    return labels
+
+
+def column_blocks(columns: int, edges: NDArray[np.int64], positions: Array | None) -> NDArray[np.int64]:
+    """Blocks of columns that lie together: in space, or along the graph where there are no positions."""
+    if positions is not None:
+        return spatial_blocks(positions)
+    graph = sparse.coo_array((np.ones(edges.shape[1]), (edges[0], edges[1])), shape=(columns, columns)).tocsr()
+    order = sparse.csgraph.reverse_cuthill_mckee(graph, symmetric_mode=False)
+    labels = np.empty(columns, dtype=np.int64)
+    count = min(16, max(columns // 2, 1))
+    labels[order] = np.arange(columns) * count // columns
+    return labels
+
+
+def correlate_rows(x: Array, y: Array) -> Array:
+    """Pearson correlation of each row of ``x [R, n]`` with ``y [n]`` (or with the rows of ``y [R, n]``)."""
+    x = x - x.mean(-1, keepdims=True)
+    y = y - y.mean(-1, keepdims=True)
+    scale = np.sqrt((x * x).sum(-1) * (y * y).sum(-1))
+    return np.asarray((x * y).sum(-1) / np.where(scale > 0, scale, np.inf))

@@ -1,0 +1,400 @@
+"""Does place matter: response correlation against distance, smoothness of a map, Moran's I."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from colgraph.analysis import plotting
+from colgraph.analysis.arrays import (
+    Array,
+    as_edge_values,
+    as_edges,
+    as_positions,
+    as_vector,
+    check_varies,
+    column_signal,
+)
+from colgraph.analysis.pairs import Distance, Pairs, bin_pairs, sample_pairs
+from colgraph.analysis.result import Result
+from colgraph.analysis.stats import (
+    batches,
+    column_blocks,
+    correlate_rows,
+    jackknife_interval,
+    permuted,
+    random_groups,
+    spatial_blocks,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["CurveResult", "MapResult", "correlation_by_distance", "morans_i", "smoothness"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class CurveResult(Result):
+    """A result with a curve over distance.
+
+    Attributes:
+        distance: ``[bins]`` mean distance of the pairs in each bin, in units of ``spacing``.
+        curve: ``[bins]``.
+        curve_null: ``[permutations, bins]``.
+        curve_interval: ``[2, bins]``.
+        pairs_per_bin: ``[bins]``.
+        spacing: the unit of ``distance``, in units of the positions: the median nearest-neighbour distance by default.
+        axis_label: what the curve is.
+    """
+
+    distance: Array
+    curve: Array
+    curve_null: Array
+    curve_interval: Array
+    pairs_per_bin: NDArray[np.int64]
+    spacing: float
+    axis_label: str
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the curve with its interval beside the null's middle 95%."""
+        ax = plotting.draw_curve(
+            plotting.axes(ax),
+            self.distance,
+            self.curve,
+            null=self.curve_null,
+            interval=self.curve_interval,
+            xlabel="distance (spacings)",
+            ylabel=self.axis_label,
+            title=f"{self.name}: {self.value:.3f} (p = {self.p_value:.2g})",
+        )
+        ax.set_xscale("log")
+        return ax
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class MapResult(Result):
+    """A result about a map.
+
+    Attributes:
+        map: ``[columns]`` what was measured in each column.
+        positions: ``[columns, D]``, or None where none were given.
+        map_label: what the map shows, with its unit.
+        centred: whether the map has a sign.
+    """
+
+    map: Array
+    positions: Array | None
+    map_label: str
+    centred: bool = False
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the map where positions are known, else the value beside its null."""
+        if self.positions is None:
+            return super().plot(ax)
+        title = f"{self.name}: {self.value:.3f}"
+        return plotting.draw_map(
+            plotting.axes(ax), self.positions, self.map, label=self.map_label, title=title, centred=self.centred
+        )
+
+
+# ---------------------------------------------------------------------- response correlation
+
+
+def correlation_by_distance(
+    responses: Any,
+    positions: Any,
+    *,
+    signal: str | int = "norm",
+    metric: Distance = "euclidean",
+    pairs: Pairs | None = None,
+    unit: float | None = None,
+    bins: int = 20,
+    permutations: int = 1000,
+    seed: int = 0,
+) -> CorrelationByDistance:
+    """How alike the responses of two columns are, against the distance between them.
+
+    ``r_ij`` is the Pearson correlation of columns i and j over stimuli. The value is ``corr(r_ij, 1 / (d_ij + 1))``
+    over a uniform sample of pairs, with d in nearest-neighbour spacings unless a ``unit`` is given, so that it means
+    the same on every geometry; the curve is the mean of ``r_ij`` per distance bin. The result's ``spatial_loss`` is
+    ``(1 - value) / 2``. Source: Margalit et al. (2024), "A unifying framework for functional organization in early and
+    higher ventral visual cortex" (TDANN), whose d is in millimetres.
+
+    Null: the columns' positions are shuffled. Interval: jackknife over groups of stimuli. Local edges make responses
+    alike before any training, so compare with the untrained model as well as with the null.
+
+    Args:
+        responses: ``[stimuli, columns]``, or ``[stimuli, columns, channels]``.
+        positions: ``[columns, D]``.
+        signal: what of a vector response is correlated, see :func:`colgraph.analysis.column_signal`.
+        metric: see :func:`colgraph.analysis.sample_pairs`.
+        pairs: pairs to look at, instead of a sample made here.
+        unit: the distance that counts as 1 in ``d``; the median nearest-neighbour distance if not given.
+        bins: number of distance bins.
+        permutations: number of shuffles.
+        seed: of the sample, the shuffles and the groups.
+
+    Returns:
+        A :class:`CorrelationByDistance`.
+
+    Raises:
+        ValueError: for NaN, fewer than 3 stimuli, columns without variance, or positions that are all equal.
+    """
+    x = column_signal(responses, signal, least=3)
+    check_varies(x)
+    points = as_positions(positions, x.shape[1])
+    pairs = sample_pairs(points, metric=metric, seed=seed) if pairs is None else pairs
+    pairs.check(x.shape[1])
+    used = pairs.columns
+    first, second = np.searchsorted(used, pairs.first), np.searchsorted(used, pairs.second)
+    z = _standardised(x[:, used])
+    if unit is not None and not unit > 0:
+        raise ValueError(f"unit must be positive, got {unit:g}")
+    distance = pairs.distance / (unit or pairs.spacing)
+    index, centres = bin_pairs(distance, bins)
+    size = np.bincount(index)
+    near = 1 / (distance[pairs.uniform] + 1)
+
+    def measure(r: NDArray[Any]) -> tuple[Array, Array]:
+        """Of ``r [R, P]``: the values ``[R]`` and the curves ``[R, bins]``."""
+        curves = np.stack([np.bincount(index, row, minlength=len(size)) for row in r]) / size
+        return correlate_rows(r[:, pairs.uniform], near), curves
+
+    # Single precision halves the memory that a thousand shuffles walk through at random.
+    correlation = np.clip((z.T @ z) / len(z), -1, 1).astype(np.float32)
+    value, curve = measure(_pair_correlations(z, first, second)[None])
+    null, curve_null = np.empty(permutations), np.empty((permutations, len(size)))
+    for i, order in enumerate(permuted(permutations, len(used), seed)):
+        null[i : i + 1], curve_null[i : i + 1] = measure(correlation[order[first], order[second]][None])
+    left_out, curve_left_out = measure(_leave_out_correlations(z, first, second, random_groups(len(z), seed)))
+    return CorrelationByDistance(
+        name="response correlation with proximity",
+        value=float(value[0]),
+        null=null,
+        interval=jackknife_interval(value[0], left_out, transform="fisher"),
+        distance=centres,
+        curve=curve[0],
+        curve_null=curve_null,
+        curve_interval=jackknife_interval(curve[0], curve_left_out, transform="fisher"),
+        pairs_per_bin=size,
+        spacing=unit or pairs.spacing,
+        axis_label="response correlation (Pearson r)",
+    )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class CorrelationByDistance(CurveResult):
+    """What :func:`correlation_by_distance` returns."""
+
+    @property
+    def spatial_loss(self) -> float:
+        """``(1 - corr(r_ij, 1 / (d_ij + 1))) / 2``, from 0 (as topographic as can be) to 1."""
+        return (1 - self.value) / 2
+
+
+def _standardised(x: NDArray[Any]) -> Array:
+    z = x.astype(np.float64)
+    z -= z.mean(0)
+    return np.asarray(z / z.std(0))
+
+
+def _pair_correlations(z: Array, first: NDArray[np.int64], second: NDArray[np.int64]) -> Array:
+    """``[P]`` correlations of pairs of standardised columns."""
+    out = np.empty(len(first))
+    chunk = max(1, 4_000_000 // len(z))
+    for start in range(0, len(first), chunk):
+        end = start + chunk
+        out[start:end] = np.einsum("sp,sp->p", z[:, first[start:end]], z[:, second[start:end]]) / len(z)
+    return out
+
+
+def _leave_out_correlations(
+    z: Array, first: NDArray[np.int64], second: NDArray[np.int64], groups: NDArray[np.int64]
+) -> Array:
+    """``[G, P]``: correlations of the pairs without each group of stimuli, from sums over groups."""
+    member = (groups[None] == np.arange(groups.max() + 1)[:, None]).astype(np.float64)
+    left = len(z) - member.sum(1, keepdims=True)
+    mean = (z.sum(0) - member @ z) / left
+    spread = np.sqrt(np.maximum((len(z) - member @ (z * z)) / left - mean**2, 1e-30))
+    out = np.empty((len(member), len(first)))
+    chunk = max(1, 4_000_000 // len(z))
+    for start in range(0, len(first), chunk):
+        i, j = first[start : start + chunk], second[start : start + chunk]
+        product = z[:, i] * z[:, j]
+        moment = (product.sum(0) - member @ product) / left
+        out[:, start : start + chunk] = (moment - mean[:, i] * mean[:, j]) / (spread[:, i] * spread[:, j])
+    return np.clip(out, -1, 1)
+
+
+# ---------------------------------------------------------------------- smoothness of a map
+
+
+def smoothness(
+    preference: Any,
+    positions: Any,
+    *,
+    period: float | None = None,
+    metric: Distance = "euclidean",
+    pairs: Pairs | None = None,
+    bins: int = 12,
+    permutations: int = 1000,
+    seed: int = 0,
+) -> CurveResult:
+    """How much less the preferences of near columns differ than those of far ones.
+
+    ``c(bin)`` is the mean absolute difference of preference over the pairs of a distance bin; the value is
+    ``(max c - c[nearest]) / max c``: 0 where near columns differ as much as any, towards 1 where they agree. Source:
+    the smoothness index of Margalit et al. (2024). A map that is the same everywhere differs nowhere and is refused,
+    because it would score 1 or 0 / 0.
+
+    Null: preferences are shuffled over columns; because of the maximum its mean lies above 0. Interval: jackknife over
+    blocks of columns that lie together.
+
+    Args:
+        preference: ``[columns]``.
+        positions: ``[columns, D]``.
+        period: for angles, what goes once around (pi for orientation in radians); differences are then at most half.
+        metric: see :func:`colgraph.analysis.sample_pairs`.
+        pairs: pairs to look at, instead of a sample made here.
+        bins: number of distance bins.
+        permutations: number of shuffles.
+        seed: of the sample and the shuffles.
+
+    Raises:
+        ValueError: for a constant map, NaN, or positions that are all equal.
+    """
+    x = as_vector(preference, "preference")
+    points = as_positions(positions, len(x))
+    if period is not None and not period > 0:
+        raise ValueError(f"period must be positive, got {period:g}")
+    if not np.ptp(x) > 0:
+        raise ValueError(f"preference is the same in all {len(x)} columns ({x[0]:g}): smoothness means nothing there")
+    pairs = sample_pairs(points, metric=metric, seed=seed) if pairs is None else pairs
+    pairs.check(len(x))
+    distance = pairs.distance / pairs.spacing
+    index, centres = bin_pairs(distance, bins)
+    size = np.bincount(index)
+
+    def difference(values: Array) -> Array:
+        gap = np.abs(values[pairs.first] - values[pairs.second])
+        if period is None:
+            return np.asarray(gap)
+        gap = gap % period
+        return np.minimum(gap, period - gap)
+
+    gap = difference(x)
+    curve = np.bincount(index, gap) / size
+    if not curve.max() > 0:
+        raise ValueError("preference differs between no pair of columns: smoothness means nothing there")
+    curve_null = np.stack(
+        [np.bincount(index, difference(x[order])) / size for order in permuted(permutations, len(x), seed)]
+    )
+    left_out = _without_blocks(gap, index, spatial_blocks(points), pairs)
+    return CurveResult(
+        name="smoothness",
+        value=float(_smoothness(curve)),
+        null=_smoothness(curve_null),
+        interval=jackknife_interval(_smoothness(curve), _smoothness(left_out)),
+        distance=centres,
+        curve=curve,
+        curve_null=curve_null,
+        curve_interval=jackknife_interval(curve, left_out),
+        pairs_per_bin=size,
+        spacing=pairs.spacing,
+        axis_label="mean difference of preference",
+    )
+
+
+def _smoothness(curve: Array) -> Array:
+    top = curve.max(-1)
+    return np.asarray((top - curve[..., 0]) / np.where(top > 0, top, 1))
+
+
+def _without_blocks(gap: Array, index: NDArray[np.int64], blocks: NDArray[np.int64], pairs: Pairs) -> Array:
+    """``[blocks, bins]``: the curve without the pairs that touch a block; a bin left empty keeps the whole curve."""
+    one, other = blocks[pairs.first], blocks[pairs.second]
+    bins, count = int(index.max()) + 1, int(blocks.max()) + 1
+
+    def touching(weight: Array) -> Array:
+        both = weight * (one != other)
+        sums = np.bincount(one * bins + index, weight, count * bins)
+        sums = sums + np.bincount(other * bins + index, both, count * bins)
+        return np.asarray(sums, dtype=np.float64).reshape(count, bins)
+
+    total, number = np.bincount(index, gap), np.bincount(index).astype(np.float64)
+    left = number - touching(np.ones(len(gap)))
+    curve = (total - touching(gap)) / np.maximum(left, 1)
+    return np.asarray(np.where(left > 0, curve, total / number))
+
+
+# ---------------------------------------------------------------------- Moran's I
+
+
+def morans_i(
+    values: Any,
+    edges: Any,
+    *,
+    weights: Any | None = None,
+    positions: Any | None = None,
+    permutations: int = 1000,
+    seed: int = 0,
+) -> MapResult:
+    """Spatial autocorrelation of a map on the sheet's own edges.
+
+    ``I = (n / sum w) * sum_ij w_ij z_i z_j / sum_i z_i^2`` with ``z`` the values less their mean. By chance it is
+    ``-1 / (n - 1)``; -1 on a checkerboard, towards 1 on a smooth map. Source: Moran (1950), "Notes on continuous
+    stochastic phenomena". On a graph of equal degrees it equals the numeric assortativity coefficient.
+
+    Null: values are shuffled over columns (two-sided). Interval: jackknife over blocks of columns that lie together.
+
+    Args:
+        values: ``[columns]``.
+        edges: ``[2,E]``; self-loops are left out. Directions do not matter: ``w_ij`` and ``w_ji`` are added.
+        weights: ``[E]`` not negative; 1 for every edge if not given.
+        positions: ``[columns, D]``, for the blocks and the picture; without them blocks follow the graph.
+        permutations: number of shuffles.
+        seed: of the shuffles.
+
+    Raises:
+        ValueError: for a constant map, NaN, or edges that do not fit.
+    """
+    x = as_vector(values, "values")
+    links = as_edges(edges, len(x))
+    w = np.ones(links.shape[1]) if weights is None else as_edge_values(weights, links.shape[1], "weights")
+    real = links[0] != links[1]
+    links, w = links[:, real], w[real]
+    if not w.sum() > 0:
+        raise ValueError("edges between different columns must have a positive weight in all, got none")
+    if not np.ptp(x) > 0:
+        raise ValueError(f"values are the same in all {len(x)} columns ({x[0]:g}): Moran's I means nothing there")
+    points = None if positions is None else as_positions(positions, len(x))
+    matrix = sparse.coo_array((w, (links[0], links[1])), shape=(len(x), len(x))).tocsr()
+    value = float(_moran(x[None], matrix)[0])
+    null = np.concatenate([_moran(x[orders], matrix) for orders in batches(permuted(permutations, len(x), seed))])
+    blocks = column_blocks(len(x), links, points)
+    left_out = []
+    for block in range(int(blocks.max()) + 1):
+        keep = np.flatnonzero(blocks != block)
+        if np.ptp(x[keep]) > 0 and (part := matrix[keep][:, keep]).sum() > 0:
+            left_out.append(_moran(x[keep][None], part)[0])
+    return MapResult(
+        name="Moran's I",
+        value=value,
+        null=null,
+        interval=jackknife_interval(value, np.array(left_out)),
+        tail="two-sided",
+        map=x,
+        positions=points,
+        map_label="value",
+    )
+
+
+def _moran(values: Array, matrix: Any) -> Array:
+    """Moran's I of each row of ``values [R, n]``."""
+    z = values - values.mean(1, keepdims=True)
+    across = (z * (matrix @ z.T).T).sum(1)
+    return np.asarray(z.shape[1] / matrix.sum() * across / (z * z).sum(1))
