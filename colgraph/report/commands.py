@@ -1,0 +1,177 @@
+"""``colgraph analyse``, ``colgraph report`` and ``colgraph encode``: from words on a command line to files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from colgraph.analysis import compare, encode_table, responses
+from colgraph.report.analyse import analyse
+from colgraph.report.context import Settings
+from colgraph.report.loading import Run, load_run
+from colgraph.script import OneLineParser
+
+__all__ = ["COMMANDS", "run_command"]
+
+COMMANDS = ("analyse", "report", "encode")
+
+
+def run_command(name: str, arguments: Sequence[str]) -> None:
+    """Run one of :data:`COMMANDS`.
+
+    Raises:
+        ValueError: for flags, folders or files that do not fit.
+    """
+    {"analyse": _analyse, "report": _report, "encode": _encode}[name](list(arguments))
+
+
+def _parser(name: str, about: str) -> OneLineParser:
+    parser = OneLineParser(prog=f"colgraph {name}", description=about)
+    parser.add_argument("run", metavar="RUN", help="a run folder")
+    return parser
+
+
+def _amounts(parser: OneLineParser) -> None:
+    parser.add_argument("--probes", type=int, default=1000, metavar="N", help="probe images in all (default 1000)")
+    parser.add_argument("--permutations", type=int, default=200, metavar="N", help="shuffles of each null (200)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything drawn (0)")
+    parser.add_argument("--batch-size", type=int, default=32, metavar="B", help="images at a time (32)")
+    parser.add_argument("--robustness", action="store_true", help="attacks and lesions on large sheets, too")
+    parser.add_argument("--only", metavar="NAMES", help="analyses to run, separated by commas")
+
+
+def _settings(known: Any) -> Settings:
+    for name, least in (("probes", 40), ("permutations", 1), ("batch_size", 1), ("seed", 0)):
+        if getattr(known, name) < least:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(known, name)}")
+    return Settings(
+        probes=known.probes,
+        permutations=known.permutations,
+        seed=known.seed,
+        batch_size=known.batch_size,
+        robustness=True if known.robustness else None,
+        progress=sys.stderr.isatty(),
+    )
+
+
+def _analyse(arguments: list[str]) -> None:
+    parser = _parser("analyse", "Every analysis of a run beside its controls, into RUN/analysis.")
+    _amounts(parser)
+    known = parser.parse_args(arguments)
+    names = None if known.only is None else [name.strip() for name in known.only.split(",") if name.strip()]
+    analyse(known.run, _settings(known), only=names, say=print)
+
+
+def _report(arguments: list[str]) -> None:
+    from colgraph.report.page import write_page
+
+    parser = _parser("report", "One page about a run that opens without a network; analyses the run first if needed.")
+    parser.add_argument("-o", "--output", metavar="FILE", default="report.html", help="page to write (report.html)")
+    _amounts(parser)
+    known = parser.parse_args(arguments)
+    if known.only is not None or not (Path(known.run) / "analysis" / "results.json").is_file():
+        names = None if known.only is None else [name.strip() for name in known.only.split(",") if name.strip()]
+        analyse(known.run, _settings(known), only=names, say=print)
+    print(write_page(known.run, known.output))
+
+
+# ---------------------------------------------------------------------- encoding
+
+
+def _encode(arguments: list[str]) -> None:
+    parser = _parser("encode", "How well a run's columns predict recorded responses, per region and step.")
+    parser.add_argument("--responses", required=True, metavar="FILE", help=".npy, [stimuli, targets] or with repeats")
+    parser.add_argument("--stimuli", required=True, metavar="FOLDER", help="images, one per stimulus, by name")
+    parser.add_argument("--regions", metavar="FILE", help=".csv: a region per target, one a line (target,region)")
+    parser.add_argument("--columns", type=int, default=512, metavar="N", help="columns used as features (512)")
+    parser.add_argument("--folds", type=int, default=5, metavar="N", help="folds of the cross-validation (5)")
+    parser.add_argument("--permutations", type=int, default=200, metavar="N", help="shuffles of each null (200)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="JSON to write (default: RUN/encoding.json)")
+    known = parser.parse_args(arguments)
+    run = load_run(known.run, images=2)
+    recorded = _recorded(Path(known.responses))
+    stimuli = _stimuli(Path(known.stimuli), run)
+    if recorded.shape[-2] != len(stimuli):
+        raise ValueError(
+            f"{known.responses!r} has {recorded.shape[-2]} stimuli, but {known.stimuli!r} holds {len(stimuli)} images"
+        )
+    regions = None if known.regions is None else _regions(Path(known.regions), recorded.shape[-1])
+    content = encoding_of(run, stimuli, recorded, regions, known.columns, known.folds, known.permutations)
+    out = Path(known.output) if known.output else run.path / "encoding.json"
+    out.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    for row in content["cells"]:
+        share = row["value_normalised"]
+        text = "" if share is None else f", {share:.2f} of the ceiling"
+        print(f"{row['features']}, {row['region']}: held-out r = {row['value']:.3f}{text}, CKA {row['cka']:.3f}")
+    print(out)
+
+
+def encoding_of(
+    run: Run, stimuli: torch.Tensor, recorded: np.ndarray, regions: Any, columns: int, folds: int, permutations: int
+) -> dict[str, Any]:
+    """Ridge per step and region, with RSA and CKA beside it, as plain values."""
+    some = np.sort(np.random.default_rng(0).permutation(run.sheet.num_columns)[:columns])
+    states = responses(run.net, stimuli, steps="all", columns=some, progress=sys.stderr.isatty())
+    features = {f"step {t + 1}": states[:, t] for t in range(states.shape[1])}
+    table = encode_table(features, recorded, regions=regions, folds=folds, permutations=permutations)
+    mean = recorded.mean(0) if recorded.ndim == 3 else recorded
+    labels = np.full(mean.shape[1], "all") if regions is None else np.asarray(regions)
+    areas = {str(name): mean[:, labels == name] for name in table.regions}
+    alike = compare(features, areas, permutations=20)
+    similar = (
+        compare(features, {k: v for k, v in areas.items() if v.shape[1] > 2}, method="rsa", permutations=50)
+        if (any(v.shape[1] > 2 for v in areas.values()))
+        else None
+    )
+    cells = []
+    for (name, region), found in table.results.items():
+        key = (name, str(region))
+        rsa = None if similar is None or key not in similar.results else similar.results[key].value
+        extra = {"cka": alike.results[key].value, "rsa": rsa}
+        cells.append({"features": name, "region": str(region), **found.summary(), **extra})
+    return {"columns": len(some), "folds": folds, "stimuli": len(stimuli), "cells": cells}
+
+
+def _recorded(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"cannot read responses {str(path)!r}: {error}") from error
+    if not isinstance(array, np.ndarray) or array.ndim not in (2, 3):
+        raise ValueError(f"{str(path)!r} must hold [stimuli, targets] or [repeats, stimuli, targets]")
+    return array
+
+
+def _stimuli(folder: Path, run: Run) -> torch.Tensor:
+    """Images of the folder in the order of their names, at the size and channels of the run, between 0 and 1."""
+    from colgraph.data.decode import decode_image
+
+    if not folder.is_dir():
+        raise ValueError(f"--stimuli {str(folder)!r} is no folder")
+    kinds = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in kinds)
+    if not files:
+        raise ValueError(f"--stimuli {str(folder)!r} holds no images")
+    size, channels = run.config.image_size, run.config.channels
+    return torch.stack([decode_image(str(path), size, channels) for path in files]).float() / 255
+
+
+def _regions(path: Path, targets: int) -> list[str]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"cannot read regions {str(path)!r}: {error}") from error
+    names = [row[-1].strip() for row in rows]
+    if len(names) == targets + 1:
+        names = names[1:]  # a header
+    if len(names) != targets:
+        raise ValueError(f"{str(path)!r} names {len(names)} regions, but there are {targets} targets")
+    return names

@@ -1,0 +1,215 @@
+"""What analyses look at: one network's responses to all probes, collected once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+
+from colgraph.analysis import Pairs, Probes, category_set, gratings, noise, responses, sample_pairs, varying
+from colgraph.report.loading import PlainImages, Run
+from colgraph.sheet import Sheet
+
+__all__ = ["Context", "Settings", "make_probes"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is shown to a network.
+
+    Attributes:
+        probes: number of probe images in all: a third gratings, a quarter natural images, the rest noise.
+        permutations: shuffles of each null.
+        nulls: random graphs of each graph null.
+        seed: of everything drawn.
+        robustness: None for what the size of the sheet allows, or whether to run corruptions, attacks and lesions.
+        batch_size: images at a time.
+        progress: show progress bars.
+    """
+
+    probes: int = 1000
+    permutations: int = 200
+    nulls: int = 3
+    seed: int = 0
+    robustness: bool | None = None
+    batch_size: int = 32
+    progress: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeSet:
+    """The stimuli of one analysis, the same for a run and its controls."""
+
+    gratings: Probes
+    natural: Probes
+    noise: Probes
+
+
+def make_probes(run: Run, settings: Settings) -> ProbeSet:
+    """Gratings, natural images of every class, and noise, of the size that the run's network takes."""
+    size, channels = run.config.image_size, run.config.channels
+    frequencies = int(np.clip(settings.probes // 3 // 40, 1, 8))
+    classes, counts = np.unique(run.labels, return_counts=True)
+    per_class = int(np.clip(settings.probes // 4 // len(classes), 2, counts.min()))
+    if counts.min() < 2:
+        raise ValueError(f"class {run.classes[int(classes[counts.argmin()])]!r} has fewer than 2 held-out images")
+    natural = category_set(run.images, run.labels, per_class=per_class, seed=settings.seed)
+    bars = gratings(size, frequencies=frequencies, channels=channels)
+    rest = max(settings.probes - len(bars) - len(natural), 32)
+    return ProbeSet(bars, natural, noise(size, rest, channels=channels, contrast=0.25, seed=settings.seed))
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """A network on its sheet, with its responses.
+
+    Attributes:
+        name: "run", or the name of a control.
+        net: the network.
+        sheet: its sheet.
+        positions: ``[columns, 3]``, shuffled in one of the controls.
+        probes: the stimuli.
+        settings: how much is computed.
+        run: the run that is analysed.
+        before: the untrained network, for comparisons of attention.
+    """
+
+    name: str
+    net: PlainImages
+    sheet: Sheet
+    positions: NDArray[np.float64]
+    probes: ProbeSet
+    settings: Settings
+    run: Run
+    before: PlainImages | None = None
+    shared: dict[str, Any] = field(default_factory=dict)
+
+    def shuffled(self) -> Context:
+        """The same responses with the columns' positions shuffled; the responses are not collected again."""
+        order = np.random.default_rng(self.settings.seed).permutation(len(self.positions))
+        other = replace(self, name="shuffled positions", positions=self.positions[order])
+        for name in ("natural_states", "natural", "grating", "attention"):
+            other.__dict__[name] = getattr(self, name)
+        return other
+
+    @property
+    def edges(self) -> NDArray[np.int64]:
+        """``[2,E]``."""
+        return np.asarray(self.sheet.edge_index.numpy())
+
+    @property
+    def distance(self) -> NDArray[np.float64]:
+        """``[E]`` length of each edge, between the (shuffled) positions."""
+        if self.name != "shuffled positions":
+            return np.asarray(self.sheet.edge_distance.numpy().astype(np.float64))
+        return np.asarray(np.linalg.norm(self.positions[self.edges[0]] - self.positions[self.edges[1]], axis=1))
+
+    @cached_property
+    def natural_states(self) -> NDArray[np.float32]:
+        """``[stimuli, steps, columns]`` length of every column's state for natural images."""
+        return self._collect(self.probes.natural, steps="all", signal="norm")
+
+    @cached_property
+    def natural(self) -> NDArray[np.float32]:
+        """``[stimuli, columns]`` of the last step."""
+        return np.ascontiguousarray(self.natural_states[:, -1])
+
+    @cached_property
+    def grating(self) -> NDArray[np.float32]:
+        """``[stimuli, columns]`` length of every column's state for gratings, after the last step."""
+        return self._collect(self.probes.gratings, signal="norm")
+
+    @cached_property
+    def noise(self) -> NDArray[np.float32]:
+        """``[stimuli, columns]`` length of every column's state for noise, after the last step."""
+        return self._collect(self.probes.noise, signal="norm")
+
+    @cached_property
+    def sample_states(self) -> NDArray[np.float32]:
+        """``[stimuli, steps, some columns, channels]`` for natural images."""
+        columns = np.sort(np.random.default_rng(0).permutation(self.sheet.num_columns)[:256])
+        return self._collect(self.probes.natural, steps="all", columns=columns)
+
+    @cached_property
+    def attention(self) -> NDArray[np.float64]:
+        """``[E]`` attention of each edge, the mean over natural images, steps and heads."""
+        return mean_attention(self.net, self.probes.natural.images)
+
+    @cached_property
+    def active(self) -> NDArray[np.bool_]:
+        """``[columns]``: those whose response to natural images and to gratings varies at all."""
+        return varying(self.natural) & varying(self.grating)
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """Pairs of active columns, at distances of the sheet's metric where that can be had."""
+        points = self.positions[self.active]
+        if self.sheet.metric == "geodesic" and self.sheet.face.numel():
+            return _surface_pairs(self.sheet, self.positions, self.active, self.settings.seed)
+        metric = "great_circle" if self.sheet.metric == "great_circle" else "euclidean"
+        return sample_pairs(points, metric=metric, seed=self.settings.seed)
+
+    def _collect(self, probes: Probes, **options: Any) -> Any:
+        return responses(
+            self.net, probes, batch_size=self.settings.batch_size, progress=self.settings.progress, **options
+        )
+
+
+@torch.no_grad()
+def mean_attention(net: PlainImages, images: torch.Tensor, most: int = 32) -> NDArray[np.float64]:
+    """``[E]``: the mean over at most ``most`` images, all steps and heads."""
+    edges, steps = net.sheet.edge_index.size(1), net.steps
+    # Recording attention holds steps x edges x images numbers.
+    batch = int(np.clip(2e7 // (edges * steps), 1, most))
+    total, count = np.zeros(edges), 0
+    for start in range(0, min(most, len(images)), batch):
+        part = images[start : start + batch]
+        attention = net.unroll(part, record=("attention",)).attention
+        total += attention.double().mean((0, 3)).sum(1).numpy()
+        count += len(part)
+    return total / count
+
+
+def _surface_pairs(
+    sheet: Sheet, positions: NDArray[np.float64], active: NDArray[np.bool_], seed: int, sources: int = 200
+) -> Pairs:
+    """Pairs from some columns to others, at distances along the mesh's edges.
+
+    Paths along edges are some percent longer than true geodesics, everywhere alike, which moves no bin by much.
+    """
+    face = sheet.face.numpy()
+    pos = sheet.pos.numpy().astype(np.float64)
+    # Two triangles share most edges; each counts once.
+    ends = np.unique(np.sort(np.concatenate([face[[0, 1]], face[[1, 2]], face[[2, 0]]], axis=1), axis=0), axis=1)
+    length = np.linalg.norm(pos[ends[0]] - pos[ends[1]], axis=1)
+    n = len(pos)
+    graph = sparse.coo_array((length, (ends[0], ends[1])), shape=(n, n)).tocsr()
+    rng = np.random.default_rng(seed)
+    chosen = np.flatnonzero(active)
+    first = np.sort(rng.permutation(chosen)[:sources])
+    others = np.sort(rng.permutation(chosen)[:3500])
+    place = np.full(n, -1)
+    place[chosen] = np.arange(len(chosen))
+    # A shuffled control keeps the surface and moves columns over it: column i stands where the original column was.
+    where = np.arange(n)
+    if not np.allclose(positions, pos):
+        where = np.lexsort(pos.T)[np.argsort(np.lexsort(positions.T))]
+    a, b, d, uniform = [], [], [], []
+    for column in first:
+        hops = sparse.csgraph.dijkstra(graph, directed=False, indices=where[column])
+        near = np.argsort(hops[where[chosen]], kind="stable")[1:17]
+        for targets, is_uniform in ((others, True), (chosen[near], False)):
+            reach = hops[where[targets]]
+            good = np.isfinite(reach) & (targets != column)
+            a.append(np.full(int(good.sum()), column))
+            b.append(targets[good])
+            d.append(reach[good])
+            uniform.append(np.full(int(good.sum()), is_uniform))
+    pairs = (np.concatenate(a), np.concatenate(b), np.concatenate(d), np.concatenate(uniform))
+    keep = rng.permutation(len(pairs[0]))[:150_000]
+    return Pairs(place[pairs[0][keep]], place[pairs[1][keep]], pairs[2][keep], pairs[3][keep], sheet.spacing)

@@ -1,0 +1,70 @@
+"""Runs of a sweep that serve as controls: the same settings but for one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from colgraph.report.loading import Run, read_config
+
+__all__ = ["TRAINED_CONTROLS", "Control", "find_controls"]
+
+# Settings that do not change what is learned.
+_FREE = {"seed", "devices", "accelerator", "precision", "workers", "memory_gb", "figure_every", "backend", "recompute"}
+
+
+@dataclass(frozen=True)
+class Control:
+    """A control that has to be trained.
+
+    Attributes:
+        name: what it is called in the report.
+        setting: the setting in which it differs, and its value there.
+        flags: the command-line flags that train it.
+        path: the run folder, or None where there is none.
+        reason: why there is none.
+    """
+
+    name: str
+    setting: tuple[str, Any]
+    flags: str
+    path: Path | None = None
+    reason: str = ""
+
+
+TRAINED_CONTROLS = (
+    Control("tied weights", ("untied", "none"), "--untied none"),
+    Control("no wiring cost", ("wiring", 0.0), "--wiring 0"),
+    Control("random graph", ("control", "random-graph"), "--control random-graph"),
+)
+
+
+def find_controls(run: Run) -> list[Control]:
+    """For each control its run folder beside the run (in the same parent folder), or why it is missing.
+
+    A folder counts if its settings are the run's but for the control's own one, seeds and settings of the machine
+    aside, and it holds a checkpoint.
+    """
+    mine = read_config(run.path)
+    others = sorted(p for p in run.path.resolve().parent.iterdir() if p.is_dir() and p != run.path.resolve())
+    configs = {path: read_config(path) for path in others if (path / "checkpoints" / "last.ckpt").is_file()}
+    return [_find(control, run, mine, configs) for control in TRAINED_CONTROLS]
+
+
+def _find(control: Control, run: Run, mine: Mapping[str, Any], configs: Mapping[Path, Mapping[str, Any]]) -> Control:
+    name, value = control.setting
+    if mine.get(name) == value:
+        return Control(control.name, control.setting, control.flags, None, "the run itself is this")
+    wanted = _learned({**mine, name: value})
+    for path, config in configs.items():
+        if _learned(config) == wanted:
+            return Control(control.name, control.setting, control.flags, path)
+    command = f"python examples/imagenet100.py --config {run.path / 'config.yaml'} {control.flags} --out "
+    command += f"{run.path}-{control.name.replace(' ', '-')}"
+    return Control(control.name, control.setting, control.flags, None, f"not trained yet: {command}")
+
+
+def _learned(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in _FREE and value is not None}

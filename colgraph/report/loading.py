@@ -1,0 +1,177 @@
+"""A run folder read back for analysis: the network on plain images, its sheet, its images."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from colgraph.data import load_images
+from colgraph.models import VisionColumnformer
+from colgraph.sheet import Sheet
+from colgraph.training import TrainConfig, load_trained, make_model
+from colgraph.training.config import load_yaml
+
+__all__ = ["PlainImages", "Run", "load_run"]
+
+
+class PlainImages(nn.Module):
+    """A vision columnformer that takes images between 0 and 1 and normalises them itself.
+
+    Args:
+        net: the network.
+        mean: per channel.
+        std: per channel.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: VisionColumnformer, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+
+    @property
+    def steps(self) -> int:
+        """Time steps of a forward pass."""
+        return self.net.model.steps
+
+    @property
+    def sheet(self) -> Sheet:
+        """The sheet of the model."""
+        return self.net.model.sheet
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``[B, classes]``."""
+        logits: Tensor = self.net(self._normalised(images))
+        return logits
+
+    def unroll(self, images: Tensor, **options: Any) -> Any:
+        """As :meth:`colgraph.VisionColumnformer.unroll`, on images between 0 and 1."""
+        return self.net.unroll(self._normalised(images), **options)
+
+    def classify(self, state: Tensor) -> Tensor:
+        """Logits from a state."""
+        return self.net.classify(state)
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return (images.to(self.mean) - self.mean) / self.std
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A trained network with what it was trained on.
+
+    Attributes:
+        path: the run folder.
+        net: the network, in evaluation mode, on images between 0 and 1.
+        config: the settings of the run.
+        classes: names.
+        images: ``[B, channels, S, S]`` held-out images as bytes.
+        labels: ``[B]``.
+        summary: ``summary.json``, empty where the run has not ended.
+        history: rows of ``metrics.csv``.
+    """
+
+    path: Path
+    net: PlainImages
+    config: TrainConfig
+    classes: list[str]
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    summary: dict[str, Any]
+    history: list[dict[str, Any]]
+
+    @property
+    def sheet(self) -> Sheet:
+        """The sheet of the model."""
+        return self.net.sheet
+
+    def untrained(self) -> PlainImages:
+        """The same network before training, drawn with the run's seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            fresh = make_model(self.config, self.sheet, len(self.classes))
+        mean, std = self.net.mean.flatten().tolist(), self.net.std.flatten().tolist()
+        return PlainImages(fresh, tuple(mean), tuple(std)).eval()
+
+
+def load_run(path: str | os.PathLike[str], *, images: int = 1000) -> Run:
+    """Read a run folder, with at most ``images`` of its held-out images.
+
+    Raises:
+        ValueError: if it is no run folder, lacks its checkpoint, was written by another version, or its images cannot
+            be read again.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise ValueError(f"{str(folder)!r} is no run folder: it does not exist or is a file")
+    if not (folder / "config.yaml").is_file():
+        raise ValueError(f"{str(folder)!r} is no run folder: it has no config.yaml")
+    if not (folder / "checkpoints" / "last.ckpt").is_file():
+        raise ValueError(f"run {str(folder)!r} has no checkpoint (checkpoints/last.ckpt is missing): train it first")
+    try:
+        trained = load_trained(folder)
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"run {str(folder)!r} was written by another version of colgraph: its checkpoint does not fit ({reason})"
+        ) from error
+    config = trained.config
+    splits = load_images(
+        config.data,
+        image_size=config.image_size,
+        channels=config.channels,
+        memory_gb=config.memory_gb,
+        split_seed=config.split_seed,
+    )
+    if list(splits.classes) != trained.classes:
+        raise ValueError(
+            f"run {str(folder)!r} was trained on {len(trained.classes)} classes, {config.data!r} now has other ones"
+        )
+    chosen = np.random.default_rng(0).permutation(len(splits.test))[:images]
+    data, labels = splits.test.batch(sorted(chosen.tolist()))
+    net = PlainImages(trained.net, trained.transform.mean, trained.transform.std).eval()
+    return Run(folder, net, config, trained.classes, data.numpy(), labels.numpy(), _summary(folder), _history(folder))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The settings of a run folder; empty where it holds none."""
+    path = folder / "config.yaml"
+    return load_yaml(path) if path.is_file() else {}
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    path = folder / "summary.json"
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {str(path)!r}: {error}") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _history(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "metrics.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{k: _number(v) for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
+
+
+def _number(text: Any) -> Any:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return None

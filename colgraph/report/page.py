@@ -1,0 +1,223 @@
+"""One self-contained page about a run, that opens from disk without a network."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colgraph.report.analyse import FORMAT
+from colgraph.report.loading import read_config
+from colgraph.viz.viewer import SheetMap, sheet_viewer
+
+__all__ = ["write_page"]
+
+_FAMILIES = {
+    "topography": "Topography: does place matter?",
+    "connectivity": "Connectivity: who listens to whom?",
+    "representation": "Representation: what do the steps do?",
+    "fields": "Receptive fields: what does a column see?",
+    "robustness": "Robustness: what does it withstand?",
+}
+_SUMMARY = ("test_accuracy", "train_loss", "wiring_cost", "parameters", "seconds", "seed", "fingerprint")
+_SETTINGS = ("data", "geometry", "neighbors", "dim", "steps", "untied", "wiring", "epochs", "inject")
+
+
+def write_page(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path:
+    """Write the page of a run that has been analysed.
+
+    Raises:
+        ValueError: where the analysis is missing, broken or of another version, or the page cannot be written.
+    """
+    folder, path = Path(run), Path(out)
+    results, maps = _read(folder)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"the report is a page: give -o a name that ends in .html, got {str(path)!r}")
+    if not path.parent.is_dir():
+        raise ValueError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}")
+    body = "\n".join(
+        [
+            _head(folder, results),
+            f"<section><h2>The sheet</h2>{_viewer(maps)}</section>",
+            _curves(folder),
+            *(_family(name, title, results, folder) for name, title in _FAMILIES.items()),
+        ]
+    )
+    text = _PAGE.replace("{title}", escape(f"colgraph: {folder.name}")).replace("{body}", body)
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    place = folder / "analysis"
+    try:
+        results = json.loads((place / "results.json").read_text(encoding="utf-8"))
+        with np.load(place / "maps.npz", allow_pickle=False) as file:
+            maps = {name: file[name] for name in file.files}
+    except FileNotFoundError as error:
+        raise ValueError(f"{str(folder)!r} has not been analysed: run colgraph analyse {folder}") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"cannot read the analysis of {str(folder)!r}: {error}") from error
+    if results.get("format") != FORMAT:
+        raise ValueError(
+            f"the analysis of {str(folder)!r} has format {results.get('format')}, this version of colgraph reads "
+            f"{FORMAT}: run colgraph analyse again"
+        )
+    return results, maps
+
+
+def _viewer(maps: dict[str, NDArray[Any]]) -> str:
+    n = len(maps["pos"])
+    edges, attention = maps["edges"], maps["attention"].astype(np.float64)
+    other = edges[0] != edges[1]
+    heard = np.bincount(edges[0][other], attention[other], n)
+    wire = np.linalg.norm(maps["pos"][edges[0]] - maps["pos"][edges[1]], axis=1)
+    shown = [
+        SheetMap("activity (mean)", maps["activity"], "length of the state, mean over natural images"),
+        *(
+            SheetMap(f"activity, image {i + 1}", one, "length of the state for one natural image")
+            for i, one in enumerate(maps["examples"])
+        ),
+        SheetMap("out-strength", heard, "attention of others"),
+        SheetMap("wire", np.bincount(edges[1], attention * wire, n), "expected length listened through"),
+        SheetMap("area", maps["layer"], "layer or hemisphere", "labels"),
+        SheetMap(
+            "inputs and outputs", maps["inputs"] * 1.0 + 2.0 * maps["outputs"], "1 input, 2 output, 3 both", "labels"
+        ),
+    ]
+    if "orientation" in maps:
+        shown.insert(0, SheetMap("preferred orientation", maps["orientation"], "radians", "cyclic"))
+        shown.insert(1, SheetMap("orientation selectivity", maps["selectivity"], "0 to 1"))
+    fields = (maps["field_columns"], maps["fields"]) if "fields" in maps else None
+    return sheet_viewer(maps["pos"], shown, edges=edges, attention=attention, faces=maps["face"], fields=fields)
+
+
+def _head(folder: Path, results: dict[str, Any]) -> str:
+    summary_path = folder / "summary.json"
+    summary = json.loads(summary_path.read_text(encoding="utf-8")) if summary_path.is_file() else {}
+    config = read_config(folder)
+    rows = [(name.replace("_", " "), summary[name]) for name in _SUMMARY if name in summary]
+    rows += [(name, config[name]) for name in _SETTINGS if config.get(name) is not None]
+    cells = "".join(f"<div><dt>{escape(str(k))}</dt><dd>{escape(_short(v))}</dd></div>" for k, v in rows)
+    missing = "".join(f"<li><b>{escape(m['name'])}</b>: {escape(m['reason'])}</li>" for m in results["missing"])
+    controls = ", ".join(results["controls"]) or "none"
+    idle = results["inactive_columns"]
+    note = f"<p>{idle:,} columns answer no probe and are left out of the maps.</p>" if idle else ""
+    lacking = f"<details><summary>Controls that are missing</summary><ul>{missing}</ul></details>" if missing else ""
+    probes = ", ".join(f"{count} {name}" for name, count in results["probes"].items())
+    return (
+        f"<header><h1>{escape(folder.name)}</h1><dl class='facts'>{cells}</dl></header>"
+        f"<section><h2>How to read this page</h2><p>Every number stands beside what chance gives (the grey null) and "
+        f"beside its controls: {escape(controls)}. A map of a sheet with local edges looks smooth before any training; "
+        f"only what differs from the controls was learned. What a map shows of a column is the length of its state "
+        f"vector. Intervals are 95%, over stimuli or blocks of the sheet, of this one run. "
+        f"Probes: {escape(probes)}.</p>{note}{lacking}</section>"
+    )
+
+
+def _curves(folder: Path) -> str:
+    images = ("curves.png", "attention_by_distance.png", "sheet.png", "column.png")
+    shown = [_image(folder / "figures" / name, name.split(".")[0].replace("_", " ")) for name in images]
+    found = [one for one in shown if one]
+    return f"<section><h2>Training</h2>{''.join(found)}</section>" if found else ""
+
+
+def _image(path: Path, what: str) -> str:
+    if not path.is_file():
+        return ""
+    text = base64.b64encode(path.read_bytes()).decode("ascii")
+    return f'<figure><img alt="{escape(what)}" src="data:image/png;base64,{text}"></figure>'
+
+
+def _family(name: str, title: str, results: dict[str, Any], folder: Path) -> str:
+    entries = [entry for entry in results["analyses"] if entry["family"] == name]
+    if not entries:
+        return ""
+    return f"<section><h2>{escape(title)}</h2>{''.join(_entry(entry, folder) for entry in entries)}</section>"
+
+
+def _entry(entry: dict[str, Any], folder: Path) -> str:
+    head = f"<article id='{escape(entry['key'])}'><h3>{escape(entry['title'])}</h3>"
+    if entry["result"] is None:
+        return f"{head}<p class='quiet'>Does not apply: {escape(entry['why_not'])}.</p></article>"
+    figure = _image(folder / "analysis" / entry["figure"], entry["title"])
+    rows = _row("this run", entry["result"])
+    for control, found in entry["controls"].items():
+        rows += _row(control, found) if "value" in found else _absent(control, found["why_not"])
+    table = (
+        "<div class='scroll'><table><thead><tr><th scope='col'>network</th><th scope='col'>value</th>"
+        "<th scope='col'>95% interval</th><th scope='col'>by chance</th><th scope='col'>p</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+    unit = f" ({escape(entry['result']['unit'])})" if entry["result"]["unit"] else ""
+    name = f"<p><b>{escape(entry['result']['name'])}</b>{unit}</p>"
+    return f"{head}<p>{escape(entry['reading'])}</p>{figure}{name}{table}</article>"
+
+
+def _row(name: str, found: dict[str, Any]) -> str:
+    interval = "" if found["low"] is None else f"{_short(found['low'])} to {_short(found['high'])}"
+    chance = (
+        "" if found.get("null_mean") is None else f"{_short(found['null_mean'])} &plusmn; {_short(found['null_std'])}"
+    )
+    p = "" if found["p_value"] is None else f"{found['p_value']:.2g}"
+    cells = f"<td>{_short(found['value'])}</td><td>{interval}</td><td>{chance}</td><td>{p}</td>"
+    return f"<tr><th scope='row'>{escape(name)}</th>{cells}</tr>"
+
+
+def _absent(name: str, reason: str) -> str:
+    return f"<tr><th scope='row'>{escape(name)}</th><td colspan='4' class='quiet'>{escape(reason)}</td></tr>"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)[:60]
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<title>{title}</title>
+<style>
+:root { color-scheme: light; --ink: #22262b; --quiet: #5b6169; --line: #d9dce1; --accent: #0072b2; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 60rem; padding: 1rem; color: var(--ink); background: #fff;
+  font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.6rem; overflow-wrap: anywhere; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
+h3 { margin-bottom: .2rem; } figure { margin: .6rem 0; } img { max-width: 100%; height: auto; }
+.quiet { color: var(--quiet); } .facts { display: flex; flex-wrap: wrap; gap: .4rem 1.4rem; margin: 0; }
+.facts dt { font-size: .8rem; color: var(--quiet); } .facts dd { margin: 0; overflow-wrap: anywhere; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
+th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid var(--line); }
+td { font-variant-numeric: tabular-nums; } li { overflow-wrap: anywhere; }
+.viewer-controls { display: flex; flex-wrap: wrap; gap: .6rem 1rem; align-items: center; }
+.viewer-controls select, .viewer-controls input, .viewer-controls button { font: inherit; max-width: 100%; }
+.viewer-controls input[type=number] { width: 7rem; } .viewer-step { margin-top: .5rem; }
+.viewer-canvas { display: block; width: 100%; height: min(70vh, 32rem); margin-top: .6rem; touch-action: none;
+  border: 1px solid var(--line); border-radius: 6px; cursor: grab; }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
+.viewer-legend { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; font-size: .85rem;
+  margin-top: .3rem; }
+.viewer-legend canvas { max-width: 50%; }
+.viewer-field canvas { width: 8rem; height: auto; image-rendering: pixelated; border: 1px solid var(--line); }
+</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""

@@ -1,0 +1,194 @@
+"""A small run analysed beside its controls, its page, and recordings predicted from it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("lightning")
+pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
+
+from colgraph.data import load_images
+from colgraph.report import Settings, analyse, load_run
+from colgraph.report.commands import run_command
+from colgraph.report.controls import find_controls
+from colgraph.report.page import write_page
+from colgraph.training import RunFlags, TrainConfig, make_model, make_sheet, open_run_folder, train
+
+SMALL: dict[str, Any] = {
+    "data": "digits",
+    "image_size": 8,
+    "channels": 1,
+    "neighbors": "knn:6",
+    "options": {"widths": [4, 4]},
+    "patch_size": 2,
+    "dim": 8,
+    "steps": 2,
+    "qk_dim": 4,
+    "mlp_dim": 8,
+    "epochs": 2,
+    "batch_size": 256,
+    "lr": 5e-3,
+    "warmup": 1,
+    "wiring": 0.05,
+    "figure_every": 0,
+}
+QUICK = Settings(probes=120, permutations=20, nulls=2, progress=False)
+
+
+def train_small(path: Path, **changes: Any) -> Path:
+    config = TrainConfig(**{**SMALL, **changes})
+    images = load_images("digits", image_size=8, channels=1)
+    folder = open_run_folder(config, RunFlags(path))
+    torch.manual_seed(config.seed)
+    train(make_model(config, make_sheet(config), len(images.classes)), images, config, folder)
+    return path
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    parent = tmp_path_factory.mktemp("runs")
+    train_small(parent / "base")
+    train_small(parent / "free", wiring=0.0)
+    return parent
+
+
+@pytest.fixture(scope="module")
+def analysed(runs):
+    return analyse(runs / "base", QUICK)
+
+
+def test_the_network_takes_plain_images(runs):
+    run = load_run(runs / "base", images=20)
+    data = torch.from_numpy(run.images)
+    expected = run.net.net(load_images("digits", image_size=8, channels=1).transform().evaluate(data))
+    assert torch.allclose(run.net(data.float() / 255), expected, atol=1e-4)
+    assert not torch.allclose(run.untrained()(data.float() / 255), expected, atol=1e-2)
+    same = run.untrained().state_dict()
+    assert all(torch.equal(v, same[k]) for k, v in run.untrained().state_dict().items()), "drawn from the seed"
+
+
+def test_every_analysis_has_a_number_or_a_reason(analysed):
+    assert len(analysed["analyses"]) > 20
+    for entry in analysed["analyses"]:
+        assert (entry["result"] is None) != (entry["why_not"] is None), entry["key"]
+    by_key = {entry["key"]: entry for entry in analysed["analyses"]}
+    assert by_key["correlation_by_distance"]["result"]["null_mean"] is not None
+    for key in ("correlation_by_distance", "wiring", "small_world", "energy"):
+        assert set(by_key[key]["controls"]) == {"untrained", "shuffled positions", "no wiring cost"}
+    assert by_key["corruptions"]["result"]["low"] <= by_key["corruptions"]["result"]["value"]
+
+
+def test_shuffled_positions_have_no_topography(analysed):
+    entry = next(e for e in analysed["analyses"] if e["key"] == "correlation_by_distance")
+    shuffled = entry["controls"]["shuffled positions"]
+    assert abs(shuffled["value"]) < abs(entry["result"]["value"]) + 0.3
+    assert shuffled["p_value"] > 0.04
+
+
+def test_missing_controls_say_how_to_get_them(analysed, runs):
+    assert {m["name"] for m in analysed["missing"]} == {"tied weights", "random graph"}
+    assert "--untied none" in analysed["missing"][0]["reason"]
+    found = {control.name: control.path for control in find_controls(load_run(runs / "base", images=2))}
+    assert found["no wiring cost"].name == "free"
+    reverse = {control.name: control.reason for control in find_controls(load_run(runs / "free", images=2))}
+    assert reverse["no wiring cost"] == "the run itself is this"
+
+
+def test_files_are_where_they_should_be(analysed, runs):
+    place = runs / "base" / "analysis"
+    assert json.loads((place / "results.json").read_text()) == analysed
+    for entry in analysed["analyses"]:
+        if entry["figure"]:
+            assert (place / entry["figure"]).stat().st_size > 5000
+    with np.load(place / "maps.npz", allow_pickle=False) as maps:
+        assert maps["activity"].shape == (2, 32)
+
+
+def test_the_page_needs_nothing_else(analysed, runs, tmp_path):
+    path = write_page(runs / "base", tmp_path / "report.html")
+    text = path.read_text()
+    for forbidden in ("http://", "https://", 'src="/', "import ", "fetch(", "XMLHttpRequest"):
+        assert forbidden not in text, forbidden
+    assert "default-src 'none'" in text
+    for entry in analysed["analyses"]:
+        assert f"id='{entry['key']}'" in text
+    assert path.stat().st_size < 20e6
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_pages_refuse_what_they_cannot_show(analysed, runs, tmp_path):
+    with pytest.raises(ValueError, match="has not been analysed"):
+        write_page(runs / "free", tmp_path / "x.html")
+    with pytest.raises(ValueError, match=r"ends in \.html"):
+        write_page(runs / "base", tmp_path / "x.pdf")
+    copy = tmp_path / "copy"
+    shutil.copytree(runs / "base" / "analysis", copy / "analysis")
+    (copy / "analysis" / "results.json").write_text('{"format": 0}')
+    with pytest.raises(ValueError, match="has format 0"):
+        write_page(copy, tmp_path / "x.html")
+
+
+def test_bad_runs_are_named(runs, tmp_path):
+    with pytest.raises(ValueError, match="does not exist"):
+        load_run(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"no config\.yaml"):
+        load_run(tmp_path)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    shutil.copy(runs / "base" / "config.yaml", bare)
+    with pytest.raises(ValueError, match="no checkpoint"):
+        load_run(bare)
+    with pytest.raises(ValueError, match="did you mean 'wiring'"):
+        analyse(runs / "base", QUICK, only=["wirin"])
+
+
+def recordings(folder: Path, run: Any, count: int = 40) -> tuple[Path, Path]:
+    """Images, and recordings that are a linear map of the network's last step, with noise."""
+    from PIL import Image
+
+    from colgraph.analysis import responses
+
+    stimuli = folder / "stimuli"
+    stimuli.mkdir()
+    for i, image in enumerate(run.images[:count]):
+        Image.fromarray(image[0]).save(stimuli / f"{i:03d}.png")
+    states = responses(run.net, torch.from_numpy(run.images[:count]).float() / 255, progress=False)
+    rng = np.random.default_rng(0)
+    signal = states.reshape(count, -1) @ rng.normal(size=(states[0].size, 6))
+    signal /= signal.std(0)
+    np.save(folder / "responses.npy", signal + 0.3 * rng.normal(size=(4, count, 6)))
+    return folder / "responses.npy", stimuli
+
+
+def test_encode_from_the_command_line(runs, tmp_path, capsys):
+    recorded, stimuli = recordings(tmp_path, load_run(runs / "base", images=60))
+    (tmp_path / "regions.csv").write_text("target,region\n" + "\n".join(f"{i},{'AB'[i % 2]}" for i in range(6)))
+    words = [str(runs / "base"), "--responses", str(recorded), "--stimuli", str(stimuli)]
+    out = tmp_path / "encoding.json"
+    run_command("encode", [*words, "--regions", str(tmp_path / "regions.csv"), "-o", str(out), "--permutations", "20"])
+    cells = json.loads(out.read_text())["cells"]
+    assert {(c["features"], c["region"]) for c in cells} == {(f"step {t}", r) for t in (1, 2) for r in "AB"}
+    last = [c for c in cells if c["features"] == "step 2"]
+    assert all(c["value_normalised"] > 0.6 for c in last)
+    assert "of the ceiling" in capsys.readouterr().out
+    np.save(tmp_path / "short.npy", np.random.default_rng(0).normal(size=(39, 6)))
+    with pytest.raises(ValueError, match=r"39 stimuli, but .* holds 40 images"):
+        run_command("encode", [words[0], "--responses", str(tmp_path / "short.npy"), *words[3:]])
+    (tmp_path / "few.csv").write_text("A\nB\n")
+    with pytest.raises(ValueError, match="names 2 regions, but there are 6 targets"):
+        run_command("encode", [*words, "--regions", str(tmp_path / "few.csv")])
+
+
+def test_commands_check_their_flags(runs):
+    with pytest.raises(ValueError, match="--probes must be at least 40"):
+        run_command("analyse", [str(runs / "base"), "--probes", "3"])
+    with pytest.raises(ValueError, match="required"):
+        run_command("encode", [str(runs / "base")])
