@@ -1,4 +1,4 @@
-"""The ``colgraph`` command: list geometries, describe a sheet, draw it."""
+"""The ``colgraph`` command: one table of commands, and those about geometries."""
 
 from __future__ import annotations
 
@@ -6,14 +6,24 @@ import argparse
 import difflib
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from colgraph.geometry import option_names
 from colgraph.script import OneLineParser, parse_options, run_script
 
-__all__ = ["main", "run"]
+__all__ = ["COMMANDS", "main", "run"]
 
-COMMANDS = ("list", "describe", "view")
+# The commands: a line of help, and the function that takes the words behind the name. It is imported when it is called,
+# so that no command waits for the packages of another.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "list": ("geometries with their options, and the files that can be read", "colgraph.cli:run_list"),
+    "describe": ("a report on the sheet of a geometry, plug-in or file", "colgraph.cli:run_describe"),
+    "view": ("draw the sheet of a geometry, plug-in or file", "colgraph.cli:run_view"),
+    "analyse": ("every analysis of a run, beside its controls", "colgraph.report.commands:run_analyse"),
+    "report": ("one page about a run, with its sheet to turn and click", "colgraph.report.commands:run_report"),
+    "encode": ("predict recorded brain responses from a run's columns", "colgraph.report.commands:run_encode"),
+}
 _SHEET_FLAGS = ("neighbors", "metric", "mask", "axis", "num_inputs", "num_outputs")
 
 
@@ -28,20 +38,17 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: for anything that is not one of the commands with its flags.
     """
-    _check_command(arguments)
-    known, extra = _parser().parse_known_args(list(arguments))
-    if known.command == "list":
-        if extra:
-            raise ValueError(f"colgraph list takes no arguments, got {extra[0]!r}")
-        print(_listing())
-    elif known.command == "describe":
-        print(_sheet(known, extra).describe())
-    else:
-        _view(known, extra)
+    words = list(arguments)
+    _check_command(words)
+    if words[0] not in COMMANDS:
+        _parser().parse_args(words)
+        return
+    module, function = COMMANDS[words[0]][1].split(":")
+    getattr(import_module(module), function)(words[1:])
 
 
-def _check_command(arguments: Sequence[str]) -> None:
-    first = arguments[0] if arguments else ""
+def _check_command(words: Sequence[str]) -> None:
+    first = words[0] if words else ""
     if first in COMMANDS or first in ("-h", "--help", "--version"):
         return
     near = difflib.get_close_matches(first, COMMANDS, n=1)
@@ -51,31 +58,62 @@ def _check_command(arguments: Sequence[str]) -> None:
 
 
 def _parser() -> OneLineParser:
+    """What answers ``--help`` and ``--version``; each command has a parser of its own."""
     import colgraph
 
-    parser = OneLineParser(prog="colgraph", description="Columnformer sheets: geometries, reports and pictures.")
+    parser = OneLineParser(
+        prog="colgraph",
+        description="Columnformer sheets: geometries, reports and pictures, and what trained ones have learned.",
+        epilog="colgraph COMMAND --help says more.",
+    )
     parser.add_argument("--version", action="version", version=f"colgraph {colgraph.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    commands.add_parser("list", help="geometries with their options, and the files that can be read")
-    described = commands.add_parser("describe", help="a report on the sheet of a geometry, plug-in or file")
-    viewed = commands.add_parser("view", help="draw the sheet of a geometry, plug-in or file")
-    for command in (described, viewed):
-        command.argument_default = argparse.SUPPRESS
-        command.epilog = "Options of the geometry are flags too: colgraph describe stack --widths 8,8,8"
-        command.add_argument(
-            "source", metavar="GEOMETRY", help="a name from `colgraph list`, a file, or file.py:function"
-        )
-        command.add_argument(
-            "--neighbors", metavar="X", help="knn:K, radius:R, given, complete, or several joined by |"
-        )
-        command.add_argument("--metric", metavar="X", help="what distance means")
-        command.add_argument("--mask", metavar="FILE", help="label file that says which columns to keep")
-        command.add_argument("--axis", metavar="X", help="x, y, z, -x (write --axis=-x), ...: from inputs to outputs")
-        command.add_argument("--num-inputs", metavar="P", type=int, help="make the lowest columns on the axis inputs")
-        command.add_argument("--num-outputs", metavar="K", type=int, help="read out the highest columns on the axis")
-    viewed.add_argument("-o", "--output", metavar="FILE", default="sheet.png", help="picture to write (png, svg, pdf)")
-    viewed.add_argument("--max-edges", metavar="M", type=int, default=2500, help="draw at most this many edges")
+    for name, (summary, _) in COMMANDS.items():
+        commands.add_parser(name, help=summary)
     return parser
+
+
+def _sheet_parser(command: str) -> OneLineParser:
+    parser = OneLineParser(
+        prog=f"colgraph {command}",
+        description=COMMANDS[command][0],
+        argument_default=argparse.SUPPRESS,
+        epilog=f"Options of the geometry are flags too: colgraph {command} stack --widths 8,8,8",
+    )
+    parser.add_argument("source", metavar="GEOMETRY", help="a name from `colgraph list`, a file, or file.py:function")
+    parser.add_argument("--neighbors", metavar="X", help="knn:K, radius:R, given, complete, or several joined by |")
+    parser.add_argument("--metric", metavar="X", help="what distance means")
+    parser.add_argument("--mask", metavar="FILE", help="label file that says which columns to keep")
+    parser.add_argument("--axis", metavar="X", help="x, y, z, -x (write --axis=-x), ...: from inputs to outputs")
+    parser.add_argument("--num-inputs", metavar="P", type=int, help="make the lowest columns on the axis inputs")
+    parser.add_argument("--num-outputs", metavar="K", type=int, help="read out the highest columns on the axis")
+    return parser
+
+
+def run_list(words: list[str]) -> None:
+    """``colgraph list``."""
+    _, extra = OneLineParser(prog="colgraph list", description=COMMANDS["list"][0]).parse_known_args(words)
+    if extra:
+        raise ValueError(f"colgraph list takes no arguments, got {extra[0]!r}")
+    print(_listing())
+
+
+def run_describe(words: list[str]) -> None:
+    """``colgraph describe GEOMETRY``."""
+    print(_sheet(*_sheet_parser("describe").parse_known_args(words)).describe())
+
+
+def run_view(words: list[str]) -> None:
+    """``colgraph view GEOMETRY``."""
+    from colgraph.viz import draw_sheet, save_figure
+
+    parser = _sheet_parser("view")
+    parser.add_argument("-o", "--output", metavar="FILE", default="sheet.png", help="picture to write (png, svg, pdf)")
+    parser.add_argument("--max-edges", metavar="M", type=int, default=2500, help="draw at most this many edges")
+    known, extra = parser.parse_known_args(words)
+    if known.max_edges < 0:
+        raise ValueError(f"--max-edges must not be negative, got {known.max_edges}")
+    print(save_figure(draw_sheet(_sheet(known, extra), max_edges=known.max_edges), known.output))
 
 
 def _sheet(known: argparse.Namespace, extra: Sequence[str]) -> Any:
@@ -85,15 +123,6 @@ def _sheet(known: argparse.Namespace, extra: Sequence[str]) -> Any:
     options = parse_options(extra, flags, option_names())
     settings = {name: getattr(known, name) for name in _SHEET_FLAGS if hasattr(known, name)}
     return build_sheet(known.source, **settings, **options)
-
-
-def _view(known: argparse.Namespace, extra: Sequence[str]) -> None:
-    from colgraph.viz import draw_sheet, save_figure
-
-    if known.max_edges < 0:
-        raise ValueError(f"--max-edges must not be negative, got {known.max_edges}")
-    sheet = _sheet(known, extra)
-    print(save_figure(draw_sheet(sheet, max_edges=known.max_edges), known.output))
 
 
 def _listing() -> str:

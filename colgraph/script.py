@@ -33,6 +33,16 @@ class OneLineParser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs | {"allow_abbrev": False})
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, but an unknown flag is answered by the one it resembles."""
+        known, extra = self.parse_known_args(args, namespace)
+        if not extra:
+            return known
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        near = difflib.get_close_matches(extra[0].partition("=")[0], flags, n=1)
+        what = f"unknown flag {extra[0]}" if extra[0].startswith("-") else f"unexpected {extra[0]!r}"
+        raise ValueError(f"{what}; did you mean {near[0]}?" if near else f"{what} (see {self.prog} --help)")
+
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and leaving."""
         raise ValueError(" ".join(message.split()))

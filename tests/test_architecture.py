@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from colgraph.cli import COMMANDS
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "colgraph"
 
@@ -62,6 +64,14 @@ def test_imports_run_downwards(path):
         if parts[0] == "colgraph" and len(parts) > 1 and parts[1] != here:
             known = parts[1] in ARROWS
             assert not known or parts[1] in ARROWS[here], f"{path.name} imports {name}"
+
+
+def test_commands_are_run_by_rooms_below_the_command_line():
+    for name, (summary, place) in COMMANDS.items():
+        module, function = place.split(":")
+        assert module.split(".")[1] in ARROWS["cli"] | {"cli"}, f"{name} is run by {module}"
+        assert f"def {function}(" in (ROOT / (module.replace(".", "/") + ".py")).read_text(), place
+        assert summary, name
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -36,6 +36,18 @@ def test_list_names_every_geometry_with_its_options_and_every_suffix(capsys: pyt
         assert words in text
 
 
+@pytest.mark.parametrize("words", ["--help", *(f"{name} --help" for name in cli.COMMANDS)])
+def test_help_is_printed(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if words.split()[0] not in ("--help", "list", "describe", "view"):
+        pytest.importorskip("lightning")
+    with pytest.raises(SystemExit) as caught:
+        cli.run(words.split())
+    assert caught.value.code in (0, None)
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: colgraph {words.removesuffix('--help')}")
+    assert words != "--help" or all(f"    {name} " in text for name in cli.COMMANDS)
+
+
 def test_describe_is_the_report_of_the_sheet(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     text = out(capsys, "describe", "stack", "--widths", "3,3", "--neighbors", "knn:4", "--direction", "forward")
     sheet = cg.build_sheet("stack", widths=[3, 3], neighbors="knn:4", direction="forward")
@@ -70,6 +82,13 @@ def test_view_writes_a_picture(capsys: pytest.CaptureFixture[str], tmp_path: Pat
         ("view ring -o picture.xyz", "picture.xyz"),
         ("view ring -o no/such/folder/x.png", "no folder"),
         ("view ring --max-edges -3", "--max-edges"),
+        ("analyze runs/x", "did you mean analyse?"),
+        ("analyse", "RUN"),
+        ("analyse no/such/run", "'no/such/run' is no run folder"),
+        ("analyse no/such/run --permutation 3", "did you mean --permutations?"),
+        ("analyse a b", "unexpected 'b'"),
+        ("report no/such/run -o x.html", "'no/such/run' is no run folder"),
+        ("encode runs/x --responses r.npy", "--stimuli"),
     ],
 )
 def test_mistakes_are_one_line(words: str, message: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,7 @@ from colgraph.report.context import Settings
 from colgraph.report.loading import Run, load_run
 from colgraph.script import OneLineParser
 
-__all__ = ["COMMANDS", "run_command"]
-
-COMMANDS = ("analyse", "report", "encode")
-
-
-def run_command(name: str, arguments: Sequence[str]) -> None:
-    """Run one of :data:`COMMANDS`.
-
-    Raises:
-        ValueError: for flags, folders or files that do not fit.
-    """
-    {"analyse": _analyse, "report": _report, "encode": _encode}[name](list(arguments))
+__all__ = ["run_analyse", "run_encode", "run_report"]
 
 
 def _parser(name: str, about: str) -> OneLineParser:
@@ -61,7 +49,8 @@ def _settings(known: Any) -> Settings:
     )
 
 
-def _analyse(arguments: list[str]) -> None:
+def run_analyse(arguments: list[str]) -> None:
+    """``colgraph analyse RUN``."""
     parser = _parser("analyse", "Every analysis of a run beside its controls, into RUN/analysis.")
     _amounts(parser)
     known = parser.parse_args(arguments)
@@ -69,7 +58,8 @@ def _analyse(arguments: list[str]) -> None:
     analyse(known.run, _settings(known), only=names, say=print)
 
 
-def _report(arguments: list[str]) -> None:
+def run_report(arguments: list[str]) -> None:
+    """``colgraph report RUN``."""
     from colgraph.report.page import write_page
 
     parser = _parser("report", "One page about a run that opens without a network; analyses the run first if needed.")
@@ -85,7 +75,8 @@ def _report(arguments: list[str]) -> None:
 # ---------------------------------------------------------------------- encoding
 
 
-def _encode(arguments: list[str]) -> None:
+def run_encode(arguments: list[str]) -> None:
+    """``colgraph encode RUN``."""
     parser = _parser("encode", "How well a run's columns predict recorded responses, per region and step.")
     parser.add_argument("--responses", required=True, metavar="FILE", help=".npy, [stimuli, targets] or with repeats")
     parser.add_argument("--stimuli", required=True, metavar="FOLDER", help="images, one per stimulus, by name")

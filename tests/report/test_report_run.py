@@ -15,9 +15,9 @@ pytest.importorskip("lightning")
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
+from colgraph import cli
 from colgraph.data import load_images
 from colgraph.report import Settings, analyse, load_run
-from colgraph.report.commands import run_command
 from colgraph.report.controls import find_controls
 from colgraph.report.page import write_page
 from colgraph.training import RunFlags, TrainConfig, make_model, make_sheet, open_run_folder, train
@@ -173,7 +173,7 @@ def test_encode_from_the_command_line(runs, tmp_path, capsys):
     (tmp_path / "regions.csv").write_text("target,region\n" + "\n".join(f"{i},{'AB'[i % 2]}" for i in range(6)))
     words = [str(runs / "base"), "--responses", str(recorded), "--stimuli", str(stimuli)]
     out = tmp_path / "encoding.json"
-    run_command("encode", [*words, "--regions", str(tmp_path / "regions.csv"), "-o", str(out), "--permutations", "20"])
+    cli.run(["encode", *words, "--regions", str(tmp_path / "regions.csv"), "-o", str(out), "--permutations", "20"])
     cells = json.loads(out.read_text())["cells"]
     assert {(c["features"], c["region"]) for c in cells} == {(f"step {t}", r) for t in (1, 2) for r in "AB"}
     last = [c for c in cells if c["features"] == "step 2"]
@@ -181,14 +181,14 @@ def test_encode_from_the_command_line(runs, tmp_path, capsys):
     assert "of the ceiling" in capsys.readouterr().out
     np.save(tmp_path / "short.npy", np.random.default_rng(0).normal(size=(39, 6)))
     with pytest.raises(ValueError, match=r"39 stimuli, but .* holds 40 images"):
-        run_command("encode", [words[0], "--responses", str(tmp_path / "short.npy"), *words[3:]])
+        cli.run(["encode", words[0], "--responses", str(tmp_path / "short.npy"), *words[3:]])
     (tmp_path / "few.csv").write_text("A\nB\n")
     with pytest.raises(ValueError, match="names 2 regions, but there are 6 targets"):
-        run_command("encode", [*words, "--regions", str(tmp_path / "few.csv")])
+        cli.run(["encode", *words, "--regions", str(tmp_path / "few.csv")])
 
 
 def test_commands_check_their_flags(runs):
     with pytest.raises(ValueError, match="--probes must be at least 40"):
-        run_command("analyse", [str(runs / "base"), "--probes", "3"])
+        cli.run(["analyse", str(runs / "base"), "--probes", "3"])
     with pytest.raises(ValueError, match="required"):
-        run_command("encode", [str(runs / "base")])
+        cli.run(["encode", str(runs / "base")])
