@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from colgraph.training.errors import InterruptedRunError, TrainingDivergedError
 from colgraph.training.folder import RunFolder, write_text
+from colgraph.training.measure import cpu_seconds
 
 __all__ = ["Checkpoints", "MetricsLog", "ProgressBar", "StopOnSignal"]
 
@@ -36,13 +37,41 @@ class MetricsLog(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[dict[str, float]] = []
-        self.before = 0.0
-        self.started = time.monotonic()
+        self.images = 0
+        self.before, self.cpu_before = 0.0, 0.0
+        self.started, self.cpu_started = time.monotonic(), cpu_seconds()
+        # Images and seconds of the steps that are timed: all but the first of a session, which compiles kernels.
+        self.timed_images, self.timed_seconds = 0, 0.0
+        self._mark: float | None = None
+        self._compiled = False
 
     @property
     def seconds(self) -> float:
-        """Time spent training, earlier sessions included."""
+        """Time spent on the run, earlier sessions included."""
         return self.before + time.monotonic() - self.started
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time spent on the run, earlier sessions included."""
+        return self.cpu_before + cpu_seconds() - self.cpu_started
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Images trained on per second, loading included, validation and figures not; None before the second step."""
+        return self.timed_images / self.timed_seconds if self.timed_seconds else None
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Time from here."""
+        self._mark = time.monotonic()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Count the step's images and its time."""
+        now, count = time.monotonic(), len(batch[1]) * _replicas(trainer)
+        self.images += count
+        if self._mark is not None and self._compiled:
+            self.timed_images += count
+            self.timed_seconds += now - self._mark
+        self._mark, self._compiled = now, True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Add the epoch's row."""
@@ -68,12 +97,26 @@ class MetricsLog(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """For checkpoints."""
-        return {"rows": self.rows, "seconds": self.seconds}
+        return {
+            "rows": self.rows,
+            "images": self.images,
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "timed": [self.timed_images, self.timed_seconds],
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From a checkpoint."""
-        self.rows, self.before = list(state_dict["rows"]), float(state_dict["seconds"])
-        self.started = time.monotonic()
+        self.rows, self.images = list(state_dict["rows"]), int(state_dict["images"])
+        self.before, self.cpu_before = float(state_dict["seconds"]), float(state_dict["cpu_seconds"])
+        self.timed_images, self.timed_seconds = state_dict["timed"]
+        self.started, self.cpu_started = time.monotonic(), cpu_seconds()
+
+
+def _replicas(trainer: Trainer) -> int:
+    """How many processes see different images."""
+    strategy: Any = trainer.strategy
+    return int((getattr(strategy, "distributed_sampler_kwargs", None) or {}).get("num_replicas", 1))
 
 
 class Checkpoints(Callback):

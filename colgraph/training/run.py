@@ -21,6 +21,7 @@ from torch import nn
 from colgraph.data import ImageSplits
 from colgraph.distributed import SheetParallelVision
 from colgraph.models import VisionColumnformer
+from colgraph.models.flops import count_flops
 from colgraph.ops import resolve_backend
 from colgraph.script import is_helper_process
 from colgraph.training.batches import ImageBatches
@@ -30,6 +31,7 @@ from colgraph.training.config import TrainConfig
 from colgraph.training.errors import TrainingDivergedError
 from colgraph.training.figures import RunFigures
 from colgraph.training.folder import RunFolder
+from colgraph.training.measure import code_commit, command_line, machine, peak_memory_bytes
 from colgraph.training.module import SheetClassifier
 from colgraph.training.parallel import SheetParallelStrategy, is_sharded, watched
 from colgraph.training.setup import unreached_outputs
@@ -209,6 +211,7 @@ def _summary(
         "steps": int(trainer.global_step),
         "seed": config.seed,
         "seconds": round(log.seconds, 2),
+        **_cost(net, log, trainer),
         "resumed_from_step": resumed,
         "data": config.data,
         "geometry": sheet.geometry,
@@ -221,6 +224,23 @@ def _summary(
             "torch": torch.__version__,
             "lightning": version("lightning"),
         },
+    }
+
+
+def _cost(net: nn.Module, log: MetricsLog, trainer: pl.Trainer) -> dict[str, Any]:
+    """What the run took, and what it takes to repeat it."""
+    per_image = count_flops(net).training
+    rate = log.images_per_second
+    device = trainer.strategy.root_device
+    return {
+        "cpu_seconds": round(log.cpu_seconds, 2),
+        "images_per_second": None if rate is None else round(rate, 2),
+        "flops_per_image": per_image,
+        "train_flops": per_image * log.images,
+        "peak_memory_bytes": peak_memory_bytes(device),
+        **machine(device),
+        "commit": code_commit(),
+        "command": command_line(),
     }
 
 

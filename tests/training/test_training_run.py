@@ -98,6 +98,10 @@ def test_summary_and_metrics_say_how_it_went(finished: tuple[Path, dict[str, Any
     assert (summary["seed"], summary["steps"], summary["epochs"]) == (0, 15, 3)
     assert summary["wiring_cost_in_spacings"] == pytest.approx(summary["wiring_cost"] / summary["spacing"])
     assert summary["seconds"] > 0
+    assert summary["cpu_seconds"] > 0
+    assert summary["images_per_second"] > 0
+    assert summary["peak_memory_bytes"] > 50e6
+    assert summary["train_flops"] == summary["flops_per_image"] * 15 * 256
     sheet = make_sheet(TrainConfig(**SMALL))
     assert summary["fingerprint"] == sheet.fingerprint
     # The model read back from the folder gives exactly the accuracy that was reported.
@@ -155,7 +159,8 @@ def test_interrupted_run_goes_on_to_the_same_parameters(
     summary = run(path, images, {"resume": True})
     whole = finished[1]
     assert summary["resumed_from_step"] == step + 1
-    for name in ("parameters_sha256", "test_accuracy", "train_loss", "steps", "epochs", "best_epoch"):
+    names = ("parameters_sha256", "test_accuracy", "train_loss", "steps", "epochs", "best_epoch", "train_flops")
+    for name in names:
         assert summary[name] == whole[name], name
     timeless = [
         [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader((p / "metrics.csv").open())]

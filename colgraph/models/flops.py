@@ -1,0 +1,100 @@
+"""Floating-point operations per image, by formula: what models are compared at equal cost by."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from colgraph.models.columnformer import Columnformer
+from colgraph.models.vision import VisionColumnformer
+
+__all__ = ["Flops", "count_flops"]
+
+
+class Flops(dict[str, int]):
+    """Operations of one forward pass by part of the model, and those of a training step.
+
+    Attributes:
+        forward: the sum over all parts.
+        training: forward and backward together.
+    """
+
+    def __init__(self, parts: dict[str, int], training: int) -> None:
+        super().__init__(parts)
+        self.forward = sum(parts.values())
+        self.training = training
+
+
+def count_flops(net: nn.Module, image_shape: tuple[int, int, int] | None = None) -> Flops:
+    """Floating-point operations for one image, two for each multiplication with its addition.
+
+    Counted are matrix products, convolutions, and attention's scores and weighted sums; as is usual, norms, softmax,
+    GELU, biases and sums are not. Of a :class:`VisionColumnformer`, for N columns, E edges, T steps, H heads::
+
+        patch_embedding   2 P C (channels x patch^2)
+        column_linears    T N (4 C H D + 4 C M)            and T N 4 C^2 with a value projection
+        attention         T E 2 (H D + C)                  over edges, whatever backend runs
+        readout           2 C K, spatial: 2 O C K + 2 O K  over O output columns and K classes
+
+    Tied and untied columns cost the same. The backward pass has two products for each of the forward pass, save that
+    images need no gradient. What a backend does twice (scores in its backward pass, or ``recompute="steps"``) is not
+    counted: this is the work that the model asks for.
+
+    Any other model is run once on an image, forward and backward, under torch's ``FlopCounterMode``, with its attention
+    as plain matrix products (the counter does not see torch's fused CPU attention).
+
+    Args:
+        net: the model; gradients it holds stay as they are.
+        image_shape: channels, height and width; a VisionColumnformer's own by default.
+
+    Returns:
+        The parts, with the sums ``forward`` and ``training``.
+
+    Raises:
+        ValueError: if the shape is neither given nor known to the model.
+    """
+    if isinstance(net, VisionColumnformer):
+        parts = {"patch_embedding": _patch_embedding(net), **_sheet_parts(net.model), "readout": _readout(net)}
+        total = sum(parts.values())
+        return Flops(parts, 3 * total - parts["patch_embedding"])
+    if image_shape is None and hasattr(net, "in_channels") and hasattr(net, "image_size"):
+        size = net.image_size
+        image_shape = (int(net.in_channels), *((size, size) if isinstance(size, int) else tuple(size)))  # type: ignore[arg-type, assignment]
+    if image_shape is None:
+        raise ValueError(f"the image shape of a {type(net).__name__} is unknown: give image_shape=(channels, h, w)")
+    return _counted(net, image_shape)
+
+
+def _patch_embedding(net: VisionColumnformer) -> int:
+    return 2 * net.model.inputs.numel() * net.patch_embedding.weight.numel()
+
+
+def _sheet_parts(model: Columnformer) -> dict[str, int]:
+    attention, columns = model.block.attention, model.steps * model.num_columns
+    c, scores = model.dim, attention.num_heads * attention.qk_dim
+    linears = 4 * c * scores + 4 * c * model.block.mlp.fc1.out_features
+    linears += 0 if attention.value is None else 4 * c * c
+    edges = model.steps * model.sheet.edge_index.size(1)
+    return {"column_linears": columns * linears, "attention": edges * 2 * (scores + c)}
+
+
+def _readout(net: VisionColumnformer) -> int:
+    head = 2 * net.model.dim * net.num_classes
+    if net.pool is None:
+        return head
+    return net.outputs.numel() * (head + 2 * net.num_classes)
+
+
+def _counted(net: nn.Module, shape: tuple[int, int, int]) -> Flops:
+    parameter = next(net.parameters())
+    image = torch.zeros(1, *shape, dtype=parameter.dtype, device=parameter.device)
+    trained = [p for p in net.parameters() if p.requires_grad]
+    plain, same = sdpa_kernel(SDPBackend.MATH), torch.random.fork_rng()
+    with torch.enable_grad(), same, plain, FlopCounterMode(display=False) as counter:
+        out = net(image)
+        forward = int(counter.get_total_flops())
+        torch.autograd.grad(out.sum(), trained, allow_unused=True)
+        training = int(counter.get_total_flops())
+    return Flops({"model": forward}, training)
