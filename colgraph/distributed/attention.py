@@ -146,6 +146,6 @@ class HaloAttention(SheetAttention):
     def _apply(self, *arguments: Any) -> HaloAttention:
         """Modules move by this; layouts are made here, so that no compiled step has to make them."""
         super()._apply(*arguments)
-        if (device := self.query.weight.device) not in {made_for for _, made_for in self._layouts}:
+        if (device := next(self.query.parameters()).device) not in {made_for for _, made_for in self._layouts}:
             self._make_layouts(device)
         return self

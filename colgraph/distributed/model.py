@@ -106,6 +106,7 @@ class SheetParallel(Columnformer):
             edge_bias=bias,
             learn_bias=isinstance(plain.edge_bias, nn.Parameter),
             backend=plain.backend,
+            parametrization=self.parametrization,
         )
         number = torch.full((self.sheet.num_columns,), -1, dtype=torch.int64)
         number[self.local.columns] = torch.arange(self.local.num_columns)
@@ -350,6 +351,7 @@ def options_of(model: Columnformer) -> dict[str, Any]:
         "inject": model.inject,
         "recompute": model.recompute,
         "backend": attention.backend,
+        "parametrization": model.parametrization,
     }
 
 

@@ -51,7 +51,7 @@ def take_rows(state: Mapping[str, Tensor], kinds: Mapping[str, str], local: Loca
 
 def draw_linear(part: ColumnLinear, total: int, columns: Tensor) -> None:
     """Draw the weights that a map of ``total`` columns would start with, and keep rows ``columns`` of them."""
-    if part.num_columns is None:
+    if part.num_columns is None or part.zero:
         part.reset_parameters()
     else:
         part.weight.copy_(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import difflib
 import logging
@@ -17,10 +18,11 @@ from torch.utils.checkpoint import checkpoint
 from colgraph.layout import Layout
 from colgraph.nn import ColumnBlock
 from colgraph.nn.column_step import Drive, unroll_columns, why_plain
+from colgraph.nn.shared import PARAMETRIZATIONS, SharedDifference, replace_by_plain, weights_held
 from colgraph.ops import attention_weights, check_backend
 from colgraph.sheet import Sheet
 
-__all__ = ["PARTS", "Columnformer", "SheetMismatchError", "Unroll", "parse_untied"]
+__all__ = ["PARAMETRIZATIONS", "PARTS", "Columnformer", "SheetMismatchError", "Unroll", "parse_untied"]
 
 PARTS = ("norm", "attention", "mlp")
 _RECORDS = ("state", "attention")
@@ -81,6 +83,10 @@ class Columnformer(nn.Module):
         wiring_power: the power p to which distances are raised in the wiring cost.
         recompute: None, or "steps" to keep only the state of each step and recompute the rest in the backward pass.
         backend: attention backend, see :func:`colgraph.ops.sheet_attention`.
+        parametrization: "plain" (independent parameters in every column), or "shared+difference": the same functions
+            with untied parameters written as shared ones, which start as tied ones do, plus a difference per column,
+            which starts at zero (:mod:`colgraph.nn.shared`). Tied parts and edge biases stay as they are. State dicts
+            of plain models load too, and :meth:`to_plain` gives the plain model.
 
     Raises:
         ValueError: for sizes and names that do not fit.
@@ -110,6 +116,7 @@ class Columnformer(nn.Module):
         wiring_power: float = 1.0,
         recompute: str | None = None,
         backend: str = "auto",
+        parametrization: str = "plain",
     ) -> None:
         super().__init__()
         if not isinstance(sheet, Sheet):
@@ -122,6 +129,7 @@ class Columnformer(nn.Module):
         _check_choice("edge_bias", edge_bias, ("learned", "fixed", None))
         _check_choice("inject", inject, ("first", "every", "sequence"))
         _check_choice("recompute", recompute, (None, "steps"))
+        _check_choice("parametrization", parametrization, PARAMETRIZATIONS)
         check_backend(backend)
         self.sheet = copy.copy(sheet).to("cpu")
         self.num_columns = sheet.num_columns
@@ -139,6 +147,7 @@ class Columnformer(nn.Module):
             None if edge_bias is None else initial_edge_bias(self.sheet, num_heads, locality_sigma),
             edge_bias == "learned",
             backend,
+            parametrization,
         )
         self.position_embedding = _embedding(sheet.num_columns, dim) if position_embedding else None
         self.time_embedding = _embedding(steps, dim) if time_embedding else None
@@ -278,14 +287,16 @@ class Columnformer(nn.Module):
             )
             return states, cost, []
         states, attention, costs = [], [], []
-        for t in range(steps):
-            state = drive.added_to(state, t)
-            if "attention" in record:
-                attention.append(self._attention(state))
-            state, cost = self._step(state, layout, edge_cost)
-            states = [*states, state] if keep else [state]
-            if cost is not None:
-                costs.append(cost.mean())
+        # A compiler finds out for itself that every step adds the same numbers.
+        with contextlib.nullcontext() if torch.compiler.is_compiling() else weights_held(self.block):
+            for t in range(steps):
+                state = drive.added_to(state, t)
+                if "attention" in record:
+                    attention.append(self._attention(state))
+                state, cost = self._step(state, layout, edge_cost)
+                states = [*states, state] if keep else [state]
+                if cost is not None:
+                    costs.append(cost.mean())
         return states, torch.stack(costs).mean() if costs else state.new_zeros(()), attention
 
     def _step(self, state: Tensor, layout: Layout, edge_cost: Tensor | None) -> tuple[Tensor, Any]:
@@ -305,6 +316,18 @@ class Columnformer(nn.Module):
         return attention_weights(query, key, attention.edge_bias, self.layout(state.device))
 
     # ------------------------------------------------------------------ checkpoints and printing
+
+    @property
+    def parametrization(self) -> str:
+        """ "plain" or "shared+difference"."""
+        written = any(isinstance(part, SharedDifference) for part in self.block.modules())
+        return PARAMETRIZATIONS[written]
+
+    def to_plain(self) -> Columnformer:
+        """A copy with plain untied parameters: the same function."""
+        plain = copy.deepcopy(self)
+        replace_by_plain(plain.block)
+        return plain
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         theirs = state_dict.get(prefix + "sheet_fingerprint")
@@ -327,6 +350,7 @@ class Columnformer(nn.Module):
     def extra_repr(self) -> str:
         tied = ", ".join(part for part in PARTS if part not in self.untied) or "nothing"
         ran = f", column_step={self._column_step}" if self._column_step else ""
+        ran = f"{', shared+difference' if self.parametrization != 'plain' else ''}{ran}"
         return (
             f"columns={self.sheet.num_columns}, edges={self.sheet.edge_index.size(1)}, dim={self.dim}, "
             f"steps={self.steps}, tied={tied}, inject={self.inject}, {self.block.attention.extra_repr()}{ran}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -131,6 +132,12 @@ class VisionColumnformer(nn.Module):
             raise ValueError(f"inject='sequence' takes films [B, T, channels, height, width], got {list(images.shape)}")
         frames = self.embed(images.flatten(0, 1))
         return frames.unflatten(1, images.shape[:2]).permute(2, 0, 1, 3)
+
+    def to_plain(self) -> VisionColumnformer:
+        """A copy with plain untied parameters, see :meth:`Columnformer.to_plain`."""
+        plain = copy.deepcopy(self)
+        plain.model = plain.model.to_plain()
+        return plain
 
     def extra_repr(self) -> str:
         return (

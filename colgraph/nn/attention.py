@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
 from colgraph.layout import Layout
-from colgraph.nn.layers import ColumnLinear
+from colgraph.nn.shared import make_linear
 from colgraph.ops import resolve_backend, sheet_attention
 from colgraph.ops.column_step import AttentionStep, LayoutAttention
 from colgraph.ops.reference import edge_softmax
@@ -34,6 +34,7 @@ class SheetAttention(MessagePassing):
         edge_bias: ``[E,H]`` initial bias, or None for no bias.
         learn_bias: whether the bias is a parameter (else a buffer).
         backend: see :func:`colgraph.ops.sheet_attention`. "reference" runs ``MessagePassing.propagate``.
+        parametrization: of untied projections, "plain" or "shared+difference".
 
     Shapes:
         ``forward(x [N,B,C], layout, edge_cost [E] | None) -> out [N,B,C], cost [N,B,H] | None``.
@@ -51,13 +52,14 @@ class SheetAttention(MessagePassing):
         edge_bias: Tensor | None = None,
         learn_bias: bool = True,
         backend: str = "auto",
+        parametrization: str = "plain",
     ) -> None:
         super().__init__(aggr="add", node_dim=0)
         self.dim, self.num_heads, self.qk_dim, self.backend = dim, num_heads, qk_dim, backend
-        self.query = ColumnLinear(dim, num_heads * qk_dim, num_columns)
-        self.key = ColumnLinear(dim, num_heads * qk_dim, num_columns)
-        self.value = ColumnLinear(dim, dim, num_columns) if value_projection else None
-        self.output = ColumnLinear(dim, dim, num_columns) if value_projection else None
+        self.query = make_linear(dim, num_heads * qk_dim, num_columns, parametrization)
+        self.key = make_linear(dim, num_heads * qk_dim, num_columns, parametrization)
+        self.value = make_linear(dim, dim, num_columns, parametrization) if value_projection else None
+        self.output = make_linear(dim, dim, num_columns, parametrization) if value_projection else None
         if edge_bias is not None and learn_bias:
             self.edge_bias = nn.Parameter(edge_bias.clone())
         else:
@@ -132,6 +134,6 @@ class SheetAttention(MessagePassing):
     __repr__ = nn.Module.__repr__
 
     def extra_repr(self) -> str:
-        weight = self.query.weight
+        weight = next(self.query.parameters())
         picked = f" ({resolve_backend('auto', weight.device, weight.dtype)})" if self.backend == "auto" else ""
         return f"heads={self.num_heads}, qk_dim={self.qk_dim}, backend={self.backend}{picked}"

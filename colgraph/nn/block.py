@@ -5,12 +5,33 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from colgraph.layout import Layout
 from colgraph.nn.attention import SheetAttention
-from colgraph.nn.layers import ColumnLayerNorm, ColumnMlp
+from colgraph.nn.shared import make_linear, make_norm
 
-__all__ = ["ColumnBlock"]
+__all__ = ["ColumnBlock", "ColumnMlp"]
+
+
+class ColumnMlp(nn.Module):
+    """``fc2(GELU(fc1(x)))`` per column.
+
+    Shapes:
+        ``fc1 [N,M,C]``, ``fc2 [N,C,M]``; ``[N,B,C] -> [N,B,C]``.
+    """
+
+    def __init__(
+        self, dim: int, hidden_dim: int, num_columns: int | None = None, parametrization: str = "plain"
+    ) -> None:
+        super().__init__()
+        self.fc1 = make_linear(dim, hidden_dim, num_columns, parametrization)
+        self.fc2 = make_linear(hidden_dim, dim, num_columns, parametrization)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden: Tensor = self.fc1(x)
+        out: Tensor = self.fc2(F.gelu(hidden))
+        return out
 
 
 class ColumnBlock(nn.Module):
@@ -28,6 +49,8 @@ class ColumnBlock(nn.Module):
         edge_bias: ``[E,H]`` initial bias or None.
         learn_bias: whether the bias is learned.
         backend: attention backend.
+        parametrization: "plain", or "shared+difference" to write untied parameters as shared ones plus a difference
+            per column (see :mod:`colgraph.nn.shared`).
 
     Shapes:
         ``forward(x [N,B,C], layout, edge_cost [E] | None) -> x' [N,B,C], cost [N,B,H] | None``.
@@ -46,16 +69,25 @@ class ColumnBlock(nn.Module):
         edge_bias: Tensor | None = None,
         learn_bias: bool = True,
         backend: str = "auto",
+        parametrization: str = "plain",
     ) -> None:
         super().__init__()
         columns = {part: num_columns if part in untied else None for part in ("norm", "attention", "mlp")}
         self.attention_residual = attention_residual
-        self.norm1 = ColumnLayerNorm(dim, columns["norm"])
+        self.norm1 = make_norm(dim, columns["norm"], parametrization)
         self.attention = SheetAttention(
-            dim, num_heads, qk_dim, columns["attention"], value_projection, edge_bias, learn_bias, backend
+            dim,
+            num_heads,
+            qk_dim,
+            columns["attention"],
+            value_projection,
+            edge_bias,
+            learn_bias,
+            backend,
+            parametrization,
         )
-        self.norm2 = ColumnLayerNorm(dim, columns["norm"])
-        self.mlp = ColumnMlp(dim, mlp_dim, columns["mlp"])
+        self.norm2 = make_norm(dim, columns["norm"], parametrization)
+        self.mlp = ColumnMlp(dim, mlp_dim, columns["mlp"], parametrization)
 
     def forward(self, x: Tensor, layout: Layout, edge_cost: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         heard, cost = self.attention(self.norm1(x), layout, edge_cost)

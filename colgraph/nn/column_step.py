@@ -26,8 +26,9 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from colgraph.layout import Layout
 from colgraph.nn.attention import SheetAttention
-from colgraph.nn.block import ColumnBlock
-from colgraph.nn.layers import ColumnLayerNorm, ColumnLinear, ColumnMlp
+from colgraph.nn.block import ColumnBlock, ColumnMlp
+from colgraph.nn.layers import ColumnLayerNorm, ColumnLinear
+from colgraph.nn.shared import SharedColumnLayerNorm, SharedColumnLinear, SharedDifference
 from colgraph.ops import column_step as ops
 from colgraph.ops import resolve_backend
 from colgraph.ops.column_step import AttentionStep, ColumnWeights, GradientTape, StepTape
@@ -295,9 +296,33 @@ def unroll_columns(
 
 
 def block_weights(block: ColumnBlock) -> ColumnWeights[Tensor]:
-    """The parameters of a block, as the kernels take them."""
-    parts = (block.norm1, block.attention.query, block.attention.key, block.norm2, block.mlp.fc1, block.mlp.fc2)
-    return ColumnWeights(*(parameter for part in parts for parameter in (part.weight, part.bias)))
+    """The parameters of a block (or what they sum up to), as the kernels take them."""
+    return ColumnWeights(*(_whole(part, name) for part in _parts(block) for name in ("weight", "bias")))
+
+
+def _parts(block: ColumnBlock) -> tuple[nn.Module, ...]:
+    return block.norm1, block.attention.query, block.attention.key, block.norm2, block.mlp.fc1, block.mlp.fc2
+
+
+def _whole(part: nn.Module, name: str) -> Tensor:
+    if isinstance(part, SharedDifference):
+        total: Tensor = _Sum.apply(*part.pair(name))
+        return total
+    parameter: Tensor = getattr(part, name)
+    return parameter
+
+
+class _Sum(torch.autograd.Function):
+    """Shared parameters plus differences ``[N,...]``, where the column kernels like to read them."""
+
+    @staticmethod
+    def forward(ctx: Any, shared: Tensor, difference: Tensor) -> Tensor:  # type: ignore[override]
+        return torch.add(difference, shared, out=ops.empty(*difference.shape))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
+        want_shared, want_difference = ctx.needs_input_grad
+        return grad.sum(0) if want_shared else None, grad if want_difference else None
 
 
 def why_plain(block: ColumnBlock, state: Tensor) -> str | None:
@@ -311,14 +336,14 @@ def _why_not_structure(block: ColumnBlock) -> str | None:
         return "value projection"
     norms, linears = (block.norm1, block.norm2), (attention.query, attention.key, mlp.fc1, mlp.fc2)
     parts = (
-        (ColumnBlock, block),
-        (ColumnMlp, mlp),
-        (ColumnLayerNorm, *norms),
-        (ColumnLinear, *linears),
+        ((ColumnBlock,), block),
+        ((ColumnMlp,), mlp),
+        ((ColumnLayerNorm, SharedColumnLayerNorm), *norms),
+        ((ColumnLinear, SharedColumnLinear), *linears),
     )
     # A subclass of attention serves if it says for itself how it listens in steps.
     known = type(attention) is SheetAttention or "in_steps" in vars(type(attention))
-    if not known or any(type(module) is not kind for kind, *modules in parts for module in modules):
+    if not known or any(type(module) not in kinds for kinds, *modules in parts for module in modules):
         return "parts of other types"
     if any(module.num_columns is None for module in (*norms, *linears)):
         return "tied weights"
@@ -340,7 +365,7 @@ def _why_not_now(block: ColumnBlock, state: Tensor) -> str | None:
         return "traced or transformed"
     if torch.is_autocast_enabled("cpu"):
         return "autocast"
-    tensors = (state, *block_weights(block))
+    tensors = (state, *(parameter for part in _parts(block) for parameter in part.parameters()))
     if any(
         type(a) not in (Tensor, nn.Parameter) or a.dtype != torch.float32 or a.device.type != "cpu" for a in tensors
     ):

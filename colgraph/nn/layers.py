@@ -1,4 +1,4 @@
-"""Linear, LayerNorm and MLP per column: untied (a leading N on every parameter) or tied (one for all columns)."""
+"""Linear map and LayerNorm per column: untied (a leading N on every parameter) or tied (one for all columns)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from colgraph.ops.column_step import empty
 
-__all__ = ["ColumnLayerNorm", "ColumnLinear", "ColumnMlp"]
+__all__ = ["ColumnLayerNorm", "ColumnLinear", "apply_linear", "apply_norm"]
 
 
 def _parameter(*shape: int, num_columns: int | None) -> nn.Parameter:
@@ -20,6 +20,17 @@ def _parameter(*shape: int, num_columns: int | None) -> nn.Parameter:
     return nn.Parameter(torch.empty(shape) if usual else empty(*shape))
 
 
+def apply_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``[N,B,in] -> [N,B,out]`` with weights ``[N,out,in]`` and biases ``[N,out]`` per column."""
+    return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
+
+
+def apply_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """``[N,B,C] -> [N,B,C]`` with scales and shifts ``[N,C]`` per column."""
+    normal = F.layer_norm(x, x.shape[-1:], None, None, eps)
+    return torch.addcmul(bias.unsqueeze(1), normal, weight.unsqueeze(1))
+
+
 class ColumnLinear(nn.Module):
     """``y_i = W_i x_i + b_i``.
 
@@ -27,6 +38,7 @@ class ColumnLinear(nn.Module):
         in_features: size of the last axis of the input.
         out_features: size of the last axis of the output.
         num_columns: N for untied weights, None for one shared linear map.
+        zero: start at zero instead, and draw nothing.
 
     Shapes:
         weight ``[N, out, in]`` (tied ``[out, in]``), bias ``[N, out]`` (tied ``[out]``); ``[N,B,in] -> [N,B,out]``.
@@ -35,23 +47,27 @@ class ColumnLinear(nn.Module):
     biases start at zero.
     """
 
-    def __init__(self, in_features: int, out_features: int, num_columns: int | None = None) -> None:
+    def __init__(self, in_features: int, out_features: int, num_columns: int | None = None, zero: bool = False) -> None:
         super().__init__()
         self.in_features, self.out_features, self.num_columns = in_features, out_features, num_columns
+        self.zero = zero
         self.weight = _parameter(out_features, in_features, num_columns=num_columns)
         self.bias = _parameter(out_features, num_columns=num_columns)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw new weights."""
+        nn.init.zeros_(self.bias)
+        if self.zero:
+            nn.init.zeros_(self.weight)
+            return
         bound = self.in_features**-0.5
         nn.init.uniform_(self.weight, -bound, bound)
-        nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.num_columns is None:
             return F.linear(x, self.weight, self.bias)
-        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.transpose(1, 2))
+        return apply_linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, columns={self.num_columns or 'tied'}"
@@ -64,39 +80,22 @@ class ColumnLayerNorm(nn.Module):
         weight and bias ``[N,C]`` (tied ``[C]``); ``[N,B,C] -> [N,B,C]``.
     """
 
-    def __init__(self, dim: int, num_columns: int | None = None, eps: float = 1e-5) -> None:
+    def __init__(self, dim: int, num_columns: int | None = None, eps: float = 1e-5, zero: bool = False) -> None:
         super().__init__()
-        self.dim, self.num_columns, self.eps = dim, num_columns, eps
+        self.dim, self.num_columns, self.eps, self.zero = dim, num_columns, eps, zero
         self.weight = _parameter(dim, num_columns=num_columns)
         self.bias = _parameter(dim, num_columns=num_columns)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Scale one, shift zero."""
-        nn.init.ones_(self.weight)
+        """Scale one (or zero, where asked for), shift zero."""
+        nn.init.constant_(self.weight, 0.0 if self.zero else 1.0)
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.num_columns is None:
             return F.layer_norm(x, (self.dim,), self.weight, self.bias, self.eps)
-        normal = F.layer_norm(x, (self.dim,), None, None, self.eps)
-        return torch.addcmul(self.bias.unsqueeze(1), normal, self.weight.unsqueeze(1))
+        return apply_norm(x, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.dim}, eps={self.eps:g}, columns={self.num_columns or 'tied'}"
-
-
-class ColumnMlp(nn.Module):
-    """``fc2(GELU(fc1(x)))`` per column.
-
-    Shapes:
-        ``fc1 [N,M,C]``, ``fc2 [N,C,M]``; ``[N,B,C] -> [N,B,C]``.
-    """
-
-    def __init__(self, dim: int, hidden_dim: int, num_columns: int | None = None) -> None:
-        super().__init__()
-        self.fc1 = ColumnLinear(dim, hidden_dim, num_columns)
-        self.fc2 = ColumnLinear(hidden_dim, dim, num_columns)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from colgraph.data import AUGMENTATIONS
-from colgraph.models.columnformer import parse_untied
+from colgraph.models.columnformer import PARAMETRIZATIONS, parse_untied
 
 __all__ = ["GEOMETRY_SETTINGS", "TrainConfig", "coerce", "describe_settings", "load_yaml", "save_yaml"]
 
@@ -68,6 +68,9 @@ class TrainConfig:
     qk_dim: int = _setting(64, "size of queries and keys per head", low=1)
     mlp_dim: int = _setting(64, "hidden size of a column's MLP", low=1)
     untied: str = _setting("all", "parts with parameters per column: norm,attention,mlp, all or none")
+    parametrization: str = _setting(
+        "plain", "untied weights as they are, or as shared ones + a difference per column", choices=PARAMETRIZATIONS
+    )
     value_projection: bool = _setting(False, "value and output weights in attention")
     attention_residual: bool = _setting(True, "add the state to what a column hears")
     edge_bias: str = _setting("learned", "bias per edge", choices=("learned", "fixed", "none"))

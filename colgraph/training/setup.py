@@ -94,6 +94,7 @@ def make_model(config: TrainConfig, sheet: Sheet, num_classes: int) -> VisionCol
         qk_dim=config.qk_dim,
         mlp_dim=config.mlp_dim,
         untied=config.untied,
+        parametrization=config.parametrization,
         value_projection=config.value_projection,
         attention_residual=config.attention_residual,
         edge_bias=None if config.edge_bias == "none" else config.edge_bias,

@@ -37,6 +37,8 @@ def test_outputs_gradients_and_ten_steps_equal_one_process(ranks, graph, count):
         # A tied key bias has no gradient but rounding, which AdamW blows up unless its eps is larger.
         {"untied": "norm,mlp", "edge_bias": None, "position_embedding": False, "recompute": "steps", "eps": 1e-3},
         {"untied": "none", "value_projection": True, "num_heads": 3, "eps": 1e-3},
+        {"parametrization": "shared+difference", "eps": 1e-3},
+        {"parametrization": "shared+difference", "untied": "mlp", "recompute": "steps", "eps": 1e-3},
     ],
     ids=str,
 )

@@ -93,6 +93,8 @@ def assert_as_good_as_plain(model, x, factor=4.0, **options):
         {"dim": 37, "qk_dim": 19, "mlp_dim": 21},
         {"dim": 70, "qk_dim": 16, "mlp_dim": 33},
         {"steps": 1},
+        {"parametrization": "shared+difference"},
+        {"parametrization": "shared+difference", "recompute": "steps", "inject": "every"},
     ],
     ids=str,
 )

@@ -111,6 +111,23 @@ def test_decay_spares_norms_biases_embeddings_and_edge_biases() -> None:
     assert len(decayed["params"]) + len(kept["params"]) == len(names)
 
 
+def test_parametrization_reaches_the_model_and_norms_are_spared_there_too() -> None:
+    pytest.importorskip("lightning")
+    from colgraph.training.module import decay_groups
+
+    settings = config(options={"widths": [4, 4]}, parametrization="shared+difference")
+    net = make_model(settings, make_sheet(settings), 5)
+    assert net.model.parametrization == "shared+difference"
+    decayed, _ = decay_groups(net, 0.1)
+    names = {id(p): name for name, p in net.named_parameters()}
+    parts = ("attention.query", "attention.key", "mlp.fc1", "mlp.fc2")
+    assert {names[id(p)] for p in decayed["params"]} == {
+        "patch_embedding.weight",
+        "head.weight",
+        *(f"model.block.{part}.{kind}.weight" for part in parts for kind in ("shared", "difference")),
+    }
+
+
 def test_schedule_warms_up_linearly_and_ends_at_zero() -> None:
     pytest.importorskip("lightning")
     from colgraph.training.module import schedule_factor
