@@ -30,7 +30,8 @@ ARROWS: dict[str, set[str]] = {
     "training": {"models", "ops", "data", "viz", "geometry", "sheet", "script", "distributed"},
     "distributed": {"models", "nn", "ops", "sheet", "layout"},
     "report": {"analysis", "training", "data", "models", "viz", "sheet", "script"},
-    "cli": {"geometry", "viz", "sheet", "data", "script", "report"},
+    "experiments": {"training", "data", "models", "viz", "sheet", "script"},
+    "cli": {"geometry", "viz", "sheet", "data", "script", "report", "experiments"},
     "__init__": {"geometry", "models", "nn", "ops", "sheet", "layout"},
     "__main__": {"cli"},
 }

@@ -2,6 +2,7 @@
 
 from colgraph.viz.attention import central_column, draw_attention_by_distance, draw_column
 from colgraph.viz.curves import draw_curves
+from colgraph.viz.results import draw_results
 from colgraph.viz.sheet import draw_sheet
 from colgraph.viz.style import save_figure
 
@@ -10,6 +11,7 @@ __all__ = [
     "draw_attention_by_distance",
     "draw_column",
     "draw_curves",
+    "draw_results",
     "draw_sheet",
     "save_figure",
 ]

@@ -1,0 +1,168 @@
+"""``colgraph sweep`` and ``colgraph results``: from words on a command line to runs and tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from colgraph.experiments.jobs import Job, parse_seeds, parse_share, plan, training_script
+from colgraph.experiments.queue import Outcome, run_jobs
+from colgraph.experiments.results import read_results, summarise, write_rows
+from colgraph.experiments.tables import csv_table, fill_markers, markdown_table
+from colgraph.script import OneLineParser, ScriptError
+from colgraph.training.folder import write_text
+
+__all__ = ["run_results", "run_sweep"]
+
+
+def run_sweep(arguments: Sequence[str]) -> None:
+    """Run configs x seeds and write their table.
+
+    Raises:
+        ValueError: for flags, settings or folders that do not fit, before the first run begins.
+        ScriptError: if a run failed; all others have been run.
+    """
+    known = _sweep_parser().parse_args(list(arguments))
+    if known.jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {known.jobs}")
+    out, seeds = Path(known.out), parse_seeds(known.seeds)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {known.out!r} is a file: name a folder")
+    jobs = plan(known.configs, seeds, out, sets=known.set, script=training_script(known.script))
+    if known.only:
+        share, shares = parse_share(known.only)
+        jobs = jobs[share - 1 :: shares]
+    if known.dry_run:
+        for job in jobs:
+            print(f"{'finished' if job.finished else 'to run'}: {job.text()}")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    outcomes = run_jobs(jobs, out, known.jobs, begun=_say_begun, ended=lambda outcome: _ended(outcome, out))
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    _write_tables(out, plot=True)
+    counts = {
+        state: sum(outcome.state == state for outcome in outcomes) for state in dict.fromkeys(o.state for o in outcomes)
+    }
+    print(", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing to run")
+    if (out / "results.json").is_file():
+        print(f"tables in {out}: results.md, results.csv, results.json, results.png")
+    if failed:
+        raise ScriptError(f"{len(failed)} of {len(jobs)} runs failed; the same command tries them again")
+
+
+def run_results(arguments: Sequence[str]) -> None:
+    """Merge results and write them as JSON, Markdown, CSV, a plot, or into a document.
+
+    Raises:
+        ValueError: for files or folders that hold no results, or documents without markers.
+    """
+    known = _results_parser().parse_args(list(arguments))
+    rows = read_results(known.paths)
+    if known.json:
+        write_rows(Path(known.json), rows)
+    for path, text in ((known.output, markdown_table), (known.csv, csv_table)):
+        if path:
+            write_text(Path(path), text(rows))
+    if known.plot:
+        _plot(summarise(rows), Path(known.plot))
+    if known.into:
+        _fill(Path(known.into), rows)
+    written = [path for path in (known.json, known.output, known.csv, known.plot, known.into) if path]
+    print("\n".join(written) if written else markdown_table(rows), end="\n" if written else "")
+
+
+def _sweep_parser() -> OneLineParser:
+    parser = OneLineParser(
+        prog="colgraph sweep",
+        description="Train configs x seeds and write a table. Finished runs are kept, broken ones go on.",
+        epilog="Several machines: start the same command on each on one shared folder, or give each --only i/n.",
+    )
+    parser.add_argument("configs", nargs="+", metavar="CONFIG", help="YAML files of settings")
+    parser.add_argument("--seeds", default="0", metavar="N,N", help="0,1,2 or 0-4 (default: 0)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the run folders and the tables")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of all runs; again for more"
+    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time; each has cores/N threads (1)")
+    parser.add_argument("--only", metavar="i/n", help="the i-th of n shares of the runs, for a scheduler's array jobs")
+    parser.add_argument("--script", metavar="FILE", help="training script (default: examples/imagenet100.py)")
+    parser.add_argument("--dry-run", action="store_true", help="only list the runs, as commands")
+    return parser
+
+
+def _results_parser() -> OneLineParser:
+    parser = OneLineParser(
+        prog="colgraph results",
+        description="Tables from finished runs and from results.json files. Without a file to write, prints Markdown.",
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="run folders, folders of them, or results.json files")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write the Markdown table here")
+    parser.add_argument("--json", metavar="FILE", help="write all rows here, one per config and seed")
+    parser.add_argument("--csv", metavar="FILE", help="write one line per config here")
+    parser.add_argument("--plot", metavar="FILE", help="draw accuracies and costs here (png, svg, pdf)")
+    parser.add_argument("--into", metavar="FILE.md", help="replace the tables between a document's markers")
+    return parser
+
+
+# ---------------------------------------------------------------------- sweep
+
+
+def _say_begun(job: Job) -> None:
+    how = "goes on" if "--resume" in job.command() else "begins"
+    print(f"{job.name} {how}", flush=True)
+
+
+def _ended(outcome: Outcome, out: Path) -> None:
+    text = f"{outcome.job.name} {outcome.state}"
+    if outcome.state in ("done", "finished before"):
+        (row,) = read_results([outcome.job.folder])
+        text += f": test accuracy {row['test_accuracy']:.1%}" + (
+            f", {outcome.seconds:,.0f} s" if outcome.seconds else ""
+        )
+        _write_tables(out)
+    if outcome.reason:
+        text += f": {outcome.reason}"
+    print(text, flush=True, file=sys.stderr if outcome.state == "failed" else sys.stdout)
+
+
+def _write_tables(out: Path, plot: bool = False) -> None:
+    """The tables of all finished runs in the folder, those of other sweeps and machines among them."""
+    if not any(out.glob("*/summary.json")):
+        return
+    rows = read_results([out])
+    write_rows(out / "results.json", rows)
+    write_text(out / "results.md", markdown_table(rows))
+    write_text(out / "results.csv", csv_table(rows))
+    if plot:
+        _plot(summarise(rows), out / "results.png")
+
+
+# ---------------------------------------------------------------------- results
+
+
+def _plot(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
+    from colgraph.viz import draw_results, save_figure
+
+    data = list(dict.fromkeys(str(entry["data"]) for entry in entries))
+    named = (
+        entries
+        if len(data) == 1
+        else [{**e, "config": f"{e['config']} ({Path(str(e['data'])).name})"} for e in entries]
+    )
+    save_figure(draw_results(named, title=data[0] if len(data) == 1 else None), path)
+
+
+def _fill(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    try:
+        document = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read --into {str(path)!r}: {error}") from error
+    try:
+        text, missing = fill_markers(document, rows)
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r}: {error}") from error
+    for pattern in missing:
+        sys.stderr.write(f"note: no config matches {pattern!r} in {path}\n")
+    write_text(path, text)

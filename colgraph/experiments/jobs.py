@@ -1,0 +1,187 @@
+"""The runs of a sweep: configs x seeds, each one command of the training script, and what has become of each."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from colgraph.training.config import TrainConfig, describe_settings, load_yaml, save_yaml
+from colgraph.training.flags import parse_flags
+
+__all__ = ["Job", "parse_seeds", "parse_share", "plan", "setting_words", "training_script"]
+
+_NOT_SET = ("seed", "out", "config", "resume", "overwrite")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep.
+
+    Attributes:
+        name: ``<config>-seed<seed>``.
+        folder: the run folder.
+        words: the command without ``--resume`` or ``--overwrite``.
+        settings: what the command's flags and files amount to.
+    """
+
+    name: str
+    folder: Path
+    words: tuple[str, ...]
+    settings: TrainConfig
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has its results."""
+        return (self.folder / "summary.json").is_file()
+
+    def command(self) -> list[str]:
+        """What to start now: from the beginning, or on from the last checkpoint."""
+        words = [sys.executable, *self.words]
+        if (self.folder / "checkpoints" / "last.ckpt").is_file():
+            return [*words, "--resume"]
+        # A run that ended before its first checkpoint has nothing to lose.
+        return [*words, "--overwrite"] if (self.folder / "config.yaml").is_file() else words
+
+    def text(self) -> str:
+        """The command as a shell would take it."""
+        return shlex.join(["python", *self.words])
+
+    def check_folder(self) -> None:
+        """Raise ValueError if the folder holds a run with other settings than this one's."""
+        file = self.folder / "config.yaml"
+        if not file.is_file():
+            if self.folder.is_dir() and any(not path.name.startswith(".") for path in self.folder.iterdir()):
+                raise ValueError(f"{str(self.folder)!r} is not empty and not a run folder: name another --out")
+            return
+        here, there = _plain(self.settings), load_yaml(file)
+        usual = _plain(TrainConfig())
+        for name in dict.fromkeys((*here, *there)):
+            # A patch size that is not set is chosen by the run and then written down.
+            if name == "patch_size" and here.get(name) is None:
+                continue
+            found = there.get(name, usual.get(name))
+            if here.get(name) != found:
+                raise ValueError(
+                    f"{str(self.folder)!r} holds a run with {name}={found!r}, the sweep asks for "
+                    f"{here.get(name)!r}: name another --out"
+                )
+
+
+def _plain(settings: TrainConfig) -> dict[str, object]:
+    """Settings as they come back from YAML."""
+    import yaml
+
+    content: dict[str, object] = yaml.safe_load(save_yaml(settings.flat()))
+    return content
+
+
+def training_script(given: str | None) -> Path:
+    """The script that trains: the one given, or ``examples/imagenet100.py`` of this checkout.
+
+    Raises:
+        ValueError: if it is not there.
+    """
+    path = Path(given) if given else Path(__file__).parents[2] / "examples" / "imagenet100.py"
+    if not path.is_file():
+        why = "" if given else " (an installed package does not carry it)"
+        raise ValueError(f"no training script {str(path)!r}{why}: name one that takes its flags with --script FILE")
+    return path
+
+
+def plan(
+    configs: Sequence[str],
+    seeds: Sequence[int],
+    out: Path,
+    *,
+    sets: Sequence[str] = (),
+    script: Path,
+) -> list[Job]:
+    """The runs of a sweep, in order; every setting is checked before the first begins.
+
+    Args:
+        configs: YAML files, named in ``--config`` of each command; their names without suffix name the rows.
+        seeds: of each config.
+        out: the folder of run folders.
+        sets: ``key=value``, settings that all runs have in common.
+        script: the training script; presets of data sources are taken from ``configs`` beside it.
+
+    Raises:
+        ValueError: for settings that cannot be, two configs of one name, or a folder that holds another run.
+    """
+    words = [word for text in sets for word in setting_words(text)]
+    names: dict[str, str] = {}
+    jobs = []
+    for config in configs:
+        stem = Path(config).stem
+        if names.setdefault(stem, config) != config or list(configs).count(config) > 1:
+            raise ValueError(f"two configs are called {stem!r} ({names[stem]} and {config}): rename one")
+        for seed in seeds:
+            name = f"{stem}-seed{seed}"
+            flags = ["--config", config, "--seed", str(seed), "--out", str(out / name), *words]
+            try:
+                settings, _ = parse_flags(flags, presets=script.parent / "configs")
+            except ValueError as error:
+                raise ValueError(f"{config}: {error}") from error
+            job = Job(name, out / name, (_short(script), *flags), settings)
+            job.check_folder()
+            jobs.append(job)
+    return jobs
+
+
+def _short(path: Path) -> str:
+    """A path below the working directory without what leads there, so that a command can be repeated elsewhere."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith(os.pardir) else relative
+
+
+def setting_words(text: str) -> list[str]:
+    """``key=value`` as words of the training script's command line.
+
+    Raises:
+        ValueError: if it is none, or a setting that the sweep itself chooses.
+    """
+    key, equals, value = text.partition("=")
+    name = key.strip().lstrip("-").replace("-", "_")
+    if not equals or not name.isidentifier():
+        raise ValueError(f"--set {text!r}: expected key=value, such as epochs=10")
+    if name in _NOT_SET:
+        raise ValueError(f"--set {text!r}: {name} is chosen by the sweep (see --seeds and --out)")
+    flag = "--" + name.replace("_", "-")
+    if not describe_settings().get(name, (None, False, ""))[1]:
+        return [f"{flag}={value.strip()}"]
+    if value.strip().lower() not in ("true", "false"):
+        raise ValueError(f"--set {text!r}: {name} must be true or false")
+    return [flag if value.strip().lower() == "true" else "--no-" + flag[2:]]
+
+
+def parse_seeds(text: str) -> list[int]:
+    """``0,1,2`` or ``0-4`` or both.
+
+    Raises:
+        ValueError: for anything else, a negative seed, or one that occurs twice.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+            raise ValueError(f"--seeds {text!r}: expected numbers such as 0,1,2 or a range such as 0-4")
+        seeds += range(int(first), int(last or first) + 1)
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"--seeds {text!r}: a seed occurs twice")
+    return seeds
+
+
+def parse_share(text: str) -> tuple[int, int]:
+    """``i/n``: the i-th of n shares of the runs, counted from 1.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    first, slash, last = text.partition("/")
+    if not slash or not first.isdigit() or not last.isdigit() or not 1 <= int(first) <= int(last):
+        raise ValueError(f"--only {text!r}: expected i/n with i from 1 to n, such as 1/4")
+    return int(first), int(last)

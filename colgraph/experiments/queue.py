@@ -1,0 +1,201 @@
+"""A queue of training commands on one machine: some at a time, each with its share of the cores."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from colgraph.experiments.jobs import Job
+from colgraph.training.errors import InterruptedRunError
+
+__all__ = ["Outcome", "run_jobs"]
+
+_POLL = 0.1  # seconds
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run.
+
+    Attributes:
+        job: the run.
+        state: "done", "finished before", "failed", or "running elsewhere" (another sweep has it).
+        reason: of a failure, one line.
+        seconds: that it took.
+    """
+
+    job: Job
+    state: str
+    reason: str = ""
+    seconds: float = 0.0
+
+
+@dataclass
+class _Running:
+    job: Job
+    process: subprocess.Popen[bytes]
+    lock: int
+    log: Path
+    log_start: int
+    started: float
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    out: Path,
+    at_once: int = 1,
+    *,
+    begun: Callable[[Job], None] = lambda job: None,
+    ended: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """Run what is not finished; a failure stops no other run.
+
+    Each run holds a file lock as long as it lives, also when the sweep that started it has died: a second sweep on
+    the same folder takes the runs that nobody has.
+
+    Args:
+        jobs: the runs.
+        out: the sweep's folder, for locks and logs.
+        at_once: runs at a time; each gets ``cores // at_once`` threads, or what ``OMP_NUM_THREADS`` says.
+        begun: told of a run that begins or goes on.
+        ended: told of every outcome.
+
+    Returns:
+        The outcomes, in the order in which runs ended.
+
+    Raises:
+        InterruptedRunError: on Ctrl-C or SIGTERM, once the runs at hand have written their checkpoints.
+    """
+    for name in ("locks", "logs"):
+        (out / name).mkdir(parents=True, exist_ok=True)
+    waiting, running = list(jobs), list[_Running]()
+    outcomes: list[Outcome] = []
+    environment = _environment(at_once)
+
+    def end(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        ended(outcome)
+
+    with _Stop() as stop:
+        try:
+            while waiting or running:
+                while waiting and len(running) < at_once and not stop.asked:
+                    found = _start(waiting.pop(0), out, environment)
+                    if isinstance(found, Outcome):
+                        end(found)
+                    else:
+                        running.append(found)
+                        begun(found.job)
+                if stop.asked and not running:
+                    break
+                stop.pass_on([entry.process for entry in running])
+                for entry in [entry for entry in running if entry.process.poll() is not None]:
+                    running.remove(entry)
+                    os.close(entry.lock)
+                    if not stop.asked or entry.job.finished:
+                        end(_outcome(entry))
+                time.sleep(_POLL)
+        finally:
+            # Only an error in here leaves runs behind: ask them to save and end.
+            for entry in running:
+                entry.process.terminate()
+    if stop.asked:
+        raise InterruptedRunError("stopped; the same command goes on from the checkpoints")
+    return outcomes
+
+
+def _environment(at_once: int) -> dict[str, str]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores // at_once))
+    return {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, threads)}
+
+
+def _start(job: Job, out: Path, environment: dict[str, str]) -> _Running | Outcome:
+    if job.finished:
+        return Outcome(job, "finished before")
+    lock = _lock(out / "locks" / job.name)
+    if lock is None:
+        return Outcome(job, "running elsewhere")
+    if job.finished:  # in the meantime, by the one who had the lock
+        os.close(lock)
+        return Outcome(job, "finished before")
+    log = out / "logs" / f"{job.name}.log"
+    with log.open("ab") as file:
+        begin = file.tell()
+        process = subprocess.Popen(
+            job.command(),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env=environment,
+            pass_fds=(lock,),
+            # The terminal's Ctrl-C is passed on by the sweep, once.
+            start_new_session=True,
+        )
+    return _Running(job, process, lock, log, begin, time.monotonic())
+
+
+def _lock(path: Path) -> int | None:
+    """A file descriptor that holds the lock, until it and all copies of it are closed; None if another has it."""
+    import fcntl
+
+    handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _outcome(entry: _Running) -> Outcome:
+    code, took = entry.process.returncode, time.monotonic() - entry.started
+    if code == 0 and entry.job.finished:
+        return Outcome(entry.job, "done", seconds=took)
+    with entry.log.open("rb") as file:
+        file.seek(entry.log_start)
+        lines = [line.strip() for line in file.read().decode(errors="replace").replace("\r", "\n").splitlines()]
+    lines = [line for line in lines if line]
+    errors = [line for line in lines if line.startswith("error: ")]
+    said = (errors or lines or ["it said nothing"])[-1].removeprefix("error: ")
+    how = f"exit code {code}"
+    if code < 0:
+        how = f"ended by signal {-code}" + (" (out of memory?)" if code == -signal.SIGKILL else "")
+    return Outcome(entry.job, "failed", f"{how}: {said} (log: {entry.log})", took)
+
+
+class _Stop(contextlib.AbstractContextManager["_Stop"]):
+    """Ctrl-C and SIGTERM: the first asks running jobs to save and end, the second ends them at once."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self._passed: dict[int, int] = {}
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> _Stop:
+        with contextlib.suppress(ValueError):  # only the main thread may; elsewhere the caller's handlers stay
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        self.asked += 1
+
+    def pass_on(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+        """Tell every process what it has not been told."""
+        for process in processes:
+            if process.poll() is None and self._passed.get(process.pid, 0) < min(self.asked, 2):
+                self._passed[process.pid] = min(self.asked, 2)
+                process.send_signal(signal.SIGTERM if self.asked == 1 else signal.SIGKILL)

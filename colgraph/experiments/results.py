@@ -1,0 +1,151 @@
+"""Rows of results, one per config and seed: read from run folders and JSON files, merged, written."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from colgraph.training.folder import write_text
+
+__all__ = ["FIELDS", "merge_rows", "read_results", "row_of_run", "summarise", "write_rows"]
+
+FIELDS = (
+    *("config", "seed", "data", "test_accuracy", "test_loss", "train_accuracy", "train_loss", "best_val_accuracy"),
+    *("parameters", "flops_per_image", "train_flops", "seconds", "cpu_seconds", "images_per_second"),
+    *("peak_memory_bytes", "wiring_cost", "wiring_cost_in_spacings", "columns", "edges", "epochs", "steps"),
+    *("train_images", "test_images", "device", "processor", "cores", "threads"),
+    *("commit", "command", "fingerprint", "parameters_sha256", "resumed_from_step", "versions"),
+)
+"""What a row holds; all but ``config`` come from a run's ``summary.json``, null where it does not say."""
+
+_SEED = re.compile(r"-seed\d+$")
+_Row = dict[str, Any]
+
+
+def row_of_run(folder: Path) -> _Row:
+    """The row of a finished run; its config is the folder's name without ``-seed<n>``.
+
+    Raises:
+        ValueError: if its ``summary.json`` is missing or cannot be read.
+    """
+    summary = _load(folder / "summary.json")
+    if not isinstance(summary, dict) or "test_accuracy" not in summary or "seed" not in summary:
+        raise ValueError(f"{str(folder / 'summary.json')!r} is no summary of a training run")
+    row = {"config": _SEED.sub("", folder.resolve().name), **{name: _finite(summary.get(name)) for name in FIELDS[1:]}}
+    return {name: row[name] for name in FIELDS}
+
+
+def read_results(paths: Iterable[str | os.PathLike[str]]) -> list[_Row]:
+    """All rows of run folders, folders of run folders, and JSON files of rows; see :func:`merge_rows`.
+
+    Raises:
+        ValueError: for a path that holds no results, or rows that contradict each other.
+    """
+    found: list[tuple[str, _Row]] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            runs = (
+                [path] if (path / "summary.json").is_file() else sorted(p.parent for p in path.glob("*/summary.json"))
+            )
+            if not runs:
+                raise ValueError(f"{str(path)!r} holds no finished run (no summary.json in it or in its folders)")
+            found += [(str(run), row_of_run(run)) for run in runs]
+        else:
+            found += [(str(path), row) for row in _rows_of_file(path)]
+    return merge_rows(found)
+
+
+def merge_rows(found: Iterable[tuple[str, _Row]]) -> list[_Row]:
+    """Rows from several places: each (config, data, seed) once, configs in the order in which they come first.
+
+    Raises:
+        ValueError: if two rows of one config and seed are not the same run.
+    """
+    rows: dict[tuple[Any, ...], tuple[str, _Row]] = {}
+    order: dict[Any, int] = {}
+    for where, row in found:
+        key = (row["config"], row["data"], row["seed"])
+        order.setdefault(key[:2], len(order))
+        other, known = rows.setdefault(key, (where, row))
+        if known["parameters_sha256"] != row["parameters_sha256"]:
+            raise ValueError(
+                f"config {key[0]!r} with seed {key[2]} is in {other!r} and, with other results, in {where!r}: "
+                "leave one out, or rename it"
+            )
+    return [
+        row
+        for _, row in sorted(
+            rows.values(), key=lambda item: (order[item[1]["config"], item[1]["data"]], item[1]["seed"])
+        )
+    ]
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as JSON, a row a line, whole or not at all."""
+    lines = ",\n".join(json.dumps(dict(row), allow_nan=False) for row in rows)
+    write_text(path, f"[\n{lines}\n]\n" if lines else "[]\n")
+
+
+def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One entry per config and data: means over seeds, with the standard error of the test accuracy.
+
+    Numbers are means over seeds; ``test_accuracy_se`` is ``s / sqrt(n)`` with the sample standard deviation s, null
+    for a single seed. ``peak_memory_bytes`` is the largest.
+    """
+    groups: dict[tuple[Any, Any], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["config"], row["data"]), []).append(row)
+    return [_entry(config, data, members) for (config, data), members in groups.items()]
+
+
+def _entry(config: str, data: Any, members: list[Mapping[str, Any]]) -> dict[str, Any]:
+    entry: dict[str, Any] = {"config": config, "data": data, "seeds": [row["seed"] for row in members]}
+    means = (
+        *("test_accuracy", "train_accuracy", "best_val_accuracy", "parameters", "flops_per_image", "train_flops"),
+        *("seconds", "cpu_seconds", "images_per_second", "wiring_cost", "wiring_cost_in_spacings"),
+    )
+    for name in means:
+        numbers = [float(row[name]) for row in members if row.get(name) is not None]
+        entry[name] = float(np.mean(numbers)) if numbers else None
+    accuracy = np.array([row["test_accuracy"] for row in members], dtype=float)
+    n = len(accuracy)
+    entry["test_accuracy_se"] = float(accuracy.std(ddof=1) / math.sqrt(n)) if n > 1 else None
+    entry["test_accuracies"] = accuracy.tolist()
+    peaks = [int(row["peak_memory_bytes"]) for row in members if row.get("peak_memory_bytes") is not None]
+    entry["peak_memory_bytes"] = max(peaks) if peaks else None
+    for name in ("commit", "device", "processor", "threads"):
+        entry[name] = list(dict.fromkeys(row[name] for row in members if row.get(name) is not None))
+    entry["command"] = next((row["command"] for row in members if row.get("command")), None)
+    return entry
+
+
+def _rows_of_file(path: Path) -> list[_Row]:
+    content = _load(path)
+    if not isinstance(content, list):
+        raise ValueError(f"{str(path)!r} must hold a list of rows, as `colgraph results --json` writes it")
+    for row in content:
+        if not isinstance(row, dict) or not {"config", "seed", "data", "test_accuracy", "parameters_sha256"} <= set(
+            row
+        ):
+            raise ValueError(f"{str(path)!r} has a row without config, seed, data, test_accuracy or parameters_sha256")
+        if not isinstance(row["test_accuracy"], int | float):
+            raise ValueError(f"{str(path)!r}: test_accuracy must be a number, got {row['test_accuracy']!r}")
+    return [{name: row.get(name) for name in FIELDS} for row in content]
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read results {str(path)!r}: {error}") from error
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,139 @@
+"""Rows and tables of results: means and errors by hand, merging, markers in documents."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from colgraph.cli import run
+from colgraph.experiments.results import FIELDS, read_results, summarise
+from colgraph.experiments.tables import csv_table, fill_markers, markdown_table
+from colgraph.viz import draw_results
+
+
+def row(config: str, seed: int, accuracy: float, **more: Any) -> dict[str, Any]:
+    base = {
+        "config": config,
+        "seed": seed,
+        "data": "digits",
+        "test_accuracy": accuracy,
+        "command": f"run {config} {seed}",
+    }
+    base |= {"parameters_sha256": f"{config}{seed}", "parameters": 46.9e6, "train_flops": 2.5e15, "seconds": 1234.0}
+    base |= {"peak_memory_bytes": 2**30 + seed, "wiring_cost_in_spacings": 1.5, "commit": "0123456789abcdef"}
+    return {**dict.fromkeys(FIELDS), **base, "processor": "CPU", "threads": 2, **more}
+
+
+ROWS = [row("b", 0, 0.50), row("b", 1, 0.52), row("b", 2, 0.57), row("a", 0, 0.9, wiring_cost_in_spacings=None)]
+
+
+def test_means_and_standard_errors() -> None:
+    b, a = summarise(ROWS)
+    assert (b["config"], b["seeds"], a["seeds"]) == ("b", [0, 1, 2], [0])
+    assert b["test_accuracy"] == pytest.approx(0.53)
+    # Deviations -3, -1, 4: variance 26 / 2, standard error sqrt(13 / 3), in hundredths.
+    assert b["test_accuracy_se"] == pytest.approx(0.01 * (13 / 3) ** 0.5)
+    assert a["test_accuracy_se"] is None
+    assert b["peak_memory_bytes"] == 2**30 + 2
+    assert a["wiring_cost_in_spacings"] is None
+
+
+def test_markdown_and_csv_say_the_same() -> None:
+    table = markdown_table(ROWS)
+    assert "| b | 3 | 53.0 ± 2.1 |  | 46.9 M |  | 2.5 P | 1,234 | 1,024 MiB | 1.50 |" in table
+    assert "| a | 1 | 90.0 |" in table
+    assert "| b | digits | 0, 1, 2 | `run b 0` | 0123456789 | CPU, 2 threads |" in table
+    parsed = list(csv.DictReader(io.StringIO(csv_table(ROWS))))
+    assert [float(line["test_accuracy"]) for line in parsed] == pytest.approx([0.53, 0.9])
+    assert parsed[1]["wiring_cost_in_spacings"] == ""
+
+
+def test_files_and_folders_are_merged_and_contradictions_refused(tmp_path: Path) -> None:
+    (tmp_path / "one.json").write_text(json.dumps(ROWS[:2]))
+    (tmp_path / "two.json").write_text(json.dumps(ROWS[1:]))
+    for seed in (0, 1):
+        folder = tmp_path / "runs" / f"c-seed{seed}"
+        folder.mkdir(parents=True)
+        (folder / "summary.json").write_text(json.dumps(row("", seed, 0.1, train_loss=float("nan"))))
+    rows = read_results(
+        [tmp_path / "one.json", tmp_path / "two.json", tmp_path / "runs", tmp_path / "runs" / "c-seed0"]
+    )
+    assert [(r["config"], r["seed"]) for r in rows] == [("b", 0), ("b", 1), ("b", 2), ("a", 0), ("c", 0), ("c", 1)]
+    assert rows[-1]["train_loss"] is None
+    (tmp_path / "other.json").write_text(json.dumps([row("b", 1, 0.7, parameters_sha256="other")]))
+    with pytest.raises(
+        ValueError, match=r"config 'b' with seed 1 is in .*one\.json' and, with other results, in .*other"
+    ):
+        read_results([tmp_path / "one.json", tmp_path / "other.json"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot read results"),
+        ("{}", "list of rows"),
+        ('[{"config": "a"}]', "row without"),
+        (json.dumps([{**ROWS[0], "test_accuracy": "high"}]), "test_accuracy must be a number"),
+    ],
+)
+def test_files_that_hold_no_results_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_results([tmp_path / "x.json"])
+    with pytest.raises(ValueError, match="no finished run"):
+        read_results([tmp_path])
+    with pytest.raises(ValueError, match="cannot read"):
+        read_results([tmp_path / "missing.json"])
+
+
+DOCUMENT = """# Results
+<!-- results: a, b* -->
+old numbers
+<!-- end of results -->
+text that stays
+<!-- results: gpu-* -->
+<!-- end of results -->
+"""
+
+
+def test_tables_are_put_between_markers_again_and_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps(ROWS))
+    document = tmp_path / "RESULTS.md"
+    document.write_text(DOCUMENT)
+    words = ["results", str(tmp_path / "rows.json"), "--into", str(document), "--json", str(tmp_path / "all.json")]
+    words += ["-o", str(tmp_path / "t.md"), "--csv", str(tmp_path / "t.csv"), "--plot", str(tmp_path / "t.png")]
+    run(words)
+    first = document.read_text()
+    assert "old numbers" not in first
+    assert "text that stays" in first
+    assert first.index("| a | 1 |") < first.index("| b | 3 |")
+    assert "<!-- results: gpu-* -->\n\nnot run\n" in first
+    assert "no config matches 'gpu-*'" in capsys.readouterr().err
+    run(words)
+    assert document.read_text() == first
+    assert json.loads((tmp_path / "all.json").read_text()) == ROWS
+    assert (tmp_path / "t.png").read_bytes()[:4] == b"\x89PNG"
+    for text in ("nothing here", DOCUMENT.replace("<!-- end of results -->", "", 1)):
+        with pytest.raises(ValueError, match="expected pairs of lines"):
+            fill_markers(text, ROWS)
+
+
+def test_table_is_printed_where_no_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps(ROWS))
+    run(["results", str(tmp_path / "rows.json")])
+    assert capsys.readouterr().out == markdown_table(ROWS)
+
+
+def test_figure_has_a_dot_per_config_and_leaves_out_what_was_not_measured() -> None:
+    figure = draw_results(summarise(ROWS), title="digits")
+    bars, flops, wiring = figure.axes
+    assert [text.get_text() for text in bars.get_yticklabels()] == ["b", "a"]
+    assert len(flops.containers) == 2
+    assert len(wiring.containers) == 1
