@@ -53,24 +53,29 @@ COLUMNS = 16  # of a group, at most
 CHUNK = 64  # numbers of a row that are worked on at a time; their sum stays in registers
 _SLOTS = 64 * COLUMNS  # edges of a group, at most, if it has more than one column
 _FRESH_MOST = 16 * COLUMNS  # rows that are asked for ahead of a group, at most
+_PACKED_MOST = 12 * COLUMNS  # rows of a group that are packed, at most
+_SHARED = 2  # edges that a packed row must serve to be worth it, on average
 _RECENT = 16  # rows met no longer ago than this many groups are taken to be in the cache still
 _LINE = 16  # floats in a cache line
+_PERIOD = 1024  # floats after which lines fall on the same set of a first-level cache
 _HALF = CHUNK // 2
 _ZERO = np.float32(0.0)
 
 
 # A group is an array of integers (an array argument costs numba seven values, a structure of arrays a second of
 # compilation at every call). It holds how many columns there are, how many fresh rows, not met lately, the group has,
-# where the next group starts, and its own serial number; then, by column, which it is, where its edges start, how many
-# they are, and where they start in all buffers; and then the fresh rows. Beside it, ``near`` says for each edge which
-# column is at its other end.
-SIZE, _FRESH_ROWS, NEXT, _SERIAL = 0, 1, 2, 3
+# where the next group starts, its own serial number, and how many rows it meets in all, if it can pack them (or 0);
+# then, by column, which it is, where its edges start, how many they are, and where they start in all buffers; then the
+# fresh rows, and all rows. Beside it, ``near [2,slots]`` says for each edge which column is at its other end, and which
+# of the group's rows that is.
+SIZE, _FRESH_ROWS, NEXT, _SERIAL, _ROWS = 0, 1, 2, 3, 4
 COLUMN = 8
 FIRST = COLUMN + COLUMNS
 DEGREE = FIRST + COLUMNS
 SLOT = DEGREE + COLUMNS
 _FRESH = SLOT + COLUMNS
-_GROUP_LENGTH = _FRESH + _FRESH_MOST
+_MET = _FRESH + _FRESH_MOST
+_GROUP_LENGTH = _MET + _PACKED_MOST
 
 
 @inlined
@@ -92,7 +97,8 @@ def workspace(order: np.ndarray, start: int, stop: int, indptr: np.ndarray) -> t
     """What a pass over the columns ``order[start:stop]`` needs.
 
     Returns:
-        seen: ``[N]`` the serial number of the group that last met each column.
+        seen: ``[2,N]`` the serial number of the group that last met each column, and which of its rows that was.
+        packed: room for a piece of each row of a group.
         weight, grad: a float for each edge of a group.
         group, near, ahead, near_ahead: the present group, still empty, and the one after it.
     """
@@ -104,10 +110,11 @@ def workspace(order: np.ndarray, start: int, stop: int, indptr: np.ndarray) -> t
     group = np.zeros(_GROUP_LENGTH, np.int64)
     ahead = np.zeros(_GROUP_LENGTH, np.int64)
     ahead[NEXT] = start
-    near = np.empty(slots, np.int32)
-    near_ahead = np.empty(slots, np.int32)
-    seen = np.full(indptr.size, -_RECENT, np.int32)
-    return seen, _aligned(slots), _aligned(slots), group, near, ahead, near_ahead
+    near = np.empty((2, slots), np.int32)
+    near_ahead = np.empty((2, slots), np.int32)
+    seen = np.full((2, indptr.size), -_RECENT, np.int32)
+    packed = _aligned(_PACKED_MOST * CHUNK)
+    return seen, packed, _aligned(slots), _aligned(slots), group, near, ahead, near_ahead
 
 
 # ---------------------------------------------------------------------- forming groups
@@ -126,7 +133,9 @@ def form_group(
 ) -> None:
     """Fill ``group`` with the columns that come after the group ``before``; with none when all are done."""
     position, serial = before[NEXT], before[_SERIAL] + 1
-    size = slot = fresh = 0
+    size = slot = fresh = met = edges = 0
+    column, row = near
+    when, place = seen
     while size < COLUMNS and position + size < stop:
         i = order[position + size]
         first = indptr[i]
@@ -135,16 +144,24 @@ def form_group(
             break
         for e in range(count):
             j = peek(neighbours, first + e)
-            near[slot + e] = j
-            if serial - peek(seen, j) > _RECENT and fresh < _FRESH_MOST:
-                group[_FRESH + fresh] = j
-                fresh += 1
-            seen[j] = serial
+            last = peek(when, j)
+            if last != serial:
+                if serial - last > _RECENT and fresh < _FRESH_MOST:
+                    group[_FRESH + fresh] = j
+                    fresh += 1
+                if met < _PACKED_MOST:
+                    group[_MET + met] = j
+                when[j], place[j] = serial, met
+                met += 1
+            column[slot + e], row[slot + e] = j, peek(place, j)
         for e in range(slot + count, slot + padded(count)):
-            near[e] = near[slot + count - 1]  # what is computed there is thrown away
+            # What is computed there is thrown away.
+            column[e], row[e] = column[slot + count - 1], row[slot + count - 1]
         group[COLUMN + size], group[FIRST + size], group[DEGREE + size], group[SLOT + size] = i, first, count, slot
         slot += padded(count)
+        edges += count
         size += 1
+    group[_ROWS] = met if met <= _PACKED_MOST and edges >= _SHARED * met else 0
     group[SIZE], group[_FRESH_ROWS], group[NEXT], group[_SERIAL] = size, fresh, position + size, serial
 
 
@@ -160,6 +177,28 @@ def _ask_fresh(rows: np.ndarray, stride: int, offset: int, width: int, ahead: np
     fresh = ahead[_FRESH_ROWS]
     for u in range(fresh * t // size, fresh * (t + 1) // size):
         _ask(rows, peek(ahead, _FRESH + u) * stride + offset, width)
+
+
+@inlined
+def _gather(
+    rows: np.ndarray, stride: int, offset: int, width: int, group: np.ndarray, near: np.ndarray, packed: np.ndarray
+) -> tuple[np.ndarray, int, int, np.ndarray]:
+    """Where the group's rows are to be read: the array, the distance of rows, where a piece begins, and who is where.
+
+    Rows a multiple of the cache's period apart, as those of most powers of two are, fall on a few lines of the cache
+    and drive each other out. Then a piece of each is copied to one place first.
+    """
+    count = group[_ROWS]
+    if stride % _PERIOD or count == 0:
+        return rows, stride, offset, near[0]
+    whole = width // LANES * LANES
+    for u in range(count):
+        at = peek(group, _MET + u) * stride + offset
+        for x in range(0, whole, LANES):
+            store(packed, u * CHUNK + x, load(rows, at + x, LANES))
+        if width - whole:
+            store(packed, u * CHUNK + whole, load_first(rows, at + whole, width - whole, _ZERO))
+    return packed, CHUNK, 0, near[1]
 
 
 @inlined
@@ -229,6 +268,7 @@ def group_dots(
     group: np.ndarray,
     near: np.ndarray,
     ahead: np.ndarray,
+    packed: np.ndarray,
     result: np.ndarray,
 ) -> None:
     """``result[e] = own_i . rows_j`` in slice g for every edge ``j -> i`` of the group."""
@@ -237,12 +277,13 @@ def group_dots(
     for x in range(0, width, CHUNK):
         piece = min(CHUNK, width - x)
         offset = g * width + x
+        block, apart, first, places = _gather(rows, stride, offset, piece, group, near, packed)
         for t in range(size):
             _ask_fresh(rows, stride, offset, piece, ahead, t, size)
             if t < ahead[SIZE]:
                 _ask(own, ahead[COLUMN + t] * stride + offset, piece)
             at = group[COLUMN + t] * stride + offset
-            _dots(own, at, rows, stride, offset, piece, group, near, t, result, x > 0)
+            _dots(own, at, block, apart, first, piece, group, places, t, result, x > 0)
 
 
 # ---------------------------------------------------------------------- sums of rows
@@ -338,6 +379,7 @@ def group_sums(
     group: np.ndarray,
     near: np.ndarray,
     ahead: np.ndarray,
+    packed: np.ndarray,
     ask: bool,
     result: np.ndarray,
 ) -> None:
@@ -350,10 +392,11 @@ def group_sums(
     for x in range(0, width, CHUNK):
         piece = min(CHUNK, width - x)
         offset = g * width + x
+        block, apart, first, places = _gather(rows, stride, offset, piece, group, near, packed)
         for t in range(size):
             if ask:
                 _ask_fresh(rows, stride, offset, piece, ahead, t, size)
             if t < ahead[SIZE]:
                 _ask(result, ahead[COLUMN + t] * stride + offset, piece)
             at = group[COLUMN + t] * stride + offset
-            _weighted_sum(weight, factor[t], rows, stride, offset, piece, group, near, t, result, at)
+            _weighted_sum(weight, factor[t], block, apart, first, piece, group, places, t, result, at)

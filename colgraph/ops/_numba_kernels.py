@@ -193,13 +193,13 @@ def forward(
     """``out [N,G,C]``, the logarithm of each softmax's sum ``[N,G]``, and ``cost [N,G]``."""
     order, indptr, neighbours = edges
     slices, depth, channels, heads, bias_heads = sizes
-    seen, weight, _, group, near, ahead, near_ahead = workspace(order, start, stop, indptr)
+    seen, packed, weight, _, group, near, ahead, near_ahead = workspace(order, start, stop, indptr)
     factor = np.empty(COLUMNS, np.float32)
     form_group(group, near, ahead, seen, order, stop, indptr, neighbours)
     while group[SIZE]:
         form_group(ahead, near_ahead, group, seen, order, stop, indptr, neighbours)
         for g in range(slices):
-            group_dots(query, key, slices, g, depth, group, near, ahead, weight)
+            group_dots(query, key, slices, g, depth, group, near, ahead, packed, weight)
             for t in range(group[SIZE]):
                 slot, first, count = group[SLOT + t], group[FIRST + t], group[DEGREE + t]
                 _finish_scores(weight, slot, first, count, scale, bias, bias_heads, g % heads)
@@ -212,7 +212,7 @@ def forward(
                     log_sum[at] = top + math.log(total)
                 if cost.size:
                     cost[at] = factor[t] * _dot(weight, slot, edge_cost, first, count)
-            group_sums(weight, factor, value, slices, g, channels, group, near, ahead, True, out)
+            group_sums(weight, factor, value, slices, g, channels, group, near, ahead, packed, True, out)
         group, ahead = ahead, group
         near, near_ahead = near_ahead, near
 
@@ -244,14 +244,14 @@ def backward_targets(
     """
     order, indptr, neighbours = edges
     slices, depth, channels, heads, bias_heads = sizes
-    seen, weight, grad, group, near, ahead, near_ahead = workspace(order, start, stop, indptr)
+    seen, packed, weight, grad, group, near, ahead, near_ahead = workspace(order, start, stop, indptr)
     factor = np.full(COLUMNS, scale, np.float32)
     form_group(group, near, ahead, seen, order, stop, indptr, neighbours)
     while group[SIZE]:
         form_group(ahead, near_ahead, group, seen, order, stop, indptr, neighbours)
         for g in range(g_start, g_stop):
-            group_dots(grad_out, value, slices, g, channels, group, near, ahead, grad)
-            group_dots(query, key, slices, g, depth, group, near, ahead, weight)
+            group_dots(grad_out, value, slices, g, channels, group, near, ahead, packed, grad)
+            group_dots(query, key, slices, g, depth, group, near, ahead, packed, weight)
             for t in range(group[SIZE]):
                 slot, first, count = group[SLOT + t], group[FIRST + t], group[DEGREE + t]
                 at = group[COLUMN + t] * slices + g
@@ -271,7 +271,7 @@ def backward_targets(
                     for e in range(count):
                         grad_bias[(first + e) * bias_heads + g % heads] += peek(grad, slot + e)
             if grad_query.size:
-                group_sums(grad, factor, key, slices, g, depth, group, near, ahead, False, grad_query)
+                group_sums(grad, factor, key, slices, g, depth, group, near, ahead, packed, False, grad_query)
         group, ahead = ahead, group
         near, near_ahead = near_ahead, near
 
@@ -295,7 +295,7 @@ def backward_sources(
     """The gradients of key and value: ``edges`` leave the columns here, and ``edge_ids`` says which they are."""
     order, indptr, neighbours = edges
     slices, depth, channels, _, _ = sizes
-    seen, weight, grad, group, near, ahead, near_ahead = workspace(order, start, stop, indptr)
+    seen, packed, weight, grad, group, near, ahead, near_ahead = workspace(order, start, stop, indptr)
     factor = np.full(COLUMNS, scale, np.float32)
     ones = np.full(COLUMNS, _ONE, np.float32)
     form_group(group, near, ahead, seen, order, stop, indptr, neighbours)
@@ -309,8 +309,8 @@ def backward_sources(
                     weight[slot + e] = peek(scratch, pair)
                     grad[slot + e] = peek(scratch, pair + 1)
             if grad_key.size:
-                group_sums(grad, factor, query, slices, g, depth, group, near, ahead, True, grad_key)
+                group_sums(grad, factor, query, slices, g, depth, group, near, ahead, packed, True, grad_key)
             if grad_value.size:
-                group_sums(weight, ones, grad_out, slices, g, channels, group, near, ahead, True, grad_value)
+                group_sums(weight, ones, grad_out, slices, g, channels, group, near, ahead, packed, True, grad_value)
         group, ahead = ahead, group
         near, near_ahead = near_ahead, near

@@ -200,8 +200,8 @@ def _attention_backward(
     sizes = _sizes(query, value, edge_bias)
     shapes = (query.shape, key.shape, value.shape, edge_bias.shape if edge_bias is not None else (0,))
     grads = [torch.empty(shape if need else (0,), dtype=torch.float32) for shape, need in zip(shapes, needs)]
-    grads[3].zero_()
     grad_query, grad_key, grad_value, grad_bias = map(_flat, grads)
+    grad_bias.fill(0)  # by this thread: torch's would wake others, which then spin on the cores that the kernels need
     factor, flat_query, flat_grad = np.float32(scale), _flat(query), _flat(grad_out)
     inputs = (flat_query, _flat(key), _flat(value), _flat(edge_bias), _flat(edge_cost), _flat(log_sum))
     listening = Edges(order.numpy(), indptr.numpy(), source.numpy())

@@ -52,6 +52,17 @@ def test_widths_around_the_vector_sizes(make_attention_case, compare_with_refere
     compare_with_reference(case, sheet_attention, torch.float32)
 
 
+@pytest.mark.parametrize(("batch", "depth", "channels"), [(16, 64, 64), (8, 128, 384), (256, 4, 20)])
+@pytest.mark.parametrize("graph", ["grid", "random", "hub"])
+def test_rows_that_fall_on_the_same_lines_of_the_cache(
+    make_attention_case, compare_with_reference, graph, batch, depth, channels
+):
+    """They are copied before use where the columns of a group share them (grid), and not elsewhere."""
+    edges = cg.build_sheet("grid", shape=(6, 7), neighbors="knn:9").edge_index if graph == "grid" else graph
+    case = make_attention_case("period", edges, 42, batch, 1, depth, channels)
+    compare_with_reference(case, sheet_attention, torch.float32)
+
+
 @pytest.mark.parametrize("degree", [1, 3, 4, 5, 15, 16, 17, 33, 64])
 def test_degrees_around_the_vector_size(make_attention_case, compare_with_reference, degree):
     target = torch.arange(70).repeat_interleave(degree)
