@@ -59,6 +59,7 @@ _RECENT = 16  # rows met no longer ago than this many groups are taken to be in 
 _LINE = 16  # floats in a cache line
 _PERIOD = 1024  # floats after which lines fall on the same set of a first-level cache
 _HALF = CHUNK // 2
+_LONG = 2 * CHUNK  # the same for dot products, where the end of each piece costs more
 _ZERO = np.float32(0.0)
 
 
@@ -113,7 +114,7 @@ def workspace(order: np.ndarray, start: int, stop: int, indptr: np.ndarray) -> t
     near = np.empty((2, slots), np.int32)
     near_ahead = np.empty((2, slots), np.int32)
     seen = np.full((2, indptr.size), -_RECENT, np.int32)
-    packed = _aligned(_PACKED_MOST * CHUNK)
+    packed = _aligned(_PACKED_MOST * _LONG)
     return seen, packed, _aligned(slots), _aligned(slots), group, near, ahead, near_ahead
 
 
@@ -195,10 +196,10 @@ def _gather(
     for u in range(count):
         at = peek(group, _MET + u) * stride + offset
         for x in range(0, whole, LANES):
-            store(packed, u * CHUNK + x, load(rows, at + x, LANES))
+            store(packed, u * _LONG + x, load(rows, at + x, LANES))
         if width - whole:
-            store(packed, u * CHUNK + whole, load_first(rows, at + whole, width - whole, _ZERO))
-    return packed, CHUNK, 0, near[1]
+            store(packed, u * _LONG + whole, load_first(rows, at + whole, width - whole, _ZERO))
+    return packed, _LONG, 0, near[1]
 
 
 @inlined
@@ -274,8 +275,8 @@ def group_dots(
     """``result[e] = own_i . rows_j`` in slice g for every edge ``j -> i`` of the group."""
     stride = slices * width
     size = group[SIZE]
-    for x in range(0, width, CHUNK):
-        piece = min(CHUNK, width - x)
+    for x in range(0, width, _LONG):
+        piece = min(_LONG, width - x)
         offset = g * width + x
         block, apart, first, places = _gather(rows, stride, offset, piece, group, near, packed)
         for t in range(size):

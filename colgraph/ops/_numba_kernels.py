@@ -21,6 +21,7 @@ from colgraph.ops._numba_groups import (
     COLUMNS,
     DEGREE,
     FIRST,
+    NEXT,
     SIZE,
     SLOT,
     form_group,
@@ -234,13 +235,15 @@ def backward_targets(
     log_sum: np.ndarray,
     grad_out: np.ndarray,
     grad_cost: np.ndarray,
+    work: np.ndarray,
     scratch: np.ndarray,
     grad_query: np.ndarray,
     grad_bias: np.ndarray,
 ) -> None:
     """The gradients of query and bias, by slices ``g_start:g_stop``; that of the bias is added to what is there.
 
-    ``scratch [E,slices,2]`` receives each edge's weight and the gradient of its score, for :func:`backward_sources`.
+    ``scratch [E,slices,2]`` receives each edge's weight and the gradient of its score, for :func:`backward_sources`, in
+    the order of work: what is written together lies together. ``work [N+1]`` counts edges and columns in that order.
     """
     order, indptr, neighbours = edges
     slices, depth, channels, heads, bias_heads = sizes
@@ -261,8 +264,10 @@ def backward_targets(
                 _fill_rest(grad, slot, count, _ZERO)
                 _score_gradients(weight, grad, slot, count, log_sum[at])
                 if scratch.size:
+                    position = group[NEXT] - group[SIZE] + t
+                    place = work[position] - position
                     for e in range(count):
-                        pair = ((first + e) * (g_stop - g_start) + g - g_start) * 2
+                        pair = ((place + e) * (g_stop - g_start) + g - g_start) * 2
                         scratch[pair] = peek(weight, slot + e)
                         scratch[pair + 1] = peek(grad, slot + e)
                 if grad_bias.size and bias_heads == 1:
@@ -287,12 +292,12 @@ def backward_sources(
     scale: float,
     query: np.ndarray,
     grad_out: np.ndarray,
-    edge_ids: np.ndarray,
+    places: np.ndarray,
     scratch: np.ndarray,
     grad_key: np.ndarray,
     grad_value: np.ndarray,
 ) -> None:
-    """The gradients of key and value: ``edges`` leave the columns here, and ``edge_ids`` says which they are."""
+    """The gradients of key and value: ``edges`` leave the columns here, and ``places`` says where they are in ``scratch``."""
     order, indptr, neighbours = edges
     slices, depth, channels, _, _ = sizes
     seen, packed, weight, grad, group, near, ahead, near_ahead = workspace(order, start, stop, indptr)
@@ -305,7 +310,7 @@ def backward_sources(
             for t in range(group[SIZE]):
                 slot, first = group[SLOT + t], group[FIRST + t]
                 for e in range(group[DEGREE + t]):
-                    pair = (peek(edge_ids, first + e) * (g_stop - g_start) + g - g_start) * 2
+                    pair = (peek(places, first + e) * (g_stop - g_start) + g - g_start) * 2
                     weight[slot + e] = peek(scratch, pair)
                     grad[slot + e] = peek(scratch, pair + 1)
             if grad_key.size:

@@ -12,7 +12,6 @@ the same bit for bit for every number of them. The loops themselves are in :mod:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from colgraph.layout import Layout
+from colgraph.ops._memory import empty
 from colgraph.ops._threads import run_pieces
 
 __all__ = ["ColumnWeights", "GradientTape", "StepTape"]
@@ -29,7 +29,6 @@ __all__ += ["AttentionStep", "LayoutAttention", "attention", "attention_backward
 __all__ += ["column_in", "column_in_backward", "column_out", "column_out_backward", "weight_gradients"]
 
 
-_LINE = 16  # floats in a cache line
 _PIECES_PER_THREAD = 8
 _WORTH_A_THREAD = 500_000  # multiply-adds: below, waking a thread costs more than it saves
 
@@ -55,18 +54,6 @@ class ColumnWeights(NamedTuple, Generic[_T]):
     fc1_bias: _T
     fc2_weight: _T
     fc2_bias: _T
-
-
-def empty(*shape: int) -> Tensor:
-    """A new float32 tensor on the CPU, not yet written, that begins at a cache line.
-
-    NumPy asks the system for huge pages and torch does not. Touching fresh memory and finding one's way in it are a
-    good part of what a step costs, and huge pages cut both to a fraction.
-    """
-    size = math.prod(shape)
-    room = np.empty(size + _LINE, np.float32)
-    first = -room.ctypes.data % (4 * _LINE) // 4
-    return torch.from_numpy(room[first : first + size].reshape(shape))
 
 
 def new_gradients(weights: ColumnWeights[Tensor], wanted: Sequence[bool]) -> ColumnWeights[Tensor | None]:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from colgraph.layout import Layout
+from colgraph.ops._memory import empty
 from colgraph.ops._threads import run_pieces
 
 __all__ = ["SCRATCH_FLOATS", "sheet_attention"]
@@ -38,7 +39,7 @@ class _Tables(NamedTuple):
     indptr: Tensor
     source: Tensor
     source_indptr: Tensor
-    source_edge: Tensor
+    source_place: Tensor  # [E] where, among all edges in the order of work, those of `source_target` are
     source_target: Tensor
     order: Tensor  # columns in kd order: neighbours in space share what is in the cache
     work: Tensor  # [N+1] edges and columns up to each position of `order`, by target
@@ -53,14 +54,18 @@ def _running_work(order: Tensor, pointers: Tensor) -> Tensor:
 
 def _make_tables(layout: Layout) -> _Tables:
     order = layout.order
+    work = _running_work(order, layout.indptr)
+    before = torch.empty_like(order)  # edges of the columns that come before each column
+    before[order] = work[:-1] - torch.arange(order.numel())
+    place = (before - layout.indptr[:-1])[layout.target] + torch.arange(layout.num_edges)
     return _Tables(
         layout.indptr,
         layout.source.contiguous(),
         layout.source_indptr,
-        layout.source_edge,
+        place[layout.source_edge],
         layout.source_target,
         order,
-        _running_work(order, layout.indptr),
+        work,
         _running_work(order, layout.source_indptr),
     )
 
@@ -124,7 +129,7 @@ def _attention(
     indptr: Tensor,
     source: Tensor,
     source_indptr: Tensor,
-    source_edge: Tensor,
+    source_place: Tensor,
     source_target: Tensor,
     order: Tensor,
     work: Tensor,
@@ -134,9 +139,8 @@ def _attention(
     from colgraph.ops._numba_kernels import Edges, forward
 
     sizes = _sizes(query, value, edge_bias)
-    out = torch.empty(value.shape, dtype=torch.float32)
-    log_sum = torch.empty(query.shape[:3], dtype=torch.float32)
-    cost = torch.empty(query.shape[:3] if edge_cost is not None else 0, dtype=torch.float32)
+    out, log_sum = empty(*value.shape), empty(*query.shape[:3])
+    cost = empty(*query.shape[:3]) if edge_cost is not None else empty(0)
     _over_columns(
         forward,
         Edges(order.numpy(), indptr.numpy(), source.numpy()),
@@ -168,7 +172,7 @@ def _(
 def _rounds(slices: int, edges: int, needed: bool) -> Iterator[tuple[int, int, np.ndarray]]:
     """Runs of slices ``(start, stop, scratch)`` whose scratch, two floats per edge and slice, is of bounded size."""
     width = max(1, min(slices, SCRATCH_FLOATS // max(2 * edges, 1)))
-    scratch = np.empty(2 * edges * width if needed else 0, np.float32)
+    scratch = _flat(empty(2 * edges * width if needed else 0))
     for start in range(0, slices, width):
         yield start, min(start + width, slices), scratch
 
@@ -186,7 +190,7 @@ def _attention_backward(
     indptr: Tensor,
     source: Tensor,
     source_indptr: Tensor,
-    source_edge: Tensor,
+    source_place: Tensor,
     source_target: Tensor,
     order: Tensor,
     work: Tensor,
@@ -199,7 +203,7 @@ def _attention_backward(
 
     sizes = _sizes(query, value, edge_bias)
     shapes = (query.shape, key.shape, value.shape, edge_bias.shape if edge_bias is not None else (0,))
-    grads = [torch.empty(shape if need else (0,), dtype=torch.float32) for shape, need in zip(shapes, needs)]
+    grads = [empty(*(shape if need else (0,))) for shape, need in zip(shapes, needs)]
     grad_query, grad_key, grad_value, grad_bias = map(_flat, grads)
     grad_bias.fill(0)  # by this thread: torch's would wake others, which then spin on the cores that the kernels need
     factor, flat_query, flat_grad = np.float32(scale), _flat(query), _flat(grad_out)
@@ -221,6 +225,7 @@ def _attention_backward(
             *inputs,
             flat_grad,
             _flat(grad_cost),
+            work.numpy(),
             scratch,
             grad_query,
             grad_bias,
@@ -237,7 +242,7 @@ def _attention_backward(
                 factor,
                 flat_query,
                 flat_grad,
-                source_edge.numpy(),
+                source_place.numpy(),
                 scratch,
                 grad_key,
                 grad_value,

@@ -1,0 +1,63 @@
+"""Memory that kernels write, used again from step to step."""
+
+from __future__ import annotations
+
+import math
+import threading
+import weakref
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["KEPT_BYTES", "empty"]
+
+KEPT_BYTES = 2**29
+"""How much memory, at most, waits to be used again."""
+
+_LINE = 16  # floats in a cache line
+_SMALL = 2**14  # floats: the allocator's own memory serves these well
+
+_free: list[np.ndarray] = []  # the longest unused first
+# Never waited for: whoever does not get it does without. So neither a fork nor a collection of garbage can block.
+_lock = threading.Lock()
+
+
+def empty(*shape: int) -> Tensor:
+    """A new float32 tensor on the CPU, not yet written, that begins at a cache line.
+
+    Fresh memory comes in pages that the system clears one by one when they are touched, which takes longer than most
+    kernels; and whether an allocator hands freed memory back to the system is a matter of luck. So memory of tensors
+    that are gone is kept, :data:`KEPT_BYTES` of it, for tensors of the same size. What is fresh comes from NumPy, which
+    asks for huge pages, as torch does not.
+    """
+    size = math.prod(shape)
+    if size < _SMALL:
+        return torch.empty(shape, dtype=torch.float32)
+    room = _take(size + _LINE)
+    first = -room.ctypes.data % (4 * _LINE) // 4
+    array = room[first : first + size].reshape(shape)
+    weakref.finalize(array, _give_back, room).atexit = False
+    return torch.from_numpy(array)
+
+
+def _take(size: int) -> np.ndarray:
+    if _lock.acquire(blocking=False):
+        try:
+            for place in reversed(range(len(_free))):
+                if _free[place].size == size:
+                    return _free.pop(place)
+        finally:
+            _lock.release()
+    return np.empty(size, np.float32)
+
+
+def _give_back(room: np.ndarray) -> None:
+    if _lock.acquire(blocking=False):
+        try:
+            _free.append(room)
+            kept = sum(each.nbytes for each in _free)
+            while kept > KEPT_BYTES:
+                kept -= _free.pop(0).nbytes
+        finally:
+            _lock.release()
