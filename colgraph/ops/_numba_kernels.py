@@ -297,7 +297,7 @@ def backward_sources(
     grad_key: np.ndarray,
     grad_value: np.ndarray,
 ) -> None:
-    """The gradients of key and value: ``edges`` leave the columns here, and ``places`` says where they are in ``scratch``."""
+    """The gradients of key and value: ``edges`` leave the columns here; ``places`` says where ``scratch`` has them."""
     order, indptr, neighbours = edges
     slices, depth, channels, _, _ = sizes
     seen, packed, weight, grad, group, near, ahead, near_ahead = workspace(order, start, stop, indptr)
