@@ -1,9 +1,9 @@
 """What did the sheet learn? Pure functions on arrays and positions, and probes for any network.
 
 One module a family: ``topography``, ``orientation``, ``pinwheels``, ``selectivity``, ``connectivity``, ``graphs``,
-``representation``, ``encoding``, ``robustness``, ``lesions``, ``energy``, ``fields``; stimuli come from ``probes``,
-responses from ``collect``. Every analysis returns a frozen result with ``value``, ``null``, ``interval`` and
-``plot(ax)``; see ``docs/analyses.md``.
+``representation``, ``steps``, ``encoding``, ``robustness``, ``lesions``, ``energy``, ``fields``; stimuli come from
+``probes``, responses from ``collect``. Every analysis returns a frozen result with ``value``, ``null``, ``interval``
+and ``plot(ax)``; see ``docs/analyses.md``.
 """
 
 from colgraph.analysis.arrays import column_signal, varying
@@ -24,6 +24,7 @@ from colgraph.analysis.representation import cka, compare, participation_ratio, 
 from colgraph.analysis.result import Result
 from colgraph.analysis.robustness import adversarial_accuracy, corruption_errors, weight_noise
 from colgraph.analysis.selectivity import category_selectivity, selective_patches
+from colgraph.analysis.steps import category_rdm, rsa_by_step
 from colgraph.analysis.topography import correlation_by_distance, morans_i, smoothness
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Result",
     "activity_noise",
     "adversarial_accuracy",
+    "category_rdm",
     "category_selectivity",
     "category_set",
     "cka",
@@ -65,6 +67,7 @@ __all__ = [
     "reverse_correlation",
     "rewire",
     "rsa",
+    "rsa_by_step",
     "sample_pairs",
     "selective_patches",
     "small_world",

@@ -144,9 +144,10 @@ def encode(
     """Predict recordings from column states by ridge regression, on stimuli held out.
 
     In each fold the penalty of each target is chosen by leave-one-out error within the training stimuli, in closed form
-    from the Gram matrix, so any number of features will do. Features are centred, not scaled: scale them beforehand
-    where they come in different units. Scores are correlations within each held-out fold, then averaged; pooling
-    predictions of different folds would lower them by the folds' means.
+    from the Gram matrix, so any number of features will do. The matrix is made once for all folds, penalties, targets
+    and regions, which is why this is not scikit-learn's ``RidgeCV``; a test holds that both find the same. Features are
+    centred, not scaled: scale them beforehand where they come in different units. Scores are correlations within each
+    held-out fold, then averaged; pooling predictions of different folds would lower them by the folds' means.
 
     Null: the recordings of the stimuli in each held-out fold are shuffled (all targets together) against predictions.
     Interval: jackknife over held-out stimuli, the fitted models kept, so it holds for these models on new stimuli.

@@ -150,7 +150,7 @@ def modularity(
 
     ``Q = sum_c [W_cc / W - (s_c / W)^2]`` with ``W_cc`` the weight inside module c, ``s_c`` the strength of its columns
     and W the sum of all strengths (Newman 2006), for the partition that the Louvain method finds (Blondel et al. 2008;
-    networkx). Directions are added up. Any graph has modules, sparse ones above all, so the null matters: random
+    scikit-network). Directions are added up. Any graph has modules, sparse ones above all, so the null matters: random
     graphs of the same degrees with the weights dealt out anew.
 
     Interval: jackknife over blocks of columns, the partition kept.
@@ -184,16 +184,15 @@ def modularity(
 
 
 def _louvain(graph: _Undirected, seed: int) -> NDArray[np.int64]:
-    import networkx as nx
-
-    network = nx.Graph()
-    network.add_nodes_from(range(graph.columns))
-    network.add_weighted_edges_from(zip(*graph.links.tolist(), graph.weight.tolist(), strict=True))
-    found = sorted(nx.community.louvain_communities(network, seed=seed), key=lambda c: (-len(c), min(c)))
-    module = np.empty(graph.columns, dtype=np.int64)
-    for number, members in enumerate(found):
-        module[list(members)] = number
-    return module
+    try:
+        from sknetwork.clustering import Louvain
+    except ImportError as error:
+        raise ImportError("modularity needs scikit-network: pip install 'colgraph[analysis]'") from error
+    found = Louvain(random_state=seed, shuffle_nodes=True).fit_predict(sparse.csr_matrix(graph.matrix()))
+    size, first = np.bincount(found), np.unique(found, return_index=True)[1]
+    rank = np.empty(len(size), dtype=np.int64)
+    rank[np.lexsort((first, -size))] = np.arange(len(size))
+    return np.asarray(rank[found])
 
 
 def _quality(graph: _Undirected, module: NDArray[np.int64], keep: NDArray[np.bool_] | None = None) -> float:

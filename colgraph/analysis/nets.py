@@ -135,8 +135,8 @@ class AccuracyCurve(Result):
         low, high = self.accuracy_interval
         ax.fill_between(self.levels, low, high, color=plotting.ORANGE, alpha=0.25, linewidth=0)
         ax.plot(self.levels, self.accuracy, color=plotting.ORANGE, marker="o", markersize=4, label="accuracy")
-        ax.set(xlabel=self.level_name, ylabel="accuracy", ylim=(0, 1), title=f"{self.name}: {self.value:.3f}")
-        ax.legend(frameon=False, fontsize=8)
+        ax.set(xlabel=self.level_name, ylabel="accuracy", ylim=(-0.02, 1.02), title=f"{self.name}: {self.value:.3f}")
+        ax.legend(frameon=False, fontsize=8, loc="lower left")
         return ax
 
 

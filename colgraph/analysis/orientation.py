@@ -41,13 +41,21 @@ class OrientationMap(Result):
     positions: Array | None
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the preferred orientations where positions are known, else the value beside its null."""
+        """Draw the preferred orientations where positions are known, else the value beside its null.
+
+        Columns that are not selective beyond chance (p > 0.05) are drawn small: what they prefer means nothing.
+        """
         if self.positions is None:
             return super().plot(ax)
-        title = f"preferred orientation (mean selectivity {self.value:.3f}, p = {self.p_value:.2g})"
-        label = "orientation (radians)"
+        title = f"mean selectivity {self.value:.3f} (p = {self.p_value:.2g})"
         return plotting.draw_map(
-            plotting.axes(ax), self.positions, self.preference, label=label, title=title, cyclic=True
+            plotting.axes(ax),
+            self.positions,
+            self.preference,
+            label="preferred orientation",
+            title=title,
+            cyclic=True,
+            faint=self.p_columns > 0.05,
         )
 
 

@@ -48,15 +48,15 @@ class Pinwheels(Result):
         """Draw the map with a mark at each pinwheel (circles turn with the loop, squares against it)."""
         density = f", {self.density:.2f} per hypercolumn" if np.isfinite(self.density) else ", no wavelength"
         title = f"{len(self.charge)} pinwheels{density}"
-        ax = plotting.draw_map(
-            plotting.axes(ax), self.positions, self.preference, label="orientation (radians)", title=title, cyclic=True
+        return plotting.draw_map(
+            plotting.axes(ax),
+            self.positions,
+            self.preference,
+            label="orientation",
+            title=title,
+            cyclic=True,
+            marks=(self.centres, self.charge),
         )
-        if len(self.charge):
-            places = plotting.plane(np.concatenate([self.positions, self.centres]))[0][len(self.positions) :]
-            for sign, marker in ((1, "o"), (-1, "s")):
-                x, y = places[self.charge == sign].T
-                ax.scatter(x, y, s=22, marker=marker, facecolors="white", edgecolors=plotting.INK, linewidths=0.8)
-        return ax
 
 
 def pinwheels(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from colgraph.analysis.arrays import Array
 
@@ -13,20 +15,25 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BLUE",
+    "GREEN",
     "GREY",
     "INK",
     "ORANGE",
+    "PALE",
+    "PURPLE",
+    "View",
     "axes",
-    "colours",
     "draw_bars",
     "draw_curve",
     "draw_map",
     "draw_null",
-    "plane",
+    "log_axis",
+    "look_at",
 ]
 
 # Okabe and Ito (2008), "Color universal design".
-ORANGE, BLUE, GREY, INK = "#E69F00", "#0072B2", "#8A8F98", "#22262B"
+ORANGE, BLUE, GREEN, PURPLE = "#E69F00", "#0072B2", "#009E73", "#CC79A7"
+GREY, PALE, INK = "#8A8F98", "#D9DCE1", "#22262B"
 
 
 def axes(ax: Axes | None) -> Axes:
@@ -79,6 +86,16 @@ def draw_curve(
     return ax
 
 
+def log_axis(ax: Axes) -> None:
+    """A logarithmic x axis with plain numbers at 1, 2, 5, 10, ..."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
 def draw_bars(ax: Axes, names: list[str], values: Array, interval: Array | None, ylabel: str, title: str) -> Axes:
     """Bars with their intervals ``[2, bars]``."""
     places = np.arange(len(names))
@@ -92,51 +109,112 @@ def draw_bars(ax: Axes, names: list[str], values: Array, interval: Array | None,
 
 
 def draw_map(
-    ax: Axes, positions: Array, values: Array, *, label: str, title: str, cyclic: bool = False, centred: bool = False
+    ax: Axes,
+    positions: Array,
+    values: Array,
+    *,
+    label: str,
+    title: str,
+    cyclic: bool = False,
+    centred: bool = False,
+    faint: NDArray[np.bool_] | None = None,
+    marks: tuple[Array, NDArray[np.int64]] | None = None,
 ) -> Axes:
-    """Columns at their places, coloured by a value; ``cyclic`` for angles, ``centred`` for signed values."""
-    points, names = plane(positions)
+    """Columns at their places, coloured by a value; ``cyclic`` for orientations, ``centred`` for signed values.
+
+    Columns without a value (NaN) are grey, ``faint`` ones small. ``marks`` are places ``[K, D]`` and signs: circles for
+    positive, squares for negative ones.
+    """
+    seen = look_at(positions if marks is None else np.concatenate([positions, marks[0]]))
+    shown = seen.column < len(positions)
+    points, column = seen.points[shown], seen.column[shown]
     limits: dict[str, Any] = {}
     if cyclic:
         limits = {"vmin": 0.0, "vmax": float(np.pi)}
     elif centred:
-        reach = float(np.abs(values).max()) or 1.0
+        reach = float(np.nanmax(np.abs(values), initial=0)) or 1.0
         limits = {"vmin": -reach, "vmax": reach}
     colours = "twilight" if cyclic else "PuOr" if centred else "viridis"
-    size = float(np.clip(20000 / len(points), 1, 120))
-    dots = ax.scatter(points[:, 0], points[:, 1], c=values, s=size, marker="s", linewidths=0, cmap=colours, **limits)
+    size = np.full(len(values), float(np.clip(16000 / len(values), 1.5, 90)))
+    if faint is not None:
+        size[faint] /= 6
+    x, y, hue = points[:, 0], points[:, 1], np.asarray(values)[column]
+    hole = ~np.isfinite(hue)
+    size = size[column]
+    ax.scatter(x[hole], y[hole], color=PALE, s=size[hole], marker="s", linewidths=0)
+    kept = {"s": size[~hole], "c": hue[~hole]}
+    dots = ax.scatter(x[~hole], y[~hole], **kept, marker="s", linewidths=0, cmap=colours, **limits)
+    if marks is not None:
+        sign = np.concatenate([np.zeros(len(positions), dtype=np.int64), marks[1]])[seen.column]
+        for side, marker in ((1, "o"), (-1, "s")):
+            place = seen.points[(sign == side) & seen.front]
+            ax.scatter(
+                place[:, 0], place[:, 1], s=16, marker=marker, facecolors="white", edgecolors=INK, linewidths=0.8
+            )
     ax.set_aspect("equal")
-    ax.set(xlabel=names[0], ylabel=names[1], title=title)
-    ax.figure.colorbar(dots, ax=ax, label=label, shrink=0.8)
+    ax.set(xlabel=seen.names[0], ylabel=seen.names[1], title=title)
+    wide = bool(np.ptp(points[:, 0]) > 1.6 * np.ptp(points[:, 1]))
+    bar = ax.figure.colorbar(dots, ax=ax, label=label, shrink=0.8, orientation="horizontal" if wide else "vertical")
+    if cyclic:
+        signs = zip(range(0, 181, 45), "\u2013/|\\\u2013", strict=True)
+        bar.set_ticks([i * np.pi / 4 for i in range(5)], labels=[f"{angle}\u00b0 {sign}" for angle, sign in signs])
     return ax
 
 
-def plane(positions: Array) -> tuple[Array, tuple[str, str]]:
-    """Coordinates ``[columns, 2]`` for drawing, and what their axes are.
+@dataclass(frozen=True, eq=False)
+class View:
+    """Where columns appear in a picture.
 
-    Flat sheets keep their own axes; a sphere becomes longitude and latitude; anything else is seen along the direction
-    in which it is thinnest.
+    Attributes:
+        points: ``[M, 2]``, from the farthest to the nearest; a column may appear more than once.
+        column: ``[M]``.
+        front: ``[M]`` whether it lies on the side that is seen.
+        names: of the axes.
     """
+
+    points: Array
+    column: NDArray[np.int64]
+    front: NDArray[np.bool_]
+    names: tuple[str, str]
+
+
+def look_at(positions: Array) -> View:
+    """How columns are drawn in the plane.
+
+    Flat sheets keep their own axes; layers lie side by side; a sphere becomes longitude and latitude; anything else is
+    seen from both sides of the direction in which it is thinnest.
+    """
+    n = len(positions)
     centred = positions - positions.mean(0)
-    if positions.shape[1] == 1:
-        return np.column_stack([positions[:, 0], np.zeros(len(positions))]), ("x", "")
     spread = np.ptp(positions, axis=0)
     flat = np.flatnonzero(spread > 1e-6 * spread.max())
+
+    def plain(points: Array, names: tuple[str, str]) -> View:
+        return View(points, np.arange(n), np.ones(n, dtype=bool), names)
+
+    if positions.shape[1] == 1:
+        return plain(np.column_stack([positions[:, 0], np.zeros(n)]), ("x", ""))
     if len(flat) < 3:
         shown = (*flat.tolist(), *(i for i in range(positions.shape[1]) if i not in flat))[:2]
         first, second = sorted(shown)
-        return positions[:, [first, second]], ("xyz"[first], "xyz"[second])
+        return plain(positions[:, [first, second]], ("xyz"[first], "xyz"[second]))
+    height = np.round(positions[:, 2] / (1e-6 * spread.max()))
+    level, layer, size = np.unique(height, return_inverse=True, return_counts=True)
+    if len(level) <= 12 and size.min() >= 4:
+        gap = 2 * spread[0] / max(np.sqrt(n / len(level)) - 1, 1)
+        beside = positions[:, :2] + layer[:, None] * [1.2 * spread[0] + gap, 0]
+        return plain(beside, ("x (layers side by side, lowest first)", "y"))
     radius = np.linalg.norm(centred, axis=1)
     if radius.std() < 0.02 * radius.mean():
         longitude = np.degrees(np.arctan2(centred[:, 1], centred[:, 0]))
         latitude = np.degrees(np.arcsin(np.clip(centred[:, 2] / radius, -1, 1)))
-        return np.column_stack([longitude, latitude]), ("longitude (degrees)", "latitude (degrees)")
-    directions = np.linalg.svd(centred, full_matrices=False)[2][:2]
-    return centred @ directions.T, ("first principal axis", "second")
-
-
-def colours(count: int) -> list[Any]:
-    """``count`` colours along a map that colour-blind readers can follow."""
-    from matplotlib import colormaps
-
-    return [colormaps["cividis"](i / max(count - 1, 1)) for i in range(count)]
+        return plain(np.column_stack([longitude, latitude]), ("longitude (degrees)", "latitude (degrees)"))
+    # Signs of singular vectors are arbitrary: the largest entry of each is made positive.
+    axes3 = np.linalg.svd(centred, full_matrices=False)[2]
+    axes3 *= np.sign(axes3[np.arange(3), np.abs(axes3).argmax(1)])[:, None]
+    first, second, depth = (centred @ axes3.T).T
+    up, down = np.argsort(depth, kind="stable"), np.argsort(-depth, kind="stable")
+    mirrored = 1.15 * np.ptp(first) - first
+    points = np.concatenate([np.stack([first, second], 1)[up], np.stack([mirrored, second], 1)[down]])
+    front = np.concatenate([depth[up] >= 0, depth[down] <= 0])
+    return View(points, np.concatenate([up, down]), front, ("from one side, and from the other", ""))

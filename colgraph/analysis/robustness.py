@@ -36,6 +36,13 @@ __all__ = ["CorruptionErrors", "adversarial_accuracy", "corruption_errors", "noi
 
 # ---------------------------------------------------------------------- corruptions
 
+_FAMILIES = {
+    "noise": (("gaussian_noise", "shot_noise", "impulse_noise"), plotting.ORANGE),
+    "blur": (("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"), plotting.BLUE),
+    "weather": (("snow", "frost", "fog", "brightness"), plotting.GREEN),
+    "digital": (("contrast", "elastic_transform", "pixelate", "jpeg_compression"), plotting.PURPLE),
+}
+
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class CorruptionErrors(Result):
@@ -58,15 +65,20 @@ class CorruptionErrors(Result):
     relative: float
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the error of each corruption against severity."""
+        """Draw the error against severity: thin, each corruption; thick, the mean of its family."""
         ax = plotting.axes(ax)
         x = [0, *self.severities]
-        colours = plotting.colours(len(self.corruptions))
-        for name, row, colour in zip(self.corruptions, self.errors, colours, strict=True):
-            ax.plot(x, [self.clean_error, *row], color=colour, linewidth=1, label=name.replace("_", " "))
-        ax.plot(x, [self.clean_error, *self.errors.mean(0)], color=plotting.INK, linewidth=2.5, label="mean")
-        ax.set(xlabel="severity (0: clean)", ylabel="error", ylim=(0, 1), title=f"{self.name} {self.value:.3f}")
-        ax.legend(frameon=False, fontsize=7, ncols=2)
+        for family, (members, colour) in _FAMILIES.items():
+            rows = self.errors[[name in members for name in self.corruptions]]
+            for row in rows:
+                ax.plot(x, [self.clean_error, *row], color=colour, linewidth=0.7, alpha=0.6)
+            if len(rows):
+                mean = [self.clean_error, *rows.mean(0)]
+                ax.plot(x, mean, color=colour, linewidth=2, marker="o", markersize=3.5, label=family)
+        ax.plot(x, [self.clean_error, *self.errors.mean(0)], color=plotting.INK, linewidth=2.5, label="all")
+        ax.set(xlabel="severity (0: clean)", ylabel="error", ylim=(-0.02, 1.02), title=f"{self.name} {self.value:.3f}")
+        ax.set_xticks(x)
+        ax.legend(frameon=False, fontsize=8, loc="upper left")
         return ax
 
 

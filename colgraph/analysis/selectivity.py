@@ -209,9 +209,14 @@ class Patches(Result):
         """Draw the patches where positions are known, else the value beside its null."""
         if self.positions is None:
             return super().plot(ax)
-        title = f"{len(self.areas)} patches, the largest {self.value:.3g} {self.unit}"
-        ax = plotting.axes(ax)
-        return plotting.draw_map(ax, self.positions, self.patch.astype(np.float64), label="patch", title=title)
+        title = f"{_many(len(self.areas), 'patch')}, the largest {self.value:.3g} {self.unit}"
+        label = "patch (0 the largest; grey: in none)"
+        values = np.where(self.patch < 0, np.nan, self.patch)
+        return plotting.draw_map(plotting.axes(ax), self.positions, values, label=label, title=title)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}es"
 
 
 def selective_patches(

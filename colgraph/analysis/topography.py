@@ -71,7 +71,7 @@ class CurveResult(Result):
             ylabel=self.axis_label,
             title=f"{self.name}: {self.value:.3f} (p = {self.p_value:.2g})",
         )
-        ax.set_xscale("log")
+        plotting.log_axis(ax)
         return ax
 
 

@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 
 from colgraph.analysis import Result
-from colgraph.report.catalogue import CATALOGUE, Analysis, orientation_of
+from colgraph.report.catalogue import CATALOGUE, NO_CONTROL, Analysis
 from colgraph.report.context import Context, ProbeSet, Settings, make_probes
 from colgraph.report.controls import Control, find_controls
 from colgraph.report.figures import draw_with_controls
 from colgraph.report.loading import Run, load_run
+from colgraph.report.measures import orientation_of
 
 __all__ = ["FORMAT", "analyse"]
 
-FORMAT = 1
+FORMAT = 2
 
 
 def analyse(
@@ -116,22 +117,33 @@ def _entry(item: Analysis, contexts: list[Context], figures: Path, say: Callable
         "result": None,
         "why_not": None,
         "controls": {},
-        "figure": None,
+        "figures": [],
     }
     result, why_not = _attempt(item, contexts[0])
     entry["why_not"] = why_not
     if result is not None:
         entry["result"] = result.summary()
         others: dict[str, Result] = {}
-        for context in contexts[1:] if item.controls else ():
+        for context in contexts[1:]:
+            if context.kind not in item.controls:
+                entry["controls"][context.name] = {"why_not": NO_CONTROL[context.kind]}
+                continue
             found, reason = _attempt(item, context)
             entry["controls"][context.name] = {"why_not": reason} if found is None else found.summary()
             others |= {} if found is None else {context.name: found}
-        entry["figure"] = f"figures/{item.key}.png"
-        draw_with_controls(item.title, result, others, figures / f"{item.key}.png")
+        entry["figures"] = draw_with_controls(item.title, result, others, figures, item.key)
     entry["seconds"] = round(perf_counter() - start, 1)
-    say(f"{item.title}: {why_not or result!r} ({entry['seconds']} s)")
+    say(f"{item.title}: {why_not or _line(result)} ({entry['seconds']} s)")
     return entry
+
+
+def _line(result: Result | None) -> str:
+    """The number with what it would be by chance, short enough for a terminal."""
+    if result is None:
+        return ""
+    low, high = result.interval
+    text = f"{result.value:.3g}" + (f" [{low:.3g}, {high:.3g}]" if np.isfinite(low) else "")
+    return text + (f", by chance {result.null.mean():.3g}, p = {result.p_value:.2g}" if len(result.null) else "")
 
 
 def _attempt(item: Analysis, context: Context) -> tuple[Result | None, str | None]:

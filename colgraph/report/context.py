@@ -98,6 +98,11 @@ class Context:
         return other
 
     @property
+    def kind(self) -> str:
+        """ "run", "untrained", "shuffled" (positions), or "trained" (a run of its own)."""
+        return {"run": "run", "untrained": "untrained", "shuffled positions": "shuffled"}.get(self.name, "trained")
+
+    @property
     def edges(self) -> NDArray[np.int64]:
         """``[2,E]``."""
         return np.asarray(self.sheet.edge_index.numpy())
@@ -132,8 +137,16 @@ class Context:
     @cached_property
     def sample_states(self) -> NDArray[np.float32]:
         """``[stimuli, steps, some columns, channels]`` for natural images."""
-        columns = np.sort(np.random.default_rng(0).permutation(self.sheet.num_columns)[:256])
-        return self._collect(self.probes.natural, steps="all", columns=columns)
+        return self._collect(self.probes.natural, steps="all", columns=self.sample)
+
+    @property
+    def sample(self) -> NDArray[np.int64]:
+        """``[at most 256]`` columns drawn at random, ascending."""
+        return np.sort(np.random.default_rng(0).permutation(self.sheet.num_columns)[:256])
+
+    def class_name(self, label: Any) -> str:
+        """The name of a class of natural images."""
+        return self.run.classes[int(label)]
 
     @cached_property
     def attention(self) -> NDArray[np.float64]:
@@ -144,6 +157,17 @@ class Context:
     def active(self) -> NDArray[np.bool_]:
         """``[columns]``: those whose response to natural images and to gratings varies at all."""
         return varying(self.natural) & varying(self.grating)
+
+    def among_active(self, groups: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Edges or faces ``[k, G]`` all of whose columns are active, by their numbers among the active ones.
+
+        Raises:
+            ValueError: if there are none.
+        """
+        inside = groups[:, self.active[groups].all(0)]
+        if not inside.shape[1]:
+            raise ValueError("no two connected columns answer the probes")
+        return np.asarray((np.cumsum(self.active) - 1)[inside])
 
     @cached_property
     def pairs(self) -> Pairs:

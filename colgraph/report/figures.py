@@ -1,7 +1,8 @@
-"""The figure of an analysis: what was measured, beside the same number of every control."""
+"""The figures of an analysis: what was measured, the same before training, and every number beside its controls."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,42 +10,70 @@ from typing import Any
 import numpy as np
 
 from colgraph.analysis import Result
-from colgraph.viz.style import BLUE, GREY, INK, ORANGE, new_figure, save_figure
+from colgraph.viz.style import BLUE, GREEN, GREY, INK, ORANGE, new_figure, save_figure
 
 __all__ = ["draw_with_controls"]
 
+# Small enough to be read on a telephone, where each takes the whole width; two stand side by side on a screen.
+_SIZE = (5.2, 4.0)
+_COLOURS = (BLUE, GREEN, "#CC79A7", "#56B4E9", INK)
 
-def draw_with_controls(title: str, result: Result, controls: Mapping[str, Result], path: Path) -> None:
-    """Draw a result, and on its right its value with interval and null beside those of its controls."""
-    figure = new_figure(10.5 if controls else 6.4, 4.2, title)
-    if not controls:
-        result.plot(figure.subplots())
-        save_figure(figure, path)
-        return
-    left, right = figure.subplots(1, 2, width_ratios=(1.7, 1))
-    result.plot(left)
-    _draw_values(right, {"this run": result, **controls})
+
+def draw_with_controls(
+    title: str, result: Result, controls: Mapping[str, Result], folder: Path, key: str
+) -> list[dict[str, str]]:
+    """Draw a result, a map of it before training, and its value with interval and null beside those of its controls.
+
+    Returns:
+        For each picture its file's name in ``folder`` and what it shows.
+    """
+    pictures = [_picture(f"{title}: this run", result, controls, folder / f"{key}.png")]
+    before = controls.get("untrained")
+    if before is not None and getattr(before, "positions", None) is not None:
+        pictures.append(_picture(f"{title}: untrained", before, {}, folder / f"{key}-untrained.png"))
+    if controls:
+        figure = new_figure(*_SIZE, f"{title}: controls")
+        _draw_values(figure.subplots(), {"this run": result, **controls})
+        save_figure(figure, folder / f"{key}-controls.png")
+        pictures.append((f"{key}-controls.png", f"{title}: the number beside its controls"))
+    return [{"file": f"{folder.name}/{name}", "alt": alt} for name, alt in pictures]
+
+
+def _picture(title: str, result: Result, controls: Mapping[str, Result], path: Path) -> tuple[str, str]:
+    figure = new_figure(*_SIZE, title)
+    axes = result.plot(figure.subplots())
+    axes.set_title("\n".join(textwrap.wrap(axes.get_title(), 46)), fontsize=10, fontweight="normal")
+    _overlay(axes, controls)
     save_figure(figure, path)
+    return path.name, title
+
+
+def _overlay(axes: Any, controls: Mapping[str, Result]) -> None:
+    """The controls' curves over those of a run."""
+    curves = {"distance": "curve", "levels": "accuracy"}
+    for colour, (name, other) in zip(_COLOURS, controls.items(), strict=False):
+        for x, y in curves.items():
+            if hasattr(other, x) and hasattr(other, y):
+                axes.plot(getattr(other, x), getattr(other, y), color=colour, linewidth=1.2, linestyle="--", label=name)
+                axes.legend(frameon=False, fontsize=8)
 
 
 def _draw_values(axes: Any, results: Mapping[str, Result]) -> None:
     """One row per network: the interval as a bar, the value as a dot, the middle 95% of its null in grey."""
-    for row, (name, result) in enumerate(results.items()):
+    for row, result in enumerate(results.values()):
         colour = ORANGE if row == 0 else BLUE
         if len(result.null):
             low, high = np.quantile(result.null, [0.025, 0.975])
             axes.plot([low, high], [row, row], color=GREY, linewidth=9, alpha=0.35, solid_capstyle="butt")
+            axes.plot(2 * [result.null.mean()], [row - 0.13, row + 0.13], color=GREY, linewidth=1.2)
         if np.isfinite(result.interval).all():
             axes.plot(result.interval, [row, row], color=colour, linewidth=2.2)
         axes.plot(result.value, row, marker="o", color=colour, markersize=7)
-        axes.annotate(
-            f"{name}: {result.value:.3g}", (result.value, row), (0, 9), textcoords="offset points", ha="center",
-            fontsize=8, color=INK,
-        )  # fmt: skip
-    axes.set_ylim(len(results) - 0.4, -0.7)
-    axes.set_yticks([])
-    axes.margins(x=0.25)
+    axes.set_yticks(range(len(results)), [f"{name}\n{result.value:.3g}" for name, result in results.items()])
+    axes.set_ylim(len(results) - 0.5, -0.5)
+    axes.margins(x=0.1)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    first = next(iter(results.values()))
-    axes.set_xlabel(first.label if len(first.label) < 44 else "value")
-    axes.set_title("beside its controls (grey: by chance)", fontsize=10, fontweight="normal")
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color=GREY, alpha=0.25, linewidth=0.6)
+    label = next(iter(results.values())).label
+    axes.set_xlabel("\n".join(textwrap.wrap(f"{label} (bar: 95% interval, grey: by chance)", 44)))

@@ -78,7 +78,8 @@ def _viewer(maps: dict[str, NDArray[Any]]) -> str:
     n = len(maps["pos"])
     edges, attention = maps["edges"], maps["attention"].astype(np.float64)
     other = edges[0] != edges[1]
-    heard = np.bincount(edges[0][other], attention[other], n)
+    spoken = np.bincount(edges[0][other], attention[other], n)
+    heard = np.bincount(edges[1][other], attention[other], n)
     wire = np.linalg.norm(maps["pos"][edges[0]] - maps["pos"][edges[1]], axis=1)
     shown = [
         SheetMap("activity (mean)", maps["activity"], "length of the state, mean over natural images"),
@@ -86,7 +87,8 @@ def _viewer(maps: dict[str, NDArray[Any]]) -> str:
             SheetMap(f"activity, image {i + 1}", one, "length of the state for one natural image")
             for i, one in enumerate(maps["examples"])
         ),
-        SheetMap("out-strength", heard, "attention of others"),
+        SheetMap("in-strength", heard, "attention to others (the rest goes to itself)"),
+        SheetMap("out-strength", spoken, "attention of others"),
         SheetMap("wire", np.bincount(edges[1], attention * wire, n), "expected length listened through"),
         SheetMap("area", maps["layer"], "layer or hemisphere", "labels"),
         SheetMap(
@@ -94,7 +96,15 @@ def _viewer(maps: dict[str, NDArray[Any]]) -> str:
         ),
     ]
     if "orientation" in maps:
-        shown.insert(0, SheetMap("preferred orientation", maps["orientation"], "radians", "cyclic"))
+        shown.insert(
+            0,
+            SheetMap(
+                "preferred orientation",
+                maps["orientation"],
+                "of the bars: 0\u00b0 horizontal, 90\u00b0 vertical; grey: none",
+                "cyclic",
+            ),
+        )
         shown.insert(1, SheetMap("orientation selectivity", maps["selectivity"], "0 to 1"))
     fields = (maps["field_columns"], maps["fields"]) if "fields" in maps else None
     return sheet_viewer(maps["pos"], shown, edges=edges, attention=attention, faces=maps["face"], fields=fields)
@@ -105,13 +115,16 @@ def _head(folder: Path, results: dict[str, Any]) -> str:
     summary = json.loads(summary_path.read_text(encoding="utf-8")) if summary_path.is_file() else {}
     config = read_config(folder)
     rows = [(name.replace("_", " "), summary[name]) for name in _SUMMARY if name in summary]
+    rows = [(name, str(value)[:12] if name == "fingerprint" else value) for name, value in rows]
     rows += [(name, config[name]) for name in _SETTINGS if config.get(name) is not None]
     cells = "".join(f"<div><dt>{escape(str(k))}</dt><dd>{escape(_short(v))}</dd></div>" for k, v in rows)
     missing = "".join(f"<li><b>{escape(m['name'])}</b>: {escape(m['reason'])}</li>" for m in results["missing"])
     controls = ", ".join(results["controls"]) or "none"
     idle = results["inactive_columns"]
     note = f"<p>{idle:,} columns answer no probe and are left out of the maps.</p>" if idle else ""
-    lacking = f"<details><summary>Controls that are missing</summary><ul>{missing}</ul></details>" if missing else ""
+    lacking = (
+        f"<details open><summary>Controls that are missing</summary><ul>{missing}</ul></details>" if missing else ""
+    )
     probes = ", ".join(f"{count} {name}" for name, count in results["probes"].items())
     return (
         f"<header><h1>{escape(folder.name)}</h1><dl class='facts'>{cells}</dl></header>"
@@ -127,7 +140,7 @@ def _curves(folder: Path) -> str:
     images = ("curves.png", "attention_by_distance.png", "sheet.png", "column.png")
     shown = [_image(folder / "figures" / name, name.split(".")[0].replace("_", " ")) for name in images]
     found = [one for one in shown if one]
-    return f"<section><h2>Training</h2>{''.join(found)}</section>" if found else ""
+    return f"<section class='wide'><h2>Training</h2>{''.join(found)}</section>" if found else ""
 
 
 def _image(path: Path, what: str) -> str:
@@ -148,7 +161,8 @@ def _entry(entry: dict[str, Any], folder: Path) -> str:
     head = f"<article id='{escape(entry['key'])}'><h3>{escape(entry['title'])}</h3>"
     if entry["result"] is None:
         return f"{head}<p class='quiet'>Does not apply: {escape(entry['why_not'])}.</p></article>"
-    figure = _image(folder / "analysis" / entry["figure"], entry["title"])
+    shown = "".join(_image(folder / "analysis" / one["file"], one["alt"]) for one in entry["figures"])
+    figure = f"<div class='pictures'>{shown}</div>"
     rows = _row("this run", entry["result"])
     for control, found in entry["controls"].items():
         rows += _row(control, found) if "value" in found else _absent(control, found["why_not"])
@@ -178,7 +192,7 @@ def _absent(name: str, reason: str) -> str:
 
 def _short(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.3g}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return str(value)[:60]
@@ -199,6 +213,8 @@ body { margin: 0 auto; max-width: 60rem; padding: 1rem; color: var(--ink); backg
   font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; overflow-wrap: anywhere; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
 h3 { margin-bottom: .2rem; } figure { margin: .6rem 0; } img { max-width: 100%; height: auto; }
+.pictures { display: flex; flex-wrap: wrap; gap: .4rem 1rem; } .pictures figure { flex: 1 1 20rem; max-width: 34rem; }
+.wide figure { overflow-x: auto; } .wide img { max-width: none; width: max(100%, 34rem); }
 .quiet { color: var(--quiet); } .facts { display: flex; flex-wrap: wrap; gap: .4rem 1.4rem; margin: 0; }
 .facts dt { font-size: .8rem; color: var(--quiet); } .facts dd { margin: 0; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }

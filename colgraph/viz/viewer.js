@@ -49,10 +49,11 @@
        float light = 0.55 + 0.45 * abs((turn * normal).z); shown = colour * light; }`,
     "precision mediump float; varying vec3 shown; void main() { gl_FragColor = vec4(shown, 1.0); }");
   const dots = program(
-    `attribute vec3 place, colour; uniform mat4 view; uniform float size; varying vec3 shown;
-     void main() { gl_Position = view * vec4(place, 1.0); gl_PointSize = size / gl_Position.w; shown = colour; }`,
-    `precision mediump float; varying vec3 shown;
-     void main() { if (length(gl_PointCoord - 0.5) > 0.5) discard; gl_FragColor = vec4(shown, 1.0); }`);
+    `attribute vec3 place, colour; attribute float large; uniform mat4 view; uniform float size; varying vec3 shown;
+     void main() { gl_Position = view * vec4(place, 1.0); gl_PointSize = size * large / gl_Position.w; shown = colour; }`,
+    `precision mediump float; varying vec3 shown; uniform float rim;
+     void main() { float r = length(gl_PointCoord - 0.5); if (r > 0.5) discard;
+       gl_FragColor = vec4(r > 0.5 - rim ? vec3(0.13, 0.15, 0.17) : shown, 1.0); }`);
   const lines = program(
     `attribute vec3 place; attribute vec4 colour; uniform mat4 view; varying vec4 shown;
      void main() { gl_Position = view * vec4(place, 1.0); gl_Position.z -= 0.002; shown = colour; }`,
@@ -89,11 +90,14 @@
     face: buffer(gl.ELEMENT_ARRAY_BUFFER, face),
     ends: gl.createBuffer(),
     tints: gl.createBuffer(),
+    heard: gl.createBuffer(),
+    hues: gl.createBuffer(),
+    sizes: gl.createBuffer(),
   };
 
   // ------------------------------------------------------------------ state
 
-  const state = { map: 0, step: 0, column: -1, zoom: 1, turn: start(), points: face.length === 0, edges: 0, queued: false };
+  const state = { map: 0, step: 0, column: -1, heard: new Set(), zoom: 1, turn: start(), points: face.length === 0, edges: 0, dots: 0, queued: false };
 
   function start() {
     return data.flat ? about("x", -0.5) : multiply(about("x", -1.2), about("z", data.yaw));
@@ -131,7 +135,11 @@
     const map = maps[state.map], lut = luts[map.lut], offset = map.steps > 1 ? state.step * count : 0;
     for (let i = 0; i < count; i++) {
       const value = map.values[offset + i];
-      for (let k = 0; k < 3; k++) colours[3 * i + k] = value === 255 && map.holes ? 205 : lut[3 * value + k];
+      const pale = state.column >= 0 && !state.heard.has(i) ? 0.6 : 0;
+      for (let k = 0; k < 3; k++) {
+        const full = value === 255 && map.holes ? 205 : lut[3 * value + k];
+        colours[3 * i + k] = full + pale * (242 - full);
+      }
     }
     gl.bindBuffer(gl.ARRAY_BUFFER, buffers.colour);
     gl.bufferData(gl.ARRAY_BUFFER, colours, gl.DYNAMIC_DRAW);
@@ -165,13 +173,11 @@
       gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, buffers.face);
       gl.drawElements(gl.TRIANGLES, face.length, gl.UNSIGNED_INT, 0);
     } else {
-      use(dots);
-      gl.uniform1f(gl.getUniformLocation(dots, "size"), Math.max(2, data.dot * state.zoom * Math.min(width, height) * 2.6));
-      attribute(dots, "place", buffers.place, 3);
-      attribute(dots, "colour", buffers.colour, 3, gl.UNSIGNED_BYTE, true);
-      gl.drawArrays(gl.POINTS, 0, count);
+      circles(view, buffers.place, buffers.colour, null, count, dotSize(), 0);
     }
-    if (state.edges) {
+    if (state.dots) {
+      // Whom a column listens to is drawn over everything, so that nothing hides it.
+      gl.disable(gl.DEPTH_TEST);
       use(lines);
       gl.enable(gl.BLEND);
       gl.blendFunc(gl.SRC_ALPHA, gl.ONE_MINUS_SRC_ALPHA);
@@ -179,7 +185,23 @@
       attribute(lines, "colour", buffers.tints, 4, gl.UNSIGNED_BYTE, true);
       gl.drawArrays(gl.LINES, 0, state.edges);
       gl.disable(gl.BLEND);
+      circles(view, buffers.heard, buffers.hues, buffers.sizes, state.dots, Math.max(44, dotSize()), 0.1);
     }
+  }
+
+  const dotSize = () => Math.max(2, data.dot * state.zoom * Math.min(canvas.width, canvas.height) * 2.6);
+
+  function circles(view, place, colour, sizes, number, size, rim) {
+    gl.useProgram(dots);
+    gl.uniformMatrix4fv(gl.getUniformLocation(dots, "view"), false, view);
+    gl.uniform1f(gl.getUniformLocation(dots, "size"), size);
+    gl.uniform1f(gl.getUniformLocation(dots, "rim"), rim);
+    attribute(dots, "place", place, 3);
+    attribute(dots, "colour", colour, 3, gl.UNSIGNED_BYTE, true);
+    const large = gl.getAttribLocation(dots, "large");
+    if (sizes) attribute(dots, "large", sizes, 1);
+    else { gl.disableVertexAttribArray(large); gl.vertexAttrib1f(large, 1); }
+    gl.drawArrays(gl.POINTS, 0, number);
   }
 
   function redraw() {
@@ -190,50 +212,55 @@
 
   const point = (i) => [position[3 * i], position[3 * i + 1], position[3 * i + 2]];
 
+  // Lines to the columns that are heard, and dots on them: the larger, the more is heard. The column itself is blue.
   function star(column) {
-    const ends = [], tints = [], size = 0.6 * data.dot;
-    for (let e = pointer[column]; e < pointer[column + 1]; e++) {
+    const ends = [], tints = [], heard = [], hues = [], sizes = [];
+    state.heard = new Set(column < 0 ? [] : [column]);
+    for (let e = pointer[Math.max(column, 0)]; column >= 0 && e < pointer[column + 1]; e++) {
       if (source[e] === column) continue;
+      state.heard.add(source[e]);
       ends.push(...point(column), ...point(source[e]));
-      const alpha = 70 + Math.round((185 * weight[e]) / 255);
+      const alpha = 90 + Math.round((165 * weight[e]) / 255);
       for (let end = 0; end < 2; end++) tints.push(213, 94, 0, alpha);
+      heard.push(...point(source[e])); hues.push(230, 159, 0); sizes.push(0.25 + 0.6 * Math.sqrt(weight[e] / 255));
     }
-    for (let axis = 0; axis < 3; axis++) for (const sign of [-1, 1]) {
-      const end = point(column); end[axis] += sign * 2 * size; ends.push(...end);
-      tints.push(0, 0, 0, 255);
-    }
-    gl.bindBuffer(gl.ARRAY_BUFFER, buffers.ends);
-    gl.bufferData(gl.ARRAY_BUFFER, new Float32Array(ends), gl.DYNAMIC_DRAW);
-    gl.bindBuffer(gl.ARRAY_BUFFER, buffers.tints);
-    gl.bufferData(gl.ARRAY_BUFFER, new Uint8Array(tints), gl.DYNAMIC_DRAW);
+    if (column >= 0) { heard.push(...point(column)); hues.push(0, 114, 178); sizes.push(1); }
+    const fill = (to, values) => { gl.bindBuffer(gl.ARRAY_BUFFER, to); gl.bufferData(gl.ARRAY_BUFFER, values, gl.DYNAMIC_DRAW); };
+    fill(buffers.ends, new Float32Array(ends));
+    fill(buffers.tints, new Uint8Array(tints));
+    fill(buffers.heard, new Float32Array(heard));
+    fill(buffers.hues, new Uint8Array(hues));
+    fill(buffers.sizes, new Float32Array(sizes));
     state.edges = ends.length / 3;
+    state.dots = sizes.length;
   }
 
   function value(map, column) {
     const raw = map.values[(map.steps > 1 ? state.step * count : 0) + column];
     if (raw === 255 && map.holes) return "none";
-    return (map.low + (raw / (map.holes ? 254 : 255)) * (map.high - map.low)).toPrecision(3);
+    return `${(map.low + (raw / (map.holes ? 254 : 255)) * (map.high - map.low)).toPrecision(3)}${map.sign}`;
   }
 
   function select(column) {
-    if (!Number.isInteger(column) || column < 0 || column >= count) return;
-    state.column = column;
-    star(column);
-    at("column").value = column;
-    describe();
-    redraw();
+    if (!Number.isInteger(column) || column >= count) return;
+    state.column = Math.max(column, -1);
+    star(state.column);
+    at("column").value = column < 0 ? "" : column;
+    refresh();
   }
 
   function describe() {
-    const column = state.column;
-    if (column < 0) return;
+    const column = state.column, map = maps[state.map];
+    at("field").parentNode.hidden = column < 0;
+    if (column < 0) { at("status").textContent = at("status").dataset.help; return; }
     const heard = [];
     for (let e = pointer[column]; e < pointer[column + 1]; e++) heard.push([weight[e], source[e]]);
     heard.sort((a, b) => b[0] - a[0]);
     const total = heard.reduce((sum, pair) => sum + pair[0], 0) || 1;
     const list = heard.slice(0, 5).map(([w, i]) => `${i === column ? "itself" : i} (${Math.round((100 * w) / total)}%)`);
-    at("status").textContent = `Column ${column}: ` + maps.map((m) => `${m.name} ${value(m, column)}`).join(", ") + ". " +
-      (heard.length ? `It listens to ${heard.length} columns, most to ${list.join(", ")}.` : "It listens to nobody.");
+    const others = heard.filter((pair) => pair[1] !== column).length;
+    at("status").textContent = `Column ${column}: ${map.name} ${value(map, column)}. ` +
+      (heard.length ? `It listens to ${others} other columns, most to ${list.join(", ")}.` : "It listens to nobody.");
     field(column);
   }
 
@@ -256,7 +283,7 @@
   }
 
   function pick(x, y) {
-    const m = matrix(), radius = Math.max(14, 0.03 * canvas.clientWidth);
+    const m = matrix(), radius = Math.max(22, 0.04 * canvas.clientWidth);
     let best = -1, score = Infinity;
     for (let i = 0; i < count; i++) {
       const [a, b, c] = point(i);
@@ -279,8 +306,8 @@
       pen.fillStyle = `rgb(${lut[3 * i]}, ${lut[3 * i + 1]}, ${lut[3 * i + 2]})`;
       pen.fillRect(i, 0, 1, 12);
     }
-    at("low").textContent = map.low.toPrecision(3);
-    at("high").textContent = map.high.toPrecision(3);
+    at("low").textContent = `${Number(map.low.toPrecision(3))}${map.sign}`;
+    at("high").textContent = `${Number(map.high.toPrecision(3))}${map.sign}`;
     at("unit").textContent = map.unit;
     at("step-row").hidden = map.steps < 2;
     at("step").max = map.steps - 1;
@@ -302,7 +329,7 @@
   at("points").checked = state.points;
   at("points").disabled = face.length === 0;
   at("points").addEventListener("change", (event) => { state.points = event.target.checked; redraw(); });
-  at("reset").addEventListener("click", () => { state.turn = start(); state.zoom = 1; redraw(); });
+  at("reset").addEventListener("click", () => { state.turn = start(); state.zoom = 1; select(-1); });
 
   function turn(dx, dy) { state.turn = multiply(about("x", dy), multiply(about("y", dx), state.turn)); redraw(); }
   function zoom(by) { state.zoom = Math.min(20, Math.max(0.4, state.zoom * by)); redraw(); }
@@ -330,9 +357,11 @@
     const act = {
       ArrowLeft: () => turn(-0.12, 0), ArrowRight: () => turn(0.12, 0), ArrowUp: () => turn(0, -0.12),
       ArrowDown: () => turn(0, 0.12), "+": () => zoom(1.15), "=": () => zoom(1.15), "-": () => zoom(1 / 1.15),
+      Escape: () => select(-1),
     }[event.key];
     if (act) { act(); event.preventDefault(); }
   });
   new ResizeObserver(redraw).observe(canvas);
+  at("status").dataset.help = at("status").textContent;
   refresh();
 })();

@@ -32,7 +32,8 @@ _MARKUP = """
     <canvas data-part="legend" width="256" height="12" aria-hidden="true"></canvas>
     <span data-part="high"></span> <span data-part="unit"></span></div>
   <p data-part="status" role="status" aria-live="polite">Drag to turn, scroll to zoom, click a column to see whom it
-    listens to and its receptive field. With the keyboard: arrow keys, + and -, or type a column's number.</p>
+    listens to (orange, the larger the more) and its receptive field. With the keyboard: arrow keys, + and -, Escape, or
+    type a column's number.</p>
   <figure class="viewer-field"><canvas data-part="field" width="8" height="8" aria-hidden="true"></canvas>
     <figcaption data-part="field-note"></figcaption></figure>
 </div>
@@ -47,7 +48,7 @@ class SheetMap:
         name: in the list.
         values: ``[columns]``, or ``[steps, columns]`` for a slider; NaN where there is no value (drawn grey).
         unit: below the legend.
-        kind: "sequential", "cyclic" (angles from 0 to pi), "signed" or "labels".
+        kind: "sequential", "cyclic" (orientations in radians, from 0 to pi, shown in degrees), "signed" or "labels".
     """
 
     name: str
@@ -131,7 +132,7 @@ def _pack_map(one: SheetMap, columns: int) -> dict[str, Any]:
     finite = np.isfinite(values)
     low, high = (float(values[finite].min()), float(values[finite].max())) if finite.any() else (0.0, 1.0)
     if one.kind == "cyclic":
-        low, high = 0.0, float(np.pi)
+        values, low, high = np.degrees(values) % 180, 0.0, 180.0
     elif one.kind == "signed":
         high = max(abs(low), abs(high)) or 1.0
         low = -high
@@ -146,6 +147,7 @@ def _pack_map(one: SheetMap, columns: int) -> dict[str, Any]:
         "high": high,
         "holes": holes,
         "lut": _COLOURS[one.kind],
+        "sign": "\u00b0" if one.kind == "cyclic" else "",
         "values": _pack(np.where(finite, np.round(steps * share), 255), np.uint8),
     }
 

@@ -2,127 +2,114 @@
 
 from __future__ import annotations
 
-import shutil
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial import ConvexHull
 
 pytest.importorskip("matplotlib")
 
+from colgraph.report.page import _PAGE
 from colgraph.viz.viewer import SheetMap, sheet_viewer
 
-playwright = pytest.importorskip("playwright.sync_api")
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
-
-
-def page_text(columns: int = 400) -> str:
-    from colgraph.report.page import _PAGE
-
+def write_page(path: Path, columns: int, listens: int = 8) -> Path:
+    """A sphere of columns with random maps, edges and fields."""
     rng = np.random.default_rng(0)
     points = rng.normal(size=(columns, 3))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
-    from scipy.spatial import ConvexHull
-
-    faces = ConvexHull(points).simplices
-    edges = np.stack([rng.integers(0, columns, 8 * columns), np.repeat(np.arange(columns), 8)])
+    edges = np.stack([rng.integers(0, columns, listens * columns), np.repeat(np.arange(columns), listens)])
     maps = [
         SheetMap("activity", np.stack([points[:, 2], points[:, 0], points[:, 1]]), "a unit"),
         SheetMap(
             "preferred orientation", np.where(points[:, 0] > 0.9, np.nan, rng.random(columns) * np.pi), "", "cyclic"
         ),
     ]
-    fields = (np.arange(columns), rng.normal(size=(columns, 8, 8)))
-    body = sheet_viewer(points, maps, edges=edges, attention=rng.random(8 * columns), faces=faces, fields=fields)
-    return _PAGE.replace("{title}", "a test").replace("{body}", f"<section>{body}</section>")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as p:
-        opened = p.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"],
-        )
-        yield opened
-        opened.close()
+    body = sheet_viewer(
+        points,
+        maps,
+        edges=edges,
+        attention=rng.random(listens * columns),
+        faces=ConvexHull(points).simplices,
+        fields=(np.arange(columns), rng.normal(size=(columns, 8, 8))),
+    )
+    path.write_text(_PAGE.replace("{title}", "a test").replace("{body}", f"<section>{body}</section>"))
+    return path
 
 
 @pytest.fixture
-def opened(browser, tmp_path):
-    path = tmp_path / "page.html"
-    path.write_text(page_text(), encoding="utf-8")
-    context = browser.new_context(offline=True, viewport={"width": 900, "height": 900})
-    page = context.new_page()
-    seen: dict[str, list[str]] = {"errors": [], "requests": []}
-    page.on("console", lambda message: seen["errors"].append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: seen["errors"].append(str(error)))
-    page.on("request", lambda request: seen["requests"].append(request.url))
-    page.goto(path.as_uri())
-    page.wait_for_timeout(300)
-    yield page, seen, path
-    context.close()
+def opened(open_page, tmp_path):
+    return open_page(write_page(tmp_path / "page.html", 400))
 
 
-def picture(page) -> bytes:
-    page.wait_for_timeout(200)
-    return page.locator("[data-part=canvas]").screenshot()
-
-
-def test_it_opens_silently_and_draws(opened, tmp_path_factory):
-    page, seen, path = opened
-    assert seen["errors"] == []
-    assert seen["requests"] == [path.as_uri()]
-    colours = page.evaluate(
+def test_it_opens_silently_and_draws(opened, tmp_path):
+    assert opened.errors == []
+    assert opened.requests == [(tmp_path / "page.html").as_uri()]
+    colours = opened.page.evaluate(
         """() => { const c = document.querySelector('[data-part=canvas]'), gl = c.getContext('webgl');
         const px = new Uint8Array(4 * c.width * c.height);
         gl.readPixels(0, 0, c.width, c.height, gl.RGBA, gl.UNSIGNED_BYTE, px);
         return new Set(new Uint32Array(px.buffer)).size; }"""
     )
     assert colours > 50
-    page.screenshot(path=str(Path(tmp_path_factory.getbasetemp()) / "viewer.png"))
+    opened.keep("viewer")
 
 
 def test_slider_map_click_and_keys_change_the_picture(opened):
-    page, seen, _ = opened
-    shots = [picture(page)]
-    page.locator("[data-part=step]").fill("2")
-    shots.append(picture(page))
-    assert page.locator("[data-part=step-text]").inner_text() == "3 of 3"
-    page.locator("[data-part=map]").select_option(label="preferred orientation")
-    shots.append(picture(page))
-    assert page.locator("[data-part=step-row]").is_hidden()
-    page.locator("[data-part=canvas]").click()
-    shots.append(picture(page))
-    assert "It listens to 8 columns" in page.locator("[data-part=status]").inner_text()
-    assert "Receptive field" in page.locator("[data-part=field-note]").inner_text()
-    page.locator("[data-part=canvas]").press("ArrowLeft")
-    shots.append(picture(page))
-    page.locator("[data-part=column]").fill("7")
-    page.locator("[data-part=column]").press("Enter")
-    shots.append(picture(page))
-    assert page.locator("[data-part=status]").inner_text().startswith("Column 7:")
+    shots = [opened.picture()]
+    opened.part("step").fill("2")
+    shots.append(opened.picture())
+    assert opened.part("step-text").inner_text() == "3 of 3"
+    opened.part("map").select_option(label="preferred orientation")
+    shots.append(opened.picture())
+    assert opened.part("step-row").is_hidden()
+    assert opened.part("field").is_hidden()
+    opened.part("canvas").click()
+    shots.append(opened.picture())
+    status = opened.part("status").inner_text()
+    assert "It listens to" in status
+    assert "\u00b0." in status, "orientations are told in degrees"
+    assert "Receptive field" in opened.part("field-note").inner_text()
+    opened.keep("viewer-column")
+    opened.part("canvas").press("ArrowLeft")
+    shots.append(opened.picture())
+    opened.part("column").fill("7")
+    opened.part("column").press("Enter")
+    shots.append(opened.picture())
+    assert opened.part("status").inner_text().startswith("Column 7:")
+    opened.part("canvas").press("Escape")
+    shots.append(opened.picture())
+    assert opened.part("status").inner_text().startswith("Drag to turn")
     for before, after in pairwise(shots):
         assert before != after
-    assert seen["errors"] == []
+    assert opened.errors == []
 
 
 def test_it_is_readable_when_narrow(opened):
-    page, seen, _ = opened
-    page.set_viewport_size({"width": 400, "height": 800})
-    page.wait_for_timeout(200)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 400
-    assert page.locator("[data-part=canvas]").bounding_box()["width"] > 300
-    assert seen["errors"] == []
+    opened.page.set_viewport_size({"width": 400, "height": 800})
+    opened.page.wait_for_timeout(200)
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert opened.part("canvas").bounding_box()["width"] > 300
+    assert opened.errors == []
+    opened.keep("viewer-narrow")
 
 
 def test_every_control_is_reached_by_keyboard(opened):
-    page, _, _ = opened
     reached = set()
     for _ in range(12):
-        page.keyboard.press("Tab")
-        reached.add(page.evaluate("document.activeElement.dataset.part || ''"))
+        opened.page.keyboard.press("Tab")
+        reached.add(opened.page.evaluate("document.activeElement.dataset.part || ''"))
     assert {"map", "column", "step", "canvas", "reset"} <= reached
+
+
+def test_as_many_columns_as_a_cortex_has(open_page, tmp_path):
+    path = write_page(tmp_path / "large.html", 20_484, listens=33)
+    assert path.stat().st_size < 20e6
+    opened = open_page(path)
+    first = opened.picture()
+    opened.part("canvas").click()
+    assert "It listens to" in opened.part("status").inner_text()
+    assert opened.picture() != first
+    assert opened.errors == []

@@ -81,8 +81,17 @@ def test_every_analysis_has_a_number_or_a_reason(analysed):
         assert (entry["result"] is None) != (entry["why_not"] is None), entry["key"]
     by_key = {entry["key"]: entry for entry in analysed["analyses"]}
     assert by_key["correlation_by_distance"]["result"]["null_mean"] is not None
-    for key in ("correlation_by_distance", "wiring", "small_world", "energy"):
-        assert set(by_key[key]["controls"]) == {"untrained", "shuffled positions", "no wiring cost"}
+    everyone = {"untrained", "shuffled positions", "no wiring cost"}
+    for key, asked in (
+        ("correlation_by_distance", everyone),
+        ("wiring", everyone),
+        ("rsa", everyone - {"shuffled positions"}),
+        ("corruptions", {"no wiring cost"}),
+    ):
+        controls = by_key[key]["controls"]
+        assert set(controls) == everyone
+        assert {name for name, found in controls.items() if "value" in found} == asked, key
+    assert by_key["energy"]["controls"]["shuffled positions"]["why_not"] == "does not depend on where columns lie"
     assert by_key["corruptions"]["result"]["low"] <= by_key["corruptions"]["result"]["value"]
 
 
@@ -106,8 +115,10 @@ def test_files_are_where_they_should_be(analysed, runs):
     place = runs / "base" / "analysis"
     assert json.loads((place / "results.json").read_text()) == analysed
     for entry in analysed["analyses"]:
-        if entry["figure"]:
-            assert (place / entry["figure"]).stat().st_size > 5000
+        assert bool(entry["figures"]) == (entry["result"] is not None)
+        for one in entry["figures"]:
+            assert (place / one["file"]).stat().st_size > 5000
+            assert one["alt"]
     with np.load(place / "maps.npz", allow_pickle=False) as maps:
         assert maps["activity"].shape == (2, 32)
 
@@ -122,6 +133,28 @@ def test_the_page_needs_nothing_else(analysed, runs, tmp_path):
         assert f"id='{entry['key']}'" in text
     assert path.stat().st_size < 20e6
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_page_works_in_a_browser(analysed, runs, tmp_path, open_page):
+    path = write_page(runs / "base", tmp_path / "report.html")
+    opened = open_page(path)
+    assert opened.requests == [path.as_uri()]
+    broken = "Array.from(document.images).filter(image => !image.complete || !image.naturalWidth).length"
+    assert opened.page.evaluate(broken) == 0
+    opened.keep("report")
+    first = opened.picture()
+    opened.part("map").select_option(label="activity (mean)")
+    opened.part("step").fill("1")
+    second = opened.picture()
+    opened.part("column").fill("20")
+    opened.part("column").press("Enter")
+    assert len({first, second, opened.picture()}) == 3
+    assert opened.part("status").inner_text().startswith("Column 20: activity (mean)")
+    opened.page.set_viewport_size({"width": 400, "height": 800})
+    opened.page.wait_for_timeout(200)
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= 400
+    opened.keep("report-narrow")
+    assert opened.errors == []
 
 
 def test_pages_refuse_what_they_cannot_show(analysed, runs, tmp_path):
@@ -192,3 +225,33 @@ def test_commands_check_their_flags(runs):
         cli.run(["analyse", str(runs / "base"), "--probes", "3"])
     with pytest.raises(ValueError, match="required"):
         cli.run(["encode", str(runs / "base")])
+
+
+def test_runs_of_another_version_are_named(runs, tmp_path):
+    copy = tmp_path / "old"
+    shutil.copytree(runs / "base", copy)
+    place = copy / "checkpoints" / "last.ckpt"
+    content = torch.load(place, weights_only=True)
+    weights = content["state_dict"]
+    weights["of_an_old_name"] = weights.pop(next(name for name in weights if name.endswith("fc1.weight")))
+    torch.save(content, place)
+    with pytest.raises(ValueError, match=r"old' was written by another version of colgraph") as caught:
+        cli.run(["analyse", str(copy)])
+    assert "\n" not in str(caught.value)
+    place.write_bytes(b"no checkpoint at all")
+    with pytest.raises(ValueError, match=r"last\.ckpt"):
+        cli.run(["analyse", str(copy)])
+    (copy / "config.yaml").write_text("epochs: 3\nof_an_old_name: 7\n")
+    place.unlink()
+    with pytest.raises(ValueError, match="no checkpoint"):
+        cli.run(["encode", str(copy), "--responses", "r.npy", "--stimuli", "s"])
+
+
+def test_what_does_not_apply_says_so_in_the_report(tmp_path):
+    train_small(tmp_path / "ring", geometry="ring", options={"columns": 24}, epochs=1)
+    found = analyse(tmp_path / "ring", QUICK, only=["pinwheels", "wiring"])
+    by_key = {entry["key"]: entry for entry in found["analyses"]}
+    assert by_key["pinwheels"]["why_not"].startswith("pinwheels need a two-dimensional sheet")
+    assert by_key["wiring"]["result"] is not None
+    text = write_page(tmp_path / "ring", tmp_path / "ring.html").read_text()
+    assert "Does not apply: pinwheels need a two-dimensional sheet" in text
