@@ -142,7 +142,7 @@ def draw_map(
     hole = ~np.isfinite(hue)
     size = size[column]
     ax.scatter(x[hole], y[hole], color=PALE, s=size[hole], marker="s", linewidths=0)
-    kept = {"s": size[~hole], "c": hue[~hole]}
+    kept: dict[str, Any] = {"s": size[~hole], "c": hue[~hole]}
     dots = ax.scatter(x[~hole], y[~hole], **kept, marker="s", linewidths=0, cmap=colours, **limits)
     if marks is not None:
         sign = np.concatenate([np.zeros(len(positions), dtype=np.int64), marks[1]])[seen.column]
