@@ -80,7 +80,7 @@ class Run:
         images: ``[B, channels, S, S]`` held-out images as bytes.
         labels: ``[B]``.
         summary: ``summary.json``, empty where the run has not ended.
-        history: rows of ``metrics.csv``.
+        history: the rows of ``metrics.csv`` that end an epoch.
     """
 
     path: Path
@@ -167,7 +167,8 @@ def _history(folder: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        return [{k: _number(v) for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
+        rows = [{k: _number(v) for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
+    return [row for row in rows if row.get("val_accuracy") is not None]
 
 
 def _number(text: Any) -> Any:

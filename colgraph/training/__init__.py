@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from colgraph.script import run_script
 from colgraph.training.checkpoint import TrainedModel, load_checkpoint, load_trained
 from colgraph.training.config import TrainConfig
-from colgraph.training.errors import InterruptedRunError, TrainingDivergedError
+from colgraph.training.errors import InterruptedRunError, TrainingDivergedError, UnwritableRunError
 from colgraph.training.flags import RunFlags, parse_flags
 from colgraph.training.folder import RunFolder, open_run_folder
 from colgraph.training.setup import make_model, make_sheet, unreached_outputs
@@ -25,6 +25,7 @@ __all__ = [
     "TrainConfig",
     "TrainedModel",
     "TrainingDivergedError",
+    "UnwritableRunError",
     "load_checkpoint",
     "load_trained",
     "make_model",

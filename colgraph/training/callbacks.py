@@ -1,158 +1,115 @@
-"""What happens beside the steps: checkpoints, metrics, the progress bar, and stopping without losing work."""
+"""What happens beside the steps: seeds, checkpoints, the progress bar, and stopping without losing work."""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
+import random
 import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
+from colgraph.data.augment import mix_seed
+from colgraph.training.config import parse_interval
 from colgraph.training.errors import InterruptedRunError, TrainingDivergedError
-from colgraph.training.folder import RunFolder, write_text
-from colgraph.training.measure import cpu_seconds
+from colgraph.training.folder import RunFolder, writing
 
-__all__ = ["Checkpoints", "MetricsLog", "ProgressBar", "StopOnSignal"]
-
-COLUMNS = (
-    *("epoch", "step", "learning_rate", "train_loss", "train_accuracy"),
-    *("val_loss", "val_accuracy", "wiring_cost", "seconds"),
-)
+__all__ = ["Checkpoints", "ProgressBar", "StepSeeds", "StopOnSignal"]
 
 
-class MetricsLog(Callback):
-    """One row per epoch, in ``metrics.csv`` and the loggers; rows travel in checkpoints, so that a resumed run agrees.
+class StepSeeds(Callback):
+    """Every random number of a step follows from the seed and the step.
 
-    Args:
-        path: the CSV file.
+    So a run that goes on from any checkpoint draws what it would have drawn, whatever else has used the generators of
+    torch, numpy and Python in between; there is no state of theirs to keep.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: list[dict[str, float]] = []
-        self.images = 0
-        self.before, self.cpu_before = 0.0, 0.0
-        self.started, self.cpu_started = time.monotonic(), cpu_seconds()
-        # Images and seconds of the steps that are timed: all but the first of a session, which compiles kernels.
-        self.timed_images, self.timed_seconds = 0, 0.0
-        self._mark: float | None = None
-        self._compiled = False
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
 
-    @property
-    def seconds(self) -> float:
-        """Time spent on the run, earlier sessions included."""
-        return self.before + time.monotonic() - self.started
-
-    @property
-    def cpu_seconds(self) -> float:
-        """Processor time spent on the run, earlier sessions included."""
-        return self.cpu_before + cpu_seconds() - self.cpu_started
-
-    @property
-    def images_per_second(self) -> float | None:
-        """Images trained on per second, loading included, validation and figures not; None before the second step."""
-        return self.timed_images / self.timed_seconds if self.timed_seconds else None
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Time from here."""
-        self._mark = time.monotonic()
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Count the step's images and its time."""
-        now, count = time.monotonic(), len(batch[1]) * _replicas(trainer)
-        self.images += count
-        if self._mark is not None and self._compiled:
-            self.timed_images += count
-            self.timed_seconds += now - self._mark
-        self._mark, self._compiled = now, True
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Add the epoch's row."""
-        metrics = pl_module.metrics
-        values = (
-            *(trainer.current_epoch + 1, trainer.global_step, trainer.optimizers[0].param_groups[0]["lr"]),
-            *(metrics[name] for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")),
-            *(metrics["val_wiring_cost"], round(self.seconds, 2)),
-        )
-        row = dict(zip(COLUMNS, values, strict=True))
-        self.rows = [*self.rows, row]
-        for logger in trainer.loggers:
-            logger.log_metrics({k: v for k, v in row.items() if k != "step"}, step=trainer.global_step)
-        self._write()
-
-    @rank_zero_only
-    def _write(self) -> None:
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_text(self.path, text.getvalue())
-
-    def state_dict(self) -> dict[str, Any]:
-        """For checkpoints."""
-        return {
-            "rows": self.rows,
-            "images": self.images,
-            "seconds": self.seconds,
-            "cpu_seconds": self.cpu_seconds,
-            "timed": [self.timed_images, self.timed_seconds],
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From a checkpoint."""
-        self.rows, self.images = list(state_dict["rows"]), int(state_dict["images"])
-        self.before, self.cpu_before = float(state_dict["seconds"]), float(state_dict["cpu_seconds"])
-        self.timed_images, self.timed_seconds = state_dict["timed"]
-        self.started, self.cpu_started = time.monotonic(), cpu_seconds()
-
-
-def _replicas(trainer: Trainer) -> int:
-    """How many processes see different images."""
-    strategy: Any = trainer.strategy
-    return int((getattr(strategy, "distributed_sampler_kwargs", None) or {}).get("num_replicas", 1))
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Seed the step; processes that see the same images draw the same."""
+        strategy: Any = trainer.strategy
+        share = (getattr(strategy, "distributed_sampler_kwargs", None) or {}).get("rank", 0)
+        seed = mix_seed(self.seed, trainer.global_step, share)
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 (the global generator is what others may use)
+        random.seed(seed)
 
 
 class Checkpoints(Callback):
-    """``last.ckpt`` at the start and after every epoch, ``best.ckpt`` at every new best held-out accuracy.
+    """``last.ckpt`` at the start, at an interval and after every epoch; ``best.ckpt`` at the best held-out accuracy.
 
     Files are written whole or not at all, and never with a parameter that is not a number.
+
+    Args:
+        folder: of the run.
+        every: ``200`` (steps) or ``10m`` (minutes) between checkpoints inside an epoch; ``0`` for none.
+        hint: how to go on, for the error of a full disk.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
+    def __init__(self, folder: RunFolder, every: str = "0", hint: str = "") -> None:
+        self.folder, self.hint = folder, hint
+        self.steps, self.seconds = parse_interval(every)
         self.best = -1.0
         self.best_epoch = 0
+        self._saved_at = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """So that there is always one to go on from."""
+        self._saved_at = time.monotonic()
         if not self.folder.last.is_file():
             self.save(trainer, self.folder.last)
 
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Save at the interval; the last step of an epoch belongs to the epoch's end."""
+        if (self.steps or self.seconds) and self._due(trainer) and batch_idx + 1 < trainer.num_training_batches:
+            self.save(trainer, self.folder.last)
+
+    def _due(self, trainer: Trainer) -> bool:
+        if self.steps:
+            return trainer.global_step % self.steps == 0
+        due = time.monotonic() - self._saved_at >= self.seconds
+        if trainer.world_size == 1:
+            return due
+        # All processes write a checkpoint together, and their clocks differ.
+        return bool(trainer.strategy.reduce_boolean_decision(due, all=False))
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Save the epoch."""
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in pl_module.parameters()):
-            raise TrainingDivergedError(f"a parameter is no longer a finite number at step {trainer.global_step}")
         accuracy = pl_module.metrics["val_accuracy"]
-        is_best = accuracy > self.best
-        if is_best:
+        if accuracy > self.best:
             self.best, self.best_epoch = accuracy, trainer.current_epoch + 1
-        self.save(trainer, self.folder.last)
-        if is_best:
+            # First the best one: a run that is killed before the other goes on from before this epoch, and meets it
+            # again.
             self.save(trainer, self.folder.best)
+        self.save(trainer, self.folder.last)
 
     def save(self, trainer: Trainer, path: Path) -> None:
-        """Write a checkpoint beside ``path`` and move it there."""
+        """Write a checkpoint beside ``path`` and move it there.
+
+        Raises:
+            TrainingDivergedError: if a parameter is not a finite number.
+            UnwritableRunError: if the disk is full, or the folder cannot be written to.
+        """
+        module: Any = trainer.lightning_module
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in module.parameters()):
+            raise TrainingDivergedError(f"a parameter is no longer a finite number at step {trainer.global_step}")
         part = path.with_suffix(".part")
-        trainer.save_checkpoint(part)
-        if trainer.is_global_zero:
-            os.replace(part, path)
+        with writing(path, self.hint if self.folder.last.is_file() else "", part):
+            trainer.save_checkpoint(part)
+            if trainer.is_global_zero:
+                with part.open("rb") as file:
+                    # The file's bytes before its name: after a power cut the name must not stand for less.
+                    os.fsync(file.fileno())
+                os.replace(part, path)
+        self._saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
         """For checkpoints."""

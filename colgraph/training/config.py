@@ -13,7 +13,15 @@ from typing import Any
 from colgraph.data import AUGMENTATIONS
 from colgraph.models.columnformer import PARAMETRIZATIONS, parse_untied
 
-__all__ = ["GEOMETRY_SETTINGS", "TrainConfig", "coerce", "describe_settings", "load_yaml", "save_yaml"]
+__all__ = [
+    "GEOMETRY_SETTINGS",
+    "TrainConfig",
+    "coerce",
+    "describe_settings",
+    "load_yaml",
+    "parse_interval",
+    "save_yaml",
+]
 
 GEOMETRY_SETTINGS = ("neighbors", "metric", "mask", "axis", "num_inputs", "num_outputs")
 """Settings that fit one geometry: defaults and presets of them go when another geometry is chosen."""
@@ -97,6 +105,7 @@ class TrainConfig:
     sheet_parallel: int = _setting(1, "processes that share one sheet, each with a part of its columns", low=1)
     accelerator: str = _setting("auto", "where to train", choices=("auto", "cpu", "gpu", "mps"))
     precision: str = _setting("32", "32, bf16, 16 (mixed) or 64", choices=tuple(_PRECISIONS))
+    checkpoint_every: str = _setting("10m", "between checkpoints in an epoch: 10m (minutes), 200 (steps), 0 (none)")
     figure_every: int = _setting(10, "redraw figures every so many epochs; 0: only at the end", low=0)
     tensorboard: bool = _setting(True, "write TensorBoard logs")
 
@@ -115,6 +124,7 @@ class TrainConfig:
         object.__setattr__(self, "precision", _PRECISIONS[self.precision])
         if self.devices != "auto" and not (self.devices.isdigit() and int(self.devices) > 0):
             raise ValueError(f"devices: must be a number of at least 1, or auto, got {self.devices!r}")
+        parse_interval(self.checkpoint_every)
         if self.dim % self.heads:
             raise ValueError(f"dim: {self.dim} is not divisible by heads={self.heads}")
         if self.patch_size is not None and self.image_size % self.patch_size:
@@ -124,6 +134,22 @@ class TrainConfig:
         """All settings as one mapping of plain values, the geometry's options among them: what a YAML file holds."""
         settings = asdict(self)
         return settings | settings.pop("options")
+
+
+def parse_interval(text: str) -> tuple[int, float]:
+    """Steps, and seconds, of which one is zero: ``200`` is steps, ``10m`` minutes, ``0`` neither.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    number = text[:-1] if text.endswith("m") else text
+    try:
+        value = float(number) if number != text else int(number)
+        if not 0 <= value < math.inf:
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"checkpoint_every: must be steps such as 200, or minutes such as 10m, got {text!r}") from None
+    return (0, 60.0 * value) if number != text else (int(value), 0.0)
 
 
 _HINTS = typing.get_type_hints(TrainConfig)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from colgraph.script import ScriptError
 
-__all__ = ["InterruptedRunError", "LostRankError", "TrainingDivergedError"]
+__all__ = ["InterruptedRunError", "LostRankError", "TrainingDivergedError", "UnwritableRunError"]
 
 
 class TrainingDivergedError(ScriptError):
@@ -13,6 +13,10 @@ class TrainingDivergedError(ScriptError):
 
 class LostRankError(ScriptError):
     """Another process of the run has died; the message names it and says how to go on."""
+
+
+class UnwritableRunError(ScriptError):
+    """The disk is full, or the run folder can no longer be written to; the message says how to go on."""
 
 
 class InterruptedRunError(ScriptError):

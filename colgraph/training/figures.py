@@ -13,7 +13,7 @@ from torch import Tensor
 from colgraph.data import ImageSplits
 from colgraph.distributed import SheetParallelVision
 from colgraph.models import VisionColumnformer
-from colgraph.training.callbacks import MetricsLog
+from colgraph.training.metrics import MetricsLog
 from colgraph.viz import draw_attention_by_distance, draw_column, draw_curves, draw_sheet, save_figure
 
 __all__ = ["RunFigures", "mean_attention"]

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from colgraph.script import is_helper_process
 from colgraph.training.config import TrainConfig, save_yaml
+from colgraph.training.errors import UnwritableRunError
 from colgraph.training.flags import RunFlags
 
-__all__ = ["RunFolder", "open_run_folder", "write_text"]
+__all__ = ["RunFolder", "open_run_folder", "write_text", "writing"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """One row per epoch."""
+        """One row per step, those at the end of an epoch with its results."""
         return self.path / "metrics.csv"
 
     @property
@@ -83,13 +85,17 @@ class RunFolder:
                 path.unlink(missing_ok=True)
             for path in (self.checkpoints, self.figures, self.tensorboard):
                 shutil.rmtree(path, ignore_errors=True)
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
-        self.figures.mkdir(exist_ok=True)
-        write_text(self.config, save_yaml(config.flat()))
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            # Settings first: they make the folder that of a run, however soon it ends.
+            write_text(self.config, save_yaml(config.flat()))
+            for path in (self.checkpoints, self.figures):
+                path.mkdir(exist_ok=True)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``."""
-        write_text(self.summary, json.dumps(dict(summary), indent=2) + "\n")
+        with writing(self.summary, f"go on with --resume --out {self.path}"):
+            write_text(self.summary, json.dumps(dict(summary), indent=2) + "\n")
 
 
 def open_run_folder(config: TrainConfig, flags: RunFlags) -> RunFolder:
@@ -111,7 +117,7 @@ def open_run_folder(config: TrainConfig, flags: RunFlags) -> RunFolder:
         if not folder.last.is_file():
             raise ValueError(f"nothing to resume in {str(path)!r}: there is no {folder.last.name} in its checkpoints")
         return folder
-    if path.is_dir() and any(path.iterdir()):
+    if path.is_dir() and any(not entry.name.startswith(f".{folder.config.name}") for entry in path.iterdir()):
         if not folder.config.is_file():
             raise ValueError(f"--out {str(path)!r} is not empty and not a run folder: name a new or empty folder")
         if not flags.overwrite:
@@ -146,6 +152,31 @@ def _run_name(config: TrainConfig) -> str:
         return re.sub(r"[^\w.-]+", "-", Path(text.rpartition(":")[2] or text).name.partition(".")[0]) or "run"
 
     return f"{stem(config.data)}-{stem(config.geometry)}-seed{config.seed}"
+
+
+@contextlib.contextmanager
+def writing(path: Path, hint: str = "", part: Path | None = None) -> Iterator[None]:
+    """Turn a full disk or a folder that cannot be written to into an error of one line.
+
+    Args:
+        path: what is being written.
+        hint: how to go on.
+        part: an unfinished file that is then removed.
+
+    Raises:
+        UnwritableRunError: in place of an ``OSError``, and of the ``RuntimeError`` that ``torch.save`` makes of one.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if part is not None:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+        if isinstance(error, RuntimeError) and not (part is not None and "writ" in str(error)):
+            raise
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        more = f"; what was saved before is intact: {hint}" if hint else ""
+        raise UnwritableRunError(f"cannot write {str(path)!r}: {reason}{more}") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -25,13 +25,14 @@ from colgraph.models.flops import count_flops
 from colgraph.ops import resolve_backend
 from colgraph.script import is_helper_process
 from colgraph.training.batches import ImageBatches
-from colgraph.training.callbacks import Checkpoints, MetricsLog, ProgressBar, StopOnSignal
+from colgraph.training.callbacks import Checkpoints, ProgressBar, StepSeeds, StopOnSignal
 from colgraph.training.checkpoint import load_checkpoint, pack_run
 from colgraph.training.config import TrainConfig
 from colgraph.training.errors import TrainingDivergedError
 from colgraph.training.figures import RunFigures
 from colgraph.training.folder import RunFolder
 from colgraph.training.measure import code_commit, command_line, machine, peak_memory_bytes
+from colgraph.training.metrics import MetricsLog
 from colgraph.training.module import SheetClassifier
 from colgraph.training.parallel import SheetParallelStrategy, is_sharded, watched
 from colgraph.training.setup import unreached_outputs
@@ -61,6 +62,7 @@ def train(net: VisionColumnformer, images: ImageSplits, config: TrainConfig, fol
         ValueError: before the first step, for parts that do not fit together or devices that are not there.
         TrainingDivergedError: if the loss stops being a number; the last good checkpoint stays.
         InterruptedRunError: on Ctrl-C or SIGTERM, after writing a checkpoint.
+        UnwritableRunError: if the disk is full or the folder cannot be written to; the last good checkpoint stays.
     """
     sheet = net.model.sheet
     config = dataclasses.replace(config, patch_size=net.patch_size)
@@ -69,16 +71,18 @@ def train(net: VisionColumnformer, images: ImageSplits, config: TrainConfig, fol
     if late:
         _warn([f"{late} of {len(sheet.outputs)} output columns cannot know of the input within {config.steps} steps"])
     resumed, sharded = _resumed_step(folder, net) if folder.resume else (None, False)
-    log = MetricsLog(folder.metrics)
-    checkpoints = Checkpoints(folder)
+    hint = f"go on with --resume --out {folder.path}"
+    log = MetricsLog(folder.metrics, hint)
+    checkpoints = Checkpoints(folder, config.checkpoint_every, hint)
     figures = RunFigures(folder.figures, images, log, config.figure_every)
     module = SheetClassifier(net, config, pack_run(config, sheet, images))
     batches = ImageBatches(images, config)
-    hint = f"go on with --resume --out {folder.path}"
     stop = StopOnSignal(checkpoints, hint)
     with _quiet():
         # Checkpoints come after what they carry, and the stop after the checkpoint that it relies on.
-        trainer = _trainer(config, folder, sharded, [ProgressBar(), log, figures, checkpoints, stop])
+        trainer = _trainer(
+            config, folder, sharded, [StepSeeds(config.seed), ProgressBar(), log, figures, checkpoints, stop]
+        )
         # Everything that can be refused has been refused once the folder is touched.
         resolve_backend(config.backend, trainer.strategy.root_device, torch.float32)
         if trainer.is_global_zero:

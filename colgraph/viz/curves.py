@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_curves"]
 
+_DRAWN = ("train_accuracy", "val_accuracy", "train_loss", "val_loss", "wiring_cost")
+
 
 def draw_curves(rows: Sequence[Mapping[str, Any]], *, held_out: str = "held out", title: str | None = None) -> Figure:
-    """Draw a run's metrics, one row per epoch as in ``metrics.csv``.
+    """Draw a run's metrics, from rows as in ``metrics.csv``; those of single steps inside an epoch are passed over.
 
     Args:
         rows: with ``epoch``, ``train_accuracy``, ``val_accuracy`` (fractions), ``train_loss``, ``val_loss`` (nats) and
@@ -27,6 +29,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], *, held_out: str = "held out"
     Returns:
         A matplotlib ``Figure``.
     """
+    rows = [row for row in rows if any(row.get(name) not in (None, "") for name in _DRAWN)]
     figure = new_figure(12.0, 3.8, title)
     accuracy, loss, wiring = figure.subplots(1, 3)
     epoch = _series(rows, "epoch")

@@ -91,8 +91,11 @@ def test_run_folder_holds_what_it_should(finished: tuple[Path, dict[str, Any]]) 
 def test_summary_and_metrics_say_how_it_went(finished: tuple[Path, dict[str, Any]], images: ImageSplits) -> None:
     path, summary = finished
     rows = list(csv.DictReader((path / "metrics.csv").open()))
-    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
-    assert [row["step"] for row in rows] == ["5", "10", "15"]
+    assert [int(row["step"]) for row in rows] == list(range(1, 16))
+    assert [int(row["epoch"]) for row in rows] == [1] * 5 + [2] * 5 + [3] * 5
+    assert all(float(row["loss"]) > 0 and 0 < float(row["learning_rate"]) <= 5e-3 for row in rows)
+    assert [row["step"] for row in rows if row["val_accuracy"]] == ["5", "10", "15"]
+    rows = rows[4::5]
     assert float(rows[-1]["train_loss"]) == summary["train_loss"] < float(rows[0]["train_loss"])
     assert summary["resumed_from_step"] is None
     assert (summary["seed"], summary["steps"], summary["epochs"]) == (0, 15, 3)
@@ -214,7 +217,8 @@ def test_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_checkpoint(
     content = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert content["global_step"] == 5
     assert all(bool(torch.isfinite(value.float()).all()) for value in content["state_dict"].values())
-    assert len(list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))) == 1
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
+    assert [row["step"] for row in rows] == [str(step) for step in range(1, 8)]
 
 
 def test_parameter_that_is_not_a_number_never_reaches_a_checkpoint(

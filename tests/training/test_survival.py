@@ -1,0 +1,220 @@
+"""A run that survives: killed at any moment it goes on to the same bits; full disks end it with one line."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("lightning")
+pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
+
+import lightning.pytorch as pl
+
+from colgraph.data import load_images
+from colgraph.data.sources import ImageSplits
+from colgraph.training import (
+    RunFlags,
+    TrainConfig,
+    UnwritableRunError,
+    load_checkpoint,
+    make_model,
+    make_sheet,
+    open_run_folder,
+    train,
+)
+from colgraph.training.callbacks import Checkpoints, StepSeeds
+from colgraph.training.config import parse_interval
+from colgraph.training.folder import RunFolder
+from colgraph.training.metrics import MetricsLog
+
+HERE = Path(__file__).parent
+SMALL: dict[str, Any] = {
+    "data": "digits",
+    "image_size": 8,
+    "channels": 1,
+    "augment": "affine",
+    "neighbors": "knn:4",
+    "dim": 8,
+    "steps": 2,
+    "qk_dim": 4,
+    "mlp_dim": 8,
+    "epochs": 2,
+    "batch_size": 256,
+    "lr": 5e-3,
+    "warmup": 1,
+    "tensorboard": False,
+    "figure_every": 0,
+    "options": {"widths": [2, 2]},
+}
+
+
+def metrics(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def test_run_killed_at_any_moment_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(HERE / "killed_runs.py"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    ends = json.loads(done.stdout.splitlines()[-1])
+    assert ends["whole"] == 0, done.stderr
+    assert set(ends["killed"].values()) == {signal.SIGKILL}
+    assert set(ends["resumed"].values()) == {0}, done.stderr
+    whole = json.loads((tmp_path / "whole" / "summary.json").read_text())
+    assert whole["resumed_from_step"] is None
+    # Five steps an epoch, a checkpoint every two: what was there when the run was killed after eight or ten.
+    came_from = {"in_the_middle_of_an_epoch": 8, "while_a_checkpoint_is_written": 6, "between_epochs": 10}
+    came_from["between_best_and_last"] = 8
+    for name in ends["killed"]:
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        assert summary["resumed_from_step"] == came_from[name] > 0
+        for key in ("parameters_sha256", "test_accuracy", "train_loss", "best_epoch", "steps", "train_flops"):
+            assert summary[key] == whole[key], (name, key)
+        assert metrics(tmp_path / name) == metrics(tmp_path / "whole")
+        best = [load_checkpoint(tmp_path / run / "checkpoints" / "best.ckpt") for run in (name, "whole")]
+        assert best[0]["global_step"] == best[1]["global_step"]
+        assert all(torch.equal(value, best[1]["state_dict"][key]) for key, value in best[0]["state_dict"].items())
+    assert [int(row["step"]) for row in metrics(tmp_path / "whole")] == list(range(1, 16))
+
+
+# ---------------------------------------------------------------------- in this process
+
+
+@pytest.fixture(scope="module")
+def images() -> ImageSplits:
+    return load_images("digits", image_size=8, channels=1)
+
+
+def run(path: Path, images: ImageSplits, resume: bool = False, **changes: Any) -> dict[str, Any]:
+    config = TrainConfig(**{**SMALL, **changes})
+    folder = open_run_folder(config, RunFlags(path, resume=resume))
+    torch.manual_seed(config.seed)
+    return train(make_model(config, make_sheet(config), 10), images, config, folder)
+
+
+def full_disk(*args: Any, **options: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_full_disk_at_a_checkpoint_ends_the_run_with_one_line_and_keeps_the_last(
+    images: ImageSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = pl.Trainer.save_checkpoint
+
+    def save(self: pl.Trainer, path: Any, *args: Any, **options: Any) -> None:
+        if self.global_step > 5:
+            Path(path).write_bytes(b"half")
+            full_disk()
+        original(self, path, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pl.Trainer, "save_checkpoint", save)
+        with pytest.raises(
+            UnwritableRunError, match="No space left on device; what was saved before is intact"
+        ) as caught:
+            run(tmp_path / "run", images)
+    assert "\n" not in str(caught.value)
+    assert "--resume --out" in str(caught.value)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    assert {path.name for path in checkpoints.iterdir()} == {"last.ckpt", "best.ckpt"}
+    assert load_checkpoint(checkpoints / "last.ckpt")["global_step"] == 5
+    assert run(tmp_path / "run", images, resume=True)["resumed_from_step"] == 5
+
+
+@pytest.mark.parametrize("what", ["metrics", "summary", "prepare"])
+def test_full_disk_elsewhere_is_one_line_too(
+    images: ImageSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    if what == "metrics":
+        start = MetricsLog.on_train_start
+
+        def full(self: MetricsLog, trainer: Any, module: Any) -> None:
+            start(self, trainer, module)
+            # The device that is always full.
+            self._file = open("/dev/full", "a", buffering=1)  # noqa: SIM115
+
+        monkeypatch.setattr(MetricsLog, "on_train_start", full)
+    elif what == "summary":
+        monkeypatch.setattr(RunFolder, "summary", property(lambda self: self.path / "gone" / "summary.json"))
+    else:
+        monkeypatch.setattr("colgraph.training.folder.write_text", full_disk)
+    with pytest.raises(UnwritableRunError, match="cannot write") as caught:
+        run(tmp_path / "run", images)
+    assert "\n" not in str(caught.value)
+
+
+def test_checkpoints_come_at_the_interval(images: ImageSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Checkpoints.save
+    saved: list[tuple[int, str]] = []
+
+    def save(self: Checkpoints, trainer: pl.Trainer, path: Path) -> None:
+        original(self, trainer, path)
+        saved.append((trainer.global_step, path.stem))
+
+    monkeypatch.setattr(Checkpoints, "save", save)
+    for every, steps in (("3", {0, 3, 5, 6, 9, 10}), ("0.00001m", set(range(11))), ("0", {0, 5, 10})):
+        saved.clear()
+        run(tmp_path / every, images, checkpoint_every=every)
+        last = [step for step, name in saved if name == "last"]
+        assert last == sorted(steps)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("200", (200, 0.0)), ("10m", (0, 600.0)), ("0.5m", (0, 30.0)), ("0", (0, 0.0))]
+)
+def test_intervals_are_steps_or_minutes(text: str, expected: tuple[int, float]) -> None:
+    assert parse_interval(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "m", "-1", "1.5", "10s", "nanm", "infm", "often"])
+def test_other_intervals_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="checkpoint_every"):
+        TrainConfig(checkpoint_every=text)
+
+
+def test_random_numbers_of_a_step_follow_from_seed_and_step(
+    images: ImageSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What any layer draws in a step is the same before and after going on, whatever else has drawn in between."""
+    drawn: list[float] = []
+    original = StepSeeds.on_train_batch_start
+
+    def start(self: StepSeeds, *args: Any) -> None:
+        torch.rand(len(drawn) + 1)  # somebody else has used the generator
+        original(self, *args)
+        drawn.append(float(torch.rand(())))
+
+    monkeypatch.setattr(StepSeeds, "on_train_batch_start", start)
+    run(tmp_path / "a", images)
+    first = list(drawn)
+    assert len(set(first)) == 10
+    drawn.clear()
+    run(tmp_path / "b", images, epochs=1)
+    run(tmp_path / "b", images, resume=True)
+    assert drawn == first
+
+
+def test_folder_left_by_a_run_that_died_at_once_can_be_used(images: ImageSplits, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ".config.yamlx1y2").write_text("half")
+    assert run(folder, images, epochs=1)["steps"] == 5
