@@ -60,7 +60,7 @@ def train(subdivisions: int, neighbors: int, recompute: str, repeats: int) -> di
 
 def measure(subdivisions: int, neighbors: int, recompute: str) -> dict[str, Any]:
     """One row; run in a process of its own."""
-    train(1, 4, recompute, 1)
+    train(2, 4, recompute, 1)
     before = psutil.Process().memory_info().rss
     row = train(subdivisions, neighbors, recompute, 3 if subdivisions > 6 else 5)
     row["peak"] -= before

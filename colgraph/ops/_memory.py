@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import weakref
 
@@ -10,16 +11,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["KEPT_BYTES", "empty"]
+__all__ = ["KEPT_BYTES", "empty", "empty_cache"]
 
-KEPT_BYTES = 2**29
+
+def _memory_of_the_machine() -> int:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 0
+
+
+KEPT_BYTES = max(2**29, _memory_of_the_machine() // 4)
 """How much memory, at most, waits to be used again."""
 
 _LINE = 16  # floats in a cache line
 _SMALL = 2**14  # floats: the allocator's own memory serves these well
 
 _free: list[np.ndarray] = []  # the longest unused first
-# Never waited for: whoever does not get it does without. So neither a fork nor a collection of garbage can block.
+# Kernels never wait for it: who does not get it does without. So neither a fork nor a collection of garbage can block.
 _lock = threading.Lock()
 
 
@@ -28,8 +37,9 @@ def empty(*shape: int) -> Tensor:
 
     Fresh memory comes in pages that the system clears one by one when they are touched, which takes longer than most
     kernels; and whether an allocator hands freed memory back to the system is a matter of luck. So memory of tensors
-    that are gone is kept, :data:`KEPT_BYTES` of it, for tensors of the same size. What is fresh comes from NumPy, which
-    asks for huge pages, as torch does not.
+    that are gone is kept, :data:`KEPT_BYTES` of it, for tensors of the same size, as torch does on GPUs; where there is
+    none of that size, what was longest unused makes room. What is fresh comes from NumPy, which asks for huge pages, as
+    torch does not.
     """
     size = math.prod(shape)
     if size < _SMALL:
@@ -41,12 +51,21 @@ def empty(*shape: int) -> Tensor:
     return torch.from_numpy(array)
 
 
+def empty_cache() -> None:
+    """Give the memory that waits to be used again back to the system, as ``torch.cuda.empty_cache`` does on GPUs."""
+    with _lock:
+        _free.clear()
+
+
 def _take(size: int) -> np.ndarray:
     if _lock.acquire(blocking=False):
         try:
             for place in reversed(range(len(_free))):
                 if _free[place].size == size:
                     return _free.pop(place)
+            make_room = size
+            while _free and make_room > 0:
+                make_room -= _free.pop(0).size
         finally:
             _lock.release()
     return np.empty(size, np.float32)
