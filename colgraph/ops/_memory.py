@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import os
 import threading
 import weakref
@@ -27,6 +28,8 @@ KEPT_BYTES = max(2**29, _memory_of_the_machine() // 4)
 _LINE = 16  # floats in a cache line
 _SMALL = 2**14  # floats: the allocator's own memory serves these well
 
+_LARGE = 2**18  # floats: worth huge pages
+_HUGE_PAGE = 2**21  # bytes
 _free: list[np.ndarray] = []  # the longest unused first
 # Kernels never wait for it: who does not get it does without. So neither a fork nor a collection of garbage can block.
 _lock = threading.Lock()
@@ -38,8 +41,7 @@ def empty(*shape: int) -> Tensor:
     Fresh memory comes in pages that the system clears one by one when they are touched, which takes longer than most
     kernels; and whether an allocator hands freed memory back to the system is a matter of luck. So memory of tensors
     that are gone is kept, :data:`KEPT_BYTES` of it, for tensors of the same size, as torch does on GPUs; where there is
-    none of that size, what was longest unused makes room. What is fresh comes from NumPy, which asks for huge pages, as
-    torch does not.
+    none of that size, what was longest unused makes room.
     """
     size = math.prod(shape)
     if size < _SMALL:
@@ -68,7 +70,16 @@ def _take(size: int) -> np.ndarray:
                 make_room -= _free.pop(0).size
         finally:
             _lock.release()
-    return np.empty(size, np.float32)
+    return _fresh(size)
+
+
+def _fresh(size: int) -> np.ndarray:
+    """Memory from the system, where it can in huge pages, which spare kernels the search for where small ones are."""
+    if size < _LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return np.empty(size, np.float32)
+    pages = mmap.mmap(-1, -(-4 * size // _HUGE_PAGE) * _HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, np.float32, size)
 
 
 def _give_back(room: np.ndarray) -> None:

@@ -22,18 +22,20 @@ def nothing_kept():
     _memory._free.clear()
 
 
-def test_memory_of_a_tensor_that_is_gone_serves_the_next_of_its_size():
-    first = empty(2, SIZE)
+@pytest.mark.parametrize("size", [SIZE, 2**18, 2**19 + 1])
+def test_memory_of_a_tensor_that_is_gone_serves_the_next_of_its_size(size):
+    first = empty(2, size).fill_(1)
     place = first.data_ptr()
     assert place % 64 == 0
-    assert empty(SIZE, 2).data_ptr() != place, "it is still in use"
+    assert empty(size, 2).data_ptr() != place, "it is still in use"
     view = first[1]
     del first
     gc.collect()
-    assert empty(2 * SIZE).data_ptr() != place, "a view is still in use"
+    assert empty(2 * size).data_ptr() != place, "a view is still in use"
+    assert float(view.sum()) == size
     del view
     gc.collect()
-    assert empty(SIZE, 2).data_ptr() == place
+    assert empty(size, 2).data_ptr() == place
 
 
 def test_numbers_stay_while_others_come_and_go():
