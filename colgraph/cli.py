@@ -22,6 +22,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "view": ("draw the sheet of a geometry, plug-in or file", "colgraph.cli:run_view"),
     "sweep": ("train configs x seeds in a queue, and write a table", "colgraph.experiments.commands:run_sweep"),
     "results": ("tables of finished runs and results.json files", "colgraph.experiments.commands:run_results"),
+    "evaluate": ("accuracy, calibration, confusions and speed of a run", "colgraph.experiments.commands:run_evaluate"),
+    "share": ("a run's model as a folder that others can load", "colgraph.experiments.commands:run_share"),
     "analyse": ("every analysis of a run, beside its controls", "colgraph.report.commands:run_analyse"),
     "report": ("one page about a run, with its sheet to turn and click", "colgraph.report.commands:run_report"),
     "encode": ("predict recorded brain responses from a run's columns", "colgraph.report.commands:run_encode"),

@@ -1,4 +1,4 @@
-"""``colgraph sweep`` and ``colgraph results``: from words on a command line to runs and tables."""
+"""``colgraph sweep``, ``results``, ``evaluate`` and ``share``: from words on a command line to runs and tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from colgraph.experiments.tables import csv_table, fill_markers, markdown_table
 from colgraph.script import OneLineParser, ScriptError
 from colgraph.training.folder import write_text
 
-__all__ = ["run_results", "run_sweep"]
+__all__ = ["run_evaluate", "run_results", "run_share", "run_sweep"]
 
 
 def run_sweep(arguments: Sequence[str]) -> None:
@@ -71,6 +71,67 @@ def run_results(arguments: Sequence[str]) -> None:
         _fill(Path(known.into), rows)
     written = [path for path in (known.json, known.output, known.csv, known.plot, known.into) if path]
     print("\n".join(written) if written else markdown_table(rows), end="\n" if written else "")
+
+
+def run_evaluate(arguments: Sequence[str]) -> None:
+    """Measure a run's model on images; prints what it found and writes JSON and a figure.
+
+    Raises:
+        ValueError: if the run or the data cannot be read, or do not fit each other.
+    """
+    from colgraph.experiments.evaluate import SPLITS, evaluate_run
+
+    parser = OneLineParser(
+        prog="colgraph evaluate",
+        description="Accuracy, top-5, calibration, confusions, speed and accuracy per step, into RUN/evaluation.json.",
+    )
+    parser.add_argument("run", metavar="RUN", help="a run folder")
+    parser.add_argument("--data", metavar="X", help="images of the same classes (default: those of the run)")
+    parser.add_argument("--split", default="test", metavar="X", help=f"{', '.join(SPLITS)} (test)")
+    parser.add_argument(
+        "--best", action="store_true", help="best.ckpt, chosen on held-out images, instead of last.ckpt"
+    )
+    parser.add_argument("--batch-size", type=int, default=256, metavar="B", help="images at a time (256)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="JSON to write; confusion.png goes beside it")
+    known = parser.parse_args(list(arguments))
+    if known.batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, got {known.batch_size}")
+    out = Path(known.output) if known.output else Path(known.run) / "evaluation.json"
+    found = evaluate_run(
+        Path(known.run),
+        known.data,
+        split=known.split,
+        checkpoint="best" if known.best else "last",
+        batch_size=known.batch_size,
+        output=out,
+    )
+    print(f"{found['images']:,} {found['split']} images of {found['data']}, {len(found['classes'])} classes")
+    for name, value in found.items():
+        if name.endswith("accuracy"):
+            print(f"{name:20} {value:.2%}")
+    print(f"{'calibration error':20} {found['calibration_error']:.4f}")
+    if found["accuracy_per_step"]:
+        print(f"{'accuracy per step':20} {'  '.join(f'{value:.1%}' for value in found['accuracy_per_step'])}")
+    if found["images_per_second"]:
+        print(f"{'images per second':20} {found['images_per_second']:,.0f}")
+    print(f"{out}\n{out.with_name('confusion.png')}")
+
+
+def run_share(arguments: Sequence[str]) -> None:
+    """Write a run's model as a folder that ``VisionColumnformer.from_pretrained`` reads.
+
+    Raises:
+        ValueError: if the run cannot be read, or the folder already holds a model.
+    """
+    from colgraph.training import load_trained
+
+    parser = OneLineParser(prog="colgraph share", description="A run's model with its sheet, config and card.")
+    parser.add_argument("run", metavar="RUN", help="a run folder, or a checkpoint file")
+    parser.add_argument("folder", metavar="FOLDER", help="where to write (upload it with `hf upload`)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the model that the folder holds")
+    known = parser.parse_args(list(arguments))
+    net = load_trained(known.run).net
+    print(net.save_pretrained(known.folder, overwrite=known.overwrite))
 
 
 def _sweep_parser() -> OneLineParser:

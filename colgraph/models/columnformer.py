@@ -118,7 +118,9 @@ class Columnformer(nn.Module):
         backend: str = "auto",
         parametrization: str = "plain",
     ) -> None:
+        arguments = dict(locals())
         super().__init__()
+        self.arguments = given_arguments(arguments, "sheet")
         if not isinstance(sheet, Sheet):
             raise ValueError(f"sheet must be a colgraph.Sheet (from cg.build_sheet), got {type(sheet).__name__}")
         for name, size in (("dim", dim), ("steps", steps), ("num_heads", num_heads), ("qk_dim", qk_dim)):
@@ -327,6 +329,7 @@ class Columnformer(nn.Module):
         """A copy with plain untied parameters: the same function."""
         plain = copy.deepcopy(self)
         replace_by_plain(plain.block)
+        plain.arguments = {**self.arguments, "parametrization": "plain"}
         return plain
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -355,6 +358,13 @@ class Columnformer(nn.Module):
             f"columns={self.sheet.num_columns}, edges={self.sheet.edge_index.size(1)}, dim={self.dim}, "
             f"steps={self.steps}, tied={tied}, inject={self.inject}, {self.block.attention.extra_repr()}{ran}"
         )
+
+
+def given_arguments(names: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
+    """What a constructor was called with, as plain values that make the same module again."""
+    kept = {name: value for name, value in names.items() if name not in ("self", "__class__", *left_out)}
+    plain = (str, int, float, bool, type(None))
+    return {name: value if isinstance(value, plain) else list(value) for name, value in kept.items()}
 
 
 def initial_edge_bias(sheet: Sheet, num_heads: int, sigma: float | None = None) -> Tensor:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from colgraph.models.columnformer import Columnformer, Unroll
+from colgraph.models.columnformer import Columnformer, Unroll, given_arguments
+from colgraph.models.sharing import load_pretrained, push_pretrained, save_pretrained
 
 __all__ = ["VisionColumnformer", "VisionUnroll", "assign_patches"]
 
@@ -45,6 +49,9 @@ class VisionColumnformer(nn.Module):
         readout: "mean" over the output columns, or "spatial": one learned weighting (a softmax) of the output columns
             per class, which starts as the mean.
 
+    Attributes:
+        about: plain values that travel with a shared model: its data, scores, classes. Empty until somebody fills it.
+
     Raises:
         ValueError: if the patches do not tile the image or do not match the input columns.
     """
@@ -61,7 +68,10 @@ class VisionColumnformer(nn.Module):
         num_classes: int = 10,
         readout: str = "mean",
     ) -> None:
+        arguments = dict(locals())
         super().__init__()
+        self.arguments = given_arguments(arguments, "model")
+        self.about: dict[str, Any] = {}
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         for name, size in (("patch_size", patch_size), ("in_channels", in_channels), ("num_classes", num_classes)):
             if size < 1:
@@ -138,6 +148,48 @@ class VisionColumnformer(nn.Module):
         plain = copy.deepcopy(self)
         plain.model = plain.model.to_plain()
         return plain
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write ``model.safetensors``, ``sheet.npz``, ``config.json`` and a model card (``README.md``) into a folder.
+
+        The card carries the config, a report on the sheet, and :attr:`about`.
+
+        Raises:
+            ValueError: if the folder holds any of these files and ``overwrite`` is not given.
+            ImportError: if huggingface_hub or safetensors is missing, with the line that installs it.
+        """
+        return save_pretrained(self, Path(folder).expanduser(), overwrite)
+
+    @classmethod
+    def from_pretrained(cls, source: str | os.PathLike[str], **options: Any) -> VisionColumnformer:
+        """A model from a folder that :meth:`save_pretrained` wrote, or from the Hugging Face Hub; nothing is unpickled.
+
+        Args:
+            source: the folder, or ``owner/name`` on the Hub; a folder that exists wins.
+            **options: of huggingface_hub's ``from_pretrained``: ``revision``, ``token``, ``cache_dir``,
+                ``force_download``, ``local_files_only``.
+
+        Returns:
+            The model, in evaluation mode, on the CPU.
+
+        Raises:
+            ValueError: if there is no such model, the Hub cannot be reached, or files are missing or do not fit; a
+                :class:`colgraph.SheetMismatchError` if the sheet is not the one the parameters were learned on.
+            ImportError: if huggingface_hub or safetensors is missing, with the line that installs it.
+        """
+        return load_pretrained(os.fspath(source), options)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload what :meth:`save_pretrained` writes.
+
+        Args:
+            repo_id: ``owner/name``.
+            **options: of huggingface_hub's ``push_to_hub``: ``private``, ``token``, ``commit_message``, ``branch``.
+
+        Returns:
+            The address of the commit.
+        """
+        return push_pretrained(self, repo_id, options)
 
     def extra_repr(self) -> str:
         return (

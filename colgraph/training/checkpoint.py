@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -117,4 +118,28 @@ def load_trained(run: str | os.PathLike[str]) -> TrainedModel:
         state = {name.removeprefix(NET): value for name, value in content["state_dict"].items() if name.startswith(NET)}
         net.load_state_dict(state)
     transform = BatchTransform(packed["mean"], packed["std"])
+    net.about = _about(config, packed, path.parent.parent / "summary.json")
     return TrainedModel(net.eval(), config, list(packed["classes"]), transform, int(content["global_step"]))
+
+
+_SCORES = (
+    "test_accuracy",
+    "test_loss",
+    "train_accuracy",
+    "best_val_accuracy",
+    "wiring_cost",
+    "wiring_cost_in_spacings",
+)
+
+
+def _about(config: TrainConfig, packed: dict[str, Any], summary: Path) -> dict[str, Any]:
+    """What a shared model should say of itself; scores where the run has ended with these parameters."""
+    about: dict[str, Any] = {"data": Path(config.data).name if Path(config.data).exists() else config.data}
+    about |= {name: list(packed[name]) for name in ("classes", "mean", "std")}
+    about["training"] = {**config.flat(), "data": about["data"]}
+    try:
+        scores = json.loads(summary.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return about
+    about["scores"] = {name: scores[name] for name in (*_SCORES, "seed", "steps", "commit") if name in scores}
+    return about

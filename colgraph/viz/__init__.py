@@ -1,6 +1,7 @@
 """Figures of sheets and of training runs, with matplotlib: arrays or a sheet in, a ``Figure`` out."""
 
 from colgraph.viz.attention import central_column, draw_attention_by_distance, draw_column
+from colgraph.viz.confusion import draw_confusion
 from colgraph.viz.curves import draw_curves
 from colgraph.viz.results import draw_results
 from colgraph.viz.sheet import draw_sheet
@@ -10,6 +11,7 @@ __all__ = [
     "central_column",
     "draw_attention_by_distance",
     "draw_column",
+    "draw_confusion",
     "draw_curves",
     "draw_results",
     "draw_sheet",

@@ -1,0 +1,180 @@
+"""How good a trained model is on labelled images: accuracy, calibration, confusions, speed, and accuracy per step."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from colgraph.data import ImageSet, ImageSplits, load_images
+from colgraph.models import VisionColumnformer
+from colgraph.training.checkpoint import TrainedModel, load_trained
+from colgraph.training.folder import write_text
+
+__all__ = ["SPLITS", "evaluate_images", "evaluate_run"]
+
+SPLITS = ("test", "val", "train")
+_BINS = 15
+
+
+@torch.no_grad()
+def evaluate_images(
+    net: nn.Module, images: ImageSet, transform: Any, classes: int, *, batch_size: int = 256
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Measure a model on a set of images.
+
+    Accuracy and top-5 are fractions of images. The calibration error is the expected one, over 15 equal bins of the
+    largest probability: the mean over images of ``|accuracy - confidence|`` of their bin (Guo et al., 2017, "On
+    calibration of modern neural networks"). Throughput is of the model alone, without reading images, and without the
+    first batch.
+
+    Args:
+        net: images ``[B,C,S,S]`` to logits ``[B,classes]``; a VisionColumnformer is also read out after every step.
+        images: what to measure on.
+        transform: whose ``evaluate`` turns bytes into the model's input.
+        classes: number of classes K.
+        batch_size: images at a time.
+
+    Returns:
+        The measures, and the confusion matrix ``[K,K]`` of counts: row the label, column the answer.
+    """
+    try:
+        from torchmetrics.classification import (
+            MulticlassAccuracy,
+            MulticlassCalibrationError,
+            MulticlassConfusionMatrix,
+        )
+    except ImportError as error:
+        raise ImportError("evaluation needs the package torchmetrics: pip install 'colgraph[train]'") from error
+    top = min(5, classes)
+    device, dtype = next(net.parameters()).device, next(net.parameters()).dtype
+    one = MulticlassAccuracy(classes, average="micro").to(device)
+    five = MulticlassAccuracy(classes, average="micro", top_k=top).to(device)
+    calibration = MulticlassCalibrationError(classes, n_bins=_BINS, norm="l1").to(device)
+    confusion = MulticlassConfusionMatrix(classes).to(device)
+    loss, right, seconds, timed = 0.0, torch.zeros(0), 0.0, 0
+    for start in range(0, len(images), batch_size):
+        raw, labels = images.batch(range(start, min(start + batch_size, len(images))))
+        pixels, labels = transform.evaluate(raw.to(device)).to(dtype), labels.to(device)
+        begin = time.perf_counter()
+        logits, steps = _answers(net, pixels)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if start:
+            seconds, timed = seconds + time.perf_counter() - begin, timed + len(labels)
+        probabilities = logits.float().softmax(-1)
+        for metric in (one, five, calibration, confusion):
+            metric.update(probabilities, labels)
+        loss += float(nn.functional.cross_entropy(logits.float(), labels, reduction="sum"))
+        if steps is not None:
+            correct = (steps.argmax(-1) == labels).sum(-1).cpu().to(torch.float64)
+            right = correct if not right.numel() else right + correct
+    measures = {
+        "images": len(images),
+        "accuracy": float(one.compute()),
+        f"top{top}_accuracy": float(five.compute()),
+        "loss": loss / len(images),
+        "calibration_error": float(calibration.compute()),
+        "accuracy_per_step": (right / len(images)).tolist() if right.numel() else None,
+        "images_per_second": timed / seconds if timed else None,
+    }
+    return measures, confusion.compute().cpu().numpy()
+
+
+def _answers(net: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Logits, and those after every step ``[T,B,K]`` where the model has steps."""
+    if not isinstance(net, VisionColumnformer):
+        return net(pixels), None
+    out = net.unroll(pixels, record=("state",))
+    if out.logits is None:
+        raise ValueError("the model gave no logits")
+    return out.logits, out.step_logits
+
+
+def evaluate_run(
+    run: Path,
+    data: str | None = None,
+    *,
+    split: str = "test",
+    checkpoint: str = "last",
+    batch_size: int = 256,
+    output: Path | None = None,
+) -> dict[str, Any]:
+    """Evaluate a run's model; writes JSON, and ``confusion.png`` beside it.
+
+    Args:
+        run: the run folder.
+        data: images of the same classes, as ``--data`` of training; those of the run by default.
+        split: "test", "val" or "train".
+        checkpoint: "last" or "best".
+        batch_size: images at a time.
+        output: the JSON file; ``evaluation.json`` in the run folder by default.
+
+    Returns:
+        What the JSON holds.
+
+    Raises:
+        ValueError: if there is no such checkpoint, or the data have other classes.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"--split must be one of {', '.join(SPLITS)}, got {split!r}")
+    if not run.is_dir() or not (run / "config.yaml").is_file():
+        raise ValueError(f"{str(run)!r} is no run folder: it has no config.yaml")
+    file = run / "checkpoints" / f"{checkpoint}.ckpt"
+    if not file.is_file():
+        raise ValueError(f"run {str(run)!r} has no {checkpoint}.ckpt in its checkpoints: train it first")
+    output = output or run / "evaluation.json"
+    if not output.parent.is_dir():
+        raise ValueError(f"cannot write {str(output)!r}: there is no folder {str(output.parent)!r}")
+    trained = load_trained(file)
+    splits = _images(trained, data)
+    images = {"test": splits.test, "val": splits.val, "train": splits.train}[split]
+    measures, confusion = evaluate_images(
+        trained.net, images, trained.transform, len(trained.classes), batch_size=batch_size
+    )
+    content = {
+        "data": splits.source,
+        "split": split,
+        "checkpoint": checkpoint,
+        "step": trained.step,
+        **measures,
+        "classes": trained.classes,
+        "confusion": confusion.tolist(),
+    }
+    text = json.dumps({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in content.items()})
+    write_text(output, text + "\n")
+    _draw(confusion, trained.classes, measures, splits, output.with_name("confusion.png"))
+    return content
+
+
+def _images(trained: TrainedModel, data: str | None) -> ImageSplits:
+    config = trained.config
+    splits = load_images(
+        data or config.data,
+        image_size=config.image_size,
+        channels=config.channels,
+        memory_gb=config.memory_gb,
+        split_seed=config.split_seed,
+    )
+    mine, theirs = list(trained.classes), list(splits.classes)
+    if mine != theirs:
+        pairs = zip([*mine, *[None] * len(theirs)], [*theirs, *[None] * len(mine)])
+        here, there = next((a, b) for a, b in pairs if a != b)
+        raise ValueError(
+            f"{splits.source!r} has other classes ({len(theirs)}) than the run was trained on ({len(mine)}), or in "
+            f"another order: {there!r} in place of {here!r}"
+        )
+    return splits
+
+
+def _draw(confusion: np.ndarray, classes: list[str], measures: dict[str, Any], splits: ImageSplits, path: Path) -> None:
+    from colgraph.viz import draw_confusion, save_figure
+
+    title = f"{splits.source}: {measures['accuracy']:.1%} of {measures['images']:,} images"
+    save_figure(draw_confusion(confusion, classes, title=title), path)

@@ -1,0 +1,165 @@
+"""Evaluation: numbers that can be counted by hand, a run's own accuracy, other data, and refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip("lightning")
+pytest.importorskip("sklearn")
+pytest.importorskip("torchmetrics")
+
+import colgraph as cg
+from colgraph.cli import run
+from colgraph.data import BatchTransform, MemoryImages, load_images
+from colgraph.experiments.evaluate import evaluate_images
+from colgraph.training import RunFlags, TrainConfig, make_model, make_sheet, open_run_folder, train
+from colgraph.viz import draw_confusion
+
+
+class Table(nn.Module):
+    """Answers with the logits that the first pixel names."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(logits)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.logits[(images[:, 0, 0, 0] * 255).round().long()]
+
+
+def test_measures_are_what_one_counts_by_hand() -> None:
+    # Six classes; confidences 0.9 (right, right, wrong) and 0.6 (right): errors |2/3 - 0.9| * 3/4 + |1 - 0.6| * 1/4.
+    def answer(k: int, p: float) -> list[float]:
+        return [p if i == k else (1 - p) / 5 for i in range(6)]
+
+    logits = torch.tensor([answer(0, 0.9), answer(1, 0.9), answer(2, 0.9), answer(3, 0.6)]).log()
+    images = MemoryImages(torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1), torch.tensor([0, 1, 5, 3]))
+    found, confusion = evaluate_images(Table(logits), images, BatchTransform((0.0,), (1.0,)), 6, batch_size=3)
+    assert found["accuracy"] == 0.75
+    assert found["top5_accuracy"] in (0.75, 1.0)  # the label is one of five that are equally unlikely
+    assert found["calibration_error"] == pytest.approx(0.75 * (0.9 - 2 / 3) + 0.25 * 0.4, abs=1e-5)
+    assert found["loss"] == pytest.approx(-(2 * np.log(0.9) + np.log(0.02) + np.log(0.6)) / 4, abs=1e-5)
+    assert found["accuracy_per_step"] is None
+    assert found["images_per_second"] > 0
+    expected = np.zeros((6, 6))
+    expected[[0, 1, 5, 3], [0, 1, 2, 3]] = 1
+    assert np.array_equal(confusion, expected)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    path = tmp_path_factory.mktemp("evaluate") / "run"
+    config = TrainConfig(
+        data="digits",
+        image_size=8,
+        channels=1,
+        augment="none",
+        neighbors="knn:4",
+        epochs=2,
+        dim=8,
+        steps=3,
+        qk_dim=4,
+        mlp_dim=8,
+        batch_size=128,
+        lr=1e-2,
+        warmup=0,
+        tensorboard=False,
+        figure_every=0,
+        options={"widths": [2, 2]},
+    )
+    torch.manual_seed(0)
+    images = load_images("digits", image_size=8, channels=1)
+    net = make_model(config, make_sheet(config), 10)
+    return path, train(net, images, config, open_run_folder(config, RunFlags(path)))
+
+
+def test_run_is_as_good_as_its_summary_says(
+    trained: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, summary = trained
+    run(["evaluate", str(path), "--batch-size", "100"])
+    found = json.loads((path / "evaluation.json").read_text())
+    assert found["accuracy"] == pytest.approx(summary["test_accuracy"])
+    assert found["loss"] == pytest.approx(summary["test_loss"], rel=1e-4)
+    assert len(found["accuracy_per_step"]) == 3
+    assert found["accuracy_per_step"][-1] == pytest.approx(found["accuracy"])
+    confusion = np.array(found["confusion"])
+    assert confusion.sum() == found["images"] == 360
+    assert np.trace(confusion) == round(found["accuracy"] * 360)
+    assert (path / "confusion.png").read_bytes()[:4] == b"\x89PNG"
+    said = capsys.readouterr().out
+    for words in ("360 test images of digits", "calibration error", "accuracy per step", "images per second"):
+        assert words in said
+
+
+def folder_of_digits(root: Path, classes: list[str]) -> Path:
+    from PIL import Image
+
+    images = load_images("digits", image_size=8, channels=1).train
+    for name in classes:
+        (root / name).mkdir(parents=True)
+        label = int(name) if name.isdigit() else 0
+        for i in torch.nonzero(images.labels == label).flatten()[:10].tolist():
+            Image.fromarray(images.batch([i])[0][0, 0].numpy()).save(root / name / f"{i}.png")
+    return root
+
+
+def test_other_images_of_the_same_classes_and_of_others(trained: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    path, _ = trained
+    same = folder_of_digits(tmp_path / "same", [str(i) for i in range(10)])
+    words = ["evaluate", str(path), "--data", str(same), "--split", "train", "--best", "-o", str(tmp_path / "e.json")]
+    run(words)
+    found = json.loads((tmp_path / "e.json").read_text())
+    assert (found["images"], found["split"], found["checkpoint"]) == (80, "train", "best")
+    assert (tmp_path / "confusion.png").is_file()
+    for names in ([str(i) for i in range(9)], [*(str(i) for i in range(9)), "nine"]):
+        other = folder_of_digits(tmp_path / f"other{len(names)}", names)
+        with pytest.raises(ValueError, match="other classes"):
+            run(["evaluate", str(path), "--data", str(other)])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("nowhere", "is no run folder"),
+        ("RUN --split tests", "--split must be one of"),
+        ("RUN --batch-size 0", "--batch-size must be at least 1"),
+        ("RUN --data nowhere/at/all", "no file or folder"),
+        ("RUN -o nowhere/e.json", "there is no folder"),
+    ],
+)
+def test_bad_words_are_refused(trained: tuple[Path, dict[str, Any]], words: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(["evaluate", *words.replace("RUN", str(trained[0])).split()])
+
+
+def test_run_is_shared_with_what_it_was_trained_on(
+    trained: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("safetensors")
+    path, summary = trained
+    run(["share", str(path), str(tmp_path / "model")])
+    assert capsys.readouterr().out.strip() == str(tmp_path / "model")
+    net = cg.VisionColumnformer.from_pretrained(tmp_path / "model")
+    assert net.about["scores"]["test_accuracy"] == summary["test_accuracy"]
+    assert net.about["training"]["lr"] == 1e-2
+    transform = BatchTransform(net.about["mean"], net.about["std"])
+    found, _ = evaluate_images(net, load_images("digits", image_size=8, channels=1).test, transform, 10)
+    assert found["accuracy"] == pytest.approx(summary["test_accuracy"])
+    with pytest.raises(ValueError, match="already holds"):
+        run(["share", str(path), str(tmp_path / "model")])
+
+
+def test_confusions_are_shares_of_each_label() -> None:
+    figure = draw_confusion(np.array([[3, 1], [0, 0]]), ["cat", "dog"], title="two")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["75", "25"]
+    draw_confusion(np.eye(60), [str(i) for i in range(60)])
+    with pytest.raises(ValueError, match=r"\[3, 3\]"):
+        draw_confusion(np.eye(2), ["a", "b", "c"])
