@@ -165,13 +165,16 @@ def _check(
     layout: Layout,
     edge_cost: Tensor | None,
 ) -> None:
+    if not isinstance(layout, Layout):
+        raise ValueError(f"layout must be a sheet's layout (sheet.layout), got {type(layout).__name__}")
     n, e = layout.num_columns, layout.num_edges
     if query.dim() != 4 or query.size(0) != n or query.size(3) < 1:
         raise ValueError(f"query must have shape [N={n}, B, H, D], got {list(query.shape)}")
     if key.shape != query.shape:
         raise ValueError(f"key must have the query's shape {list(query.shape)}, got {list(key.shape)}")
     if value.dim() != 4 or value.shape[:3] != query.shape[:3]:
-        raise ValueError(f"value must have shape {[*query.shape[:3], 'C']}, got {list(value.shape)}")
+        leading = ", ".join(map(str, query.shape[:3]))
+        raise ValueError(f"value must have shape [{leading}, C], got {list(value.shape)}")
     heads = query.size(2)
     if edge_bias is not None and edge_bias.shape not in ((e,), (e, heads)):
         raise ValueError(

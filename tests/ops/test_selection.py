@@ -7,6 +7,7 @@ import importlib.util
 import pytest
 import torch
 
+import colgraph as cg
 from colgraph.layout import Layout
 from colgraph.ops import attention, available_backends, resolve_backend, sheet_attention
 
@@ -68,7 +69,7 @@ def test_a_missing_package_names_the_pip_line(monkeypatch):
         ({"query": torch.randn(4, 2, 2, 4)}, r"query must have shape \[N=3, B, H, D\], got \[4, 2, 2, 4\]"),
         ({"query": torch.randn(3, 2, 4)}, r"query must have shape"),
         ({"key": torch.randn(3, 2, 2, 3)}, r"key must have the query's shape \[3, 2, 2, 4\]"),
-        ({"value": torch.randn(3, 1, 2, 5)}, r"value must have shape \[3, 2, 2, 'C'\]"),
+        ({"value": torch.randn(3, 1, 2, 5)}, r"value must have shape \[3, 2, 2, C\], got \[3, 1, 2, 5\]"),
         ({"edge_bias": torch.randn(5, 2)}, r"edge_bias must have shape \[E=4\] or \[E=4, H=2\].* got \[5, 2\]"),
         ({"edge_cost": torch.rand(3)}, r"edge_cost must have shape \[E=4\]"),
         ({"edge_cost": torch.rand(4, requires_grad=True)}, "edge_cost is a constant"),
@@ -80,6 +81,12 @@ def test_a_missing_package_names_the_pip_line(monkeypatch):
 def test_arguments_that_do_not_fit(change, message, layout):
     with pytest.raises(ValueError, match=message):
         sheet_attention(**tensors(**change), layout=layout, backend="reference")
+
+
+def test_a_sheet_is_no_layout():
+    sheet = cg.build_sheet("ring", columns=3, neighbors="knn:1")
+    with pytest.raises(ValueError, match=r"must be a sheet's layout \(sheet\.layout\), got Sheet"):
+        sheet_attention(**tensors(), layout=sheet)
 
 
 def test_a_layout_of_another_sheet(layout):
