@@ -5,6 +5,8 @@
     python examples/imagenet100.py --data path/to/images --geometry sphere --neighbors knn:16
     python examples/imagenet100.py --data digits --geometry stack --widths 4,4,4,4 --direction forward
     python examples/imagenet100.py --data digits --geometry my_geometry.py:moebius
+    python examples/imagenet100.py --data digits --model vit --depth 4 --heads 4
+    python examples/imagenet100.py --data digits --control random-graph
     python examples/imagenet100.py --out runs/digits-stack-seed0 --resume
 
 Every setting is a flag (--help lists them) and a key of a YAML file (--config FILE). A run writes
@@ -36,8 +38,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     folder = open_run_folder(config, flags)
 
     # 2. The sheet: columns in space, and who listens to whom. It is quick to build, so its mistakes show up first.
-    sheet = make_sheet(config)
-    print(sheet.describe())
+    sheet = None if config.model == "vit" else make_sheet(config)
+    print("no sheet: a plain vision transformer" if sheet is None else sheet.describe())
 
     # 3. Images, split into training, validation and test.
     images = load_images(
@@ -55,9 +57,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     # 4. The model: patches enter at the input columns, the sheet talks for some steps, output columns are read out.
     torch.manual_seed(config.seed)
     model = make_model(config, sheet, num_classes=len(images.classes))
-    print(
-        f"{sum(p.numel() for p in model.parameters()):,} parameters, {config.steps} steps, writing to {folder.path}\n"
-    )
+    size = f"{config.depth} blocks" if sheet is None else f"{config.steps} steps"
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {size}, writing to {folder.path}\n")
 
     # 5. Training, with checkpoints, logs and figures.
     summary = train(model, images, config, folder)

@@ -15,6 +15,7 @@ from colgraph.analysis.arrays import Array, as_edge_values, as_edges, as_labels,
 from colgraph.analysis.result import Result
 from colgraph.analysis.stats import column_blocks, jackknife_interval
 from colgraph.analysis.topography import MapResult
+from colgraph.rewire import edge_codes, swap_ends
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,10 +26,7 @@ __all__ = ["Communicability", "Modularity", "SmallWorld", "communicability", "mo
 def rewire(edges: Any, columns: int, *, directed: bool = True, rounds: int = 10, seed: int = 0) -> NDArray[np.int64]:
     """A random graph with the same degrees: ``[2,E]``.
 
-    Pairs of edges ``a -> b, c -> d`` become ``a -> d, c -> b``, all pairs of a random matching at once, unless that
-    would make a self-loop or an edge that is there already. In- and out-degrees (undirected: degrees) stay, and so does
-    the number of edges: a null of another density would make any graph look like a small world. Self-loops stay where
-    they are. Source: Maslov and Sneppen (2002), "Specificity and stability in topology of protein networks".
+    See :func:`colgraph.rewire.swap_ends`: Maslov and Sneppen's swaps of ends, so that every degree stays.
 
     Args:
         edges: ``[2,E]`` without duplicates; undirected graphs have each edge once.
@@ -40,45 +38,8 @@ def rewire(edges: Any, columns: int, *, directed: bool = True, rounds: int = 10,
     Raises:
         ValueError: for edges out of range or given twice.
     """
-    links = as_edges(edges, check_count("columns", columns)).copy()
-    rng = np.random.default_rng(seed)
-    places = np.flatnonzero(links[0] != links[1])
-    if len(np.unique(_code(links, columns, directed))) != links.shape[1]:
-        raise ValueError("edges are given more than once: merge them before rewiring")
-    for _ in range(rounds):
-        order = rng.permutation(places)
-        one, two = order[: len(order) // 2], order[len(order) // 2 : 2 * (len(order) // 2)]
-        if not directed:
-            flip = one[rng.random(len(one)) < 0.5]
-            links[:, flip] = links[::-1, flip]
-        first = np.stack([links[0, one], links[1, two]])
-        second = np.stack([links[0, two], links[1, one]])
-        proposed = np.concatenate([_code(first, columns, directed), _code(second, columns, directed)])
-        taken = _repeated(proposed) | _among(proposed, np.sort(_code(links, columns, directed)))
-        good = ~taken.reshape(2, -1).any(0) & (first[0] != first[1]) & (second[0] != second[1])
-        links[:, one[good]], links[:, two[good]] = first[:, good], second[:, good]
-    return links
-
-
-def _code(links: NDArray[np.int64], columns: int, directed: bool) -> NDArray[np.int64]:
-    if directed:
-        return links[0] * columns + links[1]
-    return np.minimum(links[0], links[1]) * columns + np.maximum(links[0], links[1])
-
-
-def _repeated(code: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which entries occur more than once."""
-    order = np.argsort(code)
-    same = np.concatenate([[False], code[order][1:] == code[order][:-1], [False]])
-    out = np.empty(len(code), dtype=bool)
-    out[order] = same[1:] | same[:-1]
-    return out
-
-
-def _among(code: NDArray[np.int64], ascending: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which entries are in a sorted array."""
-    place = np.minimum(np.searchsorted(ascending, code), len(ascending) - 1)
-    return np.asarray(ascending[place] == code)
+    links = as_edges(edges, check_count("columns", columns))
+    return swap_ends(links, columns, directed=directed, rounds=rounds, seed=seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +56,7 @@ class _Undirected:
         n = int(links.max()) + 1 if columns is None else columns
         w = np.ones(links.shape[1]) if weights is None else as_edge_values(weights, links.shape[1], "weights")
         keep = (links[0] != links[1]) & (w > 0)
-        code, inverse = np.unique(_code(links[:, keep], n, False), return_inverse=True)
+        code, inverse = np.unique(edge_codes(links[:, keep], n, False), return_inverse=True)
         if len(code) < 2:
             raise ValueError(f"a graph needs at least two edges between different columns, got {len(code)}")
         return cls(np.stack(np.divmod(code, n)), np.bincount(inverse, w[keep]).astype(np.float64), n)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["AUGMENTATIONS", "BatchTransform", "augment_affine", "augment_natural", "mix_seed"]
+__all__ = ["AUGMENTATIONS", "BatchTransform", "augment_affine", "augment_natural", "mix_pairs", "mix_seed"]
 
 AUGMENTATIONS = ("none", "affine", "natural")
 
@@ -105,6 +107,27 @@ def _jitter(images: Tensor, generator: torch.Generator, strength: float) -> Tens
     return images.clamp(0, 1)
 
 
+def mix_pairs(images: Tensor, alpha: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Each image mixed with another one of the batch, by shares drawn from Beta(alpha, alpha).
+
+    Source: Zhang et al. (2018), "mixup: Beyond Empirical Risk Minimization". The larger share is the image's own.
+
+    Args:
+        images: ``[B,C,S,S]``.
+        alpha: greater than 0.
+        seed: of partners and shares.
+
+    Returns:
+        the mixed images, ``[B]`` the partner of each, ``[B]`` the share of each own image, in [0.5, 1].
+    """
+    rng = np.random.default_rng(seed)
+    share = torch.from_numpy(rng.beta(alpha, alpha, len(images))).to(images)
+    share = torch.maximum(share, 1 - share)
+    partner = torch.from_numpy(rng.permutation(len(images))).to(images.device)
+    weight = share.view(-1, 1, 1, 1)
+    return images * weight + images[partner] * (1 - weight), partner, share
+
+
 class BatchTransform:
     """Bytes to normalised floats, augmented when training.
 
@@ -114,14 +137,23 @@ class BatchTransform:
         augmentation: one of ``AUGMENTATIONS``.
         seed: of the augmentation; the draws of a step follow from it and the step alone, so that a resumed run goes on
             as if it had never stopped.
+        **options: of the augmentation's function, such as ``min_area`` of :func:`augment_natural`.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], augmentation: str = "none", seed: int = 0) -> None:
+    def __init__(
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        augmentation: str = "none",
+        seed: int = 0,
+        **options: float,
+    ) -> None:
         if augmentation not in AUGMENTATIONS:
             raise ValueError(f"unknown augmentation {augmentation!r}, expected one of {', '.join(AUGMENTATIONS)}")
         self.mean, self.std = tuple(mean), tuple(std)
         self.augmentation = augmentation
         self.seed = seed
+        self.options: dict[str, Any] = options
 
     def train(self, images: Tensor, step: int, rank: int = 0) -> Tensor:
         """``[B,C,S,S]`` uint8 to augmented, normalised float32; ``rank`` tells processes of one run apart."""
@@ -129,7 +161,7 @@ class BatchTransform:
         if self.augmentation != "none":
             generator = torch.Generator().manual_seed(mix_seed(self.seed, step, rank))
             augment = augment_affine if self.augmentation == "affine" else augment_natural
-            pixels = augment(pixels, generator)
+            pixels = augment(pixels, generator, **self.options)
         return self._normalise(pixels)
 
     def evaluate(self, images: Tensor) -> Tensor:

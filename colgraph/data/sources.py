@@ -52,9 +52,9 @@ class ImageSplits:
     source: str
     notes: list[str] = field(default_factory=list)
 
-    def transform(self, augmentation: str = "none", seed: int = 0) -> BatchTransform:
+    def transform(self, augmentation: str = "none", seed: int = 0, **options: float) -> BatchTransform:
         """The batch transform that belongs to these images."""
-        return BatchTransform(self.mean, self.std, augmentation, seed)
+        return BatchTransform(self.mean, self.std, augmentation, seed, **options)
 
 
 def load_images(

@@ -4,6 +4,7 @@ from colgraph.geometry import builtin as _builtin
 from colgraph.geometry import cortex as _cortex
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.build import build_sheet, geometry, option_names
+from colgraph.geometry.controls import CONTROLS, build_control, shuffled_order
 from colgraph.geometry.neighbors import KNN, Complete, Edges, Given, Radius, parse_neighborhood
 from colgraph.geometry.registry import describe_geometries, list_geometries, load_plugin, register_geometry
 
@@ -11,12 +12,14 @@ from colgraph.geometry.registry import describe_geometries, list_geometries, loa
 del _builtin, _cortex
 
 __all__ = [
+    "CONTROLS",
     "KNN",
     "Complete",
     "Edges",
     "Geometry",
     "Given",
     "Radius",
+    "build_control",
     "build_sheet",
     "describe_geometries",
     "geometry",
@@ -25,4 +28,5 @@ __all__ = [
     "option_names",
     "parse_neighborhood",
     "register_geometry",
+    "shuffled_order",
 ]

@@ -24,7 +24,7 @@ from colgraph.geometry.registry import (
 )
 from colgraph.sheet import Sheet
 
-__all__ = ["build_sheet", "geometry", "option_names"]
+__all__ = ["build_sheet", "default_neighborhood", "geometry", "option_names"]
 
 _ARGUMENTS = ("neighbors", "metric", "mask", "num_inputs", "num_outputs", "inputs", "outputs", "axis")
 
@@ -112,7 +112,7 @@ def build_sheet(
         shape = _cut(shape, new_id, {"inputs": inputs is not None, "outputs": outputs is not None})
         wanted = None if wanted is None else wanted.relabelled(new_id)
     shape = _choose_ends(shape, num_inputs, num_outputs)
-    neighborhood = _default_neighborhood(shape) if wanted is None else wanted
+    neighborhood = default_neighborhood(shape) if wanted is None else wanted
     metric = shape.metric if metric is None else metric
     space = make_space(shape, metric)
     links = _sorted(neighborhood.links(shape, space), shape.num_columns)
@@ -144,7 +144,8 @@ def option_names() -> set[str]:
     return names.union(*(form.options for form in FORMATS))
 
 
-def _default_neighborhood(shape: Geometry) -> Neighborhood:
+def default_neighborhood(shape: Geometry) -> Neighborhood:
+    """What ``neighbors=None`` means."""
     if shape.edges is not None:
         return Given(self_loops=False)
     if shape.faces is not None:

@@ -1,7 +1,8 @@
-"""Whole models: the columnformer on a sheet, and its vision model."""
+"""Whole models: the columnformer on a sheet, its vision model, and the baseline without a sheet."""
 
 from colgraph.models.columnformer import Columnformer, SheetMismatchError, Unroll
 from colgraph.models.flops import Flops, count_flops
+from colgraph.models.transformer import VisionTransformer
 from colgraph.models.vision import VisionColumnformer, VisionUnroll
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "SheetMismatchError",
     "Unroll",
     "VisionColumnformer",
+    "VisionTransformer",
     "VisionUnroll",
     "count_flops",
 ]

@@ -128,6 +128,8 @@ def load_run(path: str | os.PathLike[str], *, images: int = 1000) -> Run:
             f"run {str(folder)!r} was written by another version of colgraph: its checkpoint does not fit ({reason})"
         ) from error
     config = trained.config
+    if not isinstance(trained.net, VisionColumnformer):
+        raise ValueError(f"run {str(folder)!r} trained a ViT, which has no sheet to analyse")
     splits = load_images(
         config.data,
         image_size=config.image_size,

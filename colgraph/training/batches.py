@@ -13,10 +13,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from colgraph.data import Batch, ImageSet, ImageSplits, MemoryImages
-from colgraph.data.augment import mix_seed
+from colgraph.data.augment import mix_pairs, mix_seed
 from colgraph.training.config import TrainConfig
 
 __all__ = ["ImageBatches", "StepSampler"]
+
+_MIXING = 0x319  # sets the draws of mixup apart from those of the augmentation
 
 
 class StepSampler(Sampler[int]):
@@ -32,13 +34,22 @@ class StepSampler(Sampler[int]):
         step: returns the number of optimizer steps taken.
         rank: of this process.
         world: number of processes.
+        epoch: images of an epoch; all by default.
     """
 
     def __init__(
-        self, count: int, batch_size: int, seed: int, step: Callable[[], int], rank: int = 0, world: int = 1
+        self,
+        count: int,
+        batch_size: int,
+        seed: int,
+        step: Callable[[], int],
+        rank: int = 0,
+        world: int = 1,
+        epoch: int | None = None,
     ) -> None:
-        self.batch_size = max(1, min(batch_size, count // world))
-        self.batches = max(1, count // (self.batch_size * world))
+        epoch = count if epoch is None else min(epoch, count)
+        self.batch_size = max(1, min(batch_size, epoch // world))
+        self.batches = max(1, epoch // (self.batch_size * world))
         self.count, self.seed, self.step, self.rank, self.world = count, seed, step, rank, world
 
     def __len__(self) -> int:
@@ -63,7 +74,10 @@ class ImageBatches(pl.LightningDataModule):
         super().__init__()
         self.images = images
         self.config = config
-        self.transform = images.transform(config.augment, config.seed)
+        options: dict[str, Any] = {}
+        if config.augment == "natural":
+            options = {"min_area": config.crop, "flip": config.flip, "jitter": config.colour}
+        self.transform = images.transform(config.augment, config.seed, **options)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled full batches; the rest of an epoch that fills none is left out."""
@@ -74,6 +88,7 @@ class ImageBatches(pl.LightningDataModule):
             self.config.seed,
             lambda: trainer.global_step,
             *self._share(),
+            self.config.epoch_images,
         )
         return self._loader(self.images.train, sampler, sampler.batch_size)
 
@@ -111,15 +126,19 @@ class ImageBatches(pl.LightningDataModule):
             worker_init_fn=_ignore_interrupt if workers else None,
         )
 
-    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        """Bytes to normalised floats, augmented when training."""
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, ...]:
+        """Bytes to normalised floats, augmented when training; with mixup also the other label and the own share."""
         images, labels = batch
         trainer: Any = self.trainer
-        if trainer.training:
-            pixels = self.transform.train(images, trainer.global_step, self._share()[0])
-        else:
-            pixels = self.transform.evaluate(images)
-        return pixels.to(next(trainer.lightning_module.parameters()).dtype), labels
+        dtype = next(trainer.lightning_module.parameters()).dtype
+        if not trainer.training:
+            return self.transform.evaluate(images).to(dtype), labels
+        step, rank = trainer.global_step, self._share()[0]
+        pixels = self.transform.train(images, step, rank)
+        if self.config.mixup == 0:
+            return pixels.to(dtype), labels
+        mixed, partner, share = mix_pairs(pixels, self.config.mixup, mix_seed(self.config.seed, step, rank, _MIXING))
+        return mixed.to(dtype), labels, labels[partner], share
 
 
 def _as_it_is(batch: Any) -> Any:

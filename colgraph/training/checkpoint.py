@@ -12,7 +12,7 @@ import torch
 
 from colgraph.data import BatchTransform, ImageSplits
 from colgraph.distributed import checkpoint as sharded
-from colgraph.models import VisionColumnformer
+from colgraph.models import VisionColumnformer, VisionTransformer
 from colgraph.sheet import Sheet
 from colgraph.training.config import TrainConfig
 from colgraph.training.setup import make_model
@@ -40,26 +40,30 @@ class TrainedModel:
         step: optimizer steps the model has behind it.
     """
 
-    net: VisionColumnformer
+    net: VisionColumnformer | VisionTransformer
     config: TrainConfig
     classes: list[str]
     transform: BatchTransform
     step: int
 
 
-def pack_run(config: TrainConfig, sheet: Sheet, images: ImageSplits) -> dict[str, Any]:
+def pack_run(config: TrainConfig, sheet: Sheet | None, images: ImageSplits) -> dict[str, Any]:
     """Settings, sheet and classes as plain values and tensors, which ``torch.load(weights_only=True)`` reads."""
-    packed: dict[str, Any] = {name: sheet[name].detach().cpu() for name in _SHEET_TENSORS}
-    packed |= {"num_columns": sheet.num_columns, "spacing": sheet.spacing}
-    packed |= {"metric": str(sheet.metric), "geometry": str(sheet.geometry)}
-    packed["names"] = list(sheet["names"]) if "names" in sheet else None
     return {
         "config": config.flat(),
-        "sheet": packed,
+        "sheet": None if sheet is None else _pack_sheet(sheet),
         "classes": list(images.classes),
         "mean": list(images.mean),
         "std": list(images.std),
     }
+
+
+def _pack_sheet(sheet: Sheet) -> dict[str, Any]:
+    packed: dict[str, Any] = {name: sheet[name].detach().cpu() for name in _SHEET_TENSORS}
+    packed |= {"num_columns": sheet.num_columns, "spacing": sheet.spacing}
+    packed |= {"metric": str(sheet.metric), "geometry": str(sheet.geometry)}
+    packed["names"] = list(sheet["names"]) if "names" in sheet else None
+    return packed
 
 
 def _unpack_sheet(packed: dict[str, Any]) -> Sheet:
@@ -111,7 +115,8 @@ def load_trained(run: str | os.PathLike[str]) -> TrainedModel:
     settings = {name: value for name, value in packed["config"].items() if name in known}
     options = {name: value for name, value in packed["config"].items() if name not in known}
     config = TrainConfig(**settings, options=options)
-    net = make_model(config, _unpack_sheet(packed["sheet"]), len(packed["classes"]))
+    sheet = None if packed["sheet"] is None else _unpack_sheet(packed["sheet"])
+    net = make_model(config, sheet, len(packed["classes"]))
     if "shards" in content:
         sharded.load_checkpoint(path.parent / content["shards"], net)
     else:

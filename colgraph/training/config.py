@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from colgraph.data import AUGMENTATIONS
+from colgraph.geometry import CONTROLS
 from colgraph.models.columnformer import PARAMETRIZATIONS, parse_untied
 
 __all__ = [
@@ -35,7 +36,7 @@ _PRECISIONS = {
 
 
 def _setting(default: Any, text: str, **limits: Any) -> Any:
-    """A field with its help text and limits: ``low``, ``above`` (exclusive), ``below`` (exclusive), ``choices``."""
+    """A field with its help text and limits: ``low``, ``high``, ``above`` and ``below`` (exclusive), ``choices``."""
     return field(default=default, metadata={"help": text, **limits})
 
 
@@ -53,9 +54,19 @@ class TrainConfig:
     image_size: int = _setting(128, "side of the images in pixels", low=1)
     channels: int = _setting(3, "colour channels, 1 or 3; images are converted", choices=(1, 3))
     augment: str = _setting("natural", "augmentation of training images", choices=AUGMENTATIONS)
+    crop: float = _setting(0.4, "natural: smallest share of the image's area in a crop", above=0, high=1)
+    flip: bool = _setting(True, "natural: mirror half of the images")
+    colour: float = _setting(0.2, "natural: strength of brightness, contrast and saturation changes", low=0, below=1)
+    mixup: float = _setting(0.0, "mix pairs of images, by shares from Beta(a, a); 0: off", low=0)
     split_seed: int = _setting(0, "chooses the held-out fifth of data that has no held-out split", low=0)
     memory_gb: float = _setting(2.0, "decode all images up front if they fit in this many GB", low=0)
     workers: int | None = _setting(None, "processes that read images (default: as many as cores, at most 8)", low=0)
+
+    model: str = _setting(
+        "columnformer", "columnformer, or vit: the baseline, which has no sheet", choices=("columnformer", "vit")
+    )
+    depth: int = _setting(4, "blocks of a vit", low=1)
+    control: str = _setting("none", "another sheet of as many columns and edges, to compare with", choices=CONTROLS)
 
     geometry: str = _setting("stack", "a name from `colgraph list`, a file, or file.py:function")
     neighbors: str | None = _setting("knn:32", "knn:K, radius:R, given, complete, or several joined by |")
@@ -72,9 +83,9 @@ class TrainConfig:
 
     dim: int = _setting(384, "channels of a column's state", low=1)
     steps: int = _setting(6, "time steps of a forward pass", low=1)
-    heads: int = _setting(1, "attention heads", low=1)
+    heads: int = _setting(1, "attention heads (of a vit too)", low=1)
     qk_dim: int = _setting(64, "size of queries and keys per head", low=1)
-    mlp_dim: int = _setting(64, "hidden size of a column's MLP", low=1)
+    mlp_dim: int = _setting(64, "hidden size of a column's (or a vit block's) MLP", low=1)
     untied: str = _setting("all", "parts with parameters per column: norm,attention,mlp, all or none")
     parametrization: str = _setting(
         "plain", "untied weights as they are, or as shared ones + a difference per column", choices=PARAMETRIZATIONS
@@ -93,13 +104,22 @@ class TrainConfig:
     backend: str = _setting("auto", "attention backend, see colgraph.ops.available_backends()")
 
     epochs: int = _setting(100, "passes over the training images", low=1)
+    epoch_images: int | None = _setting(None, "images of an epoch, drawn anew for each (default: all)", low=1)
     batch_size: int = _setting(128, "images per optimizer step and device", low=1)
     lr: float = _setting(1e-3, "peak learning rate of AdamW", above=0)
     weight_decay: float = _setting(0.05, "decay of weights (not of norms, biases, embeddings, edge biases)", low=0)
+    beta1: float = _setting(0.9, "AdamW's memory of gradients", low=0, below=1)
+    beta2: float = _setting(0.999, "AdamW's memory of squared gradients", low=0, below=1)
+    difference_lr: float = _setting(1.0, "factor on the learning rate of differences (shared+difference)", above=0)
+    difference_decay: float | None = _setting(None, "decay of differences (default: weight_decay)", low=0)
+    edge_bias_lr: float = _setting(1.0, "factor on the learning rate of edge biases", above=0)
+    embedding_lr: float = _setting(1.0, "factor on the learning rate of position and time embeddings", above=0)
+    ema: float = _setting(0.0, "decay of the moving average of weights that is evaluated; 0: off", low=0, below=1)
     warmup: float = _setting(5.0, "epochs of linear warm-up before the cosine", low=0)
     clip: float = _setting(1.0, "largest gradient norm; 0 switches clipping off", low=0)
     label_smoothing: float = _setting(0.1, "label smoothing", low=0, below=1)
     wiring: float = _setting(0.0, "weight of the wiring cost, in units of the sheet's spacing", low=0)
+    spatial_weight: float = _setting(0.0, "weight of the spatial loss: near columns respond alike", low=0)
     seed: int = _setting(0, "of parameters, batches and augmentation", low=0)
     devices: str = _setting("1", "number of devices, or auto")
     sheet_parallel: int = _setting(1, "processes that share one sheet, each with a part of its columns", low=1)
@@ -127,8 +147,27 @@ class TrainConfig:
         parse_interval(self.checkpoint_every)
         if self.dim % self.heads:
             raise ValueError(f"dim: {self.dim} is not divisible by heads={self.heads}")
+        self._check_combinations()
         if self.patch_size is not None and self.image_size % self.patch_size:
             raise ValueError(f"patch_size: image_size {self.image_size} is not divisible by {self.patch_size}")
+
+    def _check_combinations(self) -> None:
+        """Refuse what cannot be meant, before any time is spent on it."""
+        vit, parts = self.model == "vit", self.sheet_parallel
+        checks = (
+            (vit and parts > 1, "sheet_parallel", f"a vit has no sheet to share, got {parts}"),
+            (vit and self.spatial_weight > 0, "spatial_weight", "a vit has no columns in space, so there is no loss"),
+            (
+                self.time_embedding and self.steps == 1,
+                "time_embedding",
+                "one step has no time to tell: give more steps",
+            ),
+            (parts > 1 and self.ema > 0, "ema", "weights of a sheet in parts cannot be averaged: use sheet_parallel=1"),
+            (parts > 1 and self.spatial_weight > 0, "spatial_weight", "needs the whole sheet: use sheet_parallel=1"),
+        )
+        for wrong, name, reason in checks:
+            if wrong:
+                raise ValueError(f"{name}: {reason}")
 
     def flat(self) -> dict[str, Any]:
         """All settings as one mapping of plain values, the geometry's options among them: what a YAML file holds."""
@@ -185,6 +224,7 @@ def coerce(name: str, value: Any) -> Any:
 
 _LIMITS: tuple[tuple[str, Any, str], ...] = (
     ("low", lambda value, limit: value < limit, "at least"),
+    ("high", lambda value, limit: value > limit, "at most"),
     ("above", lambda value, limit: value <= limit, "greater than"),
     ("below", lambda value, limit: value >= limit, "less than"),
 )

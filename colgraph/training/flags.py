@@ -14,7 +14,7 @@ from colgraph.geometry import option_names
 from colgraph.script import OneLineParser, parse_options
 from colgraph.training.config import GEOMETRY_SETTINGS, TrainConfig, coerce, describe_settings, load_yaml
 
-__all__ = ["RunFlags", "parse_flags"]
+__all__ = ["RunFlags", "load_settings", "parse_flags"]
 
 _SESSION = ("out", "resume", "overwrite", "config")
 
@@ -65,7 +65,7 @@ def parse_flags(
     )
     if run.resume and run.overwrite:
         raise ValueError("--resume goes on with a run and --overwrite replaces it: give one of them")
-    file = _from_file(session["config"]) if "config" in session else {}
+    file = load_settings(session["config"]) if "config" in session else {}
     if "out" in file:
         run = RunFlags(run.out or Path(str(file.pop("out"))).expanduser(), run.resume, run.overwrite)
     user = [
@@ -100,7 +100,9 @@ def _parser(description: str) -> OneLineParser:
         argument_default=argparse.SUPPRESS,
         epilog="Options of the geometry are flags too: --geometry stack --widths 8,8,8 (see `colgraph list`).",
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML file of the same settings, with underscores")
+    parser.add_argument(
+        "--config", metavar="FILE", help="YAML file of the same settings, with underscores, and perhaps a base"
+    )
     parser.add_argument("--out", metavar="DIR", help="the run folder (default: runs/<data>-<geometry>-seed<seed>)")
     parser.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="replace the run that the folder holds")
@@ -115,15 +117,40 @@ def _parser(description: str) -> OneLineParser:
     return parser
 
 
-def _from_file(path: str) -> dict[str, Any]:
+def load_settings(path: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The settings of a YAML file, on top of those of the file that its key ``base`` names (relative to it).
+
+    A file that chooses another geometry than its base drops what belonged to the base's one.
+
+    Raises:
+        ValueError: if a file cannot be read, has a key that is none, or is a base of itself.
+    """
+    here = Path(path).expanduser()
+    if here.resolve() in above:
+        raise ValueError(f"config {str(path)!r} is a base of itself")
+    settings = _checked(here)
+    base = settings.pop("base", None)
+    if base is None:
+        return settings
+    if not isinstance(base, str) or not base:
+        raise ValueError(f"base in {str(path)!r} must name a YAML file, got {base!r}")
+    below = load_settings(here.parent / base, (*above, here.resolve()))
+    if settings.get("geometry", below.get("geometry")) != below.get("geometry"):
+        known = describe_settings()
+        below = {name: value for name, value in below.items() if name in known and name not in GEOMETRY_SETTINGS}
+    return {**below, **settings}
+
+
+def _checked(path: Path) -> dict[str, Any]:
     settings = load_yaml(path)
     for name in ("resume", "overwrite", "config"):
         if name in settings:
-            raise ValueError(f"{name} in {path!r} is a flag of the command line: give {_flag(name)} there")
+            raise ValueError(f"{name} in {str(path)!r} is a flag of the command line: give {_flag(name)} there")
+    known = [*describe_settings(), "base", "out"]
     for name in settings:
-        near = difflib.get_close_matches(name, list(describe_settings()), n=1, cutoff=0.8)
-        if name not in describe_settings() and near:
-            raise ValueError(f"unknown key {name!r} in {path!r}; did you mean {near[0]!r}?")
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        if name not in known and near and name not in option_names():
+            raise ValueError(f"unknown key {name!r} in {str(path)!r}; did you mean {near[0]!r}?")
     return settings
 
 
@@ -132,7 +159,7 @@ def _preset(presets: str | Path | None, data: Any) -> dict[str, Any]:
     if presets is None or not str(data).isidentifier():
         return {}
     path = Path(presets) / f"{data}.yaml"
-    return load_yaml(path) if path.is_file() else {}
+    return load_settings(path) if path.is_file() else {}
 
 
 def _config(layers: Sequence[tuple[Mapping[str, Any], bool]]) -> TrainConfig:

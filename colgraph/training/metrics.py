@@ -42,7 +42,7 @@ class MetricsLog(Callback):
 
     def __init__(self, path: Path, hint: str = "") -> None:
         self.path, self.hint = path, hint
-        self.rows: list[dict[str, float]] = []
+        self.rows: list[dict[str, float | None]] = []
         self.steps: list[tuple[int, int, float, float]] = []
         self.images = 0
         self.before, self.cpu_before = 0.0, 0.0
@@ -108,13 +108,14 @@ class MetricsLog(Callback):
         values = (
             *(trainer.current_epoch + 1, trainer.global_step, self._rate, self.steps[-1][3]),
             *(metrics[name] for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")),
-            *(metrics["val_wiring_cost"], round(self.seconds, 2)),
+            *(metrics.get("val_wiring_cost"), round(self.seconds, 2)),
         )
         row = dict(zip(COLUMNS, values, strict=True))
         self.rows = [*self.rows, row]
         with writing(self.path.parent, self.hint):
             for logger in trainer.loggers:
-                logger.log_metrics({k: v for k, v in row.items() if k != "step"}, step=trainer.global_step)
+                known = {name: value for name, value in row.items() if name != "step" and value is not None}
+                logger.log_metrics(known, step=trainer.global_step)
         self._flush()
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:

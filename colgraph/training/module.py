@@ -11,49 +11,72 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from colgraph.distributed import SheetParallelVision, distribute
-from colgraph.models import VisionColumnformer
+from colgraph.models import VisionColumnformer, VisionTransformer
 from colgraph.training.checkpoint import KEY
 from colgraph.training.config import TrainConfig
 from colgraph.training.errors import TrainingDivergedError
+from colgraph.training.spatial import draw_neighbourhoods, spatial_loss
 
-__all__ = ["SheetClassifier", "decay_groups", "schedule_factor"]
+__all__ = ["SheetClassifier", "parameter_groups", "schedule_factor"]
 
 
 class SheetClassifier(pl.LightningModule):
-    """Cross-entropy plus the wiring cost, learned with AdamW.
+    """Cross-entropy plus the wiring cost and the spatial loss, learned with AdamW.
 
-    ``loss = cross_entropy(logits, labels) + wiring * wiring_cost / sheet.spacing``
+    ``loss = cross_entropy(logits, labels) + wiring * wiring_cost / sheet.spacing + spatial_weight * spatial_loss``
 
     Args:
-        net: the vision model.
+        net: the vision model; a ViT has no wiring cost.
         config: learning rate, decay, schedule, label smoothing and weight of the wiring cost.
         packed: what every checkpoint carries, from :func:`colgraph.training.checkpoint.pack_run`.
     """
 
     totals: Tensor
 
-    def __init__(self, net: VisionColumnformer, config: TrainConfig, packed: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, net: VisionColumnformer | VisionTransformer, config: TrainConfig, packed: dict[str, Any] | None = None
+    ) -> None:
         super().__init__()
         self.net = net
         self.config = config
         self.packed = packed or {}
-        self.spacing = net.model.sheet.spacing
+        self.spacing: float | None = None
+        if not isinstance(net, VisionTransformer):
+            self.spacing = net.model.sheet.spacing
+            self.places = net.model.sheet.pos.float() / self.spacing
         self.metrics: dict[str, float] = {}
         # Sums of loss, correct answers, wiring cost and images since the last time they were read.
         self.register_buffer("totals", torch.zeros(4, dtype=torch.float32), persistent=False)
 
     # ------------------------------------------------------------------ steps
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """The loss of one batch; raises :class:`colgraph.training.TrainingDivergedError` where it is not finite."""
-        images, labels = batch
-        logits, wiring = self._run(images)
-        entropy = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
-        loss = entropy + self.config.wiring / self.spacing * wiring
+        images, labels, *mixing = batch
+        logits, wiring, state = self._run(images)
+        entropy = self._entropy(logits, labels, *mixing)
+        loss = entropy
+        if self.spacing is not None:
+            loss = loss + self.config.wiring / self.spacing * wiring
+        if self.config.spatial_weight and state is not None:
+            groups = draw_neighbourhoods(self.places, self.config.seed, self.global_step)
+            space = spatial_loss(state, self.places.to(state.device), groups.to(state.device))
+            loss = loss + self.config.spatial_weight * space
         if not torch.isfinite(loss):
             raise TrainingDivergedError(f"the loss is {float(loss.detach())} at step {self.global_step + 1}")
         self._count(entropy, logits, labels, wiring)
         return loss
+
+    def _entropy(self, logits: Tensor, labels: Tensor, *mixing: Tensor) -> Tensor:
+        """Cross-entropy; of mixed images, that of both labels by their shares."""
+        smoothing = self.config.label_smoothing
+        if not mixing:
+            return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        others, share = mixing
+        own, other = (
+            F.cross_entropy(logits, each, label_smoothing=smoothing, reduction="none") for each in (labels, others)
+        )
+        return (share * own + (1 - share) * other).mean()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Count one held-out batch."""
@@ -65,14 +88,17 @@ class SheetClassifier(pl.LightningModule):
 
     def _evaluate(self, batch: tuple[Tensor, Tensor]) -> None:
         images, labels = batch
-        logits, wiring = self._run(images)
+        logits, wiring, _ = self._run(images)
         self._count(F.cross_entropy(logits, labels), logits, labels, wiring)
 
-    def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits in full precision, and the wiring cost."""
+    def _run(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Logits in full precision, the wiring cost (a ViT: zero), and the last state (a ViT: None)."""
+        if isinstance(self.net, VisionTransformer):
+            logits = self.net(images).float()
+            return logits, logits.new_zeros(()), None
         out = self.net.unroll(images)
-        logits: Any = out.logits
-        return logits.float(), out.wiring_cost.float()
+        said: Any = out.logits
+        return said.float(), out.wiring_cost.float(), out.state
 
     def _count(self, loss: Tensor, logits: Tensor, labels: Tensor, wiring: Tensor) -> None:
         n = labels.numel()
@@ -85,6 +111,8 @@ class SheetClassifier(pl.LightningModule):
         loss, correct, wiring, n = torch.as_tensor(totals).tolist()
         n = max(n, 1.0)
         values = {"loss": loss / n, "accuracy": correct / n, "wiring_cost": wiring / n}
+        if self.spacing is None:
+            del values["wiring_cost"]
         self.metrics |= {f"{split}_{name}": value for name, value in values.items()}
         self.totals.zero_()
 
@@ -110,7 +138,7 @@ class SheetClassifier(pl.LightningModule):
     def configure_model(self) -> None:
         """Keep this process's part of the model, where several share a sheet."""
         mesh = getattr(self.trainer.strategy, "mesh", None)
-        if mesh is not None and not isinstance(self.net, SheetParallelVision):
+        if mesh is not None and not isinstance(self.net, SheetParallelVision | VisionTransformer):
             self.net = distribute(self.net, mesh)
 
     def configure_optimizers(self) -> Any:
@@ -118,7 +146,8 @@ class SheetClassifier(pl.LightningModule):
         config = self.config
         # The fused kernel undoes loss scaling by itself, which gradient clipping cannot look into.
         fused = config.precision != "16-mixed" and self.device.type in ("cpu", "cuda")
-        optimizer = torch.optim.AdamW(decay_groups(self.net, config.weight_decay), lr=config.lr, fused=fused)
+        groups = parameter_groups(self.net, config)
+        optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=fused)
         total = int(self.trainer.estimated_stepping_batches)
         warmup = round(config.warmup * total / config.epochs)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule_factor(step, warmup, total))
@@ -148,15 +177,32 @@ class SheetClassifier(pl.LightningModule):
         self.metrics = dict(checkpoint[KEY]["metrics"])
 
 
-def decay_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameters in two groups: weights, which decay; and norms, biases, embeddings and edge biases, which do not."""
-    decayed: list[nn.Parameter] = []
-    kept: list[nn.Parameter] = []
+def parameter_groups(net: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """Parameters by learning rate and decay: weights, which decay, first.
+
+    Norms, biases, embeddings and edge biases do not decay. Of parameters written as shared + difference, the
+    differences have a factor on the learning rate and a decay of their own; edge biases and embeddings have factors.
+    AdamW multiplies the decay by the learning rate, so a factor on the one is a factor on both.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {(1.0, config.weight_decay): [], (1.0, 0.0): []}
     for name, parameter in net.named_parameters():
         path = name.split(".")
-        is_weight = path[-1] == "weight" and not any(part.startswith("norm") for part in path)
-        (decayed if is_weight else kept).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+        # torch's attention calls its projections in_proj_weight.
+        is_weight = path[-1].endswith("weight") and not any(part.startswith("norm") for part in path)
+        factor, decay = 1.0, config.weight_decay
+        if "difference" in path:
+            factor = config.difference_lr
+            decay = decay if config.difference_decay is None else config.difference_decay
+        elif path[-1] == "edge_bias":
+            factor = config.edge_bias_lr
+        elif path[-1].endswith("_embedding"):
+            factor = config.embedding_lr
+        groups.setdefault((factor, decay if is_weight else 0.0), []).append(parameter)
+    return [
+        {"params": parameters, "lr": config.lr * factor, "weight_decay": decay}
+        for (factor, decay), parameters in groups.items()
+        if parameters
+    ]
 
 
 def schedule_factor(step: int, warmup: int, total: int) -> float:

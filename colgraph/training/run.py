@@ -20,10 +20,12 @@ from torch import nn
 
 from colgraph.data import ImageSplits
 from colgraph.distributed import SheetParallelVision
-from colgraph.models import VisionColumnformer
+from colgraph.models import VisionColumnformer, VisionTransformer
 from colgraph.models.flops import count_flops
 from colgraph.ops import resolve_backend
 from colgraph.script import is_helper_process
+from colgraph.sheet import Sheet
+from colgraph.training.average import AverageWeights
 from colgraph.training.batches import ImageBatches
 from colgraph.training.callbacks import Checkpoints, ProgressBar, StepSeeds, StopOnSignal
 from colgraph.training.checkpoint import load_checkpoint, pack_run
@@ -43,7 +45,9 @@ __all__ = ["parameters_sha256", "train"]
 _TRAVELS = {"32-true": "float32", "bf16-mixed": "bfloat16", "16-mixed": "float16", "64-true": "float64"}
 
 
-def train(net: VisionColumnformer, images: ImageSplits, config: TrainConfig, folder: RunFolder) -> dict[str, Any]:
+def train(
+    net: VisionColumnformer | VisionTransformer, images: ImageSplits, config: TrainConfig, folder: RunFolder
+) -> dict[str, Any]:
     """Train a model and write ``config.yaml, metrics.csv, summary.json, checkpoints/, figures/`` in its folder.
 
     ``test_accuracy`` is that of the parameters after the last step, not of a checkpoint chosen by looking at it.
@@ -64,12 +68,9 @@ def train(net: VisionColumnformer, images: ImageSplits, config: TrainConfig, fol
         InterruptedRunError: on Ctrl-C or SIGTERM, after writing a checkpoint.
         UnwritableRunError: if the disk is full or the folder cannot be written to; the last good checkpoint stays.
     """
-    sheet = net.model.sheet
+    sheet = None if isinstance(net, VisionTransformer) else net.model.sheet
     config = dataclasses.replace(config, patch_size=net.patch_size)
-    _warn(images.notes)
-    late = unreached_outputs(sheet, config.steps)
-    if late:
-        _warn([f"{late} of {len(sheet.outputs)} output columns cannot know of the input within {config.steps} steps"])
+    _warn([*images.notes, *_notes(sheet, config)])
     resumed, sharded = _resumed_step(folder, net) if folder.resume else (None, False)
     hint = f"go on with --resume --out {folder.path}"
     log = MetricsLog(folder.metrics, hint)
@@ -80,8 +81,12 @@ def train(net: VisionColumnformer, images: ImageSplits, config: TrainConfig, fol
     stop = StopOnSignal(checkpoints, hint)
     with _quiet():
         # Checkpoints come after what they carry, and the stop after the checkpoint that it relies on.
+        average = [AverageWeights(config.ema)] if config.ema else []
         trainer = _trainer(
-            config, folder, sharded, [StepSeeds(config.seed), ProgressBar(), log, figures, checkpoints, stop]
+            config,
+            folder,
+            sharded,
+            [StepSeeds(config.seed), *average, ProgressBar(), log, figures, checkpoints, stop],
         )
         # Everything that can be refused has been refused once the folder is touched.
         resolve_backend(config.backend, trainer.strategy.root_device, torch.float32)
@@ -89,12 +94,24 @@ def train(net: VisionColumnformer, images: ImageSplits, config: TrainConfig, fol
             folder.prepare(config)
         with watched(trainer.strategy, hint):
             _fit(trainer, module, batches, folder)
+            for ema in average:
+                ema.finish(module.net)
             trainer.test(module, batches, verbose=False)
             _take_back(net, module.net)
     summary = _summary(net, module, images, config, log, checkpoints, resumed, trainer)
     if trainer.is_global_zero:
         folder.write_summary(summary)
     return summary
+
+
+def _notes(sheet: Sheet | None, config: TrainConfig) -> list[str]:
+    """What a user should know before a run begins."""
+    if sheet is None:
+        return ["a vit has no sheet: of geometry, neighbours, steps, wiring and the like only the patch size counts"]
+    late = unreached_outputs(sheet, config.steps)
+    if not late:
+        return []
+    return [f"{late} of {len(sheet.outputs)} output columns cannot know of the input within {config.steps} steps"]
 
 
 def _trainer(config: TrainConfig, folder: RunFolder, sharded: bool, callbacks: list[pl.Callback]) -> pl.Trainer:
@@ -149,7 +166,7 @@ def _resumed_step(folder: RunFolder, net: nn.Module) -> tuple[int, bool]:
         return int(content["global_step"]), True
     theirs = {name.removeprefix("net."): value for name, value in content["state_dict"].items()}
     mine = net.state_dict()
-    for name in ("model.sheet_fingerprint", *mine):
+    for name in sorted(mine, key=lambda name: name != "model.sheet_fingerprint"):
         if name not in theirs or theirs[name].shape != mine[name].shape:
             found = list(theirs[name].shape) if name in theirs else "nothing"
             raise ValueError(
@@ -163,7 +180,7 @@ def _resumed_step(folder: RunFolder, net: nn.Module) -> tuple[int, bool]:
     return int(content["global_step"]), False
 
 
-def _take_back(net: VisionColumnformer, trained: nn.Module) -> None:
+def _take_back(net: nn.Module, trained: nn.Module) -> None:
     """Give the whole model what its parts have learned."""
     if isinstance(trained, SheetParallelVision):
         whole = trained.model.whole_state_dict(trained)
@@ -182,8 +199,19 @@ def _parts(trained: nn.Module, config: TrainConfig, columns: int) -> dict[str, l
     }
 
 
+def _sheet_facts(net: nn.Module, module: SheetClassifier, config: TrainConfig) -> dict[str, Any]:
+    """The sheet, and what its wires cost; null where there is no sheet."""
+    names = ("wiring_cost", "wiring_cost_in_spacings", "spacing", "columns", "edges", "geometry", "fingerprint")
+    if not isinstance(net, VisionColumnformer):
+        return dict.fromkeys(names)
+    sheet, cost = net.model.sheet, module.metrics["test_wiring_cost"]
+    size = (sheet.num_columns, sheet.edge_index.size(1))
+    values = (cost, cost / sheet.spacing, sheet.spacing, *size, sheet.geometry, sheet.fingerprint)
+    return dict(zip(names, values, strict=True)) | _parts(module.net, config, sheet.num_columns)
+
+
 def _summary(
-    net: VisionColumnformer,
+    net: nn.Module,
     module: SheetClassifier,
     images: ImageSplits,
     config: TrainConfig,
@@ -192,7 +220,7 @@ def _summary(
     resumed: int | None,
     trainer: pl.Trainer,
 ) -> dict[str, Any]:
-    sheet, metrics = net.model.sheet, module.metrics
+    metrics = module.metrics
     return {
         "test_accuracy": metrics["test_accuracy"],
         "test_loss": metrics["test_loss"],
@@ -202,12 +230,8 @@ def _summary(
         "val_loss": metrics["val_loss"],
         "best_val_accuracy": checkpoints.best,
         "best_epoch": checkpoints.best_epoch,
-        "wiring_cost": metrics["test_wiring_cost"],
-        "wiring_cost_in_spacings": metrics["test_wiring_cost"] / module.spacing,
-        "spacing": module.spacing,
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
-        "columns": sheet.num_columns,
-        "edges": sheet.edge_index.size(1),
+        **_sheet_facts(net, module, config),
         "classes": len(images.classes),
         "train_images": len(images.train),
         "test_images": len(images.test),
@@ -218,10 +242,7 @@ def _summary(
         **_cost(net, log, trainer),
         "resumed_from_step": resumed,
         "data": config.data,
-        "geometry": sheet.geometry,
-        "fingerprint": sheet.fingerprint,
         "parameters_sha256": parameters_sha256(net),
-        **_parts(module.net, config, sheet.num_columns),
         "device": str(trainer.strategy.root_device),
         "versions": {
             "python": platform.python_version(),

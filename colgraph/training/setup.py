@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from typing import overload
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
-from colgraph.geometry import Geometry, build_sheet, geometry
-from colgraph.models import Columnformer, VisionColumnformer
+from colgraph.geometry import Geometry, build_control, geometry, shuffled_order
+from colgraph.models import Columnformer, VisionColumnformer, VisionTransformer
+from colgraph.models.vision import assign_patches
 from colgraph.sheet import Sheet
 from colgraph.training.config import TrainConfig
 
@@ -20,7 +23,7 @@ _PATCHES_PER_SIDE = 8
 
 
 def make_sheet(config: TrainConfig) -> Sheet:
-    """The sheet that settings describe.
+    """The sheet that settings describe, or its control.
 
     A geometry that names its own input columns keeps them; otherwise the columns lowest on the axis become inputs, one
     per patch. Read out are the geometry's own output columns, the ``num_outputs`` highest on the axis, or all columns.
@@ -34,8 +37,10 @@ def make_sheet(config: TrainConfig) -> Sheet:
     if num_inputs is None and shape.inputs is None:
         num_inputs = patches
         _check_room(config, patches, shape)
-    sheet = build_sheet(
+    sheet = build_control(
         shape,
+        config.control,
+        config.seed,
         neighbors=config.neighbors,
         metric=config.metric,
         mask=config.mask,
@@ -51,7 +56,37 @@ def make_sheet(config: TrainConfig) -> Sheet:
         raise ValueError(
             f"{_patches_text(config, patches)} do not match the {inputs} input columns of {shape.name!r}: {hint}"
         )
+    _check_space_and_time(config, sheet)
     return sheet
+
+
+def _check_space_and_time(config: TrainConfig, sheet: Sheet) -> None:
+    """Refuse what a sheet gives no meaning to."""
+    if config.wiring > 0 and not bool(sheet.edge_distance.any()):
+        raise ValueError(
+            f"wiring: all edges of {sheet.geometry!r} have length 0, so wires cost nothing: give --wiring 0, or a "
+            "geometry with distances"
+        )
+    if config.spatial_weight > 0 and not bool((sheet.pos != sheet.pos[0]).any()):
+        raise ValueError(
+            f"spatial_weight: all columns of {sheet.geometry!r} lie in one place: give --spatial-weight 0, or a "
+            "geometry with positions"
+        )
+    if config.time_embedding and _is_feedforward(sheet):
+        raise ValueError(
+            f"time_embedding: {sheet.geometry!r} is feedforward here (no column ever hears of itself), so "
+            "the step says no more than the layer: leave it out, or use --direction both"
+        )
+
+
+def _is_feedforward(sheet: Sheet) -> bool:
+    """Whether the graph has no cycles, self-loops included."""
+    source, target = sheet.edge_index.numpy()
+    if bool((source == target).any()):
+        return False
+    n = sheet.num_columns
+    graph = sparse.coo_array((np.ones(len(source), np.int8), (source, target)), shape=(n, n))
+    return int(sparse.csgraph.connected_components(graph, connection="strong", return_labels=False)) == n
 
 
 def patch_size_for(config: TrainConfig, shape: Geometry) -> int:
@@ -83,8 +118,33 @@ def patch_size_for(config: TrainConfig, shape: Geometry) -> int:
     return next(p for p in sizes if (size // p) ** 2 <= shape.num_columns or p == size)
 
 
-def make_model(config: TrainConfig, sheet: Sheet, num_classes: int) -> VisionColumnformer:
-    """The vision model that settings describe, on a sheet whose inputs are its patches."""
+@overload
+def make_model(config: TrainConfig, sheet: Sheet, num_classes: int) -> VisionColumnformer: ...
+
+
+@overload
+def make_model(config: TrainConfig, sheet: None, num_classes: int) -> VisionTransformer: ...
+
+
+@overload
+def make_model(
+    config: TrainConfig, sheet: Sheet | None, num_classes: int
+) -> VisionColumnformer | VisionTransformer: ...
+
+
+def make_model(config: TrainConfig, sheet: Sheet | None, num_classes: int) -> VisionColumnformer | VisionTransformer:
+    """The vision model that settings describe, on a sheet whose inputs are its patches; a ViT without a sheet.
+
+    With shuffled positions, patches go to the columns that they would go to on the sheet itself: the graph, and with it
+    who sees what, is the part that stays.
+
+    Raises:
+        ValueError: for a ViT with a sheet, or a columnformer without one.
+    """
+    if (sheet is None) != (config.model == "vit"):
+        raise ValueError(f"model {config.model!r} {'has no' if config.model == 'vit' else 'needs a'} sheet")
+    if sheet is None:
+        return _make_vit(config, num_classes)
     side = math.isqrt(sheet.inputs.numel())
     columnformer = Columnformer(
         sheet,
@@ -105,13 +165,34 @@ def make_model(config: TrainConfig, sheet: Sheet, num_classes: int) -> VisionCol
         recompute=None if config.recompute == "none" else config.recompute,
         backend=config.backend,
     )
-    return VisionColumnformer(
+    net = VisionColumnformer(
         columnformer,
         image_size=config.image_size,
         patch_size=config.image_size // side,
         in_channels=config.channels,
         num_classes=num_classes,
         readout=config.readout,
+    )
+    if config.control == "shuffled-positions":
+        before = sheet.pos[np.argsort(shuffled_order(sheet.num_columns, config.seed))][sheet.inputs]
+        net.assignment.copy_(torch.from_numpy(assign_patches((side, side), before.numpy())))
+    return net
+
+
+def _make_vit(config: TrainConfig, num_classes: int) -> VisionTransformer:
+    """A ViT on the patches that the sheet of these settings would see."""
+    size = config.patch_size
+    if size is None:
+        size = patch_size_for(config, geometry(config.geometry, **config.options))
+    return VisionTransformer(
+        config.image_size,
+        size,
+        config.channels,
+        num_classes,
+        dim=config.dim,
+        depth=config.depth,
+        num_heads=config.heads,
+        mlp_dim=config.mlp_dim,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from itertools import pairwise
 
@@ -95,11 +96,11 @@ def test_reach_is_what_the_gradient_says() -> None:
 
 def test_decay_spares_norms_biases_embeddings_and_edge_biases() -> None:
     pytest.importorskip("lightning")
-    from colgraph.training.module import decay_groups
+    from colgraph.training.module import parameter_groups
 
     settings = config(options={"widths": [4, 4]}, time_embedding=True, value_projection=True, readout="spatial")
     net = make_model(settings, make_sheet(settings), 5)
-    decayed, kept = decay_groups(net, 0.1)
+    decayed, kept = parameter_groups(net, dataclasses.replace(settings, weight_decay=0.1))
     names = {id(p): name for name, p in net.named_parameters()}
     assert {names[id(p)] for p in decayed["params"]} == {
         "patch_embedding.weight",
@@ -113,12 +114,12 @@ def test_decay_spares_norms_biases_embeddings_and_edge_biases() -> None:
 
 def test_parametrization_reaches_the_model_and_norms_are_spared_there_too() -> None:
     pytest.importorskip("lightning")
-    from colgraph.training.module import decay_groups
+    from colgraph.training.module import parameter_groups
 
     settings = config(options={"widths": [4, 4]}, parametrization="shared+difference")
     net = make_model(settings, make_sheet(settings), 5)
     assert net.model.parametrization == "shared+difference"
-    decayed, _ = decay_groups(net, 0.1)
+    decayed, _ = parameter_groups(net, settings)
     names = {id(p): name for name, p in net.named_parameters()}
     parts = ("attention.query", "attention.key", "mlp.fc1", "mlp.fc2")
     assert {names[id(p)] for p in decayed["params"]} == {

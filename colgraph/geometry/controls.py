@@ -1,0 +1,118 @@
+"""Sheets that serve as controls: the same numbers of columns and edges, with the space taken out of them.
+
+* **random graph**: every column keeps the number of columns it listens to and is heard by; whom is up to chance. New
+  edges are as long as the sheet's metric says, so that they start with a bias, and cost wire, by their true length.
+* **shuffled positions**: the graph stays as it is, and columns lie elsewhere: distances, and with them the initial bias
+  and the wiring cost, no longer say anything about the graph.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from colgraph.geometry.base import Geometry
+from colgraph.geometry.build import build_sheet, default_neighborhood, geometry
+from colgraph.geometry.metrics import Index, Links, Space
+from colgraph.geometry.neighbors import Neighborhood, parse_neighborhood
+from colgraph.rewire import swap_ends
+from colgraph.sheet import Sheet
+
+__all__ = ["CONTROLS", "build_control", "shuffled_order"]
+
+CONTROLS = ("none", "shuffled-positions", "random-graph")
+
+
+def build_control(source: Any, control: str, seed: int = 0, **arguments: Any) -> Sheet:
+    """:func:`colgraph.build_sheet`, with a control in place of the sheet.
+
+    Input and output columns are those of the sheet.
+
+    Args:
+        source: as for :func:`colgraph.build_sheet`.
+        control: one of ``CONTROLS``; "none" gives the sheet itself.
+        seed: of the random graph or order.
+        **arguments: of :func:`colgraph.build_sheet`; options of the geometry among them only where ``source`` is no
+            :class:`Geometry`.
+
+    Raises:
+        ValueError: for an unknown control; where no edge can be exchanged (a complete graph has no random counterpart);
+            and where the metric knows only the given edges.
+    """
+    if control not in CONTROLS:
+        raise ValueError(f"control must be one of {', '.join(CONTROLS)}, got {control!r}")
+    if control == "none":
+        return build_sheet(source, **arguments)
+    neighbors = arguments.pop("neighbors", None)
+    shape = source if isinstance(source, Geometry) else None
+    if neighbors is None:
+        shape = geometry(source) if shape is None else shape
+        inner = default_neighborhood(shape)
+    else:
+        inner = parse_neighborhood(neighbors)
+    target = source if shape is None else shape
+    if control == "random-graph":
+        return build_sheet(target, neighbors=_Rewired(inner, seed), **arguments)
+    sheet = build_sheet(target, neighbors=_Displaced(inner, seed), **arguments)
+    order = torch.from_numpy(shuffled_order(sheet.num_columns, seed))
+    moved = copy.copy(sheet)
+    moved.pos = sheet.pos[order]
+    # Triangles stay where they were in space: their corners have other numbers now.
+    moved.face = torch.argsort(order)[sheet.face]
+    return moved
+
+
+def shuffled_order(columns: int, seed: int) -> Index:
+    """``[N]``: with shuffled positions, column i lies where column ``order[i]`` was."""
+    return np.random.default_rng(seed).permutation(columns)
+
+
+@dataclass(frozen=True)
+class _Wrapped(Neighborhood):
+    """A neighbourhood made from another one."""
+
+    inner: Neighborhood
+    seed: int
+
+    def relabelled(self, new_id: Index) -> Neighborhood:
+        return type(self)(self.inner.relabelled(new_id), self.seed)
+
+    def __str__(self) -> str:
+        return str(self.inner)
+
+
+class _Rewired(_Wrapped):
+    def links(self, geometry: Geometry, space: Space) -> Links:
+        n = geometry.num_columns
+        links = self.inner.links(geometry, space)
+        code = np.unique(links.target * n + links.source)
+        edges = np.stack([code % n, code // n])
+        swapped = swap_ends(edges, n, seed=self.seed)
+        if np.array_equal(np.sort(swapped[1] * n + swapped[0]), code):
+            raise ValueError(
+                f"control random-graph: no edge of {geometry.name!r} with neighbours {self.inner} can be exchanged for "
+                "another: use fewer neighbours"
+            )
+        return Links(swapped[0], swapped[1], _measured(geometry, space, swapped, "random-graph"))
+
+
+class _Displaced(_Wrapped):
+    def links(self, geometry: Geometry, space: Space) -> Links:
+        links = self.inner.links(geometry, space)
+        order = shuffled_order(geometry.num_columns, self.seed)
+        ends = np.stack([order[links.source], order[links.target]])
+        return Links(links.source, links.target, _measured(geometry, space, ends, "shuffled-positions"))
+
+
+def _measured(geometry: Geometry, space: Space, ends: Index, control: str) -> Any:
+    distance = space.between(ends[0], ends[1])
+    if not np.isfinite(distance).all():
+        raise ValueError(
+            f"control {control}: metric {space.metric!r} does not say how far all columns of {geometry.name!r} are "
+            "from each other: use another metric, such as 'euclidean'"
+        )
+    return distance

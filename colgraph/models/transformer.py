@@ -1,0 +1,77 @@
+"""The baseline: a plain vision transformer, which has weights per block where a sheet has weights per column."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["VisionTransformer"]
+
+
+class VisionTransformer(nn.Module):
+    """Images ``[B,channels,S,S]`` to logits ``[B,classes]`` through ``torch.nn.TransformerEncoder``.
+
+    Everything around the blocks is as in :class:`colgraph.VisionColumnformer`: a strided convolution makes patch
+    vectors, a learned position embedding is added once, and a shared LayerNorm, the mean over patches and a linear head
+    read out. Blocks are pre-norm with GELU and without dropout (Dosovitskiy et al. 2021, "An image is worth 16 x 16
+    words"; the mean in place of a class token).
+
+    Args:
+        image_size: side S in pixels.
+        patch_size: side of a patch; must divide the image size.
+        in_channels: channels of the image.
+        num_classes: number of classes.
+        dim: channels of a patch vector; divisible by ``num_heads``.
+        depth: number of blocks.
+        num_heads: heads of every block.
+        mlp_dim: hidden size of every block's MLP.
+
+    Raises:
+        ValueError: for sizes that do not fit.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 32,
+        patch_size: int = 4,
+        in_channels: int = 3,
+        num_classes: int = 10,
+        dim: int = 64,
+        depth: int = 4,
+        num_heads: int = 4,
+        mlp_dim: int = 128,
+    ) -> None:
+        super().__init__()
+        sizes = {"image_size": image_size, "patch_size": patch_size, "in_channels": in_channels, "dim": dim}
+        sizes |= {"num_classes": num_classes, "depth": depth, "num_heads": num_heads, "mlp_dim": mlp_dim}
+        for name, size in sizes.items():
+            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+                raise ValueError(f"{name} must be an integer of at least 1, got {size!r}")
+        if image_size % patch_size:
+            raise ValueError(f"image_size {image_size} is not divisible by patch_size {patch_size}")
+        if dim % num_heads:
+            raise ValueError(f"dim={dim} is not divisible by num_heads={num_heads}")
+        self.image_size, self.patch_size, self.in_channels = (image_size, image_size), patch_size, in_channels
+        self.num_classes, self.dim, self.depth = num_classes, dim, depth
+        self.patch_embedding = nn.Conv2d(in_channels, dim, patch_size, patch_size)
+        patches = (image_size // patch_size) ** 2
+        self.position_embedding = nn.Parameter(nn.init.trunc_normal_(torch.empty(patches, dim), std=0.02))
+        layers = [
+            nn.TransformerEncoderLayer(dim, num_heads, mlp_dim, 0.0, "gelu", batch_first=True, norm_first=True)
+            for _ in range(depth)
+        ]
+        self.encoder = nn.TransformerEncoder(layers[0], depth, nn.LayerNorm(dim), enable_nested_tensor=False)
+        # By itself it gives all blocks copies of one start.
+        self.encoder.layers = nn.ModuleList(layers)
+        self.head = nn.Linear(dim, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``[B,classes]``."""
+        if images.dim() != 4 or tuple(images.shape[1:]) != (self.in_channels, *self.image_size):
+            raise ValueError(
+                f"images must have shape [B, {self.in_channels}, {self.image_size[0]}, {self.image_size[1]}], "
+                f"got {list(images.shape)}"
+            )
+        x = self.patch_embedding(images).flatten(2).transpose(1, 2) + self.position_embedding
+        logits: Tensor = self.head(self.encoder(x).mean(1))
+        return logits

@@ -1,0 +1,237 @@
+"""Averages of weights, mixup, the spatial loss and learning rates per kind: what they compute, and that runs resume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("lightning")
+pytest.importorskip("sklearn")
+
+import colgraph as cg
+from colgraph.data import load_images
+from colgraph.data.augment import augment_natural, mix_pairs
+from colgraph.data.sources import ImageSplits
+from colgraph.training import RunFlags, TrainConfig, load_trained, make_model, make_sheet, open_run_folder, train
+from colgraph.training.module import SheetClassifier, parameter_groups
+from colgraph.training.run import parameters_sha256
+from colgraph.training.spatial import draw_neighbourhoods, spatial_loss
+
+SMALL: dict[str, Any] = {"data": "digits", "image_size": 8, "channels": 1, "augment": "affine", "neighbors": "knn:4"}
+SMALL |= {"options": {"widths": [2, 2]}, "dim": 8, "steps": 2, "qk_dim": 4, "mlp_dim": 8, "epochs": 2}
+SMALL |= {"batch_size": 256, "tensorboard": False, "figure_every": 0, "warmup": 0.5}
+
+
+@pytest.fixture(scope="module")
+def images() -> ImageSplits:
+    return load_images("digits", image_size=8, channels=1)
+
+
+def run(path: Path, images: ImageSplits, resume: bool = False, **changes: Any) -> dict[str, Any]:
+    config = TrainConfig(**{**SMALL, **changes})
+    folder = open_run_folder(config, RunFlags(path, resume))
+    torch.manual_seed(config.seed)
+    return train(make_model(config, make_sheet(config), len(images.classes)), images, config, folder)
+
+
+EVERYTHING: dict[str, Any] = {
+    "ema": 0.8,
+    "mixup": 0.4,
+    "spatial_weight": 0.3,
+    "parametrization": "shared+difference",
+    "difference_lr": 0.5,
+    "difference_decay": 0.2,
+    "edge_bias_lr": 10.0,
+    "embedding_lr": 3.0,
+    "beta2": 0.95,
+}
+
+
+def test_a_run_with_everything_goes_on_to_the_bit(
+    images: ImageSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(tmp_path / "whole", images, **EVERYTHING)
+    original = SheetClassifier.training_step
+
+    def die(self: SheetClassifier, batch: Any, batch_idx: int) -> torch.Tensor:
+        if self.global_step == 7:
+            raise MemoryError("killed")
+        return original(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SheetClassifier, "training_step", die)
+        with pytest.raises(MemoryError):
+            run(tmp_path / "parts", images, **EVERYTHING)
+    parts = run(tmp_path / "parts", images, resume=True, **EVERYTHING)
+    assert parts["resumed_from_step"] > 0
+    for name in ("parameters_sha256", "test_accuracy", "train_loss", "val_accuracy", "best_val_accuracy"):
+        assert parts[name] == whole[name], name
+    # What is read back is the average that was tested; and a finished run can be looked at again.
+    trained = load_trained(tmp_path / "whole")
+    assert parameters_sha256(trained.net) == whole["parameters_sha256"]
+    again = run(tmp_path / "whole", images, resume=True, **EVERYTHING)
+    assert again["parameters_sha256"] == whole["parameters_sha256"]
+    assert again["test_accuracy"] == whole["test_accuracy"]
+
+
+def test_the_average_is_the_average(images: ImageSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+    original = SheetClassifier.training_step
+
+    def watch(self: SheetClassifier, batch: Any, batch_idx: int) -> torch.Tensor:
+        seen.append(self.net.head.weight.detach().clone())
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(SheetClassifier, "training_step", watch)
+    plain = run(tmp_path / "plain", images, epochs=1)
+    weights = [*seen[1:], load_trained(tmp_path / "plain").net.head.weight.detach()]
+    averaged = run(tmp_path / "ema", images, epochs=1, ema=0.5)
+    expected = weights[0]
+    for weight in weights[1:]:
+        expected = 0.5 * expected + 0.5 * weight
+    assert torch.allclose(load_trained(tmp_path / "ema").net.head.weight, expected, atol=1e-6)
+    assert plain["train_loss"] == averaged["train_loss"]
+    with pytest.raises(ValueError, match="holds no average of the weights"):
+        run(tmp_path / "plain", images, resume=True, epochs=2, ema=0.5)
+
+
+def test_rates_and_decays_by_kind() -> None:
+    config = TrainConfig(**{**SMALL, **EVERYTHING, "lr": 0.01, "weight_decay": 0.1, "time_embedding": True})
+    net = make_model(config, make_sheet(config), 10)
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    found = {}
+    for group in parameter_groups(net, config):
+        for parameter in group["params"]:
+            found[names[id(parameter)]] = (round(group["lr"], 9), group["weight_decay"])
+    assert len(found) == len(names)
+    block = "model.block"
+    assert found[f"{block}.mlp.fc1.difference.weight"] == (0.005, 0.2)
+    assert found[f"{block}.mlp.fc1.difference.bias"] == (0.005, 0.0)
+    assert found[f"{block}.norm1.difference.weight"] == (0.005, 0.0)
+    assert found[f"{block}.mlp.fc1.shared.weight"] == (0.01, 0.1)
+    assert found[f"{block}.attention.edge_bias"] == (0.1, 0.0)
+    assert found["model.position_embedding"] == found["model.time_embedding"] == (0.03, 0.0)
+    assert found["head.weight"] == (0.01, 0.1)
+    assert next(iter(parameter_groups(net, config)))["lr"] == 0.01
+
+
+def test_mixup_mixes_with_larger_own_shares_and_repeats() -> None:
+    pixels = torch.rand(64, 1, 4, 4)
+    mixed, partner, share = mix_pairs(pixels, 0.5, 7)
+    assert sorted(partner.tolist()) == list(range(64))
+    assert float(share.min()) >= 0.5
+    assert float(share.std()) > 0.05
+    own = share.view(-1, 1, 1, 1)
+    assert torch.allclose(mixed, own * pixels + (1 - own) * pixels[partner])
+    assert torch.equal(mix_pairs(pixels, 0.5, 7)[0], mixed)
+    assert not torch.equal(mix_pairs(pixels, 0.5, 8)[0], mixed)
+
+
+def test_mixed_labels_weigh_by_their_shares() -> None:
+    config = TrainConfig(**{**SMALL, "label_smoothing": 0.0})
+    module = SheetClassifier(make_model(config, make_sheet(config), 10), config)
+    logits, labels, others = torch.randn(6, 10), torch.arange(6), torch.arange(6).flip(0)
+    share = torch.linspace(0.5, 1, 6)
+    logs = logits.log_softmax(-1)
+    rows = torch.arange(6)
+    expected = -(share * logs[rows, labels] + (1 - share) * logs[rows, others]).mean()
+    assert torch.allclose(module._entropy(logits, labels, others, share), expected)
+
+
+def test_spatial_loss_is_the_formula_and_has_gradients() -> None:
+    sheet = cg.build_sheet("grid", shape=(6, 6))
+    places = sheet.pos / sheet.spacing
+    groups = draw_neighbourhoods(places, seed=3, step=5, count=4, size=9)
+    assert groups.shape == (4, 9)
+    assert torch.equal(groups, draw_neighbourhoods(places, seed=3, step=5, count=4, size=9))
+    assert not torch.equal(groups, draw_neighbourhoods(places, seed=3, step=6, count=4, size=9))
+    generator = torch.Generator().manual_seed(0)
+    state = torch.randn(36, 12, 5, generator=generator, requires_grad=True)
+    losses = []
+    for group in groups:
+        response = state.detach()[group].norm(dim=-1).numpy()
+        place = places[group].numpy()
+        distance = np.linalg.norm(place[:, None] - place[None], axis=-1)
+        upper = np.triu_indices(9, 1)
+        losses.append((1 - np.corrcoef(np.corrcoef(response)[upper], 1 / (distance[upper] + 1))[0, 1]) / 2)
+    loss = spatial_loss(state, places, groups)
+    assert float(loss.detach()) == pytest.approx(float(np.mean(losses)), abs=1e-4)
+    loss.backward()
+    assert state.grad is not None
+    assert float(state.grad.abs().sum()) > 0
+    # A smooth map has a lower loss than the same responses in random places.
+    wave = torch.sin(places[:, :1] / 3 + torch.linspace(0, 6, 40)) + 2
+    smooth = wave[:, :, None].expand(36, 40, 2)
+    scattered = smooth[torch.randperm(36, generator=generator)]
+    assert float(spatial_loss(smooth, places, groups)) < float(spatial_loss(scattered, places, groups)) - 0.1
+
+
+def test_crop_flip_and_colour_are_settings(images: ImageSplits) -> None:
+    from colgraph.training.batches import ImageBatches
+
+    config = TrainConfig(**{**SMALL, "augment": "natural", "crop": 1.0, "flip": False, "colour": 0.0})
+    transform = ImageBatches(images, config).transform
+    assert transform.options == {"min_area": 1.0, "flip": False, "jitter": 0.0}
+    pixels = torch.rand(4, 3, 8, 8)
+    options = {"min_area": 1.0, "ratio": 1.0, "flip": False, "jitter": 0.0}
+    same = augment_natural(pixels, torch.Generator().manual_seed(0), **options)
+    assert torch.allclose(same, pixels, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ema": 1.0}, "ema: must be less than 1, got 1.0"),
+        ({"ema": -0.1}, "ema: must be at least 0, got -0.1"),
+        ({"mixup": -1}, "mixup: must be at least 0"),
+        ({"crop": 0.0}, "crop: must be greater than 0"),
+        ({"crop": 1.5}, "crop: must be at most 1, got 1.5"),
+        ({"time_embedding": True, "steps": 1}, "time_embedding: one step has no time to tell"),
+        ({"spatial_weight": 0.1, "model": "vit"}, "spatial_weight: a vit has no columns in space"),
+        ({"ema": 0.9, "sheet_parallel": 2}, "ema: weights of a sheet in parts cannot be averaged"),
+        ({"spatial_weight": 0.1, "sheet_parallel": 2}, "spatial_weight: needs the whole sheet"),
+        ({"difference_lr": 0}, "difference_lr: must be greater than 0"),
+        ({"parametrization": "shared"}, "parametrization: must be one of plain, shared"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**{**SMALL, **changes})
+
+
+PLUGIN = """
+import colgraph as cg, numpy as np
+def heap(columns: int = 8):
+    return cg.Geometry(np.zeros((columns, 3)), name="heap", edges=np.array([[0, 1, 2], [1, 2, 3]]),
+                       edge_distance=np.zeros(3), metric="given", inputs=[0, 1, 2, 3])
+"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"wiring": 0.1}, "wiring: all edges of 'heap' have length 0"),
+        ({"spatial_weight": 0.1}, "spatial_weight: all columns of 'heap' lie in one place"),
+        ({"time_embedding": True}, "time_embedding: 'heap' is feedforward here"),
+    ],
+)
+def test_sheets_that_give_a_setting_no_meaning_are_refused(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    file = tmp_path / "heap.py"
+    file.write_text(PLUGIN)
+    base = {**SMALL, "geometry": f"{file}:heap", "neighbors": None, "options": {}, "wiring": 0.0}
+    make_sheet(TrainConfig(**base))
+    with pytest.raises(ValueError, match=message):
+        make_sheet(TrainConfig(**{**base, **changes}))
+
+
+def test_time_embedding_needs_recurrence() -> None:
+    stack = {**SMALL, "options": {"widths": [2, 2], "direction": "forward"}}
+    with pytest.raises(ValueError, match="time_embedding: 'stack' is feedforward here"):
+        make_sheet(TrainConfig(**{**stack, "time_embedding": True}))
+    make_sheet(TrainConfig(**{**SMALL, "time_embedding": True}))
