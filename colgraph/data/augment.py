@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["AUGMENTATIONS", "BatchTransform", "augment_affine", "augment_natural", "mix_pairs", "mix_seed"]
+__all__ = [
+    "AUGMENTATIONS",
+    "BatchTransform",
+    "augment_affine",
+    "augment_natural",
+    "augment_shift",
+    "mix_pairs",
+    "mix_seed",
+]
 
-AUGMENTATIONS = ("none", "affine", "natural")
+AUGMENTATIONS = ("none", "affine", "natural", "shift", "kornia")
 
 # ITU-R BT.601 luma, the grey that saturation is changed against.
 _LUMA = (0.299, 0.587, 0.114)
@@ -93,6 +101,69 @@ def augment_natural(
     return _jitter(_warp(images, theta), generator, jitter)
 
 
+def augment_shift(images: Tensor, generator: torch.Generator, shift: float = 1 / 8, flip: bool = True) -> Tensor:
+    """Shift by whole pixels, over zeros, and mirror image, each drawn per image: the usual one for small pictures.
+
+    Args:
+        images: ``[B,C,S,S]`` in [0, 1].
+        generator: on the CPU; the same generator state gives the same draws on every device.
+        shift: at most this fraction of the side, in both directions.
+        flip: whether half of the images are mirrored left to right.
+
+    Returns:
+        ``[B,C,S,S]`` in [0, 1].
+    """
+    b, channels, size = images.shape[:3]
+    reach = round(shift * size)
+    down, right = (torch.randint(0, 2 * reach + 1, (b, 1), generator=generator) for _ in range(2))
+    mirrored = torch.rand(b, 1, generator=generator) < (0.5 if flip else 0.0)
+    place = torch.arange(size)
+    rows, columns = down + place, right + torch.where(mirrored, size - 1 - place, place)
+    wide = F.pad(images, (reach, reach, reach, reach))
+    index = (rows[:, :, None] * (size + 2 * reach) + columns[:, None, :]).view(b, 1, -1).to(images.device)
+    return wide.flatten(2).gather(2, index.expand(-1, channels, -1)).view_as(images)
+
+
+def augment_kornia(
+    images: Tensor,
+    generator: torch.Generator,
+    min_area: float = 0.4,
+    flip: bool = True,
+    jitter: float = 0.2,
+) -> Tensor:
+    """As :func:`augment_natural` through kornia, with its random order of colour changes and with hue.
+
+    kornia draws from torch's global generator, which is set for the call and put back.
+
+    Args:
+        images: ``[B,3,S,S]`` in [0, 1].
+        generator: on the CPU; the same generator state gives the same draws on every device.
+        min_area: the crop covers between this share and all of the image.
+        flip: whether half of the images are mirrored left to right.
+        jitter: strength of brightness, contrast and saturation; a quarter of it that of hue.
+
+    Returns:
+        ``[B,3,S,S]`` in [0, 1].
+
+    Raises:
+        ImportError: if kornia is missing, with the line that installs it.
+        ValueError: for grey images, whose colours cannot change.
+    """
+    try:
+        from kornia import augmentation as k
+    except ImportError as error:
+        raise ImportError("--augment kornia needs the package kornia: pip install 'colgraph[train]'") from error
+    if images.size(1) != 3:
+        raise ValueError(f"augment kornia takes images of 3 channels, got {images.size(1)}: use natural")
+    size = (images.size(2), images.size(3))
+    steps = [k.RandomResizedCrop(size, scale=(min_area, 1.0)), k.RandomHorizontalFlip(p=0.5 if flip else 0.0)]
+    change = k.AugmentationSequential(*steps, k.ColorJitter(jitter, jitter, jitter, jitter / 4, p=1.0))
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+        changed: Tensor = change(images)
+    return changed.clamp(0, 1)
+
+
 def _jitter(images: Tensor, generator: torch.Generator, strength: float) -> Tensor:
     b, channels = images.shape[:2]
     brightness, contrast, saturation = (
@@ -128,6 +199,14 @@ def mix_pairs(images: Tensor, alpha: float, seed: int) -> tuple[Tensor, Tensor, 
     return images * weight + images[partner] * (1 - weight), partner, share
 
 
+_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "affine": augment_affine,
+    "natural": augment_natural,
+    "shift": augment_shift,
+    "kornia": augment_kornia,
+}
+
+
 class BatchTransform:
     """Bytes to normalised floats, augmented when training.
 
@@ -160,8 +239,7 @@ class BatchTransform:
         pixels = images.to(torch.float32) / 255
         if self.augmentation != "none":
             generator = torch.Generator().manual_seed(mix_seed(self.seed, step, rank))
-            augment = augment_affine if self.augmentation == "affine" else augment_natural
-            pixels = augment(pixels, generator, **self.options)
+            pixels = _FUNCTIONS[self.augmentation](pixels, generator, **self.options)
         return self._normalise(pixels)
 
     def evaluate(self, images: Tensor) -> Tensor:

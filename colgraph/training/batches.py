@@ -75,8 +75,10 @@ class ImageBatches(pl.LightningDataModule):
         self.images = images
         self.config = config
         options: dict[str, Any] = {}
-        if config.augment == "natural":
+        if config.augment in ("natural", "kornia"):
             options = {"min_area": config.crop, "flip": config.flip, "jitter": config.colour}
+        elif config.augment == "shift":
+            options = {"flip": config.flip}
         self.transform = images.transform(config.augment, config.seed, **options)
 
     def train_dataloader(self) -> DataLoader[Batch]:

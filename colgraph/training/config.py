@@ -54,9 +54,11 @@ class TrainConfig:
     image_size: int = _setting(128, "side of the images in pixels", low=1)
     channels: int = _setting(3, "colour channels, 1 or 3; images are converted", choices=(1, 3))
     augment: str = _setting("natural", "augmentation of training images", choices=AUGMENTATIONS)
-    crop: float = _setting(0.4, "natural: smallest share of the image's area in a crop", above=0, high=1)
-    flip: bool = _setting(True, "natural: mirror half of the images")
-    colour: float = _setting(0.2, "natural: strength of brightness, contrast and saturation changes", low=0, below=1)
+    crop: float = _setting(0.4, "natural, kornia: smallest share of the image's area in a crop", above=0, high=1)
+    flip: bool = _setting(True, "all but affine: mirror half of the images")
+    colour: float = _setting(
+        0.2, "natural, kornia: strength of brightness, contrast and saturation changes", low=0, below=1
+    )
     mixup: float = _setting(0.0, "mix pairs of images, by shares from Beta(a, a); 0: off", low=0)
     split_seed: int = _setting(0, "chooses the held-out fifth of data that has no held-out split", low=0)
     memory_gb: float = _setting(2.0, "decode all images up front if they fit in this many GB", low=0)
@@ -157,6 +159,7 @@ class TrainConfig:
         checks = (
             (vit and parts > 1, "sheet_parallel", f"a vit has no sheet to share, got {parts}"),
             (vit and self.spatial_weight > 0, "spatial_weight", "a vit has no columns in space, so there is no loss"),
+            (self.augment == "kornia" and self.channels != 3, "augment", "kornia takes 3 channels: use natural"),
             (
                 self.time_embedding and self.steps == 1,
                 "time_embedding",

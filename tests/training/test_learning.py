@@ -14,7 +14,7 @@ pytest.importorskip("sklearn")
 
 import colgraph as cg
 from colgraph.data import load_images
-from colgraph.data.augment import augment_natural, mix_pairs
+from colgraph.data.augment import augment_kornia, augment_natural, augment_shift, mix_pairs
 from colgraph.data.sources import ImageSplits
 from colgraph.training import RunFlags, TrainConfig, load_trained, make_model, make_sheet, open_run_folder, train
 from colgraph.training.module import SheetClassifier, parameter_groups
@@ -182,9 +182,47 @@ def test_crop_flip_and_colour_are_settings(images: ImageSplits) -> None:
     assert torch.allclose(same, pixels, atol=1e-5)
 
 
+def test_shift_moves_by_whole_pixels_and_mirrors() -> None:
+    pixels = torch.rand(40, 3, 16, 16)
+    moved = augment_shift(pixels, torch.Generator().manual_seed(0))
+    wide = torch.nn.functional.pad(pixels, (2, 2, 2, 2))
+    places = set()
+    for image, out in zip(wide, moved, strict=True):
+        found = [
+            (down, right, mirrored)
+            for down in range(5)
+            for right in range(5)
+            for mirrored in (False, True)
+            if torch.equal(out, image[:, down : down + 16, right : right + 16].flip(2 if mirrored else ()))
+        ]
+        assert len(found) == 1
+        places.add(found[0])
+    assert len(places) > 15
+    assert {mirrored for *_, mirrored in places} == {False, True}
+    still = augment_shift(pixels, torch.Generator().manual_seed(0), shift=0.0, flip=False)
+    assert torch.equal(still, pixels)
+
+
+def test_kornia_draws_from_the_generator_alone() -> None:
+    pytest.importorskip("kornia")
+    pixels = torch.rand(4, 3, 12, 12)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = augment_kornia(pixels, torch.Generator().manual_seed(5), min_area=0.3, jitter=0.4)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert torch.equal(augment_kornia(pixels, torch.Generator().manual_seed(5), min_area=0.3, jitter=0.4), first)
+    assert not torch.equal(augment_kornia(pixels, torch.Generator().manual_seed(6)), first)
+    assert first.shape == pixels.shape
+    assert 0 <= float(first.min()) <= float(first.max()) <= 1
+    with pytest.raises(ValueError, match="3 channels, got 1: use natural"):
+        augment_kornia(pixels[:, :1], torch.Generator())
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"augment": "kornia"}, "augment: kornia takes 3 channels: use natural"),
         ({"ema": 1.0}, "ema: must be less than 1, got 1.0"),
         ({"ema": -0.1}, "ema: must be at least 0, got -0.1"),
         ({"mixup": -1}, "mixup: must be at least 0"),
