@@ -123,6 +123,7 @@ def run_share(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: if the run cannot be read, or the folder already holds a model.
     """
+    from colgraph.models import VisionColumnformer
     from colgraph.training import load_trained
 
     parser = OneLineParser(prog="colgraph share", description="A run's model with its sheet, config and card.")
@@ -131,6 +132,8 @@ def run_share(arguments: Sequence[str]) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace the model that the folder holds")
     known = parser.parse_args(list(arguments))
     net = load_trained(known.run).net
+    if not isinstance(net, VisionColumnformer):
+        raise ValueError(f"run {known.run!r} trained a vit, the baseline: only models with a sheet are shared")
     print(net.save_pretrained(known.folder, overwrite=known.overwrite))
 
 
