@@ -48,6 +48,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         channels=config.channels,
         memory_gb=config.memory_gb,
         split_seed=config.split_seed,
+        max_corrupt=config.max_corrupt,
     )
     print(
         f"\n{config.data}: {len(images.train):,} training and {len(images.test):,} test images "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from torch.utils.data import Dataset
 
 from colgraph.data.decode import UnreadableImageError, check_header, decode_image
 
-__all__ = ["Batch", "EncodedImages", "ImageSet", "LazyImages", "MemoryImages", "hold_out"]
+__all__ = ["Batch", "EncodedImages", "ImageSet", "LazyImages", "MemoryImages", "SkippedImages", "hold_out"]
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
 """Images ``[B,C,S,S]`` uint8 and labels ``[B]`` int64."""
@@ -65,6 +66,46 @@ class MemoryImages(ImageSet):
         return MemoryImages(*self.batch(indices.tolist()))
 
 
+class SkippedImages:
+    """Images that could not be read, over all splits of a data set and all processes that read it.
+
+    Args:
+        limit: how many may be skipped; one more is an error.
+    """
+
+    def __init__(self, limit: int = 0) -> None:
+        self.limit = limit
+        # In shared memory: worker processes count, and the main one reports.
+        self._count = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._sets: list[tuple[EncodedImages, Tensor]] = []
+
+    def watch(self, images: EncodedImages) -> Tensor:
+        """Flags ``[n]``, zero for every image of a set; set where one has been skipped."""
+        flags = torch.zeros(len(images), dtype=torch.uint8).share_memory_()
+        self._sets.append((images, flags))
+        return flags
+
+    def skip(self, images: EncodedImages, flags: Tensor, index: int, reason: Exception) -> None:
+        """Count an image, and say so once.
+
+        Raises:
+            ValueError: if that is one too many.
+        """
+        if flags[index]:
+            return
+        flags[index] = 1
+        self._count += 1
+        name = images.name(index)
+        if int(self._count) > self.limit:
+            before = f" ({self.limit} unreadable images were skipped before; --max-corrupt allows no more)"
+            raise ValueError(f"cannot read image {name}: {reason}{before if self.limit else ''}")
+        sys.stderr.write(f"note: skipped image {name}: {reason}\n")
+
+    def names(self) -> list[str]:
+        """The skipped images, by path where they have one, else by row."""
+        return [images.name(int(i)) for images, flags in self._sets for i in torch.nonzero(flags).flatten()]
+
+
 @dataclass(frozen=True)
 class EncodedImages:
     """Where encoded images are read from, before anybody has decoded one.
@@ -94,53 +135,62 @@ class EncodedImages:
         """The encoded bytes, or the path, of each image."""
         return [_payload(cell) for cell in self.table[self.rows[list(indices)]][self.column]]
 
-    def each(self, indices: Sequence[int], work: Callable[[bytes | str], _Result], mapper: Any = map) -> list[_Result]:
-        """``work`` done on each image, by ``map`` or a pool's map.
+    def each(
+        self, indices: Sequence[int], work: Callable[[bytes | str], _Result], mapper: Any = map
+    ) -> list[_Result | UnreadableImageError]:
+        """``work`` done on each image, by ``map`` or a pool's map; in place of a result why an image is unreadable."""
+
+        def attempt(source: bytes | str) -> _Result | UnreadableImageError:
+            try:
+                return work(source)
+            except UnreadableImageError as error:
+                return error
+
+        return list(mapper(attempt, self.read(indices)))
+
+    def with_headers(self, threads: int, skipped: SkippedImages) -> EncodedImages:
+        """The images whose header can be read.
 
         Raises:
-            ValueError: names the first image that cannot be read, and why.
+            ValueError: names the first that is one too many to skip.
         """
-        results: Iterator[_Result] = iter(mapper(work, self.read(indices)))
-        done: list[_Result] = []
-        try:
-            done.extend(results)
-        except UnreadableImageError as error:
-            raise ValueError(f"cannot read image {self._name(indices[len(done)])}: {error}") from error
-        return done
-
-    def check_headers(self, threads: int) -> None:
-        """Open every image's header.
-
-        Raises:
-            ValueError: names the first that is no image.
-        """
+        flags = skipped.watch(self)
         with ThreadPoolExecutor(threads) as pool:
             for indices in self._chunks():
-                self.each(indices, check_header, pool.map)
+                for index, found in zip(indices, self.each(indices, check_header, pool.map)):
+                    if isinstance(found, UnreadableImageError):
+                        skipped.skip(self, flags, index, found)
+        return self.subset(np.flatnonzero(flags.numpy() == 0)) if flags.any() else self
 
-    def decode_all(self, size: int, channels: int, threads: int) -> MemoryImages:
-        """Decode every image into memory.
+    def decode_all(self, size: int, channels: int, threads: int, skipped: SkippedImages) -> MemoryImages:
+        """Decode every image that can be read into memory.
 
         Raises:
-            ValueError: names the first that cannot be read.
+            ValueError: names the first that is one too many to skip.
         """
         from tqdm import tqdm
 
+        flags = skipped.watch(self)
         images = torch.empty(len(self), channels, size, size, dtype=torch.uint8)
         bar = tqdm(total=len(self), desc="reading images", unit=" images", delay=3, leave=False)
         # Pillow decodes and resizes outside the interpreter's lock, so threads share the work.
         with ThreadPoolExecutor(threads) as pool, bar:
             for indices in self._chunks():
                 decoded = self.each(indices, lambda source: decode_image(source, size, channels), pool.map)
-                images[indices.start : indices.stop] = torch.stack(decoded)
+                for index, found in zip(indices, decoded):
+                    if isinstance(found, UnreadableImageError):
+                        skipped.skip(self, flags, index, found)
+                    else:
+                        images[index] = found
                 bar.update(len(indices))
-        return MemoryImages(images, torch.from_numpy(self.labels))
+        whole = MemoryImages(images, torch.from_numpy(self.labels))
+        return whole.subset(np.flatnonzero(flags.numpy() == 0)) if flags.any() else whole
 
     def _chunks(self) -> Iterator[range]:
         for start in range(0, len(self), _CHUNK):
             yield range(start, min(start + _CHUNK, len(self)))
 
-    def _name(self, index: int) -> str:
+    def name(self, index: int) -> str:
         """What an error calls an image: its path where it has one, else its row."""
         row = int(self.rows[index])
         path = (self.table[row][self.column] or {}).get("path")
@@ -155,17 +205,32 @@ def _payload(cell: dict[str, Any] | None) -> bytes | str:
 
 
 class LazyImages(ImageSet):
-    """Images decoded when asked for: for sets that do not fit in memory, read by DataLoader workers."""
+    """Images decoded when asked for: for sets that do not fit in memory, read by DataLoader workers.
 
-    def __init__(self, encoded: EncodedImages, size: int, channels: int) -> None:
+    An image that cannot be read is left out of its batch, the same batch in every epoch and every run; the order of all
+    others stays.
+    """
+
+    def __init__(self, encoded: EncodedImages, size: int, channels: int, skipped: SkippedImages | None = None) -> None:
         self.encoded = encoded
         self.size, self.channels = size, channels
         self.labels = torch.from_numpy(encoded.labels)
+        self.skipped = skipped or SkippedImages()
+        self._flags = self.skipped.watch(encoded)
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """See :meth:`ImageSet.batch`."""
-        images = self.encoded.each(indices, lambda source: decode_image(source, self.size, self.channels))
-        return torch.stack(images), self.labels[torch.as_tensor(indices, dtype=torch.int64)]
+        """See :meth:`ImageSet.batch`; unreadable images are left out."""
+        found = self.encoded.each(indices, lambda source: decode_image(source, self.size, self.channels))
+        images, kept = [], []
+        for index, image in zip(indices, found):
+            if isinstance(image, UnreadableImageError):
+                self.skipped.skip(self.encoded, self._flags, int(index), image)
+            else:
+                images.append(image)
+                kept.append(int(index))
+        if not kept:
+            raise ValueError(f"none of the {len(indices)} images of a batch of {self.encoded.where} can be read")
+        return torch.stack(images), self.labels[torch.as_tensor(kept, dtype=torch.int64)]
 
 
 def hold_out(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from colgraph.data.digits import load_digits
 from colgraph.data.hub import HUB_ID, load_hub
 from colgraph.data.local import load_folder, load_parquet, parquet_files
 from colgraph.data.rows import EncodedSplits
-from colgraph.data.sets import EncodedImages, ImageSet, LazyImages, MemoryImages, hold_out
+from colgraph.data.sets import EncodedImages, ImageSet, LazyImages, MemoryImages, SkippedImages, hold_out
 
 __all__ = ["ImageSplits", "load_images"]
 
@@ -39,6 +39,7 @@ class ImageSplits:
         std: per channel.
         source: what was asked for.
         notes: what a user should know about how the splits were made.
+        skipped: images that could not be read.
     """
 
     train: ImageSet
@@ -51,6 +52,7 @@ class ImageSplits:
     std: tuple[float, ...]
     source: str
     notes: list[str] = field(default_factory=list)
+    skipped: SkippedImages = field(default_factory=SkippedImages)
 
     def transform(self, augmentation: str = "none", seed: int = 0, **options: float) -> BatchTransform:
         """The batch transform that belongs to these images."""
@@ -65,6 +67,7 @@ def load_images(
     memory_gb: float = 2.0,
     split_seed: int = 0,
     threads: int | None = None,
+    max_corrupt: int = 0,
 ) -> ImageSplits:
     """Load labelled images.
 
@@ -78,6 +81,7 @@ def load_images(
             needed.
         split_seed: chooses the held-out fifth where the source has no held-out split.
         threads: for decoding; the number of cores by default.
+        max_corrupt: up to so many images that cannot be read are left out, with a note that names each.
 
     Returns:
         The splits. Where there is no held-out split, a stratified fifth of the training images is held out.
@@ -105,8 +109,9 @@ def load_images(
         encoded.splits.update(train=whole_split.subset(kept), test=whole_split.subset(held))
         notes.append(f"{name} has no held-out split: {len(held)} of {len(held) + len(kept)} images are held out")
     _check_classes(name, encoded)
-    sets = _decode(encoded.splits, image_size, channels, memory_gb, threads or os.cpu_count() or 1)
-    return _splits(name, sets, encoded.classes, channels, image_size, notes)
+    skipped = SkippedImages(max_corrupt)
+    sets = _decode(encoded.splits, image_size, channels, memory_gb, threads or os.cpu_count() or 1, skipped)
+    return replace(_splits(name, sets, encoded.classes, channels, image_size, notes), skipped=skipped)
 
 
 def _encoded(name: str) -> EncodedSplits:
@@ -146,20 +151,26 @@ def _check_classes(name: str, encoded: EncodedSplits) -> None:
 
 
 def _decode(
-    splits: dict[str, EncodedImages], size: int, channels: int, memory_gb: float, threads: int
+    splits: dict[str, EncodedImages],
+    size: int,
+    channels: int,
+    memory_gb: float,
+    threads: int,
+    skipped: SkippedImages,
 ) -> dict[str, ImageSet]:
     total = sum(len(split.labels) for split in splits.values())
     if total * channels * size * size <= memory_gb * 1e9:
-        return {name: split.decode_all(size, channels, threads) for name, split in splits.items()}
-    for split in splits.values():
-        split.check_headers(threads)
-    return {name: LazyImages(split, size, channels) for name, split in splits.items()}
+        return {name: split.decode_all(size, channels, threads, skipped) for name, split in splits.items()}
+    readable = {name: split.with_headers(threads, skipped) for name, split in splits.items()}
+    return {name: LazyImages(split, size, channels, skipped) for name, split in readable.items()}
 
 
 def _splits(
     name: str, sets: dict[str, ImageSet], classes: Sequence[str], channels: int, image_size: int, notes: list[str]
 ) -> ImageSplits:
     held = sets.get("test", sets.get("val"))
+    if len(sets["train"]) == 0:
+        raise ValueError(f"{name!r} has no training image that can be read")
     if held is None or len(held) == 0:
         raise ValueError(f"{name!r} leaves no image to test on: {len(sets['train'])} images are too few")
     mean, std = _statistics(sets["train"])

@@ -161,6 +161,7 @@ def _images(trained: TrainedModel, data: str | None) -> ImageSplits:
         channels=config.channels,
         memory_gb=config.memory_gb,
         split_seed=config.split_seed,
+        max_corrupt=config.max_corrupt,
     )
     mine, theirs = list(trained.classes), list(splits.classes)
     if mine != theirs:

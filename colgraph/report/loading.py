@@ -136,6 +136,7 @@ def load_run(path: str | os.PathLike[str], *, images: int = 1000) -> Run:
         channels=config.channels,
         memory_gb=config.memory_gb,
         split_seed=config.split_seed,
+        max_corrupt=config.max_corrupt,
     )
     if list(splits.classes) != trained.classes:
         raise ValueError(

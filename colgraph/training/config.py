@@ -62,6 +62,7 @@ class TrainConfig:
     mixup: float = _setting(0.0, "mix pairs of images, by shares from Beta(a, a); 0: off", low=0)
     split_seed: int = _setting(0, "chooses the held-out fifth of data that has no held-out split", low=0)
     memory_gb: float = _setting(2.0, "decode all images up front if they fit in this many GB", low=0)
+    max_corrupt: int = _setting(10, "leave out up to so many images that cannot be read", low=0)
     workers: int | None = _setting(None, "processes that read images (default: as many as cores, at most 8)", low=0)
 
     model: str = _setting(

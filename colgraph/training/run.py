@@ -153,6 +153,12 @@ def _trainer(config: TrainConfig, folder: RunFolder, sharded: bool, callbacks: l
 def _fit(trainer: pl.Trainer, module: SheetClassifier, batches: ImageBatches, folder: RunFolder) -> None:
     try:
         trainer.fit(module, batches, ckpt_path=folder.last if folder.resume else None, weights_only=True)
+    except ValueError as error:
+        # Raised in a worker process: torch hands on its whole traceback as the message.
+        lines = str(error).strip().splitlines()
+        if "DataLoader worker" not in lines[0]:
+            raise
+        raise ValueError(lines[-1].removeprefix("ValueError: ")) from error
     except TrainingDivergedError as error:
         raise TrainingDivergedError(
             f"{error}; the last good checkpoint is {folder.last}: try a smaller --lr, or a smaller --clip"
@@ -235,6 +241,7 @@ def _summary(
         "classes": len(images.classes),
         "train_images": len(images.train),
         "test_images": len(images.test),
+        "unreadable_images": images.skipped.names(),
         "epochs": len(log.rows),
         "steps": int(trainer.global_step),
         "seed": config.seed,

@@ -108,7 +108,7 @@ def run(path: Path, images: ImageSplits, resume: bool = False, **changes: Any) -
     config = TrainConfig(**{**SMALL, **changes})
     folder = open_run_folder(config, RunFlags(path, resume=resume))
     torch.manual_seed(config.seed)
-    return train(make_model(config, make_sheet(config), 10), images, config, folder)
+    return train(make_model(config, make_sheet(config), len(images.classes)), images, config, folder)
 
 
 def full_disk(*args: Any, **options: Any) -> None:
@@ -218,3 +218,27 @@ def test_folder_left_by_a_run_that_died_at_once_can_be_used(images: ImageSplits,
     folder.mkdir()
     (folder / ".config.yamlx1y2").write_text("half")
     assert run(folder, images, epochs=1)["steps"] == 5
+
+
+def test_unreadable_image_met_by_a_worker_ends_the_run_with_one_line_or_is_in_the_summary(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("datasets")
+    generator = torch.Generator().manual_seed(0)
+    for i in range(40):
+        path = tmp_path / "images" / str(i % 2) / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.fromarray(torch.randint(0, 256, (8, 8), generator=generator, dtype=torch.uint8).numpy()).save(path)
+    (tmp_path / "images" / "1" / "7.png").write_bytes(path.read_bytes()[:-30])
+    settings = {"data": str(tmp_path / "images"), "workers": 1, "batch_size": 8, "epochs": 1}
+    for limit in (1, 0):
+        splits = load_images(settings["data"], image_size=8, channels=1, memory_gb=0, max_corrupt=1)
+        splits.skipped.limit = limit  # the error, if any, comes from a worker in the middle of the run
+        splits.skipped._count.zero_()
+        for _, flags in splits.skipped._sets:
+            flags.zero_()
+        if limit:
+            summary = run(tmp_path / "fine", splits, **settings)
+            assert [Path(name.strip("'")).name for name in summary["unreadable_images"]] == ["7.png"]
+        else:
+            with pytest.raises(ValueError, match=r"^cannot read image .*7\.png': [^\n]*$"):
+                run(tmp_path / "broken", splits, **settings)
