@@ -18,7 +18,7 @@ __all__ = ["OneLineParser", "ScriptError", "is_helper_process", "parse_options",
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 
 
-_AFTER_YOU = 2.0  # seconds
+_AFTER_YOU = 10.0  # seconds, in which whoever started a process ends it once the first one has failed
 
 
 class ScriptError(RuntimeError):

@@ -19,8 +19,8 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from colgraph.distributed.watch import Watch, connect
 
-__all__ = ["MESH_NAMES", "check_agreement", "make_mesh", "mesh_device", "mesh_group", "mesh_shape", "reason_of"]
-__all__ += ["session", "sheet_group"]
+__all__ = ["MESH_NAMES", "check_agreement", "make_mesh", "meet", "mesh_device", "mesh_group", "mesh_shape"]
+__all__ += ["reason_of", "session", "sheet_group"]
 
 MESH_NAMES = ("data", "sheet")
 
@@ -210,7 +210,7 @@ def _pick_device(device_type: str | None) -> str:
 
 
 def _start(rank: int, world: int, device_type: str, startup_timeout: float, patience: float, timeout: float) -> Watch:
-    store = _meet(rank, world, startup_timeout)
+    store = meet(rank, world, startup_timeout)
     dist.init_process_group(
         "nccl" if device_type == "cuda" else "gloo",
         store=PrefixStore("group", store),
@@ -225,8 +225,15 @@ class _HeadlessError(ValueError):
     """Rank 0 is not there to say what is wrong."""
 
 
-def _meet(rank: int, world: int, seconds: float) -> Store:
-    """Wait until all ranks have come."""
+def meet(rank: int, world: int, seconds: float) -> Store:
+    """Wait until all ranks have come, at ``MASTER_ADDR:MASTER_PORT``.
+
+    Returns:
+        The store at which they met; whoever lets go of it may take it from the others.
+
+    Raises:
+        ValueError: after so many seconds, naming the ranks that are missing.
+    """
     try:
         store = connect("start", rank, world, seconds)
     except dist.DistError as error:

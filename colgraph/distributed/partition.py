@@ -17,7 +17,7 @@ from colgraph.distributed.bisection import bisect_space, graph_coordinate
 from colgraph.layout import spatial_order
 from colgraph.sheet import Sheet
 
-__all__ = ["Partition", "PartitionReport", "halo_bytes", "partition_sheet"]
+__all__ = ["Partition", "PartitionReport", "check_parts", "halo_bytes", "partition_sheet"]
 
 _METHODS = ("space", "metis")
 _SHOWN = 64  # parts listed one by one in a printed report
@@ -203,7 +203,7 @@ def partition_sheet(
     if not isinstance(method, str):
         assignment, parts = _from_labels(method, n, parts)
     else:
-        parts = _check_parts(parts, n)
+        parts = check_parts(parts, n)
         work = np.bincount(edge_index[1], minlength=n) + float(column_work)
         # A column without edges costs nothing when column_work is 0; cuts need something to weigh.
         work = np.maximum(work, 1e-6)
@@ -214,7 +214,8 @@ def partition_sheet(
 # ---------------------------------------------------------------------- assignments
 
 
-def _check_parts(parts: int | None, n: int) -> int:
+def check_parts(parts: int | None, n: int) -> int:
+    """The number of parts; raise ValueError unless it is one into which ``n`` columns can be cut."""
     if parts is None or isinstance(parts, bool) or int(parts) != parts or parts < 1:
         raise ValueError(f"parts must be a whole number of at least 1, got {parts!r}")
     if parts > n:
@@ -265,7 +266,7 @@ def _from_labels(labels: ArrayLike | Tensor, n: int, parts: int | None) -> tuple
         return array.astype(np.int64), len(names)
     if array.dtype.kind not in "iu":
         raise ValueError(f"labels must be whole numbers or names, got an array of {array.dtype}")
-    count = _check_parts(int(array.max()) + 1 if parts is None else parts, n)
+    count = check_parts(int(array.max()) + 1 if parts is None else parts, n)
     low, high = int(array.min()), int(array.max())
     if low < 0 or high >= count:
         raise ValueError(f"labels must lie in 0..{count - 1} ({count} parts), got {low if low < 0 else high}")

@@ -125,6 +125,8 @@ def distribute(
         ValueError: the same on all ranks, if they bring different sheets, options or partitions, or for more ranks
             than columns.
     """
+    if isinstance(model, SheetParallel | SheetParallelVision):
+        raise ValueError(f"the model is a {type(model).__name__} already: distribute the whole model once")
     if isinstance(model, VisionColumnformer):
         return SheetParallelVision.from_model(model, mesh, partition)
     if isinstance(model, Columnformer):

@@ -18,7 +18,7 @@ from colgraph.training.config import TrainConfig, save_yaml
 from colgraph.training.errors import UnwritableRunError
 from colgraph.training.flags import RunFlags
 
-__all__ = ["RunFolder", "open_run_folder", "write_text", "writing"]
+__all__ = ["RunFolder", "num_processes", "open_run_folder", "write_text", "writing"]
 
 
 @dataclass(frozen=True)
@@ -131,19 +131,27 @@ def open_run_folder(config: TrainConfig, flags: RunFlags) -> RunFolder:
     return folder
 
 
+def num_processes(config: TrainConfig) -> int:
+    """How many processes take part: those that torchrun has started, or one for each of ``devices`` (0: "auto")."""
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    return int(config.devices) if config.devices.isdigit() else 0
+
+
 def _check_processes(config: TrainConfig) -> None:
     """Raise ValueError unless the processes that were started divide into replicas and parts of the sheet."""
+    world, here = num_processes(config), os.environ.get("LOCAL_WORLD_SIZE")
+    if here is not None and config.devices not in ("1", "auto", here):
+        raise ValueError(f"--devices {config.devices}, but torchrun has started {here} processes here: leave it out")
     if config.sheet_parallel == 1:
         return
-    from colgraph.distributed.launch import mesh_shape
-
-    started = int(os.environ.get("WORLD_SIZE", "0"))
-    world = started or (int(config.devices) if config.devices.isdigit() else 0)
     if world in (0, 1):
         raise ValueError(
             f"--sheet-parallel {config.sheet_parallel} needs as many processes: start with torchrun "
             f"--nproc-per-node {config.sheet_parallel}, or give --devices {config.sheet_parallel}"
         )
+    from colgraph.distributed.launch import mesh_shape
+
     mesh_shape(world, config.sheet_parallel)
 
 

@@ -137,9 +137,10 @@ class SheetClassifier(pl.LightningModule):
 
     def configure_model(self) -> None:
         """Keep this process's part of the model, where several share a sheet."""
-        mesh = getattr(self.trainer.strategy, "mesh", None)
-        if mesh is not None and not isinstance(self.net, SheetParallelVision | VisionTransformer):
-            self.net = distribute(self.net, mesh)
+        strategy: Any = self.trainer.strategy
+        cut = getattr(strategy, "parts", 1) > 1
+        if cut and not isinstance(self.net, SheetParallelVision | VisionTransformer):
+            self.net = distribute(self.net, strategy.mesh)
 
     def configure_optimizers(self) -> Any:
         """AdamW with a linear warm-up and a cosine to zero, both per step."""

@@ -15,10 +15,11 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
-from colgraph.distributed import load_checkpoint, make_mesh, save_checkpoint
-from colgraph.distributed.launch import reason_of
+from colgraph.distributed import SheetParallelVision, load_checkpoint, make_mesh, save_checkpoint
+from colgraph.distributed.launch import check_agreement, meet, mesh_device, mesh_group, reason_of
 from colgraph.distributed.rows import row_kinds, take_rows
 from colgraph.distributed.watch import Watch
+from colgraph.script import ScriptError
 from colgraph.training.errors import LostRankError
 
 __all__ = ["SHARDS", "SheetParallelStrategy", "is_sharded", "watched"]
@@ -27,7 +28,8 @@ SHARDS = "shards"
 """Where the checkpoint file of a run on several processes names the folder that holds the parameters."""
 
 _NET = "net."
-_PATIENCE = 30.0
+_STARTUP = 45.0  # seconds within which all processes must have come
+_PATIENCE = 30.0  # seconds without a beat after which a process is taken for dead
 
 
 def is_sharded(content: Mapping[str, Any]) -> bool:
@@ -38,11 +40,12 @@ def is_sharded(content: Mapping[str, Any]) -> bool:
 class SheetParallelStrategy(DDPStrategy):
     """Replicas x parts of the sheet: parts exchange halos, replicas of a part average their gradients.
 
-    The parameters of a checkpoint go to a folder of ``torch.distributed.checkpoint`` beside its file, which names it;
-    any number of processes can go on from it, and from the file of a run that had one process.
+    Where the sheet is cut, the parameters of a checkpoint go to a folder of ``torch.distributed.checkpoint`` beside its
+    file, which names it; any number of processes can go on from it, and from the file of a run that had one part.
 
     Args:
-        parts: ranks that share a sheet.
+        parts: ranks that share a sheet; with one, this is data parallelism with an eye on processes that die.
+        facts: what all processes must have been started with: a name and a hexadecimal SHA-256 each.
         **options: of Lightning's ``DDPStrategy``.
 
     Attributes:
@@ -50,21 +53,33 @@ class SheetParallelStrategy(DDPStrategy):
         watch: notices ranks that have died.
     """
 
-    def __init__(self, parts: int, **options: Any) -> None:
+    def __init__(self, parts: int, facts: Mapping[str, str] | None = None, **options: Any) -> None:
         super().__init__(**options)
-        self.parts = parts
+        self.parts, self.facts = parts, dict(facts or {})
         self.mesh: DeviceMesh | None = None
         self.watch: Watch | None = None
 
+    def meet(self) -> None:
+        """Meet the others now, before anything is written, where they have all been started already."""
+        environment: Any = self.cluster_environment
+        if environment.creates_processes_externally:
+            self.setup_environment()
+
     def setup_distributed(self) -> None:
-        """Meet the other processes."""
+        """Meet the other processes, which must have been started with the same settings."""
+        if self.mesh is not None:
+            return
+        environment: Any = self.cluster_environment
+        os.environ.setdefault("MASTER_ADDR", str(environment.main_address))
+        os.environ.setdefault("MASTER_PORT", str(environment.main_port))
+        self.set_world_ranks()
+        store = meet(self.global_rank, self.world_size, _STARTUP) if self.world_size > 1 else None
         super().setup_distributed()
-        if self.mesh is None:
-            environment: Any = self.cluster_environment
-            os.environ.setdefault("MASTER_ADDR", str(environment.main_address))
-            os.environ.setdefault("MASTER_PORT", str(environment.main_port))
-            self.mesh = make_mesh(self.parts)
-            self.watch = Watch(self.global_rank, self.world_size, _PATIENCE)
+        del store
+        self.mesh = make_mesh(self.parts)
+        self.watch = Watch(self.global_rank, self.world_size, _PATIENCE)
+        if self.facts:
+            check_agreement(mesh_group(self.mesh), mesh_device(self.mesh), self.facts)
 
     def setup(self, trainer: Any) -> None:
         """Lightning would copy rank 0's parameters to the other ranks before a test; here they have their own."""
@@ -99,16 +114,21 @@ class SheetParallelStrategy(DDPStrategy):
         return net
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """Nothing: parameters go to the folder."""
-        return {}
+        """Nothing where the sheet is cut: parameters go to the folder."""
+        return {} if self.parts > 1 else super().lightning_module_state_dict()
 
     def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
-        """Nothing: neither does the optimizer's state come here."""
-        return {}
+        """Nothing where the sheet is cut: neither does the optimizer's state come here."""
+        return {} if self.parts > 1 else super().optimizer_state(optimizer)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
         """The folder of parameters first, then the file that names it."""
         path = Path(filepath)
+        if self.parts == 1:
+            super().save_checkpoint(checkpoint, path, storage_options)
+            if self.is_global_zero:
+                _remove_unnamed(path.parent)
+            return
         folder = path.parent / f"step-{checkpoint['global_step']:08d}"
         if not (folder / ".metadata").is_file():
             save_checkpoint(folder, self._net, _plain(self.optimizers[0]))
@@ -149,22 +169,24 @@ class SheetParallelStrategy(DDPStrategy):
         optimizer.load_state_dict({**saved, "state": state})
 
     def _rows(self, whole: Mapping[str, Tensor], alias: Mapping[str, str] | None = None) -> dict[str, Tensor]:
+        if not isinstance(self._net, SheetParallelVision):
+            return dict(whole)
         kinds = row_kinds(self._net)
         kinds |= {name: kinds[other] for name, other in (alias or {}).items() if other in kinds}
-        core: Any = self._net
-        return take_rows(whole, kinds, core.model.local)
+        return take_rows(whole, kinds, self._net.model.local)
 
 
 def _plain(optimizer: Any) -> torch.optim.Optimizer:
     return getattr(optimizer, "_optimizer", optimizer)
 
 
-def _remove_unnamed(checkpoints: Path, newest: str) -> None:
+def _remove_unnamed(checkpoints: Path, *newest: str) -> None:
     """Remove folders of parameters that no checkpoint file names any more."""
-    named = {newest}
-    for path in checkpoints.glob("*.ckpt"):
-        named.add(torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(SHARDS, newest))
-    for folder in checkpoints.glob("step-*"):
+    folders = [path for path in checkpoints.glob("step-*") if path.is_dir()]
+    named = set(newest)
+    for path in checkpoints.glob("*.ckpt") if folders else ():
+        named.add(torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(SHARDS, ""))
+    for folder in folders:
         if folder.name not in named:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -187,6 +209,9 @@ def watched(strategy: Any, hint: str) -> Iterator[None]:
         if watch is None:
             raise
         lost, reason = reason_of(error, watch)
+        if not lost and strategy.global_rank and isinstance(error, ScriptError | ValueError | ImportError):
+            # The first process says it: it has met the same error, or is told of this one.
+            raise SystemExit(getattr(error, "exit_code", 2)) from error
         if not lost:
             raise
         if strategy.global_rank and "rank 0" not in reason:

@@ -20,6 +20,8 @@ from torch import nn
 
 from colgraph.data import ImageSplits
 from colgraph.distributed import SheetParallelVision
+from colgraph.distributed.model import digest
+from colgraph.distributed.partition import check_parts
 from colgraph.models import VisionColumnformer, VisionTransformer
 from colgraph.models.flops import count_flops
 from colgraph.ops import resolve_backend
@@ -32,7 +34,7 @@ from colgraph.training.checkpoint import load_checkpoint, pack_run
 from colgraph.training.config import TrainConfig
 from colgraph.training.errors import TrainingDivergedError
 from colgraph.training.figures import RunFigures
-from colgraph.training.folder import RunFolder
+from colgraph.training.folder import RunFolder, num_processes
 from colgraph.training.measure import code_commit, command_line, machine, peak_memory_bytes
 from colgraph.training.metrics import MetricsLog
 from colgraph.training.module import SheetClassifier
@@ -71,6 +73,8 @@ def train(
     sheet = None if isinstance(net, VisionTransformer) else net.model.sheet
     config = dataclasses.replace(config, patch_size=net.patch_size)
     _warn([*images.notes, *_notes(sheet, config)])
+    if sheet is not None:
+        check_parts(config.sheet_parallel, sheet.num_columns)
     resumed, sharded = _resumed_step(folder, net) if folder.resume else (None, False)
     hint = f"go on with --resume --out {folder.path}"
     log = MetricsLog(folder.metrics, hint)
@@ -82,17 +86,16 @@ def train(
     with _quiet():
         # Checkpoints come after what they carry, and the stop after the checkpoint that it relies on.
         average = [AverageWeights(config.ema)] if config.ema else []
-        trainer = _trainer(
-            config,
-            folder,
-            sharded,
-            [StepSeeds(config.seed), *average, ProgressBar(), log, figures, checkpoints, stop],
-        )
+        callbacks = [StepSeeds(config.seed), *average, ProgressBar(), log, figures, checkpoints, stop]
+        facts = _facts(sheet, images, config) if sharded or num_processes(config) > 1 else None
+        trainer = _trainer(config, folder, facts, callbacks)
         # Everything that can be refused has been refused once the folder is touched.
         resolve_backend(config.backend, trainer.strategy.root_device, torch.float32)
-        if trainer.is_global_zero:
-            folder.prepare(config)
         with watched(trainer.strategy, hint):
+            if isinstance(trainer.strategy, SheetParallelStrategy):
+                trainer.strategy.meet()
+            if trainer.is_global_zero:
+                folder.prepare(config)
             _fit(trainer, module, batches, folder)
             for ema in average:
                 ema.finish(module.net)
@@ -114,10 +117,12 @@ def _notes(sheet: Sheet | None, config: TrainConfig) -> list[str]:
     return [f"{late} of {len(sheet.outputs)} output columns cannot know of the input within {config.steps} steps"]
 
 
-def _trainer(config: TrainConfig, folder: RunFolder, sharded: bool, callbacks: list[pl.Callback]) -> pl.Trainer:
-    in_parts = config.sheet_parallel > 1 or sharded
+def _trainer(
+    config: TrainConfig, folder: RunFolder, facts: dict[str, str] | None, callbacks: list[pl.Callback]
+) -> pl.Trainer:
+    """``facts`` are what several processes must agree on; None where one is at work that needs nothing of theirs."""
     # torchrun has started as many processes as there shall be; otherwise Lightning does, one for each device.
-    started = int(os.environ.get("LOCAL_WORLD_SIZE", "0")) if in_parts else 0
+    started = int(os.environ.get("LOCAL_WORLD_SIZE", "0"))
     nodes = int(os.environ.get("WORLD_SIZE", started)) // started if started else 1
     devices = str(started) if started else config.devices
     loggers: list[Any] = []
@@ -131,7 +136,7 @@ def _trainer(config: TrainConfig, folder: RunFolder, sharded: bool, callbacks: l
             accelerator=config.accelerator,
             devices=devices if devices == "auto" else int(devices),
             num_nodes=nodes,
-            strategy=SheetParallelStrategy(config.sheet_parallel) if in_parts else "auto",
+            strategy="auto" if facts is None else SheetParallelStrategy(config.sheet_parallel, facts),
             precision=config.precision,  # type: ignore[arg-type]
             gradient_clip_val=config.clip or None,
             logger=loggers or False,
@@ -148,6 +153,13 @@ def _trainer(config: TrainConfig, folder: RunFolder, sharded: bool, callbacks: l
             f"cannot train with --accelerator {config.accelerator} --devices {devices} "
             f"--precision {config.precision}: {reason}"
         ) from error
+
+
+def _facts(sheet: Sheet | None, images: ImageSplits, config: TrainConfig) -> dict[str, str]:
+    """Digests of what all processes of a run must have been started with."""
+    labels = {name: (len(part), images.classes) for name, part in (("train", images.train), ("test", images.test))}
+    graph = {} if sheet is None else {"sheet": sheet.fingerprint, "geometry": sheet.geometry_fingerprint}
+    return {**graph, "configuration": digest(config.flat()), "data set": digest(labels)}
 
 
 def _fit(trainer: pl.Trainer, module: SheetClassifier, batches: ImageBatches, folder: RunFolder) -> None:

@@ -22,8 +22,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], *, held_out: str = "held out"
 
     Args:
         rows: with ``epoch``, ``train_accuracy``, ``val_accuracy`` (fractions), ``train_loss``, ``val_loss`` (nats) and
-            ``wiring_cost`` (in the sheet's units); a value that is missing leaves a gap, and without
-            any wiring cost (a model without a sheet) its panel is left out.
+            ``wiring_cost`` (in the sheet's units); a value that is missing leaves a gap.
         held_out: what to call the images that are not trained on.
         title: above the figure.
 
@@ -31,10 +30,8 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], *, held_out: str = "held out"
         A matplotlib ``Figure``.
     """
     rows = [row for row in rows if any(row.get(name) not in (None, "") for name in _DRAWN)]
-    cost = _series(rows, "wiring_cost")
-    panels = 3 if np.isfinite(cost).any() else 2
-    figure = new_figure(4.0 * panels, 3.8, title)
-    accuracy, loss, *wiring = figure.subplots(1, panels)
+    figure = new_figure(12.0, 3.8, title)
+    accuracy, loss, wiring = figure.subplots(1, 3)
     epoch = _series(rows, "epoch")
     marker = "o" if len(rows) < 15 else ""
     style: dict[str, Any] = {"marker": marker, "markersize": 3.5, "linewidth": 1.7}
@@ -52,9 +49,8 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], *, held_out: str = "held out"
     loss.plot(epoch, _series(rows, "val_loss"), color=ORANGE, label=held_out, **style)
     quiet(loss, title="Loss", xlabel="epoch", ylabel="cross-entropy (nats)")
     loss.legend(loc="upper right")
-    for axes in wiring:
-        axes.plot(epoch, cost, color=GREEN, **style)
-        quiet(axes, title="Wiring cost", xlabel="epoch", ylabel="mean distance heard (geometry's units)")
+    wiring.plot(epoch, _series(rows, "wiring_cost"), color=GREEN, **style)
+    quiet(wiring, title="Wiring cost", xlabel="epoch", ylabel="mean distance heard (geometry's units)")
     return figure
 
 

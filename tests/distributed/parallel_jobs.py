@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from small_sheets import GRAPHS, directed, hub, knn
 from torch import Tensor, nn
 
 import colgraph as cg
@@ -50,62 +51,6 @@ def serve(rank: int, port: int, tasks: Any, answers: Any) -> None:
             dist.destroy_process_group()
 
 
-# ---------------------------------------------------------------------- graphs
-
-
-def _sheet(edges: Tensor, n: int, seed: int = 0, inputs: int = 9, outputs: int = 7) -> Sheet:
-    """Random positions; inputs and outputs scattered over the whole sheet."""
-    generator = torch.Generator().manual_seed(seed)
-    pos = torch.rand(n, 3, generator=generator)
-    scattered = torch.randperm(n, generator=generator)
-    distance = (pos[edges[0]] - pos[edges[1]]).norm(dim=1)
-    return Sheet.from_edges(
-        edges, n, edge_distance=distance, pos=pos, inputs=scattered[:inputs], outputs=scattered[-outputs:]
-    )
-
-
-def knn() -> Sheet:
-    return cg.build_sheet("torus", shape=(6, 7), neighbors=cg.KNN(6), num_inputs=9, num_outputs=7)
-
-
-def directed() -> Sheet:
-    """One way only: a column hears columns of lower number, so that some ranks send and never receive."""
-    generator = torch.Generator().manual_seed(1)
-    n = 30
-    edges = torch.randint(0, n, (2, 120), generator=generator).sort(0).values
-    chain = torch.arange(n - 1)
-    sheet = _sheet(torch.cat([edges, torch.stack([chain, chain + 1])], 1), n)
-    sheet.pos[:, 0] = torch.arange(n) * 10.0
-    return sheet
-
-
-def disconnected() -> Sheet:
-    """Two pieces that do not hear each other, and columns that hear nobody."""
-    ring = torch.arange(10)
-    one = torch.stack([ring, (ring + 1) % 10])
-    edges = torch.cat([one, one + 10, torch.stack([torch.arange(20), torch.arange(20)])], 1)
-    sheet = _sheet(edges, 23)
-    sheet.pos[:10, 0] -= 50
-    return sheet
-
-
-def hub() -> Sheet:
-    """Column 0 hears all others and all hear it."""
-    n = 25
-    others = torch.arange(1, n)
-    zero = torch.zeros_like(others)
-    edges = torch.cat([torch.stack([others, zero]), torch.stack([zero, others]), torch.arange(n).expand(2, n)], 1)
-    return _sheet(edges, n)
-
-
-def complete() -> Sheet:
-    n = 12
-    return _sheet(torch.stack([torch.arange(n).repeat(n), torch.arange(n).repeat_interleave(n)]), n)
-
-
-GRAPHS: dict[str, Callable[[], Sheet]] = {f.__name__: f for f in (knn, directed, disconnected, hub, complete)}
-
-
 # ---------------------------------------------------------------------- the same answer
 
 
@@ -122,8 +67,8 @@ def _vision(sheet: Sheet, readout: str = "mean", **options: Any) -> cg.VisionCol
     return cg.VisionColumnformer(model, 6, 2, 2, 4, readout).to(torch.float64)
 
 
-def _random(*shape: int, seed: int = 0, kind: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=kind)
+def _random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def _uneven(sheet: Sheet, parts: int) -> Partition:
@@ -173,6 +118,7 @@ def bad_input() -> list[str]:
         lambda: part.unroll(None, state=torch.zeros(42, B, C)),
         lambda: part.unroll(None),
         lambda: distribute(nn.Linear(2, 2), make_mesh()),
+        lambda: distribute(part, make_mesh()),
         lambda: make_mesh(sheet=5),
         lambda: part.load_state_dict(_plain(hub()).state_dict()),
     ]
@@ -219,19 +165,17 @@ def _compare(plain: nn.Module, part: nn.Module, what: Callable[[Tensor], Tensor 
     return max(_largest(found[name], value) for name, value in wanted.items())
 
 
-def same_answer(
-    graph: str, dtype: str = "float64", uneven: bool = False, eps: float = 1e-8, **options: Any
-) -> dict[str, float]:
+def same_answer(graph: str, cut: str = "space", eps: float = 1e-8, **options: Any) -> dict[str, float]:
     """Ten AdamW steps of a plain model and of its parts: the largest differences over own rows."""
-    kind = getattr(torch, dtype)
-    sheet = GRAPHS[graph]()
-    plain = _plain(sheet, kind, **options)
-    part = distribute(plain, make_mesh(), _uneven(sheet, dist.get_world_size()) if uneven else None)
-    target = _random(sheet.num_columns, B, C, seed=1, kind=kind)
+    sheet, count = GRAPHS[graph](), dist.get_world_size()
+    plain = _plain(sheet, **options)
+    partition = _uneven(sheet, count) if cut == "uneven" else partition_sheet(sheet, count, cut)
+    part = distribute(plain, make_mesh(), partition)
+    target = _random(sheet.num_columns, B, C, seed=1)
     adams = [torch.optim.AdamW(m.parameters(), lr=0.01, eps=eps) for m in (plain, part)]
     errors = {}
     for step in range(10):
-        x = _random(sheet.inputs.numel(), B, C, seed=2 + step, kind=kind)
+        x = _random(sheet.inputs.numel(), B, C, seed=2 + step)
         inputs = [x.clone().requires_grad_() for _ in range(2)]
         whole, own = plain.unroll(inputs[0]), part.unroll(inputs[1])
         losses = [(whole.state * target).sum(), (own.state * target[part.local.columns]).sum()]
@@ -333,6 +277,13 @@ def compiled() -> dict[str, float]:
     }
 
 
+_COLLECTIVES = (
+    *("all_to_all_single", "all_to_all", "all_reduce", "all_gather", "all_gather_into_tensor", "all_gather_object"),
+    *("broadcast", "broadcast_object_list", "reduce", "reduce_scatter", "reduce_scatter_tensor", "gather", "scatter"),
+    *("send", "recv", "isend", "irecv", "batch_isend_irecv"),
+)
+
+
 class _Counter:
     """Bytes that this rank hands to collectives or gets from them, by name of the collective."""
 
@@ -340,9 +291,7 @@ class _Counter:
         self.bytes: dict[str, list[int]] = {}
 
     def __enter__(self) -> dict[str, list[int]]:
-        self._real = {
-            name: getattr(dist, name) for name in ("all_to_all_single", "all_reduce", "broadcast", "all_gather")
-        }
+        self._real = {name: getattr(dist, name) for name in _COLLECTIVES}
         for name, function in self._real.items():
             setattr(dist, name, self._counting(name, function))
         return self.bytes
@@ -366,11 +315,13 @@ def traffic(graph: str = "knn", **options: Any) -> dict[str, Any]:
     # Columns up to 9 and the others are what "disconnected" has for pieces.
     partition = partition_sheet(sheet, 2, (torch.arange(23) > 9).long()) if graph == "disconnected" else None
     part = distribute(_plain(sheet, torch.float32, time_embedding=False, **options), make_mesh(), partition)
+    adam = torch.optim.AdamW(part.parameters())
     x = torch.randn(9, B, C)
     with _Counter() as forward:
         out = part.unroll(x)
     with _Counter() as backward:
         (out.state.sum() + out.wiring_cost).backward()
+        adam.step()
     sizes = {"dim": C, "qk_dim": 3, "batch": B, "heads": part.block.attention.num_heads}
     report = part.partition.bytes_per_step(**sizes)
     sends = part.block.attention.exchange.send_index.numel()
@@ -385,6 +336,38 @@ def traffic(graph: str = "knn", **options: Any) -> dict[str, Any]:
         "own": part.local.columns.tolist(),
         "shared": shared,
     }
+
+
+def overlap(backend: str) -> list[str]:
+    """In which order a forward and a backward pass of one step send, compute and receive."""
+    from colgraph.distributed import attention, exchange, step
+
+    part = distribute(_plain(knn(), torch.float32, steps=1, backend=backend), make_mesh())
+    done: list[str] = []
+
+    def noting(owner: Any, name: str, word: str) -> Callable[[], None]:
+        real = getattr(owner, name)
+
+        def note(*arguments: Any, **options: Any) -> Any:
+            done.append(word)
+            return real(*arguments, **options)
+
+        setattr(owner, name, note)
+        return lambda: setattr(owner, name, real)
+
+    undo = [
+        noting(exchange.Flight, "depart", "send"),
+        noting(exchange.Flight, "land", "receive"),
+        noting(attention, "sheet_attention", "attend"),
+        noting(step, "attention", "attend"),
+        noting(step, "attention_backward", "attend"),
+    ]
+    try:
+        part(torch.randn(9, B, C)).sum().backward()
+    finally:
+        for put_back in undo:
+            put_back()
+    return done
 
 
 def autocast() -> dict[str, float]:
@@ -407,27 +390,44 @@ def autocast() -> dict[str, float]:
 
 
 def float32(graph: str, **options: Any) -> dict[str, float]:
-    """Errors of one process and of several against float64, with the kernels of ``backend="auto"``."""
+    """Errors of one process and of several against float64, with the kernels of ``backend="auto"``: ten AdamW steps.
+
+    AdamW divides gradients by their own size, down to its eps: a small one would turn rounding into steps.
+    """
     sheet = GRAPHS[graph]()
     exact, single = _plain(sheet, torch.float64, **options), _plain(sheet, torch.float32, **options)
     part = distribute(single, make_mesh())
-    x = _random(9, B, C, seed=3)
     target = _random(sheet.num_columns, B, C, seed=4)
-    states = []
-    for model, columns in ((exact, slice(None)), (single, slice(None)), (part, part.local.columns)):
-        kind = model.edge_cost.dtype
-        out = model.unroll(x.to(kind))
-        ((out.state * target[columns].to(kind)).sum() + out.wiring_cost).backward()
-        states.append(out.state.double())
-    truth, one, several = states
-    whole = {n: p.grad for n, p in exact.named_parameters()}
+    models = ((exact, slice(None)), (single, slice(None)), (part, part.local.columns))
+    adams = [torch.optim.AdamW(model.parameters(), lr=0.01, eps=1e-3) for model, _ in models]
+    errors: dict[str, float] = {}
+    for step in range(10):
+        x, states = _random(9, B, C, seed=5 + step), []
+        for (model, columns), adam in zip(models, adams):
+            kind = model.edge_cost.dtype
+            out = model.unroll(x.to(kind))
+            adam.zero_grad()
+            ((out.state * target[columns].to(kind)).sum() + out.wiring_cost).backward()
+            states.append(out.state.double())
+        if step == 0:
+            truth, one, several = states
+            errors = {"output": _largest(several, truth[part.local.columns]), "output of one": _largest(one, truth)}
+            errors |= _errors("gradient", exact, single, part, lambda p: p.grad)
+        for adam in adams:
+            adam.step()
+    errors |= _errors("parameters", exact, single, part, lambda p: p.data)
+    return errors | {"fused": float("column_step=fused" in repr(part))}
+
+
+def _errors(
+    name: str, exact: nn.Module, one: nn.Module, part: SheetParallel, what: Callable[[Tensor], Tensor]
+) -> dict[str, float]:
+    """The largest difference from ``exact`` of the part here, and of the whole model."""
+    whole = {n: what(p) for n, p in exact.named_parameters()}
     rows = take_rows(whole, row_kinds(part), part.local)
     return {
-        "fused": float("column_step=fused" in repr(part)),
-        "output": _largest(several, truth[part.local.columns]),
-        "output of one": _largest(one, truth),
-        "gradient": max(_largest(p.grad.double(), rows[n]) for n, p in part.named_parameters()),
-        "gradient of one": max(_largest(p.grad.double(), whole[n]) for n, p in single.named_parameters()),
+        name: max(_largest(what(p).double(), rows[n]) for n, p in part.named_parameters()),
+        f"{name} of one": max(_largest(what(p).double(), whole[n]) for n, p in one.named_parameters()),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,26 @@ from training_runs import SMALL, begin, train_digits
 from colgraph.training import RunFlags, TrainConfig, load_trained, open_run_folder
 
 
-@pytest.fixture(scope="module")
-def on_ranks(context: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
-    """Train on some ranks; returns the summary."""
+class Ends:
+    """How the ranks of a run ended."""
 
-    def run(path: Path, ranks: int, **options: Any) -> dict[str, Any]:
+    def __init__(self, codes: list[int | None], said: list[str], seconds: float) -> None:
+        self.codes, self.said, self.seconds = codes, said, seconds
+        self.errors = [[line for line in text.splitlines() if line.startswith("error: ")] for text in said]
+
+
+@pytest.fixture(scope="module")
+def start(context: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ends]:
+    """Start some ranks, or the first few of them, and wait for their end."""
+
+    def run(path: Path, ranks: int, come: int | None = None, **options: Any) -> Ends:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         environment |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
-        logs = [tmp_path_factory.mktemp("logs") / "log" for _ in range(ranks)]
+        logs = [tmp_path_factory.mktemp("logs") / "log" for _ in range(ranks if come is None else come)]
+        begun = time.monotonic()
         processes = [
             context.Process(target=begin, args=(rank, environment, str(log), str(path), options))
             for rank, log in enumerate(logs)
@@ -38,10 +48,21 @@ def on_ranks(context: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable
         for process in processes:
             process.start()
         for process in processes:
-            process.join(100)
+            process.join(max(1.0, begun + 100 - time.monotonic()))
             process.kill()
-        said = "\n".join(log.read_text() for log in logs if log.exists())
-        assert [process.exitcode for process in processes] == [0] * ranks, said[-3000:]
+        said = [log.read_text() if log.exists() else "" for log in logs]
+        return Ends([process.exitcode for process in processes], said, time.monotonic() - begun)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def on_ranks(start: Callable[..., Ends]) -> Callable[..., dict[str, Any]]:
+    """Train on some ranks; returns the summary."""
+
+    def run(path: Path, ranks: int, **options: Any) -> dict[str, Any]:
+        end = start(path, ranks, **options)
+        assert end.codes == [0] * ranks, "\n".join(end.said)[-3000:]
         return json.loads((path / "summary.json").read_text())
 
     return run
@@ -100,6 +121,53 @@ def test_checkpoints_change_hands(alone, halfway, on_ranks, tmp_path):
     for name in NUMBERS:
         assert one[name] == pytest.approx(four[name], rel=1e-4)
     assert four["columns_per_rank"] == [6, 6]
+
+
+def test_replicas_end_where_one_process_does(alone, on_ranks, tmp_path):
+    """Two replicas of half the batch each, without a flag: torchrun has said how many. Only the batches differ."""
+    two = on_ranks(tmp_path / "run", 2, epochs=3, batch_size=SMALL["batch_size"] // 2)
+    assert two["steps"] == alone[1]["steps"]
+    assert two["columns_per_rank"] == [12]
+    assert two["test_loss"] == pytest.approx(alone[1]["test_loss"], rel=0.05)
+    assert not [entry for entry in (tmp_path / "run" / "checkpoints").iterdir() if entry.is_dir()]
+
+
+@pytest.mark.parametrize("parts", [2, 1])
+def test_a_process_that_is_killed_ends_the_run_and_it_goes_on(start, tmp_path, parts):
+    """Parts of a sheet, and replicas; then one process takes the run up."""
+    path = tmp_path / "run"
+    end = start(path, 2, sheet_parallel=parts, epochs=3, batch_size=256 * parts // 2, die_at_of=(1, 7))
+    assert end.codes == [1, -9]
+    assert end.errors[0] == [f"error: rank 1 died; go on with --resume --out {path}"]
+    assert end.seconds < 60
+    assert train_digits(path, resume=True, epochs=3)["resumed_from_step"] == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr_of": (1, 0.5)}, "rank 1 has another configuration than rank 0"),
+        ({"neighbors_of": (1, "knn:5")}, "rank 1 has another sheet and geometry and configuration than rank 0"),
+        (
+            {"neighbors_of": (0, "knn:5"), "sheet_parallel": 1},
+            "rank 1 has another sheet and geometry and configuration",
+        ),
+        (
+            {"geometry": "ring", "options": {"columns": 1}, "neighbors": "complete", "patch_size": 8, "wiring": 0},
+            "2 parts are more than the 1 columns of the sheet: give at most 1",
+        ),
+        ({"devices": "3"}, "--devices 3, but torchrun has started 2 processes here: leave it out"),
+        ({"come": 1}, "not all of the 2 ranks came within 15 s: no sign of rank 1;"),
+    ],
+    ids=("learning rate", "neighbours", "replicas", "crowd", "devices", "missing"),
+)
+def test_what_cannot_be_is_said_once_and_nothing_is_written(start, tmp_path, options, message):
+    end = start(tmp_path / "run", 2, **{"sheet_parallel": 2, "epochs": 1, **options})
+    assert set(end.codes) == {2}
+    assert len(end.errors[0]) == 1, end.said
+    assert end.errors[0][0].startswith(f"error: {message}")
+    assert "Traceback" not in "".join(end.said)
+    assert not (tmp_path / "run").exists()
 
 
 def test_only_named_folders_of_parameters_stay(halfway):

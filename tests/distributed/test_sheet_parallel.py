@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
+
+import colgraph as cg
+from colgraph.distributed.model import options_of
 
 GRAPHS = ("knn", "directed", "disconnected", "hub", "complete")
 
@@ -30,7 +34,7 @@ def test_outputs_gradients_and_ten_steps_equal_one_process(ranks, graph, count):
 @pytest.mark.parametrize(
     "options",
     [
-        {"uneven": True},
+        {"cut": "uneven"},
         {"recompute": "steps"},
         {"num_heads": 2, "inject": "every", "attention_residual": False},
         {"untied": ("attention",), "edge_bias": "fixed", "wiring_power": 2.0},
@@ -44,6 +48,11 @@ def test_outputs_gradients_and_ten_steps_equal_one_process(ranks, graph, count):
 )
 def test_options_equal_one_process(ranks, options):
     assert_equal(ranks.run("same_answer", 3, graph="knn", **options))
+
+
+def test_parts_by_metis_equal_one_process(ranks):
+    pytest.importorskip("pymetis")
+    assert_equal(ranks.run("same_answer", 3, graph="knn", cut="metis"))
 
 
 @pytest.mark.parametrize(("count", "data"), [(2, 1), (2, 2), (4, 2)])
@@ -63,12 +72,12 @@ def test_inputs_of_all_columns_and_sequences(ranks):
     assert_equal(ranks.run("inputs_of_all_columns", 3))
 
 
-@pytest.mark.parametrize("graph", GRAPHS)
-def test_float32_is_as_exact_as_one_process(ranks, graph):
-    """By the fused kernels, against float64."""
-    errors = worst(ranks.run("float32", 3, graph=graph))
+@pytest.mark.parametrize(("graph", "count"), [*((graph, 3) for graph in GRAPHS), ("knn", 1), ("knn", 2), ("hub", 4)])
+def test_float32_is_as_exact_as_one_process(ranks, graph, count):
+    """By the fused kernels, against float64: output, gradients, and parameters after ten AdamW steps."""
+    errors = worst(ranks.run("float32", count, graph=graph))
     assert errors["fused"] == 1
-    for what in ("output", "gradient"):
+    for what in ("output", "gradient", "parameters"):
         assert errors[what] < 4 * errors[f"{what} of one"], what
 
 
@@ -100,7 +109,10 @@ def test_a_model_built_in_parts_starts_like_the_whole(ranks, untied):
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_bytes_exchanged_are_the_halos(ranks, count):
-    """Per step and direction, by count; and nothing else but the wiring cost, a scalar."""
+    """Per step and direction, by count, and nothing else but the wiring cost, a scalar: no parameter, no gradient.
+
+    Counted over forward pass, backward pass and the optimizer's step, in every collective that torch has.
+    """
     results = ranks.run("traffic", count)
     wide = 4 * 2 * (3 + 6)  # float32, batch 2, keys of 3 and values of 6
     for result in results:
@@ -128,6 +140,16 @@ def test_pieces_that_do_not_hear_each_other_exchange_nothing(ranks):
         assert "all_to_all_single" not in result["forward"]
 
 
+@pytest.mark.parametrize(
+    ("backend", "backward"), [("auto", ["attend", "send", "attend", "receive"]), ("reference", [])]
+)
+def test_the_halo_travels_while_interior_columns_are_computed(ranks, backend, backward):
+    """By the fused step, and by autograd, whose order in the backward pass shows in what it sends and receives only."""
+    backward = backward or ["send", "receive"]
+    for done in ranks.run("overlap", 2, backend=backend):
+        assert done == ["send", "attend", "receive", "attend", *backward]
+
+
 # ---------------------------------------------------------------------- checkpoints
 
 
@@ -151,6 +173,13 @@ def test_a_checkpoint_is_replaced_by_the_next(ranks, tmp_path):
 # ---------------------------------------------------------------------- bad input
 
 
+def test_every_option_of_a_model_is_known_to_its_parts():
+    """A new option must be handed on to the parts, or be refused."""
+    sheet = cg.build_sheet("ring", columns=4, neighbors=cg.KNN(2))
+    known = set(options_of(cg.Columnformer(sheet, dim=2))) | {"locality_sigma", "wiring_power"}
+    assert set(inspect.signature(cg.Columnformer).parameters) == known | {"sheet"}
+
+
 @pytest.mark.parametrize("different", ["sheet", "geometry", "configuration", "partition"])
 def test_ranks_that_differ_are_told_alike(ranks, different):
     messages = ranks.run("agreement", 3 if different != "partition" else 2, different=different)
@@ -171,6 +200,6 @@ def test_more_ranks_than_columns(ranks):
 
 def test_inputs_that_cannot_be(ranks):
     messages: list[Any] = ranks.run("bad_input", 2)[0]
-    expected = ("[9, B, 6]", "[21, B, 6]", "needs an input", "got Linear", "do not divide", "another graph")
+    expected = ("[9, B, 6]", "[21, B, 6]", "needs an input", "got Linear", "already", "do not divide", "another graph")
     for message, part in zip(messages, expected, strict=True):
         assert part in message

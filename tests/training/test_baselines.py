@@ -116,14 +116,6 @@ def test_controls_of_other_seeds_are_others() -> None:
     assert sheets[0].fingerprint != sheets[1].fingerprint
 
 
-def test_curves_without_a_sheet_have_no_panel_for_wires() -> None:
-    from colgraph.viz import draw_curves
-
-    row = dict.fromkeys(("epoch", "train_accuracy", "val_accuracy", "train_loss", "val_loss"), 1.0)
-    assert len(draw_curves([{**row, "wiring_cost": None}]).axes) == 2
-    assert len(draw_curves([{**row, "wiring_cost": 2.0}]).axes) == 3
-
-
 def test_short_epochs_draw_anew() -> None:
     step = 0
     sampler = StepSampler(50, 8, 3, lambda: step, epoch=17)
