@@ -201,7 +201,9 @@ def draw_times(network: Network, device: Device, path: Path) -> None:
             axes.plot(*zip(*full), color="white", linewidth=1.2, linestyle=(0, (1, 1.5)))
     axes.set(xscale="log", yscale="log", xlabel="columns", ylabel="seconds a training step")
     axes.legend(title="devices", frameon=False)
-    axes.set_title(f"{device.name}: bands end where all exchange is hidden; dotted: more than memory holds", fontsize=9)
+    axes.set_title(
+        f"{device.name}\nbands end where all exchange is hidden; dotted: more than a device's memory", fontsize=9
+    )
     figure.savefig(path, dpi=150)
 
 
@@ -245,7 +247,8 @@ def draw_check(report: dict[str, Any], path: Path) -> None:
     )
     axes.set(xticks=list(places), xticklabels=worlds, xlabel="processes", ylabel="seconds a training step")
     axes.legend(frameon=False)
-    axes.set_title("40,962 columns on the two cores of this machine", fontsize=9)
+    columns = sum(rows[0]["columns_per_rank"])
+    axes.set_title(f"{columns:,} columns, one thread a process, {report['machine']['cores']} cores", fontsize=9)
     figure.savefig(path, dpi=150)
 
 
@@ -258,6 +261,7 @@ def _figure() -> tuple[Any, Any]:
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#D9DCE1", linewidth=0.6)
+    axes.set_axisbelow(True)
     return figure, axes
 
 

@@ -11,21 +11,17 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
-import os
-import platform
-import resource
 import time
 from collections.abc import Callable
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
+
+from _common import RESULTS, machine, peak_memory, print_machine, write_json
 
 import colgraph as cg
 from colgraph.distributed import partition_sheet
 
-RESULTS = Path(__file__).parent / "results"
+METIS = ["pymetis"] if importlib.util.find_spec("pymetis") else []
 T = TypeVar("T")
 
 
@@ -38,7 +34,7 @@ def timed(function: Callable[[], T]) -> tuple[T, float, float]:
 
 def cut(name: str, sheet: cg.Sheet, parts: int) -> list[dict[str, Any]]:
     """One row for each method."""
-    methods = ["space"] + (["metis"] if importlib.util.find_spec("pymetis") else [])
+    methods = ["space", *(["metis"] if METIS else [])]
     rows = []
     for method in methods:
         partition, seconds, busy = timed(lambda method=method: partition_sheet(sheet, parts, method))  # type: ignore[misc]
@@ -54,6 +50,7 @@ def cut(name: str, sheet: cg.Sheet, parts: int) -> list[dict[str, Any]]:
                 "cut_fraction": partition.cut_fraction,
                 "halo": int(partition.halo.sum()),
                 "largest_halo": int(partition.halo.max()),
+                "halo_over_sqrt_kn": partition.halo.mean() / (16 * sheet.num_columns / parts) ** 0.5,
             }
         )
     for row in rows:
@@ -80,7 +77,7 @@ def million() -> dict[str, Any]:
         "partition_cpu_seconds": busy,
         "imbalance": partition.imbalance,
         "halo": int(partition.halo.sum()),
-        "peak_gbytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak_gbytes": peak_memory() / 2**30,
     }
 
 
@@ -101,14 +98,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="leave out the sheet of a million columns")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for partition.json")
     arguments = parser.parse_args()
-    about = {
-        "date": date.today().isoformat(),
-        "system": platform.platform(),
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        **{name: version(name) for name in ("torch", "numpy", "scipy")},
-    }
-    print(", ".join(f"{key} {value}" for key, value in about.items()))
+    about = machine("scipy", *METIS)
+    print_machine(about)
     rows = []
     sphere = cg.build_sheet("sphere", subdivisions=7, neighbors=cg.KNN(16))
     for parts in (4, 64):
@@ -122,8 +113,7 @@ def main() -> None:
     if not arguments.quick:
         report["million"] = million()
         print({name: round(value, 2) for name, value in report["million"].items()})
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "partition.json").write_text(json.dumps(report, indent=1) + "\n")
+    write_json("partition", report, arguments.out)
 
 
 if __name__ == "__main__":
