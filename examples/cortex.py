@@ -1,15 +1,23 @@
-"""Train a columnformer that lies on a human cortex: both hemispheres of fsaverage5, 20,484 columns, geodesic edges.
+"""Train a columnformer that lies on a human cortex: both hemispheres of fsaverage5, 20,484 columns.
 
     python examples/cortex.py                          # handwritten digits, on two cores and in 8 GB
     python examples/cortex.py --epochs 10 --seed 1     # every flag of imagenet100.py; defaults in configs/cortex.yaml
     torchrun --nproc-per-node 2 examples/cortex.py --sheet-parallel 2      # half of the cortex in each process
 
-An image enters at the occipital pole and is read out at the frontal one, so that it has to cross the whole sheet,
-from column to column. Beside what every run writes, figures/arrival.png shows it on its way, on the inflated surface.
+An image enters around the occipital pole and is read out at the frontal one. A column listens to its nearest columns
+along the surface, and to some far ones of its hemisphere: the cortex is nearly 40 neighbourhoods long, and what passed
+through so many columns is lost in what they do of themselves. Long wires cost (--wiring). Beside what every run writes,
+figures/arrival.png shows where images make a difference, step by step, on the inflated surface.
 """
 
 from __future__ import annotations
 
+import os
+
+# Threads that wait for each other must not spin where they share a few cores; read when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +26,32 @@ import torch
 
 import colgraph as cg
 from colgraph.data import load_images
+from colgraph.geometry.neighbors import parse_neighborhood
 from colgraph.models import VisionColumnformer
 from colgraph.script import is_helper_process
-from colgraph.training import make_model, make_sheet, open_run_folder, parse_flags, run_script, train
+from colgraph.training import TrainConfig, make_model, open_run_folder, parse_flags, run_script, train
 from colgraph.viz import save_figure
 from colgraph.viz.style import SEQUENTIAL, new_figure
+
+TRACTS = 8
+"""Far columns that each column listens to."""
+
+REACH = 40.0
+"""Their number falls with distance as exp(-d / REACH), in mm; tracers show such a law, with shorter wires, in macaques
+(Ercsey-Ravasz et al., Neuron 80:184, 2013)."""
 
 CONFIG = Path(__file__).parent / "configs" / "cortex.yaml"
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Settings, sheet, data, model, training, and a figure on the surface."""
-    given = ["--config", str(CONFIG), *(arguments if arguments is not None else _command_line())]
+    given = ["--config", str(CONFIG), *(sys.argv[1:] if arguments is None else arguments)]
     config, flags = parse_flags(given, description=__doc__)
+    if config.geometry != "cortex":
+        raise ValueError(f"this example is about geometry 'cortex', got {config.geometry!r}: use imagenet100.py")
     folder = open_run_folder(config, flags)
 
-    sheet = make_sheet(config)
+    sheet = make_cortex(config)
     print(sheet.describe())
     images = load_images(config.data, image_size=config.image_size, channels=config.channels)
 
@@ -44,14 +62,48 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
     if not is_helper_process():
         pixels = images.transform().evaluate(images.test.batch(range(16))[0])
-        draw_arrival(net, pixels, folder.figures / "arrival.png")
+        surface = cg.geometry("cortex", **{**config.options, "surface": "inflated"})
+        draw_arrival(net, pixels, surface, folder.figures / "arrival.png")
         print(f"\ntest accuracy {summary['test_accuracy']:.1%}; peak memory {_peak_gbytes():.1f} GB")
         print(f"everything is in {folder.path}")
     return summary
 
 
+def make_cortex(config: TrainConfig) -> cg.Sheet:
+    """The surface with its neighbourhoods and tracts; the columns nearest to the occipital pole see a patch each."""
+    shape = cg.geometry("cortex", **config.options)
+    patches = (config.image_size // (config.patch_size or 1)) ** 2
+    return cg.build_sheet(
+        shape,
+        neighbors=parse_neighborhood(config.neighbors or "knn:16") | cg.Edges(*draw_tracts(shape)),
+        metric=config.metric,
+        num_inputs=patches,
+        num_outputs=config.num_outputs,
+    )
+
+
+def draw_tracts(shape: cg.Geometry, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Edges ``[2,E]`` from far columns of the same hemisphere, and their straight lengths in mm (white matter)."""
+    generator = torch.Generator().manual_seed(seed)
+    place = torch.as_tensor(shape.positions, dtype=torch.float32)
+    side = torch.zeros(len(place)) if shape.layer is None else torch.as_tensor(shape.layer)
+    pieces = []
+    for here in (torch.nonzero(side == value).flatten() for value in side.unique()):
+        for targets in here.split(1024):
+            distance = torch.cdist(place[targets], place[here])
+            # The largest of log-probability + Gumbel noise are a draw without replacement.
+            noise = -torch.rand(distance.shape, generator=generator).log().neg().log()
+            score = (noise - distance / REACH).masked_fill(distance == 0, -torch.inf)
+            sources = here[score.topk(TRACTS, dim=1).indices]
+            pieces.append(torch.stack([sources.flatten(), targets.repeat_interleave(TRACTS)]))
+    edges = torch.cat(pieces, 1)
+    return edges, (place[edges[0]] - place[edges[1]]).norm(dim=1)
+
+
 @torch.no_grad()
-def draw_arrival(net: VisionColumnformer, pixels: torch.Tensor, path: Path, frames: int = 4) -> None:
+def draw_arrival(
+    net: VisionColumnformer, pixels: torch.Tensor, surface: cg.Geometry, path: Path, frames: int = 4
+) -> None:
     """How much images differ in each column, at some steps: where their signal has come, on the inflated surface."""
     net.eval()
     states = net.unroll(pixels, record=("state",)).states
@@ -59,7 +111,6 @@ def draw_arrival(net: VisionColumnformer, pixels: torch.Tensor, path: Path, fram
         raise ValueError("the model recorded no states")
     spread = states.std(2).mean(-1).numpy()
     steps = np.unique(np.linspace(0, len(spread) - 1, frames).round().astype(int))
-    surface = cg.geometry("cortex", hemisphere="both", surface="inflated")
     left = surface.layer == 0 if surface.layer is not None else np.ones(surface.num_columns, dtype=bool)
     normal = _normals(surface)
     # Each view: which columns, which way they have to face, and the two coordinates to draw them by.
@@ -74,7 +125,8 @@ def draw_arrival(net: VisionColumnformer, pixels: torch.Tensor, path: Path, fram
         across, up = (surface.positions[shown][:, axis] * sign for axis, sign in zip(axes, signs))
         for column, step in enumerate(steps):
             ax = grid[row][column]
-            dots = ax.scatter(across, up, c=spread[step][shown], s=2.5, linewidths=0, cmap=SEQUENTIAL, **limits)
+            size = 50_000 / surface.num_columns
+            dots = ax.scatter(across, up, c=spread[step][shown], s=size, linewidths=0, cmap=SEQUENTIAL, **limits)
             ax.set_aspect("equal")
             ax.set_axis_off()
             ax.set_title(f"step {step + 1}" if row == 0 else "")
@@ -93,15 +145,8 @@ def _normals(surface: cg.Geometry) -> np.ndarray:
     return normal
 
 
-def _command_line() -> list[str]:
-    import sys
-
-    return sys.argv[1:]
-
-
 def _peak_gbytes() -> float:
     import resource
-    import sys
 
     unit = 2**30 if sys.platform == "darwin" else 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
