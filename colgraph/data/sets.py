@@ -171,7 +171,8 @@ class EncodedImages:
         from tqdm import tqdm
 
         flags = skipped.watch(self)
-        images = torch.empty(len(self), channels, size, size, dtype=torch.uint8)
+        # Filled through numpy: a torch copy per image would wake torch's threads, which then spin beside the decoders.
+        images = np.empty((len(self), channels, size, size), dtype=np.uint8)
         bar = tqdm(total=len(self), desc="reading images", unit=" images", delay=3, leave=False)
         # Pillow decodes and resizes outside the interpreter's lock, so threads share the work.
         with ThreadPoolExecutor(threads) as pool, bar:
@@ -181,9 +182,9 @@ class EncodedImages:
                     if isinstance(found, UnreadableImageError):
                         skipped.skip(self, flags, index, found)
                     else:
-                        images[index] = found
+                        images[index] = found.numpy()
                 bar.update(len(indices))
-        whole = MemoryImages(images, torch.from_numpy(self.labels))
+        whole = MemoryImages(torch.from_numpy(images), torch.from_numpy(self.labels))
         return whole.subset(np.flatnonzero(flags.numpy() == 0)) if flags.any() else whole
 
     def _chunks(self) -> Iterator[range]:

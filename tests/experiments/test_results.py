@@ -137,3 +137,10 @@ def test_figure_has_a_dot_per_config_and_leaves_out_what_was_not_measured() -> N
     assert [text.get_text() for text in bars.get_yticklabels()] == ["b", "a"]
     assert len(flops.containers) == 2
     assert len(wiring.containers) == 1
+
+
+def test_the_tables_of_this_project_are_those_of_its_rows() -> None:
+    root = Path(__file__).parents[2]
+    document = (root / "RESULTS.md").read_text(encoding="utf-8")
+    text, _ = fill_markers(document, read_results([root / "results.json"]))
+    assert text == document, "make them again: colgraph results results.json --into RESULTS.md"
