@@ -16,6 +16,7 @@ Threads: as many as ``torch.get_num_threads()``; see :mod:`colgraph.ops._threads
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,9 +27,10 @@ from colgraph.layout import Layout
 from colgraph.ops._memory import empty
 from colgraph.ops._threads import run_pieces
 
-__all__ = ["SCRATCH_FLOATS", "sheet_attention"]
+__all__ = ["SCRATCH_FLOATS", "attend", "attend_backward", "sheet_attention", "tables"]
 
 SCRATCH_FLOATS = 2**22
+_NOTHING = np.empty(0, np.float32)
 _PIECES_PER_THREAD = 8
 _WORTH_A_THREAD = 500_000  # multiply-adds: below, waking a thread costs more than it saves
 
@@ -36,14 +38,22 @@ _WORTH_A_THREAD = 500_000  # multiply-adds: below, waking a thread costs more th
 class _Tables(NamedTuple):
     """What the kernels read of a layout, int64."""
 
-    indptr: Tensor
-    source: Tensor
-    source_indptr: Tensor
-    source_place: Tensor  # [E] where, among all edges in the order of work, those of `source_target` are
-    source_target: Tensor
-    order: Tensor  # columns in kd order: neighbours in space share what is in the cache
-    work: Tensor  # [N+1] edges and columns up to each position of `order`, by target
-    source_work: Tensor  # the same by source
+    indptr: np.ndarray
+    source: np.ndarray
+    source_indptr: np.ndarray
+    source_place: np.ndarray  # [E] where, among all edges in the order of work, those of `source_target` are
+    source_target: np.ndarray
+    order: np.ndarray  # columns in kd order: neighbours in space share what is in the cache
+    work: np.ndarray  # [N+1] edges and columns up to each position of `order`, by target
+    source_work: np.ndarray  # the same by source
+
+    @classmethod
+    def of(cls, packed: Tensor, columns: int) -> _Tables:
+        """The parts of what :func:`_pack_tables` has put together."""
+        flat, edges = packed.numpy(), (packed.numel() - 5 * columns - 4) // 3
+        n, e = columns + 1, edges
+        starts = (0, n, n + e, 2 * n + e, 2 * n + 2 * e, 2 * n + 3 * e, 3 * n + 3 * e - 1, 4 * n + 3 * e - 1, flat.size)
+        return cls(*(flat[start:stop] for start, stop in pairwise(starts)))
 
 
 def _running_work(order: Tensor, pointers: Tensor) -> Tensor:
@@ -52,27 +62,22 @@ def _running_work(order: Tensor, pointers: Tensor) -> Tensor:
     return work
 
 
-def _make_tables(layout: Layout) -> _Tables:
+def _pack_tables(layout: Layout) -> Tensor:
+    """One tensor, for what an operator costs apart from its work grows with the number of its arguments."""
     order = layout.order
     work = _running_work(order, layout.indptr)
     before = torch.empty_like(order)  # edges of the columns that come before each column
     before[order] = work[:-1] - torch.arange(order.numel())
     place = (before - layout.indptr[:-1])[layout.target] + torch.arange(layout.num_edges)
-    return _Tables(
-        layout.indptr,
-        layout.source.contiguous(),
-        layout.source_indptr,
-        place[layout.source_edge],
-        layout.source_target,
-        order,
-        work,
-        _running_work(order, layout.source_indptr),
-    )
+    by_target = (layout.indptr, layout.source)
+    by_source = (layout.source_indptr, place[layout.source_edge], layout.source_target)
+    return torch.cat([*by_target, *by_source, order, work, _running_work(order, layout.source_indptr)])
 
 
 @torch.compiler.assume_constant_result
-def _tables(layout: Layout) -> _Tables:
-    return layout.derived("numba", _make_tables)
+def tables(layout: Layout) -> Tensor:
+    """What :func:`attend` takes of a layout; made once."""
+    return layout.derived("numba", _pack_tables)
 
 
 def sheet_attention(
@@ -86,7 +91,7 @@ def sheet_attention(
 ) -> tuple[Tensor, Tensor | None]:
     """See :func:`colgraph.ops.sheet_attention`. Half precision is computed in float32 and rounded once, at the end."""
     out, cost, _ = torch.ops.colgraph.numba_attention(
-        query, key, value, edge_bias, edge_cost, *_tables(layout), float(scale)
+        query, key, value, edge_bias, edge_cost, tables(layout), float(scale)
     )
     return out, None if edge_cost is None else cost
 
@@ -97,7 +102,10 @@ def sheet_attention(
 def _flat(tensor: Tensor | None) -> np.ndarray:
     """A tensor as a flat float32 array, copied only where it is not contiguous float32; empty for None."""
     if tensor is None:
-        return np.empty(0, np.float32)
+        return _NOTHING
+    if tensor.dtype == torch.float32 and tensor.is_contiguous() and not tensor.requires_grad:
+        flat: np.ndarray = tensor.numpy().reshape(-1)
+        return flat
     return tensor.detach().to(torch.float32).contiguous().view(-1).numpy()
 
 
@@ -109,43 +117,36 @@ def _sizes(query: Tensor, value: Tensor, edge_bias: Tensor | None) -> Any:
     return Sizes(batch * heads, depth, value.size(3), heads, bias_heads)
 
 
-def _over_columns(kernel: Callable[..., None], edges: Any, work: Tensor, multiply_adds: int, *args: Any) -> None:
+def _over_columns(kernel: Callable[..., None], edges: Any, work: np.ndarray, multiply_adds: int, *args: Any) -> None:
     """``kernel(start, stop, edges, *args)`` over all columns, cut so that every piece has about the same work."""
     threads = max(1, min(torch.get_num_threads(), multiply_adds // _WORTH_A_THREAD))
     pieces = 1 if threads == 1 else threads * _PIECES_PER_THREAD
-    running = work.numpy()
-    cuts = np.searchsorted(running, np.linspace(0, running[-1], pieces + 1)).tolist()
+    cuts = np.searchsorted(work, np.arange(pieces + 1) * (work[-1] / pieces)).tolist()
     cuts[0], cuts[-1] = 0, len(edges.order)
     run_pieces(lambda piece: kernel(cuts[piece], cuts[piece + 1], edges, *args), pieces, threads)
 
 
-@torch.library.custom_op("colgraph::numba_attention", mutates_args=(), device_types="cpu")
-def _attention(
+def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
     edge_bias: Tensor | None,
     edge_cost: Tensor | None,
-    indptr: Tensor,
-    source: Tensor,
-    source_indptr: Tensor,
-    source_place: Tensor,
-    source_target: Tensor,
-    order: Tensor,
-    work: Tensor,
-    source_work: Tensor,
+    packed: Tensor,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Output, cost (empty without edge costs) and the log of each softmax's sum ``[N,B,H]``."""
     from colgraph.ops._numba_kernels import Edges, forward
 
     sizes = _sizes(query, value, edge_bias)
+    t = _Tables.of(packed, query.size(0))
     out, log_sum = empty(*value.shape), empty(*query.shape[:3])
     cost = empty(*query.shape[:3]) if edge_cost is not None else empty(0)
     _over_columns(
         forward,
-        Edges(order.numpy(), indptr.numpy(), source.numpy()),
-        work,
-        source.numel() * sizes.slices * (sizes.depth + sizes.channels),
+        Edges(t.order, t.indptr, t.source),
+        t.work,
+        t.source.size * sizes.slices * (sizes.depth + sizes.channels),
         sizes,
         np.float32(scale),
         _flat(query),
@@ -158,6 +159,9 @@ def _attention(
         _flat(cost),
     )
     return out.to(value.dtype), cost.to(query.dtype), log_sum
+
+
+_attention = torch.library.custom_op("colgraph::numba_attention", attend, mutates_args=(), device_types="cpu")
 
 
 @_attention.register_fake
@@ -177,8 +181,7 @@ def _rounds(slices: int, edges: int, needed: bool) -> Iterator[tuple[int, int, n
         yield start, min(start + width, slices), scratch
 
 
-@torch.library.custom_op("colgraph::numba_attention_backward", mutates_args=(), device_types="cpu")
-def _attention_backward(
+def attend_backward(
     grad_out: Tensor,
     grad_cost: Tensor,
     query: Tensor,
@@ -187,14 +190,7 @@ def _attention_backward(
     edge_bias: Tensor | None,
     edge_cost: Tensor | None,
     log_sum: Tensor,
-    indptr: Tensor,
-    source: Tensor,
-    source_indptr: Tensor,
-    source_place: Tensor,
-    source_target: Tensor,
-    order: Tensor,
-    work: Tensor,
-    source_work: Tensor,
+    packed: Tensor,
     scale: float,
     needs: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -208,15 +204,15 @@ def _attention_backward(
     grad_bias.fill(0)  # by this thread: torch's would wake others, which then spin on the cores that the kernels need
     factor, flat_query, flat_grad = np.float32(scale), _flat(query), _flat(grad_out)
     inputs = (flat_query, _flat(key), _flat(value), _flat(edge_bias), _flat(edge_cost), _flat(log_sum))
-    listening = Edges(order.numpy(), indptr.numpy(), source.numpy())
-    speaking = Edges(order.numpy(), source_indptr.numpy(), source_target.numpy())
+    t = _Tables.of(packed, query.size(0))
+    listening, speaking = Edges(t.order, t.indptr, t.source), Edges(t.order, t.source_indptr, t.source_target)
     to_sources = needs[1] or needs[2]
-    for g_start, g_stop, scratch in _rounds(sizes.slices, source.numel(), to_sources):
-        edge_slices = source.numel() * (g_stop - g_start)
+    for g_start, g_stop, scratch in _rounds(sizes.slices, t.source.size, to_sources):
+        edge_slices = t.source.size * (g_stop - g_start)
         _over_columns(
             backward_targets,
             listening,
-            work,
+            t.work,
             edge_slices * (2 * sizes.depth + sizes.channels),
             sizes,
             g_start,
@@ -225,7 +221,7 @@ def _attention_backward(
             *inputs,
             flat_grad,
             _flat(grad_cost),
-            work.numpy(),
+            t.work,
             scratch,
             grad_query,
             grad_bias,
@@ -234,7 +230,7 @@ def _attention_backward(
             _over_columns(
                 backward_sources,
                 speaking,
-                source_work,
+                t.source_work,
                 edge_slices * (sizes.depth + sizes.channels),
                 sizes,
                 g_start,
@@ -242,7 +238,7 @@ def _attention_backward(
                 factor,
                 flat_query,
                 flat_grad,
-                source_place.numpy(),
+                t.source_place,
                 scratch,
                 grad_key,
                 grad_value,
@@ -250,6 +246,11 @@ def _attention_backward(
     bias_dtype = edge_bias.dtype if edge_bias is not None else query.dtype
     dtypes = (query.dtype, key.dtype, value.dtype, bias_dtype)
     return tuple(grad.to(dtype) for grad, dtype in zip(grads, dtypes))  # type: ignore[return-value]
+
+
+_attention_backward = torch.library.custom_op(
+    "colgraph::numba_attention_backward", attend_backward, mutates_args=(), device_types="cpu"
+)
 
 
 @_attention_backward.register_fake
@@ -275,12 +276,12 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tenso
 
 
 def _differentiate(ctx: Any, grad_out: Tensor, grad_cost: Tensor, _: Tensor | None) -> tuple[Any, ...]:
-    query, key, value, edge_bias, edge_cost, *tables, log_sum = ctx.saved_tensors
+    query, key, value, edge_bias, edge_cost, packed, log_sum = ctx.saved_tensors
     needs = list(ctx.needs_input_grad[:4])
     grads = torch.ops.colgraph.numba_attention_backward(
-        grad_out, grad_cost, query, key, value, edge_bias, edge_cost, log_sum, *tables, ctx.scale, needs
+        grad_out, grad_cost, query, key, value, edge_bias, edge_cost, log_sum, packed, ctx.scale, needs
     )
-    return (*(grad if need else None for grad, need in zip(grads, needs)), *[None] * 10)
+    return (*(grad if need else None for grad, need in zip(grads, needs)), None, None, None)
 
 
 _attention.register_autograd(_differentiate, setup_context=_save)
