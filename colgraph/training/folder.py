@@ -109,6 +109,8 @@ def open_run_folder(config: TrainConfig, flags: RunFlags) -> RunFolder:
     _check_processes(config)
     path = flags.out if flags.out is not None else Path("runs") / _run_name(config)
     folder = RunFolder(path, flags.resume, flags.overwrite)
+    if flags.resume and _died_before_its_first_checkpoint(folder):
+        return RunFolder(path, overwrite=True)
     if is_helper_process():
         return folder
     if path.exists() and not path.is_dir():
@@ -136,6 +138,11 @@ def num_processes(config: TrainConfig) -> int:
     if "LOCAL_WORLD_SIZE" in os.environ:
         return int(os.environ["WORLD_SIZE"])
     return int(config.devices) if config.devices.isdigit() else 0
+
+
+def _died_before_its_first_checkpoint(folder: RunFolder) -> bool:
+    """Whether there is a run that has nothing but its settings: to go on with it is to begin."""
+    return folder.config.is_file() and not folder.summary.exists() and not any(folder.checkpoints.glob("*.ckpt"))
 
 
 def _check_processes(config: TrainConfig) -> None:

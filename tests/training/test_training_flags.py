@@ -162,8 +162,15 @@ def test_run_folder_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (run / "keep.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"exists: go on with --resume, replace it with --overwrite"):
         open_run_folder(config, RunFlags(run))
+    # A run that was killed before its first checkpoint goes on by beginning.
+    again = open_run_folder(config, RunFlags(run, resume=True))
+    assert (again.resume, again.overwrite) == (False, True)
+    folder.summary.write_text("{}")
     with pytest.raises(ValueError, match="nothing to resume"):
         open_run_folder(config, RunFlags(run, resume=True))
+    with pytest.raises(ValueError, match="nothing to resume"):
+        open_run_folder(config, RunFlags(tmp_path / "nowhere", resume=True))
+    folder.summary.unlink()
     folder.last.write_bytes(b"x")
     assert open_run_folder(config, RunFlags(run, resume=True)).resume
     open_run_folder(config, RunFlags(run, overwrite=True)).prepare(config)
