@@ -319,12 +319,13 @@ class EncodingTable:
             places = np.arange(len(self.regions)) + (i - (len(self.features) - 1) / 2) * width
             ends = np.array([self.results[name, region].interval for region in self.regions]).T
             shade = 0.35 + 0.65 * (i + 1) / len(self.features)
-            ax.bar(places, self.value[i], 0.95 * width, color=plotting.BLUE, alpha=shade, label=name)
+            colour = plotting.BLUE if name.startswith("step") else plotting.GREY
+            ax.bar(places, self.value[i], 0.95 * width, color=colour, alpha=shade, label=name)
             reach = np.nan_to_num(np.abs(ends - self.value[i]))
             ax.errorbar(places, self.value[i], yerr=reach, fmt="none", ecolor=plotting.INK, linewidth=0.8)
         ax.set_xticks(range(len(self.regions)), [str(region) for region in self.regions])
         ax.set(ylabel="held-out r", title="encoding by region")
-        ax.legend(frameon=False, fontsize=8)
+        ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
         return ax
 
 

@@ -21,7 +21,7 @@ from colgraph.report.figures import draw_with_controls
 from colgraph.report.loading import Run, load_run
 from colgraph.report.measures import orientation_of
 
-__all__ = ["FORMAT", "analyse"]
+__all__ = ["FORMAT", "analyse", "write_text"]
 
 FORMAT = 2
 
@@ -68,6 +68,8 @@ def analyse(
     entries = [_entry(item, contexts, out / "figures", say) for item in chosen]
     results = {
         "format": FORMAT,
+        "columns": run.sheet.num_columns,
+        "finished": bool(run.summary),
         "settings": asdict(settings),
         "probes": {name: len(getattr(probes, name)) for name in ("gratings", "natural", "noise")},
         "controls": [context.name for context in contexts[1:]],
@@ -76,7 +78,7 @@ def analyse(
         "analyses": entries,
         "seconds": round(perf_counter() - start, 1),
     }
-    _write_text(out / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
+    write_text(out / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
     np.savez_compressed(out / "maps.npz", **_maps(main))  # type: ignore[arg-type]
     say(f"wrote {out} in {results['seconds']} s")
     return results
@@ -186,7 +188,8 @@ def _maps(c: Context) -> dict[str, np.ndarray]:
     return maps
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """A text file, written whole or not at all."""
     partial = path.with_name(path.name + ".part")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)

@@ -12,10 +12,12 @@ import numpy as np
 import torch
 
 from colgraph.analysis import compare, encode_table, responses
-from colgraph.report.analyse import analyse
+from colgraph.analysis.encoding import EncodingTable
+from colgraph.report.analyse import analyse, write_text
 from colgraph.report.context import Settings
 from colgraph.report.loading import Run, load_run
 from colgraph.script import OneLineParser
+from colgraph.viz.style import new_figure, save_figure
 
 __all__ = ["run_analyse", "run_encode", "run_report"]
 
@@ -60,16 +62,28 @@ def run_analyse(arguments: list[str]) -> None:
 
 def run_report(arguments: list[str]) -> None:
     """``colgraph report RUN``."""
-    from colgraph.report.page import write_page
+    from colgraph.report.page import check_page, write_page
 
-    parser = _parser("report", "One page about a run that opens without a network; analyses the run first if needed.")
+    parser = _parser(
+        "report",
+        "One page about a run that opens without a network; analyses the run first unless that has been done.",
+    )
     parser.add_argument("-o", "--output", metavar="FILE", default="report.html", help="page to write (report.html)")
     _amounts(parser)
     known = parser.parse_args(arguments)
-    if known.only is not None or not (Path(known.run) / "analysis" / "results.json").is_file():
+    check_page(known.output)
+    if known.only is not None or not _analysed(Path(known.run)):
         names = None if known.only is None else [name.strip() for name in known.only.split(",") if name.strip()]
         analyse(known.run, _settings(known), only=names, say=print)
     print(write_page(known.run, known.output))
+
+
+def _analysed(run: Path) -> bool:
+    """Whether a run has been analysed since it was last trained."""
+    results, checkpoint = run / "analysis" / "results.json", run / "checkpoints" / "last.ckpt"
+    if not results.is_file():
+        return False
+    return not checkpoint.is_file() or results.stat().st_mtime >= checkpoint.stat().st_mtime
 
 
 # ---------------------------------------------------------------------- encoding
@@ -94,23 +108,37 @@ def run_encode(arguments: list[str]) -> None:
             f"{known.responses!r} has {recorded.shape[-2]} stimuli, but {known.stimuli!r} holds {len(stimuli)} images"
         )
     regions = None if known.regions is None else _regions(Path(known.regions), recorded.shape[-1])
-    content = encoding_of(run, stimuli, recorded, regions, known.columns, known.folds, known.permutations)
     out = Path(known.output) if known.output else run.path / "encoding.json"
-    out.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    if out.suffix.lower() != ".json" or not out.parent.is_dir():
+        raise ValueError(f"cannot write {str(out)!r}: give -o a name that ends in .json, in a folder that exists")
+    content, table = encoding_of(run, stimuli, recorded, regions, known.columns, known.folds, known.permutations)
+    write_text(out, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    figure = new_figure(7.0, 4.0, f"Encoding: {run.path.name}")
+    table.plot(figure.subplots())
+    save_figure(figure, out.with_suffix(".png"))
     for row in content["cells"]:
         share = row["value_normalised"]
         text = "" if share is None else f", {share:.2f} of the ceiling"
         print(f"{row['features']}, {row['region']}: held-out r = {row['value']:.3f}{text}, CKA {row['cka']:.3f}")
-    print(out)
+    print(f"{out}, {out.with_suffix('.png')}")
 
 
 def encoding_of(
     run: Run, stimuli: torch.Tensor, recorded: np.ndarray, regions: Any, columns: int, folds: int, permutations: int
-) -> dict[str, Any]:
-    """Ridge per step and region, with RSA and CKA beside it, as plain values."""
+) -> tuple[dict[str, Any], EncodingTable]:
+    """Ridge per step and region, with RSA and CKA beside it, as plain values; and the table, to draw.
+
+    Beside the steps stand two controls: the pixels, and the last step of the untrained network.
+    """
     some = np.sort(np.random.default_rng(0).permutation(run.sheet.num_columns)[:columns])
-    states = responses(run.net, stimuli, steps="all", columns=some, progress=sys.stderr.isatty())
-    features = {f"step {t + 1}": states[:, t] for t in range(states.shape[1])}
+    show = sys.stderr.isatty()
+    states = responses(run.net, stimuli, steps="all", columns=some, progress=show)
+    # Pixels and an untrained network predict recordings of vision as well, to a degree: the rest is what counts.
+    features: dict[str, Any] = {
+        "pixels": stimuli.flatten(1).numpy(),
+        "untrained": responses(run.untrained(), stimuli, columns=some, progress=show),
+        **{f"step {t + 1}": states[:, t] for t in range(states.shape[1])},
+    }
     table = encode_table(features, recorded, regions=regions, folds=folds, permutations=permutations)
     mean = recorded.mean(0) if recorded.ndim == 3 else recorded
     labels = np.full(mean.shape[1], "all") if regions is None else np.asarray(regions)
@@ -127,7 +155,7 @@ def encoding_of(
         rsa = None if similar is None or key not in similar.results else similar.results[key].value
         extra = {"cka": alike.results[key].value, "rsa": rsa}
         cells.append({"features": name, "region": str(region), **found.summary(), **extra})
-    return {"columns": len(some), "folds": folds, "stimuli": len(stimuli), "cells": cells}
+    return {"columns": len(some), "folds": folds, "stimuli": len(stimuli), "cells": cells}, table
 
 
 def _recorded(path: Path) -> np.ndarray:

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from colgraph.report.loading import Run, read_config
+from colgraph.training.config import describe_settings
 
 __all__ = ["TRAINED_CONTROLS", "Control", "find_controls"]
 
 # Settings that do not change what is learned.
-_FREE = {"seed", "devices", "accelerator", "precision", "workers", "memory_gb", "figure_every", "backend", "recompute"}
+_FREE = {
+    *("seed", "devices", "sheet_parallel", "accelerator", "precision", "workers", "memory_gb", "figure_every"),
+    *("backend", "recompute", "tensorboard"),
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ TRAINED_CONTROLS = (
     Control("tied weights", ("untied", "none"), "--untied none"),
     Control("no wiring cost", ("wiring", 0.0), "--wiring 0"),
     Control("random graph", ("control", "random-graph"), "--control random-graph"),
+    Control("trained on shuffled positions", ("control", "shuffled-positions"), "--control shuffled-positions"),
 )
 
 
@@ -45,7 +50,7 @@ def find_controls(run: Run) -> list[Control]:
     """For each control its run folder beside the run (in the same parent folder), or why it is missing.
 
     A folder counts if its settings are the run's but for the control's own one, seeds and settings of the machine
-    aside, and it holds a checkpoint.
+    aside, and it holds a checkpoint; one of the same seed is preferred. Runs of a sweep lie in one folder.
     """
     mine = read_config(run.path)
     others = sorted(p for p in run.path.resolve().parent.iterdir() if p.is_dir() and p != run.path.resolve())
@@ -58,13 +63,16 @@ def _find(control: Control, run: Run, mine: Mapping[str, Any], configs: Mapping[
     if mine.get(name) == value:
         return Control(control.name, control.setting, control.flags, None, "the run itself is this")
     wanted = _learned({**mine, name: value})
-    for path, config in configs.items():
-        if _learned(config) == wanted:
-            return Control(control.name, control.setting, control.flags, path)
+    alike = [path for path, config in configs.items() if _learned(config) == wanted]
+    alike.sort(key=lambda path: configs[path].get("seed") != mine.get("seed"))
+    if alike:
+        return Control(control.name, control.setting, control.flags, alike[0])
     command = f"python examples/imagenet100.py --config {run.path / 'config.yaml'} {control.flags} --out "
     command += f"{run.path}-{control.name.replace(' ', '-')}"
     return Control(control.name, control.setting, control.flags, None, f"not trained yet: {command}")
 
 
 def _learned(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in _FREE and value is not None}
+    """The settings that matter to what is learned; those that a run of an earlier version lacks at their defaults."""
+    defaults = {name: default for name, (default, _, _) in describe_settings().items()}
+    return {key: value for key, value in {**defaults, **config}.items() if key not in _FREE and value is not None}

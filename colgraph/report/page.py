@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.report.analyse import FORMAT
+from colgraph.report.analyse import FORMAT, write_text
 from colgraph.report.loading import read_config
 from colgraph.viz.viewer import SheetMap, sheet_viewer
 
-__all__ = ["write_page"]
+__all__ = ["check_page", "write_page"]
 
 _FAMILIES = {
     "topography": "Topography: does place matter?",
@@ -35,12 +35,8 @@ def write_page(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path
     Raises:
         ValueError: where the analysis is missing, broken or of another version, or the page cannot be written.
     """
-    folder, path = Path(run), Path(out)
+    folder, path = Path(run), check_page(out)
     results, maps = _read(folder)
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"the report is a page: give -o a name that ends in .html, got {str(path)!r}")
-    if not path.parent.is_dir():
-        raise ValueError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}")
     body = "\n".join(
         [
             _head(folder, results),
@@ -50,9 +46,17 @@ def write_page(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path
         ]
     )
     text = _PAGE.replace("{title}", escape(f"colgraph: {folder.name}")).replace("{body}", body)
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, text)
+    return path
+
+
+def check_page(out: str | os.PathLike[str]) -> Path:
+    """The path of a page, or a ValueError that says why none can be written there."""
+    path = Path(out)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"the report is a page: give -o a name that ends in .html, got {str(path)!r}")
+    if not path.parent.is_dir():
+        raise ValueError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}")
     return path
 
 
@@ -122,6 +126,8 @@ def _head(folder: Path, results: dict[str, Any]) -> str:
     controls = ", ".join(results["controls"]) or "none"
     idle = results["inactive_columns"]
     note = f"<p>{idle:,} columns answer no probe and are left out of the maps.</p>" if idle else ""
+    if not results["finished"]:
+        note += "<p><b>The run had not ended when it was analysed</b>: this is its last checkpoint.</p>"
     lacking = (
         f"<details open><summary>Controls that are missing</summary><ul>{missing}</ul></details>" if missing else ""
     )

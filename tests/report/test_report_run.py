@@ -103,8 +103,24 @@ def test_shuffled_positions_have_no_topography(analysed):
 
 
 def test_missing_controls_say_how_to_get_them(analysed, runs):
-    assert {m["name"] for m in analysed["missing"]} == {"tied weights", "random graph"}
+    assert {m["name"] for m in analysed["missing"]} == {
+        "tied weights",
+        "random graph",
+        "trained on shuffled positions",
+    }
     assert "--untied none" in analysed["missing"][0]["reason"]
+    found = {control.name: control.path for control in find_controls(load_run(runs / "base", images=2))}
+    assert found["no wiring cost"].name == "free"
+    # Another seed will do where there is none of the same; settings that an older run lacks are at their defaults.
+    other = runs / "other-seed"
+    shutil.copytree(runs / "free", other)
+    text = (other / "config.yaml").read_text().replace("seed: 0", "seed: 1")
+    (other / "config.yaml").write_text(text.replace("inject: first\n", ""))
+    assert "inject" not in (other / "config.yaml").read_text()
+    shutil.move(runs / "free", runs.parent / "away")
+    found = {control.name: control.path for control in find_controls(load_run(runs / "base", images=2))}
+    shutil.move(runs.parent / "away", runs / "free")
+    assert found["no wiring cost"].name == "other-seed"
     found = {control.name: control.path for control in find_controls(load_run(runs / "base", images=2))}
     assert found["no wiring cost"].name == "free"
     reverse = {control.name: control.reason for control in find_controls(load_run(runs / "free", images=2))}
@@ -208,10 +224,14 @@ def test_encode_from_the_command_line(runs, tmp_path, capsys):
     out = tmp_path / "encoding.json"
     cli.run(["encode", *words, "--regions", str(tmp_path / "regions.csv"), "-o", str(out), "--permutations", "20"])
     cells = json.loads(out.read_text())["cells"]
-    assert {(c["features"], c["region"]) for c in cells} == {(f"step {t}", r) for t in (1, 2) for r in "AB"}
+    asked = ("pixels", "untrained", "step 1", "step 2")
+    assert {(c["features"], c["region"]) for c in cells} == {(name, r) for name in asked for r in "AB"}
     last = [c for c in cells if c["features"] == "step 2"]
     assert all(c["value_normalised"] > 0.6 for c in last)
     assert "of the ceiling" in capsys.readouterr().out
+    assert out.with_suffix(".png").stat().st_size > 5000
+    with pytest.raises(ValueError, match=r"ends in \.json"):
+        cli.run(["encode", *words, "-o", str(tmp_path / "encoding.txt")])
     np.save(tmp_path / "short.npy", np.random.default_rng(0).normal(size=(39, 6)))
     with pytest.raises(ValueError, match=r"39 stimuli, but .* holds 40 images"):
         cli.run(["encode", words[0], "--responses", str(tmp_path / "short.npy"), *words[3:]])
@@ -249,9 +269,11 @@ def test_runs_of_another_version_are_named(runs, tmp_path):
 
 def test_what_does_not_apply_says_so_in_the_report(tmp_path):
     train_small(tmp_path / "ring", geometry="ring", options={"columns": 24}, epochs=1)
+    (tmp_path / "ring" / "summary.json").unlink()
     found = analyse(tmp_path / "ring", QUICK, only=["pinwheels", "wiring"])
     by_key = {entry["key"]: entry for entry in found["analyses"]}
     assert by_key["pinwheels"]["why_not"].startswith("pinwheels need a two-dimensional sheet")
     assert by_key["wiring"]["result"] is not None
     text = write_page(tmp_path / "ring", tmp_path / "ring.html").read_text()
     assert "Does not apply: pinwheels need a two-dimensional sheet" in text
+    assert "The run had not ended when it was analysed" in text
