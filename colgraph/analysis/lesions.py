@@ -161,6 +161,7 @@ def lesion_curve(
     what: str = "columns",
     score: Any | None = None,
     columns: int | None = None,
+    spare: Any | None = None,
     fractions: Sequence[float] = (0, 0.05, 0.1, 0.2, 0.4),
     draws: int = 5,
     batch_size: int = 128,
@@ -181,7 +182,9 @@ def lesion_curve(
         what: "columns" or "edges".
         score: ``[columns]`` or ``[E]``.
         columns: their number; the highest that occurs in an edge, plus one, if not given.
-        fractions: shares from 0 to 1.
+        spare: ``[columns]`` or ``[E]`` True for what is never taken out. Spare the input columns: without them the
+            network does not see the image, which shows nothing about the sheet.
+        fractions: shares, from 0 to 1, of what may be taken out.
         draws: random lesions per share.
         batch_size: of the network.
         seed: of the random lesions.
@@ -194,7 +197,8 @@ def lesion_curve(
     links = as_edges(edges, columns)
     total = links.shape[1] if what == "edges" else int(links.max()) + 1 if columns is None else columns
     levels = check_levels(fractions, "fractions", 1.0)
-    order = None if score is None else np.argsort(-as_vector(score, "score", total), kind="stable")
+    may = np.flatnonzero(_candidates(spare, total))
+    order = None if score is None else may[np.argsort(-as_vector(score, "score", total)[may], kind="stable")]
 
     def correct(chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
         mask = np.zeros(total, dtype=bool)
@@ -203,8 +207,8 @@ def lesion_curve(
         return predict_lesioned(net, images, labels, links, batch_size=batch_size, **lesion)
 
     rng = np.random.default_rng(seed)
-    orders = [rng.permutation(total) for _ in range(check_count("draws", draws))]
-    counts = np.round(levels * total).astype(np.int64)
+    orders = [rng.permutation(may) for _ in range(check_count("draws", draws))]
+    counts = np.round(levels * len(may)).astype(np.int64)
     random = np.stack([[correct(o[:n]) for o in orders] for n in bar(counts.tolist(), f"lesions of {what}", progress)])
     by_score = random.mean(1) if order is None else np.stack([correct(order[:n]) for n in counts])
     return accuracy_curve(
@@ -215,6 +219,18 @@ def lesion_curve(
         level_name=f"share of {what} taken out",
         null_name="taken out at random",
     )
+
+
+def _candidates(spare: Any | None, total: int) -> NDArray[np.bool_]:
+    """``[total]``: what may be taken out."""
+    if spare is None:
+        return np.ones(total, dtype=bool)
+    mask = np.asarray(spare)
+    if mask.dtype != bool or mask.shape != (total,):
+        raise ValueError(f"spare must be a boolean mask of {total} entries, got {mask.dtype} of {np.shape(mask)}")
+    if mask.all():
+        raise ValueError("spare leaves nothing to take out")
+    return ~mask
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

@@ -117,7 +117,8 @@ CATALOGUE: tuple[Analysis, ...] = (
     Analysis(
         "strengths",
         "Who is listened to",
-        "Out-strength of each column; the number is its inequality. Above the null: attention makes hubs.",
+        "Out-strength of each column; the number is its inequality. Above the null: attention makes hubs. Look where "
+        "they lie: columns that the image enters by are hubs without further ado.",
         measures.strengths,
         "connectivity",
         _PLACELESS,
@@ -216,7 +217,8 @@ CATALOGUE: tuple[Analysis, ...] = (
     Analysis(
         "lesions",
         "Lesions",
-        "Accuracy when the most listened-to columns are taken out, beside as many at random (grey).",
+        "Accuracy when the most listened-to columns are taken out, beside as many at random (grey). Columns that the "
+        "image enters by are spared: without them the network is blind.",
         measures.lesions,
         "robustness",
         _ANSWERS,

@@ -120,6 +120,8 @@ def load_run(path: str | os.PathLike[str], *, images: int = 1000) -> Run:
         raise ValueError(f"{str(folder)!r} is no run folder: it has no config.yaml")
     if not (folder / "checkpoints" / "last.ckpt").is_file():
         raise ValueError(f"run {str(folder)!r} has no checkpoint (checkpoints/last.ckpt is missing): train it first")
+    if read_config(folder).get("model") == "vit":
+        raise ValueError(f"run {str(folder)!r} trained a vit, the baseline: only models with a sheet are analysed")
     try:
         trained = load_trained(folder)
     except (KeyError, TypeError, RuntimeError) as error:

@@ -274,6 +274,7 @@ def lesions(c: Context) -> Result:
         labels,
         c.edges,
         score=heard,
+        spare=(c.sheet.input_rank >= 0).numpy(),
         draws=_draws(c),
         columns=len(c.positions),
         batch_size=c.settings.batch_size,

@@ -329,6 +329,16 @@ def test_lesion_curves():
     free = lesion_curve(net, images, labels, edges, what="edges", fractions=(0, 1), draws=2, progress=False)
     assert free.accuracy[0] == 1
     assert len(free.null) == 0
+    spare = outputs_first > 0
+    kept = lesion_curve(
+        net, images, labels, edges, score=outputs_first, spare=spare, fractions=(0.5, 1), draws=1, progress=False
+    )
+    everything_else = predict_lesioned(net, images, labels, edges, columns=~spare)
+    assert kept.accuracy[-1] == kept.accuracy_null[0, -1] == everything_else.mean()
+    with pytest.raises(ValueError, match="spare must be a boolean mask of 14 entries"):
+        lesion_curve(net, images, labels, edges, spare=[1, 2])
+    with pytest.raises(ValueError, match="nothing to take out"):
+        lesion_curve(net, images, labels, edges, spare=np.ones(14, dtype=bool))
     with pytest.raises(ValueError, match=r"score must be of shape \[14\]"):
         lesion_curve(net, images, labels, edges, score=np.ones(3))
     with pytest.raises(ValueError, match="did you mean 'edges'"):

@@ -114,7 +114,7 @@ def test_missing_controls_say_how_to_get_them(analysed, runs):
     # Another seed will do where there is none of the same; settings that an older run lacks are at their defaults.
     other = runs / "other-seed"
     shutil.copytree(runs / "free", other)
-    text = (other / "config.yaml").read_text().replace("seed: 0", "seed: 1")
+    text = (other / "config.yaml").read_text().replace("\nseed: 0", "\nseed: 1")
     (other / "config.yaml").write_text(text.replace("inject: first\n", ""))
     assert "inject" not in (other / "config.yaml").read_text()
     shutil.move(runs / "free", runs.parent / "away")
@@ -194,6 +194,11 @@ def test_bad_runs_are_named(runs, tmp_path):
     bare.mkdir()
     shutil.copy(runs / "base" / "config.yaml", bare)
     with pytest.raises(ValueError, match="no checkpoint"):
+        load_run(bare)
+    (bare / "checkpoints").mkdir()
+    (bare / "checkpoints" / "last.ckpt").touch()
+    (bare / "config.yaml").write_text("model: vit\n")
+    with pytest.raises(ValueError, match="only models with a sheet are analysed"):
         load_run(bare)
     with pytest.raises(ValueError, match="did you mean 'wiring'"):
         analyse(runs / "base", QUICK, only=["wirin"])
