@@ -135,7 +135,7 @@
     const map = maps[state.map], lut = luts[map.lut], offset = map.steps > 1 ? state.step * count : 0;
     for (let i = 0; i < count; i++) {
       const value = map.values[offset + i];
-      const pale = state.column >= 0 && !state.heard.has(i) ? 0.6 : 0;
+      const pale = state.column >= 0 && !state.heard.has(i) ? (state.points ? 0.6 : 0.2) : 0;
       for (let k = 0; k < 3; k++) {
         const full = value === 255 && map.holes ? 205 : lut[3 * value + k];
         colours[3 * i + k] = full + pale * (242 - full);
@@ -266,6 +266,7 @@
 
   function field(column) {
     const target = at("field"), note = at("field-note");
+    target.hidden = !fields || !fields.row.has(column);
     if (!fields) { note.textContent = "No receptive fields were measured."; return; }
     const row = fields.row.get(column), pen = target.getContext("2d");
     pen.clearRect(0, 0, target.width, target.height);
@@ -328,7 +329,7 @@
   at("column").addEventListener("change", (event) => select(Math.round(Number(event.target.value))));
   at("points").checked = state.points;
   at("points").disabled = face.length === 0;
-  at("points").addEventListener("change", (event) => { state.points = event.target.checked; redraw(); });
+  at("points").addEventListener("change", (event) => { state.points = event.target.checked; refresh(); });
   at("reset").addEventListener("click", () => { state.turn = start(); state.zoom = 1; select(-1); });
 
   function turn(dx, dy) { state.turn = multiply(about("x", dy), multiply(about("y", dx), state.turn)); redraw(); }
