@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from colgraph.layout import Layout
 from colgraph.ops._memory import empty
@@ -90,10 +91,43 @@ def sheet_attention(
     edge_cost: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """See :func:`colgraph.ops.sheet_attention`. Half precision is computed in float32 and rounded once, at the end."""
-    out, cost, _ = torch.ops.colgraph.numba_attention(
-        query, key, value, edge_bias, edge_cost, tables(layout), float(scale)
-    )
+    args = (query, key, value, edge_bias, edge_cost, tables(layout), float(scale))
+    out, cost, *_ = _Direct.apply(*args) if _is_direct(args) else torch.ops.colgraph.numba_attention(*args)
     return out, None if edge_cost is None else cost
+
+
+def _is_direct(args: tuple[Any, ...]) -> bool:
+    """Whether nothing looks on: no compiler, tracer, transform or mode, and plain tensors only."""
+    if torch.compiler.is_compiling():
+        return False
+    if torch._C._is_tracing() or torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack():
+        return False
+    return all(type(each) in (Tensor, nn.Parameter) for each in args[:5] if each is not None)
+
+
+class _Direct(torch.autograd.Function):
+    """The operator without the dispatcher, whose way through Python takes as long as a small sheet's kernels."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        out, cost, log_sum = attend(*args)
+        ctx.save_for_backward(*args[:-1], log_sum)
+        ctx.scale = args[-1]
+        ctx.set_materialize_grads(False)
+        return out, cost
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor | None, grad_cost: Tensor | None) -> tuple[Any, ...]:
+        query, key, value, edge_bias, edge_cost, packed, log_sum = ctx.saved_tensors
+        needs = list(ctx.needs_input_grad[:4])
+        if grad_out is None:
+            grad_out = torch.zeros_like(value)
+        if grad_cost is None:
+            edge_cost, grad_cost = None, log_sum  # a tensor, which is then not read
+        args = (grad_out, grad_cost, query, key, value, edge_bias, edge_cost, log_sum, packed, ctx.scale, needs)
+        grads = attend_backward(*args)
+        return (*(grad if need else None for grad, need in zip(grads, needs)), None, None, None)
 
 
 # ---------------------------------------------------------------------- from tensors to kernels
@@ -103,8 +137,8 @@ def _flat(tensor: Tensor | None) -> np.ndarray:
     """A tensor as a flat float32 array, copied only where it is not contiguous float32; empty for None."""
     if tensor is None:
         return _NOTHING
-    if tensor.dtype == torch.float32 and tensor.is_contiguous() and not tensor.requires_grad:
-        flat: np.ndarray = tensor.numpy().reshape(-1)
+    if tensor.dtype == torch.float32 and tensor.is_contiguous():
+        flat: np.ndarray = tensor.detach().numpy().reshape(-1)
         return flat
     return tensor.detach().to(torch.float32).contiguous().view(-1).numpy()
 

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import colgraph as cg
 from colgraph.layout import Layout
@@ -317,6 +318,27 @@ def test_backward_operator_check(make_attention_case, dtype):
     out, total, log_sum = torch.ops.colgraph.numba_attention(query, key, value, bias, cost, *rest)
     args = (out, total, query, key, value, bias, cost, log_sum, *rest, [True, False, True, True])
     torch.library.opcheck(torch.ops.colgraph.numba_attention_backward.default, args)
+
+
+class Names(TorchDispatchMode):
+    """The names of all operators that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_who_looks_on_sees_an_operator_and_the_same_numbers(make_attention_case):
+    case = make_attention_case("plain", "random", 14, 2, 2, 5, 6)
+    direct = case.solve(sheet_attention, torch.float32)
+    with Names() as names:
+        watched = case.solve(sheet_attention, torch.float32)
+    assert {"colgraph.numba_attention.default", "colgraph.numba_attention_backward.default"} <= set(names.seen)
+    assert equal(direct, watched)
 
 
 def test_compiles_as_one_graph_on_a_layout_never_used_before(make_attention_case):
