@@ -1,7 +1,7 @@
 """What a training step costs on many devices: compute, memory and bytes, predicted from a few measured numbers.
 
     python benchmarks/cost_model.py                      # tables, and plots for docs/scaling.md
-    python benchmarks/cost_model.py --out /tmp/plots
+    python benchmarks/cost_model.py --out plots
 
 The model, its assumptions and how far it agrees with measured runs are in docs/scaling.md. Nothing is timed here: the
 coefficients of this machine are read from results/sheet_parallel.json, which benchmarks/sheet_parallel.py writes;
