@@ -26,6 +26,7 @@ from colgraph.ops._numba_vector import (
     store,
     store_first,
     store_sums,
+    take_number,
 )
 
 __all__ = [
@@ -65,11 +66,11 @@ _ZERO = np.float32(0.0)
 
 # A group is an array of integers (an array argument costs numba seven values, a structure of arrays a second of
 # compilation at every call). It holds how many columns there are, how many fresh rows, not met lately, the group has,
-# where the next group starts, its own serial number, and how many rows it meets in all, if it can pack them (or 0);
-# then, by column, which it is, where its edges start, how many they are, and where they start in all buffers; then the
-# fresh rows, and all rows. Beside it, ``near [2,slots]`` says for each edge which column is at its other end, and which
-# of the group's rows that is.
-SIZE, _FRESH_ROWS, NEXT, _SERIAL, _ROWS = 0, 1, 2, 3, 4
+# where the next group starts, its own serial number, how many rows it meets in all, if it can pack them (or 0), and
+# where its piece of the columns stops; then, by column, which it is, where its edges start, how many they are, and
+# where they start in all buffers; then the fresh rows, and all rows. Beside it, ``near [2,slots]`` says for each edge
+# which column is at its other end, and which of the group's rows that is.
+SIZE, _FRESH_ROWS, NEXT, _SERIAL, _ROWS, _STOP = 0, 1, 2, 3, 4, 5
 COLUMN = 8
 FIRST = COLUMN + COLUMNS
 DEGREE = FIRST + COLUMNS
@@ -94,8 +95,8 @@ def _aligned(size: int) -> np.ndarray:
 
 
 @_compiled
-def workspace(order: np.ndarray, start: int, stop: int, indptr: np.ndarray) -> tuple[np.ndarray, ...]:
-    """What a pass over the columns ``order[start:stop]`` needs.
+def workspace(indptr: np.ndarray) -> tuple[np.ndarray, ...]:
+    """What a thread needs for a pass over columns.
 
     Returns:
         seen: ``[2,N]`` the serial number of the group that last met each column, and which of its rows that was.
@@ -104,13 +105,11 @@ def workspace(order: np.ndarray, start: int, stop: int, indptr: np.ndarray) -> t
         group, near, ahead, near_ahead: the present group, still empty, and the one after it.
     """
     slots = _SLOTS
-    for position in range(start, stop):
-        i = order[position]
+    for i in range(indptr.size - 1):
         slots = max(slots, padded(indptr[i + 1] - indptr[i]))
     slots += LANES
     group = np.zeros(_GROUP_LENGTH, np.int64)
     ahead = np.zeros(_GROUP_LENGTH, np.int64)
-    ahead[NEXT] = start
     near = np.empty((2, slots), np.int32)
     near_ahead = np.empty((2, slots), np.int32)
     seen = np.full((2, indptr.size), -_RECENT, np.int32)
@@ -128,12 +127,21 @@ def form_group(
     before: np.ndarray,
     seen: np.ndarray,
     order: np.ndarray,
-    stop: int,
+    pieces: np.ndarray,
     indptr: np.ndarray,
     neighbours: np.ndarray,
 ) -> None:
-    """Fill ``group`` with the columns that come after the group ``before``; with none when all are done."""
-    position, serial = before[NEXT], before[_SERIAL] + 1
+    """Fill ``group`` with the columns that come after the group ``before``; with none when all are done.
+
+    Where its piece of the columns ends, the next one that no thread has taken follows. ``pieces`` is a counter, then
+    where they start and stop.
+    """
+    position, stop, serial = before[NEXT], before[_STOP], before[_SERIAL] + 1
+    while position >= stop:
+        piece = take_number(pieces)
+        if piece + 2 >= pieces.size:
+            break
+        position, stop = pieces[piece + 1], pieces[piece + 2]
     size = slot = fresh = met = edges = 0
     column, row = near
     when, place = seen
@@ -163,7 +171,8 @@ def form_group(
         edges += count
         size += 1
     group[_ROWS] = met if met <= _PACKED_MOST and edges >= _SHARED * met else 0
-    group[SIZE], group[_FRESH_ROWS], group[NEXT], group[_SERIAL] = size, fresh, position + size, serial
+    group[SIZE], group[_FRESH_ROWS], group[_SERIAL] = size, fresh, serial
+    group[NEXT], group[_STOP] = position + size, stop
 
 
 @inlined

@@ -1,21 +1,19 @@
 """The three passes of backend "numba": forward, and backward by target and by source.
 
-A kernel works through columns ``order[start:stop]`` and releases the GIL. It writes only what belongs to these columns,
-and sums in the order of their edges, so results do not depend on how columns are dealt out to threads. Samples and
-heads are one axis of G slices, ``g = sample * H + head``; all arrays are flat, and an absent one is empty.
+A kernel releases the GIL and takes one piece of the columns after the other until all are taken, so it runs once on
+every thread. It writes only what belongs to its columns, and sums in the order of their edges, so results do not depend
+on how columns are dealt out. Samples and heads are one axis of G slices, ``g = sample * H + head``; all arrays are
+flat, and an absent one is empty.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from colgraph.ops._numba_cache import cached_kernel
 from colgraph.ops._numba_groups import (
     COLUMN,
     COLUMNS,
@@ -48,20 +46,7 @@ from colgraph.ops._numba_vector import (
 __all__ = ["Edges", "Sizes", "backward_sources", "backward_targets", "forward"]
 
 
-def _kernel(function: Callable[..., None]) -> Any:
-    """Compile on first use, and keep the result on disk where there is a place that can be written to.
-
-    Numba's cache notices changes in the function's own file only, so its entry is named by all files it is made of.
-    """
-    digest = hashlib.sha256()
-    for name in ("_numba_groups.py", "_numba_kernels.py", "_numba_vector.py"):
-        digest.update(Path(__file__).with_name(name).read_bytes())
-    function.__qualname__ += f"-{digest.hexdigest()[:8]}"
-    try:
-        return njit(nogil=True, error_model="numpy", cache=True)(function)
-    except RuntimeError:  # no such place
-        return njit(nogil=True, error_model="numpy")(function)
-
+_kernel = cached_kernel("_numba_groups.py", "_numba_kernels.py", "_numba_vector.py")
 
 _MINUS_INFINITY = np.float32(-np.inf)
 _ZERO = np.float32(0.0)
@@ -177,8 +162,7 @@ def _score_gradients(weight: np.ndarray, grad: np.ndarray, slot: int, count: int
 
 @_kernel
 def forward(
-    start: int,
-    stop: int,
+    pieces: np.ndarray,
     edges: Edges,
     sizes: Sizes,
     scale: float,
@@ -194,11 +178,11 @@ def forward(
     """``out [N,G,C]``, the logarithm of each softmax's sum ``[N,G]``, and ``cost [N,G]``."""
     order, indptr, neighbours = edges
     slices, depth, channels, heads, bias_heads = sizes
-    seen, packed, weight, _, group, near, ahead, near_ahead = workspace(order, start, stop, indptr)
+    seen, packed, weight, _, group, near, ahead, near_ahead = workspace(indptr)
     factor = np.empty(COLUMNS, np.float32)
-    form_group(group, near, ahead, seen, order, stop, indptr, neighbours)
+    form_group(group, near, ahead, seen, order, pieces, indptr, neighbours)
     while group[SIZE]:
-        form_group(ahead, near_ahead, group, seen, order, stop, indptr, neighbours)
+        form_group(ahead, near_ahead, group, seen, order, pieces, indptr, neighbours)
         for g in range(slices):
             group_dots(query, key, slices, g, depth, group, near, ahead, packed, weight)
             for t in range(group[SIZE]):
@@ -220,8 +204,7 @@ def forward(
 
 @_kernel
 def backward_targets(
-    start: int,
-    stop: int,
+    pieces: np.ndarray,
     edges: Edges,
     sizes: Sizes,
     g_start: int,
@@ -247,11 +230,11 @@ def backward_targets(
     """
     order, indptr, neighbours = edges
     slices, depth, channels, heads, bias_heads = sizes
-    seen, packed, weight, grad, group, near, ahead, near_ahead = workspace(order, start, stop, indptr)
+    seen, packed, weight, grad, group, near, ahead, near_ahead = workspace(indptr)
     factor = np.full(COLUMNS, scale, np.float32)
-    form_group(group, near, ahead, seen, order, stop, indptr, neighbours)
+    form_group(group, near, ahead, seen, order, pieces, indptr, neighbours)
     while group[SIZE]:
-        form_group(ahead, near_ahead, group, seen, order, stop, indptr, neighbours)
+        form_group(ahead, near_ahead, group, seen, order, pieces, indptr, neighbours)
         for g in range(g_start, g_stop):
             group_dots(grad_out, value, slices, g, channels, group, near, ahead, packed, grad)
             group_dots(query, key, slices, g, depth, group, near, ahead, packed, weight)
@@ -283,8 +266,7 @@ def backward_targets(
 
 @_kernel
 def backward_sources(
-    start: int,
-    stop: int,
+    pieces: np.ndarray,
     edges: Edges,
     sizes: Sizes,
     g_start: int,
@@ -300,12 +282,12 @@ def backward_sources(
     """The gradients of key and value: ``edges`` leave the columns here; ``places`` says where ``scratch`` has them."""
     order, indptr, neighbours = edges
     slices, depth, channels, _, _ = sizes
-    seen, packed, weight, grad, group, near, ahead, near_ahead = workspace(order, start, stop, indptr)
+    seen, packed, weight, grad, group, near, ahead, near_ahead = workspace(indptr)
     factor = np.full(COLUMNS, scale, np.float32)
     ones = np.full(COLUMNS, _ONE, np.float32)
-    form_group(group, near, ahead, seen, order, stop, indptr, neighbours)
+    form_group(group, near, ahead, seen, order, pieces, indptr, neighbours)
     while group[SIZE]:
-        form_group(ahead, near_ahead, group, seen, order, stop, indptr, neighbours)
+        form_group(ahead, near_ahead, group, seen, order, pieces, indptr, neighbours)
         for g in range(g_start, g_stop):
             for t in range(group[SIZE]):
                 slot, first = group[SLOT + t], group[FIRST + t]

@@ -34,6 +34,7 @@ __all__ = [
     "store_first",
     "store_sums",
     "sum_lanes",
+    "take_number",
 ]
 
 
@@ -235,6 +236,17 @@ def peek(typing: Any, array: Any, index: Any) -> Any:
         return builder.load(builder.gep(context.make_array(sig.args[0])(context, builder, args[0]).data, [args[1]]))
 
     return array.dtype(array, types.intp), code
+
+
+@intrinsic
+def take_number(typing: Any, array: Any) -> Any:
+    """``array[0]``, which is one more for whoever comes next, on whatever thread."""
+
+    def code(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.Value]) -> ir.Value:
+        counter = context.make_array(sig.args[0])(context, builder, args[0]).data
+        return builder.atomic_rmw("add", counter, counter.type.pointee(1), "monotonic")
+
+    return array.dtype(array), code
 
 
 @intrinsic

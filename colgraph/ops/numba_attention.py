@@ -15,6 +15,7 @@ Threads: as many as ``torch.get_num_threads()``; see :mod:`colgraph.ops._threads
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ __all__ = ["SCRATCH_FLOATS", "attend", "attend_backward", "sheet_attention", "ta
 
 SCRATCH_FLOATS = 2**22
 _NOTHING = np.empty(0, np.float32)
-_PIECES_PER_THREAD = 8
+_SMALLEST_PIECE = 1 / 32  # of a thread's share of all work
 _WORTH_A_THREAD = 500_000  # multiply-adds: below, waking a thread costs more than it saves
 
 
@@ -151,13 +152,33 @@ def _sizes(query: Tensor, value: Tensor, edge_bias: Tensor | None) -> Any:
     return Sizes(batch * heads, depth, value.size(3), heads, bias_heads)
 
 
+@functools.cache
+def _shares(threads: int) -> np.ndarray:
+    """Where pieces of the work stop, as shares of it, for threads that take piece after piece.
+
+    Each is half of a thread's share of what is left: large ones first, which cost less, and small ones at the end, so
+    that no thread waits long for another.
+    """
+    stops = [0.0]
+    while threads > 1 and stops[-1] < 1 - _SMALLEST_PIECE / threads:
+        stops.append(stops[-1] + max((1 - stops[-1]) / 2, _SMALLEST_PIECE) / threads)
+    return np.array(stops[1:])
+
+
+def _pieces(work: np.ndarray, threads: int) -> np.ndarray:
+    """A counter, 0, and then where pieces of the columns start and stop; ``work [N+1]`` is how much is before each."""
+    shares = _shares(threads)
+    pieces = np.zeros(len(shares) + 3, np.int64)
+    pieces[2:-1] = work.searchsorted(shares * work[-1])
+    pieces[-1] = work.size - 1
+    return pieces
+
+
 def _over_columns(kernel: Callable[..., None], edges: Any, work: np.ndarray, multiply_adds: int, *args: Any) -> None:
-    """``kernel(start, stop, edges, *args)`` over all columns, cut so that every piece has about the same work."""
+    """``kernel(pieces, edges, *args)`` on as many threads as are worth waking."""
     threads = max(1, min(torch.get_num_threads(), multiply_adds // _WORTH_A_THREAD))
-    pieces = 1 if threads == 1 else threads * _PIECES_PER_THREAD
-    cuts = np.searchsorted(work, np.arange(pieces + 1) * (work[-1] / pieces)).tolist()
-    cuts[0], cuts[-1] = 0, len(edges.order)
-    run_pieces(lambda piece: kernel(cuts[piece], cuts[piece + 1], edges, *args), pieces, threads)
+    pieces = _pieces(work, threads)
+    run_pieces(lambda _: kernel(pieces, edges, *args), threads, threads)
 
 
 def attend(

@@ -220,6 +220,21 @@ def test_bitwise_the_same_on_every_run_and_for_every_number_of_threads(make_atte
     assert all(equal(runs[0], other) for other in runs[1:])
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, 16, 200])
+@pytest.mark.parametrize("degrees", [[5], [3] * 1000, [0] * 50, [0, 0, 2000, 1, 1, 0], list(range(90))])
+def test_pieces_are_all_columns_once_and_become_smaller(threads, degrees):
+    work = np.concatenate([[0], np.cumsum(np.array(degrees) + 1)])
+    counter, *cuts = numba_attention._pieces(work, threads).tolist()
+    assert counter == 0
+    assert cuts[0] == 0
+    assert cuts[-1] == len(degrees)
+    assert cuts == sorted(cuts)
+    if threads > 1 and len(degrees) == 1000:
+        sizes = np.diff(cuts)
+        assert abs(sizes[0] - 500 / threads) <= 1
+        assert max(sizes[-threads:]) <= max(1000 / 32 / threads, 1) + 1
+
+
 def test_bitwise_the_same_however_small_the_scratch(make_attention_case, monkeypatch):
     case = make_attention_case("plain", "random", 30, 3, 2, 7, 20)
     whole = case.solve(sheet_attention, torch.float32)
@@ -379,16 +394,16 @@ def test_importing_the_backend_compiles_nothing():
 
 
 def test_no_place_for_the_cache_is_no_error(monkeypatch):
-    from colgraph.ops import _numba_kernels
+    from colgraph.ops import _numba_cache
 
     def no_locator(*args, cache=False, **kwargs):
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
         return lambda function: function
 
-    monkeypatch.setattr(_numba_kernels, "njit", no_locator)
+    monkeypatch.setattr(_numba_cache, "njit", no_locator)
 
     def kernel() -> None:
         """Nothing."""
 
-    assert _numba_kernels._kernel(kernel) is kernel
+    assert _numba_cache.cached_kernel("_numba_kernels.py")(kernel) is kernel

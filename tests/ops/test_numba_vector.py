@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from numba import njit
@@ -20,6 +22,7 @@ from colgraph.ops._numba_vector import (
     store_first,
     store_sums,
     sum_lanes,
+    take_number,
 )
 
 
@@ -104,3 +107,19 @@ def _row_at(near, stride, offset):
 def test_addresses_are_64_bits_wide():
     column, stride, offset = 2**31 - 1, 2**20 + 3, 2**33 + 5
     assert _row_at(np.array([column], np.int32), stride, offset) == column * stride + offset
+
+
+@njit(nogil=True)
+def _take(counter, taken):
+    number = take_number(counter)
+    while number < taken.size:
+        taken[number] += 1
+        number = take_number(counter)
+
+
+def test_each_number_is_taken_by_one_thread():
+    counter, taken = np.zeros(1, np.int64), np.zeros(200_000, np.int64)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: _take(counter, taken), range(4)))
+    assert (taken == 1).all()
+    assert counter[0] == taken.size + 4
