@@ -2,8 +2,8 @@
 
 A kernel releases the GIL and takes one piece of the columns after the other until all are taken, so it runs once on
 every thread. It writes only what belongs to its columns, and sums in the order of their edges, so results do not depend
-on how columns are dealt out. Samples and heads are one axis of G slices, ``g = sample * H + head``; all arrays are
-flat, and an absent one is empty.
+on how columns are dealt out. Samples and heads are one axis of G slices, ``g = sample * H + head``; biases are
+``[H,E]``; all arrays are flat, and an absent one is empty.
 """
 
 from __future__ import annotations
@@ -62,12 +62,11 @@ class Edges(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """``slices`` = B x H, ``depth`` D, ``channels`` C; ``bias_heads`` is 0 without bias, 1 if all heads share it."""
+    """``slices`` = B x H, ``depth`` D, ``channels`` C; ``bias_heads`` is H, 0 without bias, 1 if all heads share it."""
 
     slices: int
     depth: int
     channels: int
-    heads: int
     bias_heads: int
 
 
@@ -97,18 +96,13 @@ def _fill_rest(values: np.ndarray, slot: int, count: int, filling: float) -> Non
 
 
 @inlined
-def _finish_scores(
-    score: np.ndarray, slot: int, first: int, count: int, scale: float, bias: np.ndarray, bias_heads: int, head: int
-) -> None:
+def _finish_scores(score: np.ndarray, slot: int, count: int, scale: float, bias: np.ndarray, bias_at: int) -> None:
     """``score * scale + bias``; minus infinity beyond the edges."""
     factor = splat(scale, LANES)
     for e in range(slot, slot + count, LANES):
         store(score, e, load(score, e, LANES) * factor)
-    if bias_heads == 1:
-        _add_scaled(score, slot, _ONE, bias, first, count)
-    elif bias_heads > 1:
-        for e in range(count):
-            score[slot + e] += peek(bias, (first + e) * bias_heads + head)
+    if bias.size:
+        _add_scaled(score, slot, _ONE, bias, bias_at, count)
     _fill_rest(score, slot, count, _MINUS_INFINITY)
 
 
@@ -177,17 +171,18 @@ def forward(
 ) -> None:
     """``out [N,G,C]``, the logarithm of each softmax's sum ``[N,G]``, and ``cost [N,G]``."""
     order, indptr, neighbours = edges
-    slices, depth, channels, heads, bias_heads = sizes
+    slices, depth, channels, bias_heads = sizes
     seen, packed, weight, _, group, near, ahead, near_ahead = workspace(indptr)
     factor = np.empty(COLUMNS, np.float32)
     form_group(group, near, ahead, seen, order, pieces, indptr, neighbours)
     while group[SIZE]:
         form_group(ahead, near_ahead, group, seen, order, pieces, indptr, neighbours)
         for g in range(slices):
+            bias_head = g % bias_heads if bias_heads else 0
             group_dots(query, key, slices, g, depth, group, near, ahead, packed, weight)
             for t in range(group[SIZE]):
                 slot, first, count = group[SLOT + t], group[FIRST + t], group[DEGREE + t]
-                _finish_scores(weight, slot, first, count, scale, bias, bias_heads, g % heads)
+                _finish_scores(weight, slot, count, scale, bias, bias_head * neighbours.size + first)
                 top, total = _exponentials(weight, slot, count)
                 at = group[COLUMN + t] * slices + g
                 if total == _ZERO:
@@ -209,6 +204,7 @@ def backward_targets(
     sizes: Sizes,
     g_start: int,
     g_stop: int,
+    apart: int,
     scale: float,
     query: np.ndarray,
     key: np.ndarray,
@@ -225,23 +221,25 @@ def backward_targets(
 ) -> None:
     """The gradients of query and bias, by slices ``g_start:g_stop``; that of the bias is added to what is there.
 
-    ``scratch [E,slices,2]`` receives each edge's weight and the gradient of its score, for :func:`backward_sources`, in
-    the order of work: what is written together lies together. ``work [N+1]`` counts edges and columns in that order.
+    ``scratch [E,apart]`` receives two numbers for each slice, an edge's weight and the gradient of its score, for
+    :func:`backward_sources`, in the order of work: what is written together lies together. ``work [N+1]`` counts edges
+    and columns in that order.
     """
     order, indptr, neighbours = edges
-    slices, depth, channels, heads, bias_heads = sizes
+    slices, depth, channels, bias_heads = sizes
     seen, packed, weight, grad, group, near, ahead, near_ahead = workspace(indptr)
     factor = np.full(COLUMNS, scale, np.float32)
     form_group(group, near, ahead, seen, order, pieces, indptr, neighbours)
     while group[SIZE]:
         form_group(ahead, near_ahead, group, seen, order, pieces, indptr, neighbours)
         for g in range(g_start, g_stop):
+            bias_head = g % bias_heads if bias_heads else 0
             group_dots(grad_out, value, slices, g, channels, group, near, ahead, packed, grad)
             group_dots(query, key, slices, g, depth, group, near, ahead, packed, weight)
             for t in range(group[SIZE]):
                 slot, first, count = group[SLOT + t], group[FIRST + t], group[DEGREE + t]
                 at = group[COLUMN + t] * slices + g
-                _finish_scores(weight, slot, first, count, scale, bias, bias_heads, g % heads)
+                _finish_scores(weight, slot, count, scale, bias, bias_head * neighbours.size + first)
                 if edge_cost.size:
                     _add_scaled(grad, slot, grad_cost[at], edge_cost, first, count)
                 _fill_rest(grad, slot, count, _ZERO)
@@ -250,14 +248,11 @@ def backward_targets(
                     position = group[NEXT] - group[SIZE] + t
                     place = work[position] - position
                     for e in range(count):
-                        pair = ((place + e) * (g_stop - g_start) + g - g_start) * 2
+                        pair = (place + e) * apart + 2 * (g - g_start)
                         scratch[pair] = peek(weight, slot + e)
                         scratch[pair + 1] = peek(grad, slot + e)
-                if grad_bias.size and bias_heads == 1:
-                    _add_scaled(grad_bias, first, _ONE, grad, slot, count)
-                elif grad_bias.size:
-                    for e in range(count):
-                        grad_bias[(first + e) * bias_heads + g % heads] += peek(grad, slot + e)
+                if grad_bias.size:
+                    _add_scaled(grad_bias, bias_head * neighbours.size + first, _ONE, grad, slot, count)
             if grad_query.size:
                 group_sums(grad, factor, key, slices, g, depth, group, near, ahead, packed, False, grad_query)
         group, ahead = ahead, group
@@ -271,6 +266,7 @@ def backward_sources(
     sizes: Sizes,
     g_start: int,
     g_stop: int,
+    apart: int,
     scale: float,
     query: np.ndarray,
     grad_out: np.ndarray,
@@ -281,7 +277,7 @@ def backward_sources(
 ) -> None:
     """The gradients of key and value: ``edges`` leave the columns here; ``places`` says where ``scratch`` has them."""
     order, indptr, neighbours = edges
-    slices, depth, channels, _, _ = sizes
+    slices, depth, channels, _ = sizes
     seen, packed, weight, grad, group, near, ahead, near_ahead = workspace(indptr)
     factor = np.full(COLUMNS, scale, np.float32)
     ones = np.full(COLUMNS, _ONE, np.float32)
@@ -292,7 +288,7 @@ def backward_sources(
             for t in range(group[SIZE]):
                 slot, first = group[SLOT + t], group[FIRST + t]
                 for e in range(group[DEGREE + t]):
-                    pair = (peek(places, first + e) * (g_stop - g_start) + g - g_start) * 2
+                    pair = peek(places, first + e) * apart + 2 * (g - g_start)
                     weight[slot + e] = peek(scratch, pair)
                     grad[slot + e] = peek(scratch, pair + 1)
             if grad_key.size:

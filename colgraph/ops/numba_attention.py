@@ -34,6 +34,7 @@ __all__ = ["SCRATCH_FLOATS", "attend", "attend_backward", "sheet_attention", "ta
 SCRATCH_FLOATS = 2**22
 _NOTHING = np.empty(0, np.float32)
 _SMALLEST_PIECE = 1 / 32  # of a thread's share of all work
+_LINE = 16  # floats in a cache line
 _WORTH_A_THREAD = 500_000  # multiply-adds: below, waking a thread costs more than it saves
 
 
@@ -149,7 +150,12 @@ def _sizes(query: Tensor, value: Tensor, edge_bias: Tensor | None) -> Any:
 
     _, batch, heads, depth = query.shape
     bias_heads = 0 if edge_bias is None else edge_bias.size(1) if edge_bias.dim() == 2 else 1
-    return Sizes(batch * heads, depth, value.size(3), heads, bias_heads)
+    return Sizes(batch * heads, depth, value.size(3), bias_heads)
+
+
+def _by_head(edge_bias: Tensor | None) -> np.ndarray:
+    """``[H,E]``, flat: what a column's edges add to the scores of one head lies together."""
+    return _flat(edge_bias if edge_bias is None or edge_bias.dim() == 1 else edge_bias.detach().t())
 
 
 @functools.cache
@@ -207,7 +213,7 @@ def attend(
         _flat(query),
         _flat(key),
         _flat(value),
-        _flat(edge_bias),
+        _by_head(edge_bias),
         _flat(edge_cost),
         _flat(out),
         _flat(log_sum),
@@ -228,12 +234,17 @@ def _(
     return torch.empty_like(value, memory_format=torch.contiguous_format), cost, log_sum
 
 
-def _rounds(slices: int, edges: int, needed: bool) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Runs of slices ``(start, stop, scratch)`` whose scratch, two floats per edge and slice, is of bounded size."""
+def _rounds(slices: int, edges: int, needed: bool) -> Iterator[tuple[int, int, int, np.ndarray]]:
+    """Runs of slices ``(start, stop, apart, scratch)`` whose scratch, ``apart`` floats per edge, is of bounded size.
+
+    ``apart`` is two floats per slice, and a cache line more where that is a multiple of many lines: such rows would
+    fall on the same few lines of the cache and drive each other out.
+    """
     width = max(1, min(slices, SCRATCH_FLOATS // max(2 * edges, 1)))
-    scratch = _flat(empty(2 * edges * width if needed else 0))
+    apart = 2 * width + (_LINE if 2 * width % (8 * _LINE) == 0 else 0)
+    scratch = _flat(empty(edges * apart if needed else 0))
     for start in range(0, slices, width):
-        yield start, min(start + width, slices), scratch
+        yield start, min(start + width, slices), apart, scratch
 
 
 def attend_backward(
@@ -255,14 +266,15 @@ def attend_backward(
     sizes = _sizes(query, value, edge_bias)
     shapes = (query.shape, key.shape, value.shape, edge_bias.shape if edge_bias is not None else (0,))
     grads = [empty(*(shape if need else (0,))) for shape, need in zip(shapes, needs)]
-    grad_query, grad_key, grad_value, grad_bias = map(_flat, grads)
-    grad_bias.fill(0)  # by this thread: torch's would wake others, which then spin on the cores that the kernels need
+    grad_query, grad_key, grad_value, _ = map(_flat, grads)
+    # By this thread: torch's would wake others, which then spin on the cores that the kernels need.
+    grad_bias = np.zeros(grads[3].numel(), np.float32)
     factor, flat_query, flat_grad = np.float32(scale), _flat(query), _flat(grad_out)
-    inputs = (flat_query, _flat(key), _flat(value), _flat(edge_bias), _flat(edge_cost), _flat(log_sum))
+    inputs = (flat_query, _flat(key), _flat(value), _by_head(edge_bias), _flat(edge_cost), _flat(log_sum))
     t = _Tables.of(packed, query.size(0))
     listening, speaking = Edges(t.order, t.indptr, t.source), Edges(t.order, t.source_indptr, t.source_target)
     to_sources = needs[1] or needs[2]
-    for g_start, g_stop, scratch in _rounds(sizes.slices, t.source.size, to_sources):
+    for g_start, g_stop, apart, scratch in _rounds(sizes.slices, t.source.size, to_sources):
         edge_slices = t.source.size * (g_stop - g_start)
         _over_columns(
             backward_targets,
@@ -272,6 +284,7 @@ def attend_backward(
             sizes,
             g_start,
             g_stop,
+            apart,
             factor,
             *inputs,
             flat_grad,
@@ -290,6 +303,7 @@ def attend_backward(
                 sizes,
                 g_start,
                 g_stop,
+                apart,
                 factor,
                 flat_query,
                 flat_grad,
@@ -298,6 +312,8 @@ def attend_backward(
                 grad_key,
                 grad_value,
             )
+    if grad_bias.size:
+        np.copyto(grads[3].numpy(), grad_bias.reshape(grads[3].shape[::-1]).T)
     bias_dtype = edge_bias.dtype if edge_bias is not None else query.dtype
     dtypes = (query.dtype, key.dtype, value.dtype, bias_dtype)
     return tuple(grad.to(dtype) for grad, dtype in zip(grads, dtypes))  # type: ignore[return-value]
