@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "share": ("a run's model as a folder that others can load", "colgraph.experiments.commands:run_share"),
     "analyse": ("every analysis of a run, beside its controls", "colgraph.report.commands:run_analyse"),
     "report": ("one page about a run, with its sheet to turn and click", "colgraph.report.commands:run_report"),
+    "compare": ("analysed runs of several seeds: intervals over seeds", "colgraph.report.commands:run_compare"),
     "encode": ("predict recorded brain responses from a run's columns", "colgraph.report.commands:run_encode"),
 }
 _SHEET_FLAGS = ("neighbors", "metric", "mask", "axis", "num_inputs", "num_outputs")

@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -21,7 +21,7 @@ from colgraph.report.figures import draw_with_controls
 from colgraph.report.loading import Run, load_run
 from colgraph.report.measures import orientation_of
 
-__all__ = ["FORMAT", "analyse", "write_text"]
+__all__ = ["FORMAT", "analyse", "is_analysed", "write_text"]
 
 FORMAT = 2
 
@@ -38,18 +38,21 @@ def analyse(
     Args:
         path: the run folder.
         settings: how much is computed.
-        only: names of analyses (all if not given).
+        only: names of analyses (all if not given). Others that the folder holds are kept, if they are of the same
+            checkpoint.
         say: is told what is going on.
 
     Returns:
         What ``RUN/analysis/results.json`` holds; figures and maps lie beside it.
 
     Raises:
-        ValueError: for a folder that is no run, lacks its checkpoint, or an unknown analysis.
+        ValueError: for a folder that is no run, lacks its checkpoint, or an unknown analysis; and for a part of the
+            analyses with other settings than the folder's, which belong together.
     """
     settings = settings or Settings()
     chosen = _chosen(only)
     start = perf_counter()
+    kept = _kept(Path(path), chosen, settings)
     run = load_run(path)
     probes = make_probes(run, settings)
     say(f"{run.sheet.num_columns:,} columns, {len(probes.gratings)} gratings, {len(probes.natural)} natural images")
@@ -65,7 +68,8 @@ def analyse(
             missing.append({"name": control.name, "reason": control.reason})
     out = run.path / "analysis"
     (out / "figures").mkdir(parents=True, exist_ok=True)
-    entries = [_entry(item, contexts, out / "figures", say) for item in chosen]
+    entries = {item.key: _entry(item, contexts, out / "figures", say) for item in chosen}
+    entries |= kept
     results = {
         "format": FORMAT,
         "columns": run.sheet.num_columns,
@@ -75,13 +79,52 @@ def analyse(
         "controls": [context.name for context in contexts[1:]],
         "missing": missing,
         "inactive_columns": int((~main.active).sum()),
-        "analyses": entries,
+        "analyses": [entries[item.key] for item in CATALOGUE if item.key in entries],
         "seconds": round(perf_counter() - start, 1),
     }
+    maps = (_read_maps(out) if kept else {}) | _maps(main)
     write_text(out / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
-    np.savez_compressed(out / "maps.npz", **_maps(main))  # type: ignore[arg-type]
-    say(f"wrote {out} in {results['seconds']} s")
+    np.savez_compressed(out / "maps.npz", **maps)  # type: ignore[arg-type]
+    say(f"wrote {out} in {results['seconds']} s" + (f"; {len(kept)} other analyses are kept" if kept else ""))
     return results
+
+
+def is_analysed(run: Path) -> bool:
+    """Whether a run has been analysed since it was last trained."""
+    results, checkpoint = run / "analysis" / "results.json", run / "checkpoints" / "last.ckpt"
+    if not results.is_file():
+        return False
+    return not checkpoint.is_file() or results.stat().st_mtime >= checkpoint.stat().st_mtime
+
+
+def _kept(path: Path, chosen: list[Analysis], settings: Settings) -> dict[str, Any]:
+    """The folder's analyses of this checkpoint that are not made again, by name."""
+    if len(chosen) == len(CATALOGUE) or not is_analysed(path):
+        return {}
+    try:
+        earlier = json.loads((path / "analysis" / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(earlier, dict) or earlier.get("format") != FORMAT:
+        return {}
+    again = {item.key for item in chosen}
+    kept = {entry["key"]: entry for entry in earlier["analyses"] if entry["key"] not in again}
+    for name in ("probes", "permutations", "nulls", "seed"):
+        mine, theirs = getattr(settings, name), earlier["settings"].get(name)
+        if kept and mine != theirs:
+            raise ValueError(
+                f"{str(path / 'analysis')!r} holds {len(kept)} other analyses with {name}={theirs}, "
+                f"which would be lost: give the same here (got {mine}), or analyse all"
+            )
+    return kept
+
+
+def _read_maps(folder: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(folder / "maps.npz", allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError):
+        return {}
 
 
 def _chosen(only: Iterable[str] | None) -> list[Analysis]:
@@ -105,7 +148,7 @@ def _control_context(control: Control, run: Run, probes: ProbeSet, settings: Set
     if control.path is None:
         return None
     other = load_run(control.path, images=2)
-    return _context(control.name, other, run, probes, settings)
+    return replace(_context(control.name, other, run, probes, settings), seed=other.config.seed)
 
 
 def _entry(item: Analysis, contexts: list[Context], figures: Path, say: Callable[[str], None]) -> dict[str, Any]:
@@ -131,12 +174,16 @@ def _entry(item: Analysis, contexts: list[Context], figures: Path, say: Callable
                 entry["controls"][context.name] = {"why_not": NO_CONTROL[context.kind]}
                 continue
             found, reason = _attempt(item, context)
-            entry["controls"][context.name] = {"why_not": reason} if found is None else found.summary()
+            entry["controls"][context.name] = {"why_not": reason} if found is None else _of_control(found, context)
             others |= {} if found is None else {context.name: found}
         entry["figures"] = draw_with_controls(item.title, result, others, figures, item.key)
     entry["seconds"] = round(perf_counter() - start, 1)
     say(f"{item.title}: {why_not or _line(result)} ({entry['seconds']} s)")
     return entry
+
+
+def _of_control(result: Result, context: Context) -> dict[str, Any]:
+    return result.summary() | ({} if context.seed is None else {"seed": context.seed})
 
 
 def _line(result: Result | None) -> str:

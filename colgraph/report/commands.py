@@ -1,4 +1,4 @@
-"""``colgraph analyse``, ``colgraph report`` and ``colgraph encode``: from words on a command line to files."""
+"""``colgraph analyse``, ``report``, ``compare`` and ``encode``: from words on a command line to files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import torch
 
 from colgraph.analysis import compare, encode_table, responses
 from colgraph.analysis.encoding import EncodingTable
-from colgraph.report.analyse import analyse, write_text
+from colgraph.report.analyse import analyse, is_analysed, write_text
 from colgraph.report.context import Settings
 from colgraph.report.loading import Run, load_run
+from colgraph.report.seeds import compare_seeds, seeds_json, seeds_table
 from colgraph.script import OneLineParser
 from colgraph.viz.style import new_figure, save_figure
 
-__all__ = ["run_analyse", "run_encode", "run_report"]
+__all__ = ["run_analyse", "run_compare", "run_encode", "run_report"]
 
 
 def _parser(name: str, about: str) -> OneLineParser:
@@ -34,7 +35,7 @@ def _amounts(parser: OneLineParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything drawn (0)")
     parser.add_argument("--batch-size", type=int, default=32, metavar="B", help="images at a time (32)")
     parser.add_argument("--robustness", action="store_true", help="attacks and lesions on large sheets, too")
-    parser.add_argument("--only", metavar="NAMES", help="analyses to run, separated by commas")
+    parser.add_argument("--only", metavar="NAMES", help="analyses to (re)make, separated by commas; others are kept")
 
 
 def _settings(known: Any) -> Settings:
@@ -72,18 +73,31 @@ def run_report(arguments: list[str]) -> None:
     _amounts(parser)
     known = parser.parse_args(arguments)
     check_page(known.output)
-    if known.only is not None or not _analysed(Path(known.run)):
+    if known.only is not None or not is_analysed(Path(known.run)):
         names = None if known.only is None else [name.strip() for name in known.only.split(",") if name.strip()]
         analyse(known.run, _settings(known), only=names, say=print)
     print(write_page(known.run, known.output))
 
 
-def _analysed(run: Path) -> bool:
-    """Whether a run has been analysed since it was last trained."""
-    results, checkpoint = run / "analysis" / "results.json", run / "checkpoints" / "last.ckpt"
-    if not results.is_file():
-        return False
-    return not checkpoint.is_file() or results.stat().st_mtime >= checkpoint.stat().st_mtime
+def run_compare(arguments: list[str]) -> None:
+    """``colgraph compare RUN RUN ...``."""
+    parser = OneLineParser(
+        prog="colgraph compare",
+        description="Analysed runs of several seeds: means with intervals over seeds, beside their controls.",
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="run folders that differ only in their seed")
+    parser.add_argument("-o", "--output", metavar="FILE.md", help="write the Markdown table here")
+    parser.add_argument("--json", metavar="FILE", help="write all numbers here, those of each seed too")
+    known = parser.parse_args(arguments)
+    for flag, path, end in (("-o", known.output, ".md"), ("--json", known.json, ".json")):
+        if path and (Path(path).suffix.lower() != end or not Path(path).parent.is_dir()):
+            raise ValueError(f"cannot write {path!r}: give {flag} a name that ends in {end}, in a folder that exists")
+    compared = compare_seeds(known.runs)
+    if known.json:
+        write_text(Path(known.json), json.dumps(seeds_json(compared), indent=2, allow_nan=False) + "\n")
+    if known.output:
+        write_text(Path(known.output), seeds_table(compared))
+    print("\n".join(path for path in (known.output, known.json) if path) or seeds_table(compared))
 
 
 # ---------------------------------------------------------------------- encoding

@@ -77,6 +77,7 @@ class Context:
         settings: how much is computed.
         run: the run that is analysed.
         before: the untrained network, for comparisons of attention.
+        seed: of the run that a trained control comes from.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Context:
     run: Run
     before: PlainImages | None = None
     shared: dict[str, Any] = field(default_factory=dict)
+    seed: int | None = None
 
     def shuffled(self) -> Context:
         """The same responses with the columns' positions shuffled; the responses are not collected again."""

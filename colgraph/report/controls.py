@@ -10,7 +10,7 @@ from typing import Any
 from colgraph.report.loading import Run, read_config
 from colgraph.training.config import describe_settings
 
-__all__ = ["TRAINED_CONTROLS", "Control", "find_controls"]
+__all__ = ["TRAINED_CONTROLS", "Control", "find_controls", "learned_settings"]
 
 # Settings that do not change what is learned.
 _FREE = {
@@ -62,8 +62,8 @@ def _find(control: Control, run: Run, mine: Mapping[str, Any], configs: Mapping[
     name, value = control.setting
     if mine.get(name) == value:
         return Control(control.name, control.setting, control.flags, None, "the run itself is this")
-    wanted = _learned({**mine, name: value})
-    alike = [path for path, config in configs.items() if _learned(config) == wanted]
+    wanted = learned_settings({**mine, name: value})
+    alike = [path for path, config in configs.items() if learned_settings(config) == wanted]
     alike.sort(key=lambda path: configs[path].get("seed") != mine.get("seed"))
     if alike:
         return Control(control.name, control.setting, control.flags, alike[0])
@@ -72,7 +72,7 @@ def _find(control: Control, run: Run, mine: Mapping[str, Any], configs: Mapping[
     return Control(control.name, control.setting, control.flags, None, f"not trained yet: {command}")
 
 
-def _learned(config: Mapping[str, Any]) -> dict[str, Any]:
+def learned_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that matter to what is learned; those that a run of an earlier version lacks at their defaults."""
     defaults = {name: default for name, (default, _, _) in describe_settings().items()}
     return {key: value for key, value in {**defaults, **config}.items() if key not in _FREE and value is not None}

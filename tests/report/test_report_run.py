@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import runpy
 import shutil
 from pathlib import Path
 from typing import Any
@@ -139,6 +141,29 @@ def test_files_are_where_they_should_be(analysed, runs):
         assert maps["activity"].shape == (2, 32)
 
 
+def test_a_part_made_again_leaves_the_rest(analysed, runs, tmp_path):
+    copy = tmp_path / "base"
+    shutil.copytree(runs / "base", copy)
+    shutil.copytree(runs / "free", tmp_path / "free")
+    place = copy / "analysis" / "results.json"
+    before = {entry["key"]: entry for entry in json.loads(place.read_text())["analyses"]}
+    fields = np.load(copy / "analysis" / "maps.npz")["fields"]
+    analyse(copy, QUICK, only=["wiring", "moran"])
+    after = {entry["key"]: entry for entry in json.loads(place.read_text())["analyses"]}
+    assert list(after) == list(before)
+    assert after["energy"] == before["energy"]
+    assert after["wiring"]["result"] == before["wiring"]["result"]
+    assert np.array_equal(np.load(copy / "analysis" / "maps.npz")["fields"], fields), "the page still has them"
+    assert after["wiring"]["controls"]["no wiring cost"]["seed"] == 0, "which run the control was"
+    text = place.read_text()
+    with pytest.raises(ValueError, match="holds 23 other analyses with probes=120, which would be lost"):
+        analyse(copy, Settings(probes=80, permutations=20, nulls=2, progress=False), only=["wiring"])
+    assert place.read_text() == text
+    # What is of an older checkpoint is not worth keeping.
+    os.utime(copy / "checkpoints" / "last.ckpt")
+    assert [e["key"] for e in analyse(copy, QUICK, only=["wiring"])["analyses"]] == ["wiring"]
+
+
 def test_the_page_needs_nothing_else(analysed, runs, tmp_path):
     path = write_page(runs / "base", tmp_path / "report.html")
     text = path.read_text()
@@ -204,45 +229,46 @@ def test_bad_runs_are_named(runs, tmp_path):
         analyse(runs / "base", QUICK, only=["wirin"])
 
 
-def recordings(folder: Path, run: Any, count: int = 40) -> tuple[Path, Path]:
-    """Images, and recordings that are a linear map of the network's last step, with noise."""
-    from PIL import Image
-
-    from colgraph.analysis import responses
-
-    stimuli = folder / "stimuli"
-    stimuli.mkdir()
-    for i, image in enumerate(run.images[:count]):
-        Image.fromarray(image[0]).save(stimuli / f"{i:03d}.png")
-    states = responses(run.net, torch.from_numpy(run.images[:count]).float() / 255, progress=False)
-    rng = np.random.default_rng(0)
-    signal = states.reshape(count, -1) @ rng.normal(size=(states[0].size, 6))
-    signal /= signal.std(0)
-    np.save(folder / "responses.npy", signal + 0.3 * rng.normal(size=(4, count, 6)))
-    return folder / "responses.npy", stimuli
+def recordings(*words: str) -> None:
+    runpy.run_path(str(Path(__file__).parents[2] / "examples" / "recordings.py"))["main"](list(words))
 
 
-def test_encode_from_the_command_line(runs, tmp_path, capsys):
-    recorded, stimuli = recordings(tmp_path, load_run(runs / "base", images=60))
-    (tmp_path / "regions.csv").write_text("target,region\n" + "\n".join(f"{i},{'AB'[i % 2]}" for i in range(6)))
-    words = [str(runs / "base"), "--responses", str(recorded), "--stimuli", str(stimuli)]
+def test_encode_predicts_recordings_made_from_the_run(runs, tmp_path, capsys):
+    run, place = str(runs / "base"), tmp_path / "recordings"
+    recordings(run, "--out", str(place), "--stimuli", "90", "--targets", "3", "--noise", "0.3")
+    recorded = np.load(place / "responses.npy")
+    assert recorded.shape == (4, 90, 6)
+    assert recorded.mean(0).var(0) == pytest.approx(1 + 0.09 / 4, abs=0.1)
+    assert recorded.var(0, ddof=1).mean() == pytest.approx(0.09, abs=0.01)
+    words = [run, "--responses", str(place / "responses.npy"), "--stimuli", str(place / "stimuli")]
     out = tmp_path / "encoding.json"
-    cli.run(["encode", *words, "--regions", str(tmp_path / "regions.csv"), "-o", str(out), "--permutations", "20"])
-    cells = json.loads(out.read_text())["cells"]
+    cli.run(["encode", *words, "--regions", str(place / "regions.csv"), "-o", str(out), "--permutations", "20"])
+    cells = {(c["features"], c["region"]): c["value_normalised"] for c in json.loads(out.read_text())["cells"]}
     asked = ("pixels", "untrained", "step 1", "step 2")
-    assert {(c["features"], c["region"]) for c in cells} == {(name, r) for name in asked for r in "AB"}
-    last = [c for c in cells if c["features"] == "step 2"]
-    assert all(c["value_normalised"] > 0.6 for c in last)
+    assert set(cells) == {(name, region) for name in asked for region in ("first", "last")}
+    assert cells["step 1", "first"] > 0.6
+    assert cells["step 2", "last"] > max(0.6, cells["pixels", "last"])
     assert "of the ceiling" in capsys.readouterr().out
     assert out.with_suffix(".png").stat().st_size > 5000
     with pytest.raises(ValueError, match=r"ends in \.json"):
         cli.run(["encode", *words, "-o", str(tmp_path / "encoding.txt")])
-    np.save(tmp_path / "short.npy", np.random.default_rng(0).normal(size=(39, 6)))
-    with pytest.raises(ValueError, match=r"39 stimuli, but .* holds 40 images"):
+    np.save(tmp_path / "short.npy", np.random.default_rng(0).normal(size=(89, 6)))
+    with pytest.raises(ValueError, match=r"89 stimuli, but .* holds 90 images"):
         cli.run(["encode", words[0], "--responses", str(tmp_path / "short.npy"), *words[3:]])
     (tmp_path / "few.csv").write_text("A\nB\n")
     with pytest.raises(ValueError, match="names 2 regions, but there are 6 targets"):
         cli.run(["encode", *words, "--regions", str(tmp_path / "few.csv")])
+
+
+def test_recordings_refuse_what_cannot_be(runs, tmp_path):
+    run = str(runs / "base")
+    with pytest.raises(ValueError, match="nothing is overwritten"):
+        recordings(run, "--out", str(tmp_path))
+    with pytest.raises(ValueError, match="--stimuli 500: the run has only 360"):
+        recordings(run, "--out", str(tmp_path / "new"), "--stimuli", "500")
+    with pytest.raises(ValueError, match="--noise must be at least 0, got -1"):
+        recordings(run, "--out", str(tmp_path / "new"), "--noise", "-1")
+    assert not (tmp_path / "new").exists()
 
 
 def test_commands_check_their_flags(runs):

@@ -1,0 +1,226 @@
+"""Analysed runs of one configuration and several seeds: means with intervals over seeds, beside their controls.
+
+An interval within one run says how well its number is known; only one over seeds says what training does. Differences
+from controls are taken seed by seed: a run shares its stimuli, and with most controls its first parameters, with them.
+A control that was trained with another seed than its run does not count, for several runs would then share it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from colgraph.report.analyse import FORMAT
+from colgraph.report.controls import learned_settings
+from colgraph.report.loading import read_config
+
+__all__ = ["OverSeeds", "compare_seeds", "seeds_json", "seeds_table"]
+
+CHANCE = "by chance"
+_Each = Sequence[Mapping[str, Any]]  # one per run
+
+
+@dataclass(frozen=True)
+class OverSeeds:
+    """A number over seeds.
+
+    Attributes:
+        values: one per seed.
+        mean: their mean.
+        interval: the 95% interval of the mean, by Student's t; NaN for fewer than two values.
+    """
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.values))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        n = len(self.values)
+        if n < 2:
+            return math.nan, math.nan
+        half = float(stats.t.ppf(0.975, n - 1) * np.std(self.values, ddof=1) / math.sqrt(n))
+        return self.mean - half, self.mean + half
+
+    @property
+    def differs(self) -> bool:
+        """Whether the interval leaves out zero."""
+        low, high = self.interval
+        return low > 0 or high < 0
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.mean:.3g}" + ("" if math.isnan(low) else f" [{low:.3g}, {high:.3g}]")
+
+
+def compare_seeds(runs: Iterable[str | os.PathLike[str]]) -> dict[str, Any]:
+    """Collect the analyses of runs that differ in nothing but their seed.
+
+    Args:
+        runs: folders of runs, analysed by ``colgraph analyse``.
+
+    Returns:
+        ``runs`` (names), ``seeds``, ``test_accuracy`` (:class:`OverSeeds` or None) and ``analyses``: for each its
+        ``title``, ``name`` and ``unit``, ``value`` (:class:`OverSeeds`), and ``differences``: value minus that of each
+        control, and minus the mean of its null ("by chance"), seed by seed, where a seed has both.
+
+    Raises:
+        ValueError: for folders that are no runs, not analysed, of other settings or amounts, or twice there.
+    """
+    paths = [Path(run) for run in runs]
+    if not paths:
+        raise ValueError("no runs to compare")
+    found = [_analysis(path) for path in paths]
+    configs = [read_config(path) for path in paths]
+    _check_alike(paths, configs, found)
+    seeds = [config.get("seed", 0) for config in configs]
+    entries = [{entry["key"]: entry for entry in each["analyses"]} for each in found]
+    accuracies = [_accuracy(path) for path in paths]
+    return {
+        "runs": [path.resolve().name for path in paths],
+        "seeds": seeds,
+        "test_accuracy": _over([a for a in accuracies if a is not None]),
+        "analyses": _measures(entries, seeds),
+    }
+
+
+def seeds_table(compared: Mapping[str, Any]) -> str:
+    """Markdown: a row per analysis, a column per control. Differences whose interval leaves out zero are bold."""
+    analyses = compared["analyses"].values()
+    controls = list(dict.fromkeys(name for each in analyses for name in each["differences"]))
+    rows = [["analysis", "value", *(f"minus {name}" for name in controls)]]
+    for each in analyses:
+        unit = f" ({each['unit']})" if each["unit"] else ""
+        rows.append([f"{each['name']}{unit}", str(each["value"]), *(_cell(each, name) for name in controls)])
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines.insert(1, "|" + "---|" * len(rows[0]))
+    accuracy = compared["test_accuracy"]
+    percent = None if accuracy is None else OverSeeds(tuple(100 * a for a in accuracy.values))
+    note = f"Seeds {', '.join(map(str, compared['seeds']))}. Means over seeds with their 95% intervals (Student's t); "
+    note += "differences are taken seed by seed, and bold where the interval leaves out zero."
+    if percent is not None:
+        note += f" Test accuracy: {percent}%."
+    return "\n".join([*lines, "", note, ""])
+
+
+def seeds_json(compared: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as plain values, with those of each seed."""
+    return {name: _plain(value) for name, value in compared.items()}
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def _analysis(path: Path) -> dict[str, Any]:
+    if not (path / "config.yaml").is_file():
+        raise ValueError(f"{str(path)!r} is no run folder: it has no config.yaml")
+    place = path / "analysis" / "results.json"
+    try:
+        content = json.loads(place.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{str(path)!r} has not been analysed: run colgraph analyse {path}") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {str(place)!r}: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{str(place)!r} is of another version of colgraph: run colgraph analyse {path}")
+    return content
+
+
+def _check_alike(paths: Sequence[Path], configs: _Each, found: _Each) -> None:
+    first = learned_settings(configs[0])
+    for path, config, each in zip(paths, configs, found, strict=True):
+        mine = learned_settings(config)
+        other = sorted(name for name in first.keys() | mine.keys() if first.get(name) != mine.get(name))
+        if other:
+            name = other[0]
+            raise ValueError(
+                f"{str(path)!r} has {name}={mine.get(name)!r}, {str(paths[0])!r} {first.get(name)!r}: "
+                "compare runs that differ only in their seed"
+            )
+        for name in ("probes", "permutations"):
+            if each["settings"][name] != found[0]["settings"][name]:
+                raise ValueError(
+                    f"{str(path)!r} was analysed with {name}={each['settings'][name]}, "
+                    f"{str(paths[0])!r} with {found[0]['settings'][name]}: analyse them alike"
+                )
+    seeds = [config.get("seed", 0) for config in configs]
+    for place, seed in enumerate(seeds):
+        if seed in seeds[:place]:
+            raise ValueError(f"{str(paths[place])!r} and {str(paths[seeds.index(seed)])!r} have the same seed, {seed}")
+
+
+def _accuracy(path: Path) -> float | None:
+    try:
+        value = json.loads((path / "summary.json").read_text(encoding="utf-8")).get("test_accuracy")
+    except (OSError, ValueError):
+        return None
+    return None if value is None else float(value)
+
+
+# ---------------------------------------------------------------------- over seeds
+
+
+def _measures(entries: _Each, seeds: Sequence[int]) -> dict[str, Any]:
+    keys = list(dict.fromkeys(key for each in entries for key in each))
+    found = {}
+    for key in keys:
+        pairs = [(each[key], seed) for each, seed in zip(entries, seeds, strict=True) if _has_value(each.get(key))]
+        if pairs:
+            found[key] = _measure(pairs)
+    return found
+
+
+def _has_value(entry: Mapping[str, Any] | None) -> bool:
+    return entry is not None and entry["result"] is not None and entry["result"]["value"] is not None
+
+
+def _measure(pairs: Sequence[tuple[Mapping[str, Any], int]]) -> dict[str, Any]:
+    """One analysis of all seeds that have it."""
+    first = pairs[0][0]
+    differences: dict[str, list[float]] = {}
+    for entry, seed in pairs:
+        value = entry["result"]["value"]
+        others = {CHANCE: entry["result"].get("null_mean")}
+        others |= {n: c.get("value") for n, c in entry["controls"].items() if c.get("seed", seed) == seed}
+        for name, other in others.items():
+            if other is not None:
+                differences.setdefault(name, []).append(value - other)
+    return {
+        "title": first["title"],
+        "name": first["result"]["name"],
+        "unit": first["result"]["unit"],
+        "value": _over([entry["result"]["value"] for entry, _ in pairs]),
+        "differences": {name: _over(values) for name, values in differences.items()},
+    }
+
+
+def _over(values: Sequence[float]) -> OverSeeds | None:
+    return OverSeeds(tuple(map(float, values))) if values else None
+
+
+def _cell(measure: Mapping[str, Any], control: str) -> str:
+    difference = measure["differences"].get(control)
+    if difference is None:
+        return ""
+    n = len(difference.values)
+    few = "" if n == len(measure["value"].values) else f" ({n} seed{'s' * (n > 1)})"
+    return (f"**{difference}**" if difference.differs else str(difference)) + few
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, OverSeeds):
+        low, high = (None if math.isnan(end) else end for end in value.interval)
+        return {"mean": value.mean, "low": low, "high": high, "values": list(value.values)}
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    return value
