@@ -98,17 +98,13 @@ class Radius(Neighborhood):
         return f"radius:{self.r:g}"
 
     def links(self, geometry: Geometry, space: Space) -> Links:
-        n = geometry.num_columns
+        links = self.within(geometry, space)
+        _warn_of_isolated(self, links, geometry, space)
+        return links
+
+    def within(self, geometry: Geometry, space: Space) -> Links:
+        """The links, whether or not they leave columns alone: in a union, other parts may join those."""
         parts = [space.within(self.r, targets, sources, MAX_EDGES) for targets, sources in _groups(geometry)]
-        alone = np.ones(n, dtype=bool)
-        for part in parts:
-            alone[part.source] = alone[part.target] = False
-        if alone.any() and n > 1:
-            warnings.warn(
-                f"radius {self.r:g} isolates {int(alone.sum()):,} of {n:,} columns: no other column is that near "
-                f"(columns of {geometry.name!r} are {space.spacing():.3g} apart)",
-                stacklevel=3,
-            )
         return join([*parts, _loops(geometry, self.self_loops)])
 
 
@@ -209,7 +205,15 @@ class Union(Neighborhood):
         return "|".join(map(str, self.parts))
 
     def links(self, geometry: Geometry, space: Space) -> Links:
-        return join([part.links(geometry, space) for part in self.parts])
+        links = join(
+            [
+                part.within(geometry, space) if isinstance(part, Radius) else part.links(geometry, space)
+                for part in self.parts
+            ]
+        )
+        if any(isinstance(part, Radius) for part in self.parts):
+            _warn_of_isolated(self, links, geometry, space)
+        return links
 
     def relabelled(self, new_id: Index) -> Union:
         return Union(tuple(part.relabelled(new_id) for part in self.parts))
@@ -253,6 +257,18 @@ def _parse_one(text: str) -> Neighborhood:
 
 
 # ---------------------------------------------------------------------- pieces
+
+
+def _warn_of_isolated(neighborhood: Neighborhood, links: Links, geometry: Geometry, space: Space) -> None:
+    alone = np.ones(geometry.num_columns, dtype=bool)
+    others = links.source != links.target
+    alone[links.source[others]] = alone[links.target[others]] = False
+    if alone.any() and geometry.num_columns > 1:
+        warnings.warn(
+            f"{neighborhood} isolates {int(alone.sum()):,} of {alone.size:,} columns: no other column is that near "
+            f"(columns of {geometry.name!r} are {space.spacing():.3g} apart)",
+            stacklevel=4,
+        )
 
 
 def _parts(neighborhood: Neighborhood) -> tuple[Neighborhood, ...]:

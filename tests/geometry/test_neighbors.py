@@ -119,9 +119,18 @@ def test_radius_includes_its_border_and_is_symmetric():
 
 def test_radius_that_isolates_columns_warns_with_the_count():
     points = np.array([[0.0], [1], [2], [50], [99]])
-    with pytest.warns(UserWarning, match="radius 1 isolates 2 of 5 columns"):
+    with pytest.warns(UserWarning, match="radius:1 isolates 2 of 5 columns"):
         sheet = cg.build_sheet(cg.Geometry(points), neighbors="radius:1")
     assert sheet.num_edges == 9
+
+
+def test_a_union_is_judged_as_a_whole(recwarn):
+    points = cg.Geometry(np.array([[0.0], [1], [2], [50], [99]]))
+    cg.build_sheet(points, neighbors="radius:1|knn:2")
+    assert not [w for w in recwarn if "isolates" in str(w.message)], "the nearest columns join what the radius leaves"
+    with pytest.warns(UserWarning, match=r"radius:1\|radius:1\.5 isolates 2 of 5 columns") as warned:
+        cg.build_sheet(points, neighbors="radius:1|radius:1.5")
+    assert sum("isolates" in str(w.message) for w in warned) == 1
 
 
 def test_radius_does_not_call_the_first_layer_of_a_stack_isolated(recwarn):
