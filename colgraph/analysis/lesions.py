@@ -27,6 +27,7 @@ from colgraph.analysis.nets import (
     evaluation,
     image_interval,
     labelled_images,
+    noise_curve,
 )
 from colgraph.analysis.result import Result
 
@@ -355,24 +356,15 @@ def activity_noise(
     Raises:
         ValueError: for input that does not fit.
     """
-    data, index = labelled_images(images, labels)
-    amounts = check_levels(levels, "levels")
-    correct = np.zeros((len(amounts), len(data)))
-    cells = [(k, draw) for k in range(len(amounts)) for draw in range(check_count("draws", draws))]
-    for k, draw in bar(cells, "activity noise", progress):
-        generator = torch.Generator().manual_seed(seed + draw)
-        level = float(amounts[k])
 
-        def change(state: Tensor, _: int, level: float = level, generator: torch.Generator = generator) -> Tensor:
+    def answer(data: Array, index: NDArray[np.int64], level: float, draw: int) -> NDArray[np.bool_]:
+        generator = torch.Generator().manual_seed(seed + draw)
+
+        def change(state: Tensor, _: int) -> Tensor:
             noise = torch.randn(state.shape, generator=generator).to(state)
             return state + level * state.square().mean(-1, keepdim=True).sqrt() * noise
 
-        correct[k] += _correct(net, data, index, change, batch_size) / draws
-    return accuracy_curve(
-        "accuracy under activity noise",
-        amounts,
-        correct,
-        np.empty((0, len(amounts))),
-        level_name="noise (shares of a column's activity)",
-        null_name="",
-    )
+        return _correct(net, data, index, change, batch_size)
+
+    unit = "shares of a column's activity"
+    return noise_curve("activity noise", unit, answer, images, labels, levels, draws, progress)

@@ -31,6 +31,7 @@ __all__ = [
     "evaluation",
     "image_interval",
     "labelled_images",
+    "noise_curve",
     "predict",
 ]
 
@@ -177,3 +178,26 @@ def check_levels(levels: Sequence[float], what: str, most: float = np.inf) -> Ar
         bound = "" if np.isinf(most) else f" to {most:g}"
         raise ValueError(f"{what} must be from 0{bound} with at least one above 0, got {array.tolist()}")
     return array
+
+
+def noise_curve(
+    kind: str,
+    unit: str,
+    answer: Callable[[Array, NDArray[np.int64], float, int], NDArray[np.bool_]],
+    images: Any,
+    labels: Any,
+    levels: Sequence[float],
+    draws: int,
+    progress: bool,
+) -> AccuracyCurve:
+    """The mean over draws of ``answer(images, labels, level, draw)``, which images are classified rightly, by level."""
+    data, index = labelled_images(images, labels)
+    amounts = check_levels(levels, "levels")
+    correct = np.zeros((len(amounts), len(data)))
+    cells = [(k, draw) for k in range(len(amounts)) for draw in range(check_count("draws", draws))]
+    for k, draw in bar(cells, kind, progress):
+        correct[k] += answer(data, index, float(amounts[k]), draw) / draws
+    nothing = np.empty((0, len(amounts)))
+    return accuracy_curve(
+        f"accuracy under {kind}", amounts, correct, nothing, level_name=f"noise ({unit})", null_name=""
+    )

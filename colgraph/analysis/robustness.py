@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from colgraph.analysis import plotting
@@ -24,6 +25,7 @@ from colgraph.analysis.nets import (
     evaluation,
     image_interval,
     labelled_images,
+    noise_curve,
     predict,
 )
 from colgraph.analysis.result import Result
@@ -293,21 +295,13 @@ def weight_noise(
     Raises:
         ValueError: for input that does not fit.
     """
-    data, index = labelled_images(images, labels)
-    amounts = check_levels(levels, "levels")
-    correct = np.zeros((len(amounts), len(data)))
-    cells = [(k, draw) for k in range(len(amounts)) for draw in range(check_count("draws", draws))]
-    for k, draw in bar(cells, "weight noise", progress):
-        with noisy_weights(net, float(amounts[k]), seed + draw):
-            correct[k] += (predict(net, data, batch_size=batch_size) == index) / draws
-    return accuracy_curve(
-        "accuracy under weight noise",
-        amounts,
-        correct,
-        np.empty((0, len(amounts))),
-        level_name="noise (standard deviations of the weights)",
-        null_name="",
-    )
+
+    def answer(data: Array, index: NDArray[np.int64], level: float, draw: int) -> NDArray[np.bool_]:
+        with noisy_weights(net, level, seed + draw):
+            return predict(net, data, batch_size=batch_size) == index
+
+    unit = "standard deviations of the weights"
+    return noise_curve("weight noise", unit, answer, images, labels, levels, draws, progress)
 
 
 @contextmanager
