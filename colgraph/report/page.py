@@ -230,7 +230,7 @@ td { font-variant-numeric: tabular-nums; } li { overflow-wrap: anywhere; }
 .viewer-controls select, .viewer-controls input, .viewer-controls button { font: inherit; max-width: 100%; }
 .viewer-controls input[type=number] { width: 7rem; } .viewer-step { margin-top: .5rem; }
 .viewer-canvas { display: block; width: 100%; height: min(70vh, 32rem); margin-top: .6rem; touch-action: none;
-  border: 1px solid var(--line); border-radius: 6px; cursor: grab; }
+  border: 1px solid var(--line); cursor: grab; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
 .viewer-legend { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; font-size: .85rem;
   margin-top: .3rem; }

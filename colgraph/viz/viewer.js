@@ -1,6 +1,8 @@
 "use strict";
 // A sheet in three dimensions on plain WebGL: drag or arrow keys turn it, the wheel or + and - zoom, a click picks a
-// column. Everything is drawn on demand, so an idle page costs nothing.
+// column. Everything is drawn on demand, so an idle page costs nothing, and what a column has lies in buffers that only
+// another map, step or choice fills: a turn sends two matrices. Where the whole picture takes longer than a smooth turn
+// allows, which is so without a graphics card, a coarser one is drawn while something moves and the whole one after it.
 (function () {
   const root = document.getElementById("sheet-viewer");
   const data = JSON.parse(document.getElementById("sheet-data").textContent);
@@ -14,6 +16,7 @@
   const count = data.columns;
   const position = floats(data.position);
   const face = data.face ? ints(data.face) : new Uint32Array(0);
+  const coarse = data.coarse ? ints(data.coarse) : face;
   const pointer = ints(data.pointer);
   const source = ints(data.source);
   const weight = bytes(data.weight);
@@ -22,7 +25,10 @@
   const fields = data.fields ? { ...data.fields, values: bytes(data.fields.values), row: new Map() } : null;
   if (fields) ints(fields.columns).forEach((column, row) => fields.row.set(column, row));
 
-  const gl = canvas.getContext("webgl", { antialias: true, preserveDrawingBuffer: true });
+  // Smooth edges are half of the work without a graphics card. Only WebGL 2 lets a page have them at rest alone.
+  // Nothing shines through the canvas: told so, the browser need not mix each frame with the page behind it.
+  const rough = canvas.getContext("webgl2", { alpha: false, antialias: false, preserveDrawingBuffer: true });
+  const gl = rough || canvas.getContext("webgl", { alpha: false, antialias: true, preserveDrawingBuffer: true });
   if (!gl) {
     at("status").textContent = "This browser offers no WebGL, which the interactive sheet needs.";
     return;
@@ -88,6 +94,7 @@
     normal: buffer(gl.ARRAY_BUFFER, normals()),
     colour: buffer(gl.ARRAY_BUFFER, colours, gl.DYNAMIC_DRAW),
     face: buffer(gl.ELEMENT_ARRAY_BUFFER, face),
+    coarse: buffer(gl.ELEMENT_ARRAY_BUFFER, coarse),
     ends: gl.createBuffer(),
     tints: gl.createBuffer(),
     heard: gl.createBuffer(),
@@ -97,7 +104,10 @@
 
   // ------------------------------------------------------------------ state
 
-  const state = { map: 0, step: 0, column: -1, heard: new Set(), zoom: 1, turn: start(), points: face.length === 0, edges: 0, dots: 0, queued: false };
+  const state = {
+    map: 0, step: 0, column: -1, heard: new Set(), zoom: 1, turn: start(), points: face.length === 0, edges: 0, dots: 0,
+    queued: false, moving: false, rest: 0, slow: true,
+  };
 
   function start() {
     return data.flat ? about("x", -0.5) : multiply(about("x", -1.2), about("z", data.yaw));
@@ -153,12 +163,66 @@
     gl.vertexAttribPointer(place, size, type || gl.FLOAT, Boolean(normalised), 0, 0);
   }
 
+  const SMOOTH = 12; // milliseconds: a whole picture in less leaves a turn at 60 a second
+  const PIXELS = 150000; // of a picture in movement, whatever the window and the screen
+  const REST = 150; // milliseconds without movement until the whole picture is drawn
+
   function draw() {
     state.queued = false;
-    const ratio = Math.min(window.devicePixelRatio || 1, 2);
+    const quick = state.moving && state.slow, began = performance.now();
+    const whole = Math.min(window.devicePixelRatio || 1, 2);
+    const area = Math.max(1, canvas.clientWidth * canvas.clientHeight);
+    const ratio = quick ? Math.min(whole, Math.sqrt(PIXELS / area)) : whole;
     const [width, height] = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
+    if (!width || !height) return;
     if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; }
-    gl.viewport(0, 0, width, height);
+    if (rough && !quick) smooth(width, height);
+    scene(quick, ratio / whole);
+    if (rough && !quick) show(width, height);
+    if (quick || state.moving) return;
+    // Reading one pixel back waits until the picture is there, so that this is the time which it takes.
+    gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, pixel);
+    state.slow = performance.now() - began > SMOOTH;
+  }
+
+  // A picture at rest is drawn with several samples per pixel beside the canvas, averaged, and copied into it: two steps,
+  // because samples may be averaged only between buffers of one format, and a canvas without transparency has its own.
+  const pixel = new Uint8Array(4);
+  const beside = rough && Object.fromEntries(["many", "one"].map((name) => [name, gl.createFramebuffer()]));
+
+  function store(target, samples, attachment, format, width, height) {
+    const part = gl.createRenderbuffer();
+    gl.bindFramebuffer(gl.FRAMEBUFFER, target);
+    gl.bindRenderbuffer(gl.RENDERBUFFER, part);
+    gl.renderbufferStorageMultisample(gl.RENDERBUFFER, samples, format, width, height);
+    gl.framebufferRenderbuffer(gl.FRAMEBUFFER, attachment, gl.RENDERBUFFER, part);
+    return part;
+  }
+
+  function smooth(width, height) {
+    if (beside.width !== width || beside.height !== height) {
+      const samples = Math.min(4, gl.getParameter(gl.MAX_SAMPLES));
+      (beside.parts || []).forEach((part) => gl.deleteRenderbuffer(part));
+      Object.assign(beside, { width, height, parts: [
+        store(beside.one, 0, gl.COLOR_ATTACHMENT0, gl.RGBA8, width, height),
+        store(beside.many, samples, gl.DEPTH_ATTACHMENT, gl.DEPTH_COMPONENT24, width, height),
+        store(beside.many, samples, gl.COLOR_ATTACHMENT0, gl.RGBA8, width, height),
+      ] });
+    }
+    gl.bindFramebuffer(gl.FRAMEBUFFER, beside.many);
+  }
+
+  function show(width, height) {
+    for (const [from, to] of [[beside.many, beside.one], [beside.one, null]]) {
+      gl.bindFramebuffer(gl.READ_FRAMEBUFFER, from);
+      gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, to);
+      gl.blitFramebuffer(0, 0, width, height, 0, 0, width, height, gl.COLOR_BUFFER_BIT, gl.NEAREST);
+    }
+    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+  }
+
+  function scene(quick, scale) {
+    gl.viewport(0, 0, canvas.width, canvas.height);
     gl.clearColor(0.98, 0.98, 0.99, 1);
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
     gl.enable(gl.DEPTH_TEST);
@@ -170,8 +234,8 @@
       attribute(surface, "place", buffers.place, 3);
       attribute(surface, "normal", buffers.normal, 3);
       attribute(surface, "colour", buffers.colour, 3, gl.UNSIGNED_BYTE, true);
-      gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, buffers.face);
-      gl.drawElements(gl.TRIANGLES, face.length, gl.UNSIGNED_INT, 0);
+      gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, quick ? buffers.coarse : buffers.face);
+      gl.drawElements(gl.TRIANGLES, (quick ? coarse : face).length, gl.UNSIGNED_INT, 0);
     } else {
       circles(view, buffers.place, buffers.colour, null, count, dotSize(), 0);
     }
@@ -185,7 +249,7 @@
       attribute(lines, "colour", buffers.tints, 4, gl.UNSIGNED_BYTE, true);
       gl.drawArrays(gl.LINES, 0, state.edges);
       gl.disable(gl.BLEND);
-      circles(view, buffers.heard, buffers.hues, buffers.sizes, state.dots, Math.max(44, dotSize()), 0.1);
+      circles(view, buffers.heard, buffers.hues, buffers.sizes, state.dots, Math.max(44 * scale, dotSize()), 0.1);
     }
   }
 
@@ -206,6 +270,15 @@
 
   function redraw() {
     if (!state.queued) { state.queued = true; requestAnimationFrame(draw); }
+  }
+
+  function settle() { state.moving = false; redraw(); }
+
+  function move() {
+    state.moving = true;
+    clearTimeout(state.rest);
+    state.rest = setTimeout(settle, REST);
+    redraw();
   }
 
   // ------------------------------------------------------------------ one column
@@ -324,7 +397,7 @@
     at("step").value = state.step;
     refresh();
   });
-  at("step").addEventListener("input", (event) => { state.step = Number(event.target.value); refresh(); });
+  at("step").addEventListener("input", (event) => { state.step = Number(event.target.value); move(); refresh(); });
   at("column").max = count - 1;
   at("column").addEventListener("change", (event) => select(Math.round(Number(event.target.value))));
   at("points").checked = state.points;
@@ -332,8 +405,8 @@
   at("points").addEventListener("change", (event) => { state.points = event.target.checked; refresh(); });
   at("reset").addEventListener("click", () => { state.turn = start(); state.zoom = 1; select(-1); });
 
-  function turn(dx, dy) { state.turn = multiply(about("x", dy), multiply(about("y", dx), state.turn)); redraw(); }
-  function zoom(by) { state.zoom = Math.min(20, Math.max(0.4, state.zoom * by)); redraw(); }
+  function turn(dx, dy) { state.turn = multiply(about("x", dy), multiply(about("y", dx), state.turn)); move(); }
+  function zoom(by) { state.zoom = Math.min(20, Math.max(0.4, state.zoom * by)); move(); }
 
   let held = null;
   canvas.addEventListener("pointerdown", (event) => {
@@ -365,4 +438,5 @@
   new ResizeObserver(redraw).observe(canvas);
   at("status").dataset.help = at("status").textContent;
   refresh();
+  state.rest = setTimeout(settle, REST); // once more, to be timed without what only the first picture has to wait for
 })();

@@ -100,10 +100,12 @@ def sheet_viewer(
     top = np.zeros(n)
     np.maximum.at(top, target, weight[order])
     spread = np.ptp(points, axis=0)
+    coarse = None if faces is None else _coarser(np.asarray(faces), n)
     content = {
         "columns": n,
         "position": _pack(centred, np.float32),
         "face": None if faces is None or not len(faces) else _pack(faces, np.uint32),
+        "coarse": None if coarse is None else _pack(coarse, np.uint32),
         "pointer": _pack(np.concatenate([[0], np.cumsum(np.bincount(target, minlength=n))]), np.uint32),
         "source": _pack(np.asarray(edges[0])[order], np.uint32),
         "weight": _pack(np.round(255 * weight[order] / np.maximum(top[target], 1e-300)), np.uint8),
@@ -117,6 +119,31 @@ def sheet_viewer(
     script = files("colgraph.viz").joinpath("viewer.js").read_text(encoding="utf-8")
     text = json.dumps(content, allow_nan=False)
     return f'{_MARKUP}<script type="application/json" id="sheet-data">{text}</script>\n<script>{script}</script>\n'
+
+
+def _coarser(faces: NDArray[Any], columns: int, most: int = 12_000) -> NDArray[np.int64] | None:
+    """Fewer faces between some of the same columns, at most ``most``; None where there are no more than that.
+
+    The page draws them while the sheet turns on a machine without a graphics card, with the buffers that it has.
+    Columns are kept of which no two are neighbours; every other joins a neighbour that is kept, and faces that close up
+    by that are dropped. It follows the surface, so opposite banks of a fold stay apart and a closed surface stays
+    closed. Columns are kept in order, which makes of a subdivided sphere, and of fsaverage with it, the one before: a
+    quarter of the faces.
+    """
+    if len(faces) <= most:
+        return None
+    found = np.asarray(faces, dtype=np.int64)
+    while len(found) > most:
+        pairs = np.concatenate([found[:, [0, 1]], found[:, [1, 2]], found[:, [2, 0]]])
+        pairs = np.unique(np.concatenate([pairs, pairs[:, ::-1]]), axis=0)
+        neighbours = np.split(pairs[:, 1], np.searchsorted(pairs[:, 0], np.arange(1, columns)))
+        joins = np.full(columns, -1)
+        for column, near in enumerate(neighbours):
+            if joins[column] < 0:
+                joins[near[joins[near] < 0]] = joins[column] = column
+        found = joins[found]
+        found = found[(found != np.roll(found, 1, axis=1)).all(axis=1)]
+    return found
 
 
 def _pack(values: Any, kind: Any) -> str:

@@ -28,10 +28,14 @@ def browser() -> Iterator[Any]:
 
 
 class Opened:
-    """A page opened from disk, with what it asked for and complained about."""
+    """A page opened from disk, with what it asked for and complained about.
 
-    def __init__(self, browser: Any, path: Path) -> None:
+    ``script`` runs before those of the page, to watch them or to stand for another machine.
+    """
+
+    def __init__(self, browser: Any, path: Path, script: str = "") -> None:
         self.context = browser.new_context(offline=True, viewport={"width": 900, "height": 900})
+        self.context.add_init_script(script)
         self.page = self.context.new_page()
         self.errors: list[str] = []
         self.requests: list[str] = []
@@ -61,8 +65,8 @@ def open_page(browser: Any) -> Iterator[Any]:
     """Opens a file in the browser; closed after the test."""
     opened: list[Opened] = []
 
-    def open_it(path: Path) -> Opened:
-        opened.append(Opened(browser, path))
+    def open_it(path: Path, script: str = "") -> Opened:
+        opened.append(Opened(browser, path, script))
         return opened[-1]
 
     yield open_it
