@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["KEPT_BYTES", "empty", "empty_cache"]
+__all__ = ["KEPT_BYTES", "empty", "empty_array", "empty_cache"]
 
 
 def _memory_of_the_machine() -> int:
@@ -45,22 +45,27 @@ class _Loan(weakref.ref):  # type: ignore[type-arg]
 
 
 def empty(*shape: int) -> Tensor:
-    """A new float32 tensor on the CPU, not yet written, that begins at a cache line.
+    """A new float32 tensor on the CPU, not yet written; see :func:`empty_array`."""
+    return torch.from_numpy(empty_array(*shape))
+
+
+def empty_array(*shape: int) -> np.ndarray:
+    """A new float32 array, not yet written, that begins at a cache line.
 
     Fresh memory comes in pages that the system clears one by one when they are touched, which takes longer than most
-    kernels; and whether an allocator hands freed memory back to the system is a matter of luck. So memory of tensors
-    that are gone is kept, :data:`KEPT_BYTES` of it, for tensors of the same size, as torch does on GPUs; where there is
+    kernels; and whether an allocator hands freed memory back to the system is a matter of luck. So memory of arrays
+    that are gone is kept, :data:`KEPT_BYTES` of it, for others of the same size, as torch does on GPUs; where there is
     none of that size, what was longest unused makes room.
     """
     size = math.prod(shape)
     if size < _SMALL:
-        return torch.empty(shape, dtype=torch.float32)
+        return torch.empty(shape, dtype=torch.float32).numpy()
     room = _take(size)
     array = room.reshape(shape)  # another view of it, to be seen going
     loan = _Loan(array, _give_back)
     loan.room = room
     _lent[id(loan)] = loan
-    return torch.from_numpy(array)
+    return array
 
 
 def empty_cache() -> None:

@@ -16,6 +16,7 @@ Threads: as many as ``torch.get_num_threads()``; see :mod:`colgraph.ops._threads
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from colgraph.layout import Layout
-from colgraph.ops._memory import empty
+from colgraph.ops._memory import empty_array
 from colgraph.ops._threads import run_pieces
 
 __all__ = ["SCRATCH_FLOATS", "attend", "attend_backward", "sheet_attention", "tables"]
@@ -38,25 +39,51 @@ _LINE = 16  # floats in a cache line
 _WORTH_A_THREAD = 500_000  # multiply-adds: below, waking a thread costs more than it saves
 
 
+class _Direction:
+    """The edges as the kernels walk them, by target or by source, and how they are cut into pieces of work."""
+
+    def __init__(self, order: np.ndarray, indptr: np.ndarray, neighbours: np.ndarray, work: np.ndarray) -> None:
+        from colgraph.ops._numba_kernels import Edges
+
+        self.edges = Edges(order, indptr, neighbours)
+        self.work = work  # [N+1] edges and columns up to each position of `order`
+        self._cut: dict[int, np.ndarray] = {}
+
+    def pieces(self, threads: int) -> np.ndarray:
+        """A counter, 0, and then where pieces of the columns start and stop, for so many threads."""
+        cut = self._cut.get(threads)
+        if cut is None:
+            self._cut[threads] = cut = _pieces(self.work, threads)
+        return cut.copy()
+
+
 class _Tables(NamedTuple):
-    """What the kernels read of a layout, int64."""
+    """What the kernels read of a layout, int64. Columns are in kd order: neighbours in space share what is cached."""
 
-    indptr: np.ndarray
-    source: np.ndarray
-    source_indptr: np.ndarray
-    source_place: np.ndarray  # [E] where, among all edges in the order of work, those of `source_target` are
-    source_target: np.ndarray
-    order: np.ndarray  # columns in kd order: neighbours in space share what is in the cache
-    work: np.ndarray  # [N+1] edges and columns up to each position of `order`, by target
-    source_work: np.ndarray  # the same by source
+    listening: _Direction  # by target
+    speaking: _Direction  # by source
+    place: np.ndarray  # [E] where, among all edges in the order of work, those by source are
 
-    @classmethod
-    def of(cls, packed: Tensor, columns: int) -> _Tables:
-        """The parts of what :func:`_pack_tables` has put together."""
-        flat, edges = packed.numpy(), (packed.numel() - 5 * columns - 4) // 3
-        n, e = columns + 1, edges
-        starts = (0, n, n + e, 2 * n + e, 2 * n + 2 * e, 2 * n + 3 * e, 3 * n + 3 * e - 1, 4 * n + 3 * e - 1, flat.size)
-        return cls(*(flat[start:stop] for start, stop in pairwise(starts)))
+
+# Those of tensors that are alive. Slicing them anew for every call takes a tenth of a small sheet's time.
+_tables_of: dict[int, tuple[weakref.ref[Tensor], _Tables]] = {}
+
+
+def _unpack_tables(packed: Tensor, columns: int) -> _Tables:
+    """The parts of what :func:`_pack_tables` has put together."""
+    known = _tables_of.get(id(packed))
+    if known is not None and known[0]() is packed:
+        return known[1]
+    number = id(packed)
+    # An alias of the tensor: one that held the tensor itself would keep it alive for ever.
+    flat, edges = packed.detach().numpy(), (packed.numel() - 5 * columns - 4) // 3
+    n, e = columns + 1, edges
+    starts = (0, n, n + e, 2 * n + e, 2 * n + 2 * e, 2 * n + 3 * e, 3 * n + 3 * e - 1, 4 * n + 3 * e - 1, flat.size)
+    indptr, source, source_indptr, place, target, order, work, source_work = (flat[i:j] for i, j in pairwise(starts))
+    listening = _Direction(order, indptr, source, work)
+    tables = _Tables(listening, _Direction(order, source_indptr, target, source_work), place)
+    _tables_of[number] = (weakref.ref(packed, lambda _: _tables_of.pop(number, None)), tables)
+    return tables
 
 
 def _running_work(order: Tensor, pointers: Tensor) -> Tensor:
@@ -172,7 +199,7 @@ def _shares(threads: int) -> np.ndarray:
 
 
 def _pieces(work: np.ndarray, threads: int) -> np.ndarray:
-    """A counter, 0, and then where pieces of the columns start and stop; ``work [N+1]`` is how much is before each."""
+    """See :meth:`_Direction.pieces`."""
     shares = _shares(threads)
     pieces = np.zeros(len(shares) + 3, np.int64)
     pieces[2:-1] = work.searchsorted(shares * work[-1])
@@ -180,10 +207,10 @@ def _pieces(work: np.ndarray, threads: int) -> np.ndarray:
     return pieces
 
 
-def _over_columns(kernel: Callable[..., None], edges: Any, work: np.ndarray, multiply_adds: int, *args: Any) -> None:
+def _over_columns(kernel: Callable[..., None], direction: _Direction, multiply_adds: int, *args: Any) -> None:
     """``kernel(pieces, edges, *args)`` on as many threads as are worth waking."""
     threads = max(1, min(torch.get_num_threads(), multiply_adds // _WORTH_A_THREAD))
-    pieces = _pieces(work, threads)
+    pieces, edges = direction.pieces(threads), direction.edges
     run_pieces(lambda _: kernel(pieces, edges, *args), threads, threads)
 
 
@@ -197,17 +224,16 @@ def attend(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output, cost (empty without edge costs) and the log of each softmax's sum ``[N,B,H]``."""
-    from colgraph.ops._numba_kernels import Edges, forward
+    from colgraph.ops._numba_kernels import forward
 
     sizes = _sizes(query, value, edge_bias)
-    t = _Tables.of(packed, query.size(0))
-    out, log_sum = empty(*value.shape), empty(*query.shape[:3])
-    cost = empty(*query.shape[:3]) if edge_cost is not None else empty(0)
+    t = _unpack_tables(packed, query.size(0))
+    out, log_sum = empty_array(*value.shape), empty_array(*query.shape[:3])
+    cost = empty_array(*query.shape[:3]) if edge_cost is not None else _NOTHING
     _over_columns(
         forward,
-        Edges(t.order, t.indptr, t.source),
-        t.work,
-        t.source.size * sizes.slices * (sizes.depth + sizes.channels),
+        t.listening,
+        t.place.size * sizes.slices * (sizes.depth + sizes.channels),
         sizes,
         np.float32(scale),
         _flat(query),
@@ -215,11 +241,12 @@ def attend(
         _flat(value),
         _by_head(edge_bias),
         _flat(edge_cost),
-        _flat(out),
-        _flat(log_sum),
-        _flat(cost),
+        out.reshape(-1),
+        log_sum.reshape(-1),
+        cost.reshape(-1),
     )
-    return out.to(value.dtype), cost.to(query.dtype), log_sum
+    made = torch.from_numpy(cost) if edge_cost is not None else torch.empty(0)
+    return torch.from_numpy(out).to(value.dtype), made.to(query.dtype), torch.from_numpy(log_sum)
 
 
 _attention = torch.library.custom_op("colgraph::numba_attention", attend, mutates_args=(), device_types="cpu")
@@ -242,7 +269,7 @@ def _rounds(slices: int, edges: int, needed: bool) -> Iterator[tuple[int, int, i
     """
     width = max(1, min(slices, SCRATCH_FLOATS // max(2 * edges, 1)))
     apart = 2 * width + (_LINE if 2 * width % (8 * _LINE) == 0 else 0)
-    scratch = _flat(empty(edges * apart if needed else 0))
+    scratch = empty_array(edges * apart) if needed else _NOTHING
     for start in range(0, slices, width):
         yield start, min(start + width, slices), apart, scratch
 
@@ -261,25 +288,23 @@ def attend_backward(
     needs: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of query, key, value and edge bias; an empty tensor for each that ``needs`` does not ask for."""
-    from colgraph.ops._numba_kernels import Edges, backward_sources, backward_targets
+    from colgraph.ops._numba_kernels import backward_sources, backward_targets
 
     sizes = _sizes(query, value, edge_bias)
     shapes = (query.shape, key.shape, value.shape, edge_bias.shape if edge_bias is not None else (0,))
-    grads = [empty(*(shape if need else (0,))) for shape, need in zip(shapes, needs)]
-    grad_query, grad_key, grad_value, _ = map(_flat, grads)
+    grads = [empty_array(*(shape if need else (0,))) for shape, need in zip(shapes, needs)]
+    grad_query, grad_key, grad_value, _ = (grad.reshape(-1) for grad in grads)
     # By this thread: torch's would wake others, which then spin on the cores that the kernels need.
-    grad_bias = np.zeros(grads[3].numel(), np.float32)
+    grad_bias = np.zeros(grads[3].size, np.float32)
     factor, flat_query, flat_grad = np.float32(scale), _flat(query), _flat(grad_out)
     inputs = (flat_query, _flat(key), _flat(value), _by_head(edge_bias), _flat(edge_cost), _flat(log_sum))
-    t = _Tables.of(packed, query.size(0))
-    listening, speaking = Edges(t.order, t.indptr, t.source), Edges(t.order, t.source_indptr, t.source_target)
+    t = _unpack_tables(packed, query.size(0))
     to_sources = needs[1] or needs[2]
-    for g_start, g_stop, apart, scratch in _rounds(sizes.slices, t.source.size, to_sources):
-        edge_slices = t.source.size * (g_stop - g_start)
+    for g_start, g_stop, apart, scratch in _rounds(sizes.slices, t.place.size, to_sources):
+        edge_slices = t.place.size * (g_stop - g_start)
         _over_columns(
             backward_targets,
-            listening,
-            t.work,
+            t.listening,
             edge_slices * (2 * sizes.depth + sizes.channels),
             sizes,
             g_start,
@@ -289,7 +314,7 @@ def attend_backward(
             *inputs,
             flat_grad,
             _flat(grad_cost),
-            t.work,
+            t.listening.work,
             scratch,
             grad_query,
             grad_bias,
@@ -297,8 +322,7 @@ def attend_backward(
         if to_sources:
             _over_columns(
                 backward_sources,
-                speaking,
-                t.source_work,
+                t.speaking,
                 edge_slices * (sizes.depth + sizes.channels),
                 sizes,
                 g_start,
@@ -307,16 +331,16 @@ def attend_backward(
                 factor,
                 flat_query,
                 flat_grad,
-                t.source_place,
+                t.place,
                 scratch,
                 grad_key,
                 grad_value,
             )
     if grad_bias.size:
-        np.copyto(grads[3].numpy(), grad_bias.reshape(grads[3].shape[::-1]).T)
+        np.copyto(grads[3], grad_bias.reshape(grads[3].shape[::-1]).T)
     bias_dtype = edge_bias.dtype if edge_bias is not None else query.dtype
     dtypes = (query.dtype, key.dtype, value.dtype, bias_dtype)
-    return tuple(grad.to(dtype) for grad, dtype in zip(grads, dtypes))  # type: ignore[return-value]
+    return tuple(torch.from_numpy(grad).to(dtype) for grad, dtype in zip(grads, dtypes))  # type: ignore[return-value]
 
 
 _attention_backward = torch.library.custom_op(
