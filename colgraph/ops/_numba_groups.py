@@ -25,6 +25,7 @@ from colgraph.ops._numba_vector import (
     splat,
     store,
     store_first,
+    store_past,
     store_sums,
     take_number,
 )
@@ -58,6 +59,7 @@ _PACKED_MOST = 12 * COLUMNS  # rows of a group that are packed, at most
 _SHARED = 2  # edges that a packed row must serve to be worth it, on average
 _RECENT = 16  # rows met no longer ago than this many groups are taken to be in the cache still
 _LINE = 16  # floats in a cache line
+_PAST_CACHES = 2**21  # floats of a result that is not worth a place in the caches
 _PERIOD = 1024  # floats after which lines fall on the same set of a first-level cache
 _HALF = CHUNK // 2
 _LONG = 2 * CHUNK  # the same for dot products, where the end of each piece costs more
@@ -314,12 +316,16 @@ def _make_sum(width: int) -> Any:
         t: int,
         result: np.ndarray,
         result_at: int,
+        past: bool,
     ) -> None:
         slot = peek(group, SLOT + t)
         total = splat(_ZERO, width)
         for e in range(slot, slot + peek(group, DEGREE + t)):
             total = fma(splat(peek(weight, e), width), load(rows, row_at(near, e, stride, offset), width), total)
-        store(result, result_at, total * splat(factor, width))
+        if past:
+            store_past(result, result_at, total * splat(factor, width))
+        else:
+            store(result, result_at, total * splat(factor, width))
 
     return weighted_sum
 
@@ -362,17 +368,18 @@ def _weighted_sum(
     t: int,
     result: np.ndarray,
     result_at: int,
+    past: bool,
 ) -> None:
     """``result = factor * sum_e weight[e] rows[near[e]]`` over ``width <= CHUNK`` numbers for column t."""
     x = 0
     if width == CHUNK:
-        _sum_chunk(weight, factor, rows, stride, offset, group, near, t, result, result_at)
+        _sum_chunk(weight, factor, rows, stride, offset, group, near, t, result, result_at, past)
         x = CHUNK
     if width - x >= _HALF:
-        _sum_half(weight, factor, rows, stride, offset + x, group, near, t, result, result_at + x)
+        _sum_half(weight, factor, rows, stride, offset + x, group, near, t, result, result_at + x, False)
         x += _HALF
     if width - x >= LANES:
-        _sum_one(weight, factor, rows, stride, offset + x, group, near, t, result, result_at + x)
+        _sum_one(weight, factor, rows, stride, offset + x, group, near, t, result, result_at + x, False)
         x += LANES
     if width - x > 0:
         _sum_rest(weight, factor, rows, stride, offset + x, width - x, group, near, t, result, result_at + x)
@@ -395,10 +402,13 @@ def group_sums(
 ) -> None:
     """``result_i = factor_i sum_j weight_ij rows_j`` in slice g for every column i of the group.
 
-    ``ask``: for the rows that the next group will need; False where :func:`group_dots` has just done so.
+    ``ask``: for the rows that the next group will need; False where :func:`group_dots` has just done so. A large result
+    is written past the caches, which spares reading what was in its place; it begins at a cache line
+    (:func:`colgraph.ops._memory.empty_array`).
     """
     stride = slices * width
     size = group[SIZE]
+    past = result.size >= _PAST_CACHES and width % _LINE == 0
     for x in range(0, width, CHUNK):
         piece = min(CHUNK, width - x)
         offset = g * width + x
@@ -406,7 +416,7 @@ def group_sums(
         for t in range(size):
             if ask:
                 _ask_fresh(rows, stride, offset, piece, ahead, t, size)
-            if t < ahead[SIZE]:
+            if t < ahead[SIZE] and not past:
                 _ask(result, ahead[COLUMN + t] * stride + offset, piece)
             at = group[COLUMN + t] * stride + offset
-            _weighted_sum(weight, factor[t], block, apart, first, piece, group, places, t, result, at)
+            _weighted_sum(weight, factor[t], block, apart, first, piece, group, places, t, result, at, past)

@@ -31,6 +31,7 @@ from colgraph.ops._numba_groups import (
 from colgraph.ops._numba_vector import (
     LANES,
     exp,
+    fence,
     fma,
     largest_lane,
     load,
@@ -195,6 +196,7 @@ def forward(
             group_sums(weight, factor, value, slices, g, channels, group, near, ahead, packed, True, out)
         group, ahead = ahead, group
         near, near_ahead = near_ahead, near
+    fence()
 
 
 @_kernel
@@ -257,6 +259,7 @@ def backward_targets(
                 group_sums(grad, factor, key, slices, g, depth, group, near, ahead, packed, False, grad_query)
         group, ahead = ahead, group
         near, near_ahead = near_ahead, near
+    fence()
 
 
 @_kernel
@@ -297,3 +300,4 @@ def backward_sources(
                 group_sums(weight, ones, grad_out, slices, g, channels, group, near, ahead, packed, True, grad_value)
         group, ahead = ahead, group
         near, near_ahead = near_ahead, near
+    fence()

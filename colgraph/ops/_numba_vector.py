@@ -22,6 +22,7 @@ from numba.extending import lower_builtin, models, register_model, type_callable
 __all__ = [
     "LANES",
     "exp",
+    "fence",
     "fma",
     "largest_lane",
     "load",
@@ -32,6 +33,7 @@ __all__ = [
     "splat",
     "store",
     "store_first",
+    "store_past",
     "store_sums",
     "sum_lanes",
     "take_number",
@@ -282,6 +284,29 @@ def store(typing: Any, array: Any, index: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), code
+
+
+@intrinsic
+def store_past(typing: Any, array: Any, index: Any, value: Any) -> Any:
+    """As :func:`store`, past the caches, at the start of a cache line: for what is not read again soon."""
+
+    def code(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.Value]) -> ir.Value:
+        stored = builder.store(args[2], _address(context, builder, sig, args, args[2].type), align=64)
+        stored.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(_INT, 1)]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), code
+
+
+@intrinsic
+def fence(typing: Any) -> Any:
+    """Wait until all that was stored, past the caches too, can be seen by other threads."""
+
+    def code(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.Value]) -> ir.Value:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), code
 
 
 @intrinsic

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import colgraph as cg
 from colgraph.layout import Layout
-from colgraph.ops import numba_attention
+from colgraph.ops import _numba_groups, numba_attention
 from colgraph.ops.numba_attention import sheet_attention
 from colgraph.ops.reference import sheet_attention_reference
 
@@ -240,6 +240,27 @@ def test_bitwise_the_same_however_small_the_scratch(make_attention_case, monkeyp
     whole = case.solve(sheet_attention, torch.float32)
     monkeypatch.setattr(numba_attention, "SCRATCH_FLOATS", 1)
     assert equal(whole, case.solve(sheet_attention, torch.float32))
+
+
+@pytest.mark.parametrize("channels", [128, 144, 150])
+def test_bitwise_the_same_where_results_are_written_past_the_caches(channels, two_threads):
+    """Large results take another way to memory: two samples at once are large, one alone is not."""
+    n = 8192
+    assert n * channels < _numba_groups._PAST_CACHES <= 2 * n * channels
+    layout = cg.build_sheet("grid", shape=(64, 128), neighbors=cg.KNN(6)).layout
+    generator = torch.Generator().manual_seed(0)
+    query, key = (torch.randn(n, 2, 1, 4, generator=generator) for _ in range(2))
+    value, grad = (torch.randn(n, 2, 1, channels, generator=generator) for _ in range(2))
+
+    def solve(samples: slice) -> list[Tensor]:
+        inputs = [tensor[:, samples].clone().requires_grad_() for tensor in (query, key, value)]
+        out, _ = sheet_attention(*inputs, None, layout, 0.5)
+        out.backward(grad[:, samples].contiguous())
+        return [out.detach(), *(tensor.grad for tensor in inputs)]
+
+    together, alone = solve(slice(0, 2)), [solve(slice(i, i + 1)) for i in range(2)]
+    for whole, *parts in zip(together, *alone, strict=True):
+        assert torch.equal(whole, torch.cat(parts, dim=1))
 
 
 def test_does_not_depend_on_the_order_of_work(make_attention_case):
