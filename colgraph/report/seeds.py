@@ -100,8 +100,9 @@ def seeds_table(compared: Mapping[str, Any]) -> str:
     controls = list(dict.fromkeys(name for each in analyses for name in each["differences"]))
     rows = [["analysis", "value", *(f"minus {name}" for name in controls)]]
     for each in analyses:
+        # Titles, for names may say what was found in one seed (the class to which most columns are selective).
         unit = f" ({each['unit']})" if each["unit"] else ""
-        rows.append([f"{each['name']}{unit}", str(each["value"]), *(_cell(each, name) for name in controls)])
+        rows.append([f"{each['title']}{unit}", str(each["value"]), *(_cell(each, name) for name in controls)])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|" + "---|" * len(rows[0]))
     accuracy = compared["test_accuracy"]

@@ -81,7 +81,7 @@ def test_the_table_marks_what_differs(runs):
     table = seeds_table(compare_seeds(runs))
     head, _, row, *rest = table.splitlines()
     assert head == "| analysis | value | minus by chance | minus untrained | minus tied weights |"
-    assert row.startswith("| wire (mm) | 1.13 [0.754, 1.51] | **-0.867 [")
+    assert row.startswith("| Wire (mm) | 1.13 [0.754, 1.51] | **-0.867 [")
     assert row.endswith(" | -4 (1 seed) |")
     assert "Seeds 0, 1, 2." in rest[-1]
     assert "91 [88.5, 93.5]%" in rest[-1]
