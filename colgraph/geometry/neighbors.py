@@ -29,6 +29,10 @@ class Neighborhood:
         """The edges on a geometry with distances in ``space``: duplicates possible, in any order."""
         raise NotImplementedError
 
+    def unchecked_links(self, geometry: Geometry, space: Space) -> Links:
+        """The edges without a warning of columns left alone: as a part of a union, whose other parts may join them."""
+        return self.links(geometry, space)
+
     def relabelled(self, new_id: Index) -> Neighborhood:
         """The same neighbourhood where column ``i`` has become ``new_id[i]``, or was removed where that is -1."""
         return self
@@ -98,12 +102,11 @@ class Radius(Neighborhood):
         return f"radius:{self.r:g}"
 
     def links(self, geometry: Geometry, space: Space) -> Links:
-        links = self.within(geometry, space)
+        links = self.unchecked_links(geometry, space)
         _warn_of_isolated(self, links, geometry, space)
         return links
 
-    def within(self, geometry: Geometry, space: Space) -> Links:
-        """The links, whether or not they leave columns alone: in a union, other parts may join those."""
+    def unchecked_links(self, geometry: Geometry, space: Space) -> Links:
         parts = [space.within(self.r, targets, sources, MAX_EDGES) for targets, sources in _groups(geometry)]
         return join([*parts, _loops(geometry, self.self_loops)])
 
@@ -205,15 +208,13 @@ class Union(Neighborhood):
         return "|".join(map(str, self.parts))
 
     def links(self, geometry: Geometry, space: Space) -> Links:
-        links = join(
-            [
-                part.within(geometry, space) if isinstance(part, Radius) else part.links(geometry, space)
-                for part in self.parts
-            ]
-        )
-        if any(isinstance(part, Radius) for part in self.parts):
+        links = self.unchecked_links(geometry, space)
+        if any(isinstance(part, Radius | Union) for part in self.parts):
             _warn_of_isolated(self, links, geometry, space)
         return links
+
+    def unchecked_links(self, geometry: Geometry, space: Space) -> Links:
+        return join([part.unchecked_links(geometry, space) for part in self.parts])
 
     def relabelled(self, new_id: Index) -> Union:
         return Union(tuple(part.relabelled(new_id) for part in self.parts))
@@ -265,7 +266,7 @@ def _warn_of_isolated(neighborhood: Neighborhood, links: Links, geometry: Geomet
     alone[links.source[others]] = alone[links.target[others]] = False
     if alone.any() and geometry.num_columns > 1:
         warnings.warn(
-            f"{neighborhood} isolates {int(alone.sum()):,} of {alone.size:,} columns: no other column is that near "
+            f"{neighborhood} isolates {int(alone.sum()):,} of {alone.size:,} columns: it joins them to no other "
             f"(columns of {geometry.name!r} are {space.spacing():.3g} apart)",
             stacklevel=4,
         )

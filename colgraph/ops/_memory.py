@@ -36,6 +36,16 @@ _lent: dict[int, _Loan] = {}  # what watches over memory in use, which nothing e
 _lock = threading.Lock()
 
 
+def _forget_lock() -> None:
+    """In a forked child: the thread that may have held it does not exist there."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_lock)
+
+
 class _Loan(weakref.ref):  # type: ignore[type-arg]
     """Notices that an array is gone. ``weakref.finalize`` does the same in twice the time."""
 
@@ -56,6 +66,8 @@ def empty_array(*shape: int) -> np.ndarray:
     kernels; and whether an allocator hands freed memory back to the system is a matter of luck. So memory of arrays
     that are gone is kept, :data:`KEPT_BYTES` of it, for others of the same size, as torch does on GPUs; where there is
     none of that size, what was longest unused makes room.
+
+    Hold the array itself, or a tensor made of it: it is taken to be gone when only numpy's views of it are left.
     """
     size = math.prod(shape)
     if size < _SMALL:

@@ -408,9 +408,10 @@ def group_sums(
     """
     stride = slices * width
     size = group[SIZE]
-    past = result.size >= _PAST_CACHES and width % _LINE == 0
+    large = result.size >= _PAST_CACHES and width % _LINE == 0
     for x in range(0, width, CHUNK):
         piece = min(CHUNK, width - x)
+        past = large and piece == CHUNK
         offset = g * width + x
         block, apart, first, places = _gather(rows, stride, offset, piece, group, near, packed)
         for t in range(size):

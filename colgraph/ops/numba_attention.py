@@ -6,9 +6,9 @@ softmax's sum are kept for the backward pass, which computes the scores again: n
 and between passes none of size E at all.
 
 The backward pass runs over targets (gradients of query and edge bias), then over sources (key and value), by the
-transposed edge list. What the second pass needs of each edge lies in a scratch array of :data:`SCRATCH_FLOATS` floats,
-or two per edge where that is more; the batch goes through it in as many rounds as it takes. Every sum has one writer
-and a fixed order: the result is the same bit for bit on every run and for every number of threads.
+transposed edge list. What the second pass needs of each edge lies in a scratch array of about :data:`SCRATCH_FLOATS`
+floats, or two per edge where that is more; the batch goes through it in as many rounds as it takes. Every sum has one
+writer and a fixed order: the result is the same bit for bit on every run and for every number of threads.
 
 Threads: as many as ``torch.get_num_threads()``; see :mod:`colgraph.ops._threads`.
 """

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import warnings
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,9 +23,9 @@ from colgraph.report.figures import draw_with_controls
 from colgraph.report.loading import Run, load_run
 from colgraph.report.measures import orientation_of
 
-__all__ = ["FORMAT", "analyse", "is_analysed", "write_text"]
+__all__ = ["FORMAT", "analyse", "is_analysed", "read_maps", "write_text"]
 
-FORMAT = 2
+FORMAT = 3
 
 
 def analyse(
@@ -70,6 +72,9 @@ def analyse(
     (out / "figures").mkdir(parents=True, exist_ok=True)
     entries = {item.key: _entry(item, contexts, out / "figures", say) for item in chosen}
     entries |= kept
+    names = {context.name for context in contexts[1:]}
+    if any(set(entry["controls"]) != names for entry in kept.values() if entry["result"]):
+        say("note: what is kept was made beside other controls; without --only all of it is made again")
     results = {
         "format": FORMAT,
         "columns": run.sheet.num_columns,
@@ -82,9 +87,12 @@ def analyse(
         "analyses": [entries[item.key] for item in CATALOGUE if item.key in entries],
         "seconds": round(perf_counter() - start, 1),
     }
-    maps = (_read_maps(out) if kept else {}) | _maps(main)
+    maps = (read_maps(out) if kept else {}) | _maps(main)
+    # Results last: where they are, the rest is.
+    partial = out / "maps.part.npz"
+    np.savez_compressed(partial, **maps)  # type: ignore[arg-type]
+    os.replace(partial, out / "maps.npz")
     write_text(out / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
-    np.savez_compressed(out / "maps.npz", **maps)  # type: ignore[arg-type]
     say(f"wrote {out} in {results['seconds']} s" + (f"; {len(kept)} other analyses are kept" if kept else ""))
     return results
 
@@ -107,8 +115,9 @@ def _kept(path: Path, chosen: list[Analysis], settings: Settings) -> dict[str, A
         return {}
     if not isinstance(earlier, dict) or earlier.get("format") != FORMAT:
         return {}
-    again = {item.key for item in chosen}
-    kept = {entry["key"]: entry for entry in earlier["analyses"] if entry["key"] not in again}
+    others = {item.key for item in CATALOGUE} - {item.key for item in chosen}
+    kept = {entry["key"]: entry for entry in earlier["analyses"] if entry["key"] in others}
+    read_maps(path / "analysis")
     for name in ("probes", "permutations", "nulls", "seed"):
         mine, theirs = getattr(settings, name), earlier["settings"].get(name)
         if kept and mine != theirs:
@@ -119,12 +128,17 @@ def _kept(path: Path, chosen: list[Analysis], settings: Settings) -> dict[str, A
     return kept
 
 
-def _read_maps(folder: Path) -> dict[str, np.ndarray]:
+def read_maps(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of the interactive sheet.
+
+    Raises:
+        ValueError: if there are none, or they are broken.
+    """
     try:
         with np.load(folder / "maps.npz", allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError):
-        return {}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"cannot read {str(folder / 'maps.npz')!r}: {error}") from error
 
 
 def _chosen(only: Iterable[str] | None) -> list[Analysis]:

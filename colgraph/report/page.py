@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.report.analyse import FORMAT, write_text
+from colgraph.report.analyse import FORMAT, read_maps, write_text
 from colgraph.report.loading import read_config
 from colgraph.viz.viewer import SheetMap, sheet_viewer
 
@@ -64,8 +64,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     place = folder / "analysis"
     try:
         results = json.loads((place / "results.json").read_text(encoding="utf-8"))
-        with np.load(place / "maps.npz", allow_pickle=False) as file:
-            maps = {name: file[name] for name in file.files}
+        maps = read_maps(place)
     except FileNotFoundError as error:
         raise ValueError(f"{str(folder)!r} has not been analysed: run colgraph analyse {folder}") from error
     except (OSError, ValueError, KeyError) as error:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from colgraph.report.analyse import FORMAT
+from colgraph.report.analyse import FORMAT, is_analysed
 from colgraph.report.controls import learned_settings
 from colgraph.report.loading import read_config
 
@@ -110,7 +110,8 @@ def seeds_table(compared: Mapping[str, Any]) -> str:
     note = f"Seeds {', '.join(map(str, compared['seeds']))}. Means over seeds with their 95% intervals (Student's t); "
     note += "differences are taken seed by seed, and bold where the interval leaves out zero."
     if percent is not None:
-        note += f" Test accuracy: {percent}%."
+        few = "" if len(percent.values) == len(compared["seeds"]) else f" ({len(percent.values)} of the seeds)"
+        note += f" Test accuracy: {percent}%{few}."
     return "\n".join([*lines, "", note, ""])
 
 
@@ -134,6 +135,10 @@ def _analysis(path: Path) -> dict[str, Any]:
         raise ValueError(f"cannot read {str(place)!r}: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{str(place)!r} is of another version of colgraph: run colgraph analyse {path}")
+    if not content["finished"]:
+        raise ValueError(f"{str(path)!r} had not been trained to its end when it was analysed: compare finished runs")
+    if not is_analysed(path):
+        raise ValueError(f"{str(path)!r} has been trained since it was analysed: run colgraph analyse {path}")
     return content
 
 
@@ -162,9 +167,10 @@ def _check_alike(paths: Sequence[Path], configs: _Each, found: _Each) -> None:
 
 def _accuracy(path: Path) -> float | None:
     try:
-        value = json.loads((path / "summary.json").read_text(encoding="utf-8")).get("test_accuracy")
+        summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    value = summary.get("test_accuracy") if isinstance(summary, dict) else None
     return None if value is None else float(value)
 
 
@@ -192,6 +198,7 @@ def _measure(pairs: Sequence[tuple[Mapping[str, Any], int]]) -> dict[str, Any]:
     for entry, seed in pairs:
         value = entry["result"]["value"]
         others = {CHANCE: entry["result"].get("null_mean")}
+        # Controls without a seed of their own come from the run itself.
         others |= {n: c.get("value") for n, c in entry["controls"].items() if c.get("seed", seed) == seed}
         for name, other in others.items():
             if other is not None:

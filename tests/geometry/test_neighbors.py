@@ -127,6 +127,8 @@ def test_radius_that_isolates_columns_warns_with_the_count():
 def test_a_union_is_judged_as_a_whole(recwarn):
     points = cg.Geometry(np.array([[0.0], [1], [2], [50], [99]]))
     cg.build_sheet(points, neighbors="radius:1|knn:2")
+    nested = type(cg.KNN(1) | cg.KNN(2))
+    cg.build_sheet(points, neighbors=nested((nested((cg.Radius(1),)), cg.KNN(2))))
     assert not [w for w in recwarn if "isolates" in str(w.message)], "the nearest columns join what the radius leaves"
     with pytest.warns(UserWarning, match=r"radius:1\|radius:1\.5 isolates 2 of 5 columns") as warned:
         cg.build_sheet(points, neighbors="radius:1|radius:1.5")

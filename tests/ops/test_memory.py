@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -97,3 +99,14 @@ def test_small_and_empty_tensors():
     assert empty(3, 0, 2).shape == (3, 0, 2)
     assert empty(2, 3).dtype == torch.float32
     assert empty().shape == ()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_forked_while_memory_was_being_given_back_is_not_blocked():
+    with _memory._lock:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            cg.ops.empty_cache()
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0

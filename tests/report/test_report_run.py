@@ -159,6 +159,14 @@ def test_a_part_made_again_leaves_the_rest(analysed, runs, tmp_path):
     with pytest.raises(ValueError, match="holds 23 other analyses with probes=120, which would be lost"):
         analyse(copy, Settings(probes=80, permutations=20, nulls=2, progress=False), only=["wiring"])
     assert place.read_text() == text
+    # A control that has come or gone is told; broken maps are named, before anything is computed.
+    shutil.rmtree(tmp_path / "free")
+    said: list[str] = []
+    analyse(copy, QUICK, only=["wiring"], say=said.append)
+    assert any("made beside other controls" in line for line in said)
+    (copy / "analysis" / "maps.npz").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"cannot read .*maps\.npz"):
+        analyse(copy, QUICK, only=["wiring"])
     # What is of an older checkpoint is not worth keeping.
     os.utime(copy / "checkpoints" / "last.ckpt")
     assert [e["key"] for e in analyse(copy, QUICK, only=["wiring"])["analyses"]] == ["wiring"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def write_run(path: Path, seed: int, entries: list[dict[str, Any]], probes: int 
     (path / "analysis").mkdir(parents=True)
     (path / "config.yaml").write_text(yaml.safe_dump({"data": "digits", "seed": seed, **settings}))
     (path / "summary.json").write_text(json.dumps({"test_accuracy": 0.9 + 0.01 * seed}))
-    content = {"format": FORMAT, "settings": {"probes": probes, "permutations": 9}, "analyses": entries}
+    content = {"format": FORMAT, "finished": True, "settings": {"probes": probes, "permutations": 9}}
+    content["analyses"] = entries
     (path / "analysis" / "results.json").write_text(json.dumps(content))
     return path
 
@@ -84,7 +86,9 @@ def test_the_table_marks_what_differs(runs):
     assert row.startswith("| Wire (mm) | 1.13 [0.754, 1.51] | **-0.867 [")
     assert row.endswith(" | -4 (1 seed) |")
     assert "Seeds 0, 1, 2." in rest[-1]
-    assert "91 [88.5, 93.5]%" in rest[-1]
+    assert rest[-1].endswith("Test accuracy: 91 [88.5, 93.5]%.")
+    (runs[2] / "summary.json").write_text("[]")
+    assert seeds_table(compare_seeds(runs)).strip().endswith("%  (2 of the seeds).".replace("  ", " "))
 
 
 def test_from_the_command_line(runs, tmp_path, capsys):
@@ -111,6 +115,16 @@ def test_runs_that_do_not_belong_together_are_refused(runs, tmp_path):
         compare_seeds([*runs, write_run(tmp_path / "few", 8, entries, probes=50)])
     bare = write_run(tmp_path / "bare", 9, entries)
     place = bare / "analysis" / "results.json"
+    text = place.read_text()
+    place.write_text(text.replace('"finished": true', '"finished": false'))
+    with pytest.raises(ValueError, match="had not been trained to its end"):
+        compare_seeds([bare])
+    place.write_text(text)
+    (bare / "checkpoints").mkdir()
+    (bare / "checkpoints" / "last.ckpt").touch()
+    os.utime(place, (0, 0))
+    with pytest.raises(ValueError, match="trained since it was analysed"):
+        compare_seeds([bare])
     place.write_text(json.dumps({"format": FORMAT - 1}))
     with pytest.raises(ValueError, match="another version"):
         compare_seeds([bare])
