@@ -54,7 +54,7 @@ def analyse(
     settings = settings or Settings()
     chosen = _chosen(only)
     start = perf_counter()
-    kept = _kept(Path(path), chosen, settings)
+    kept, maps = _kept(Path(path), chosen, settings)
     run = load_run(path)
     probes = make_probes(run, settings)
     say(f"{run.sheet.num_columns:,} columns, {len(probes.gratings)} gratings, {len(probes.natural)} natural images")
@@ -87,7 +87,7 @@ def analyse(
         "analyses": [entries[item.key] for item in CATALOGUE if item.key in entries],
         "seconds": round(perf_counter() - start, 1),
     }
-    maps = (read_maps(out) if kept else {}) | _maps(main)
+    maps |= _maps(main)
     # Results last: where they are, the rest is.
     partial = out / "maps.part.npz"
     np.savez_compressed(partial, **maps)  # type: ignore[arg-type]
@@ -105,19 +105,18 @@ def is_analysed(run: Path) -> bool:
     return not checkpoint.is_file() or results.stat().st_mtime >= checkpoint.stat().st_mtime
 
 
-def _kept(path: Path, chosen: list[Analysis], settings: Settings) -> dict[str, Any]:
-    """The folder's analyses of this checkpoint that are not made again, by name."""
+def _kept(path: Path, chosen: list[Analysis], settings: Settings) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The folder's analyses of this checkpoint that are not made again, by name, and its maps."""
     if len(chosen) == len(CATALOGUE) or not is_analysed(path):
-        return {}
+        return {}, {}
     try:
         earlier = json.loads((path / "analysis" / "results.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}
+        return {}, {}
     if not isinstance(earlier, dict) or earlier.get("format") != FORMAT:
-        return {}
+        return {}, {}
     others = {item.key for item in CATALOGUE} - {item.key for item in chosen}
     kept = {entry["key"]: entry for entry in earlier["analyses"] if entry["key"] in others}
-    read_maps(path / "analysis")
     for name in ("probes", "permutations", "nulls", "seed"):
         mine, theirs = getattr(settings, name), earlier["settings"].get(name)
         if kept and mine != theirs:
@@ -125,7 +124,7 @@ def _kept(path: Path, chosen: list[Analysis], settings: Settings) -> dict[str, A
                 f"{str(path / 'analysis')!r} holds {len(kept)} other analyses with {name}={theirs}, "
                 f"which would be lost: give the same here (got {mine}), or analyse all"
             )
-    return kept
+    return kept, read_maps(path / "analysis") if kept else {}
 
 
 def read_maps(folder: Path) -> dict[str, np.ndarray]:

@@ -52,13 +52,22 @@ def _settings(known: Any) -> Settings:
     )
 
 
+def _names(known: Any) -> list[str] | None:
+    """The analyses that were asked for; None for all."""
+    return None if known.only is None else [name.strip() for name in known.only.split(",") if name.strip()]
+
+
+def _check_output(flag: str, path: Path, end: str) -> None:
+    if path.suffix.lower() != end or not path.parent.is_dir():
+        raise ValueError(f"cannot write {str(path)!r}: give {flag} a name that ends in {end}, in a folder that exists")
+
+
 def run_analyse(arguments: list[str]) -> None:
     """``colgraph analyse RUN``."""
     parser = _parser("analyse", "Every analysis of a run beside its controls, into RUN/analysis.")
     _amounts(parser)
     known = parser.parse_args(arguments)
-    names = None if known.only is None else [name.strip() for name in known.only.split(",") if name.strip()]
-    analyse(known.run, _settings(known), only=names, say=print)
+    analyse(known.run, _settings(known), only=_names(known), say=print)
 
 
 def run_report(arguments: list[str]) -> None:
@@ -74,8 +83,7 @@ def run_report(arguments: list[str]) -> None:
     known = parser.parse_args(arguments)
     check_page(known.output)
     if known.only is not None or not is_analysed(Path(known.run)):
-        names = None if known.only is None else [name.strip() for name in known.only.split(",") if name.strip()]
-        analyse(known.run, _settings(known), only=names, say=print)
+        analyse(known.run, _settings(known), only=_names(known), say=print)
     print(write_page(known.run, known.output))
 
 
@@ -90,8 +98,8 @@ def run_compare(arguments: list[str]) -> None:
     parser.add_argument("--json", metavar="FILE", help="write all numbers here, those of each seed too")
     known = parser.parse_args(arguments)
     for flag, path, end in (("-o", known.output, ".md"), ("--json", known.json, ".json")):
-        if path and (Path(path).suffix.lower() != end or not Path(path).parent.is_dir()):
-            raise ValueError(f"cannot write {path!r}: give {flag} a name that ends in {end}, in a folder that exists")
+        if path:
+            _check_output(flag, Path(path), end)
     compared = compare_seeds(known.runs)
     if known.json:
         write_text(Path(known.json), json.dumps(seeds_json(compared), indent=2, allow_nan=False) + "\n")
@@ -123,8 +131,7 @@ def run_encode(arguments: list[str]) -> None:
         )
     regions = None if known.regions is None else _regions(Path(known.regions), recorded.shape[-1])
     out = Path(known.output) if known.output else run.path / "encoding.json"
-    if out.suffix.lower() != ".json" or not out.parent.is_dir():
-        raise ValueError(f"cannot write {str(out)!r}: give -o a name that ends in .json, in a folder that exists")
+    _check_output("-o", out, ".json")
     content, table = encoding_of(run, stimuli, recorded, regions, known.columns, known.folds, known.permutations)
     write_text(out, json.dumps(content, indent=2, allow_nan=False) + "\n")
     figure = new_figure(7.0, 4.0, f"Encoding: {run.path.name}")
