@@ -22,8 +22,9 @@ from colgraph.report.controls import Control, find_controls
 from colgraph.report.figures import draw_with_controls
 from colgraph.report.loading import Run, load_run
 from colgraph.report.measures import orientation_of
+from colgraph.training.folder import write_text
 
-__all__ = ["FORMAT", "analyse", "is_analysed", "read_maps", "write_text"]
+__all__ = ["FORMAT", "analyse", "is_analysed", "read_maps"]
 
 FORMAT = 3
 
@@ -246,10 +247,3 @@ def _maps(c: Context) -> dict[str, np.ndarray]:
         maps["field_columns"] = columns.astype(np.int32)
         maps["fields"] = result.field.mean(1).astype(np.float16)
     return maps
-
-
-def write_text(path: Path, text: str) -> None:
-    """A text file, written whole or not at all."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

@@ -13,11 +13,12 @@ import torch
 
 from colgraph.analysis import compare, encode_table, responses
 from colgraph.analysis.encoding import EncodingTable
-from colgraph.report.analyse import analyse, is_analysed, write_text
+from colgraph.report.analyse import analyse, is_analysed
 from colgraph.report.context import Settings
 from colgraph.report.loading import Run, load_run
 from colgraph.report.seeds import compare_seeds, seeds_json, seeds_table
 from colgraph.script import OneLineParser
+from colgraph.training.folder import write_text
 from colgraph.viz.style import new_figure, save_figure
 
 __all__ = ["run_analyse", "run_compare", "run_encode", "run_report"]

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.report.analyse import FORMAT, read_maps, write_text
+from colgraph.report.analyse import FORMAT, read_maps
 from colgraph.report.loading import read_config
+from colgraph.training.folder import write_text
 from colgraph.viz.viewer import SheetMap, sheet_viewer
 
 __all__ = ["check_page", "write_page"]
