@@ -318,8 +318,10 @@ class EncodingTable:
         for i, name in enumerate(self.features):
             places = np.arange(len(self.regions)) + (i - (len(self.features) - 1) / 2) * width
             ends = np.array([self.results[name, region].interval for region in self.regions]).T
-            shade = 0.35 + 0.65 * (i + 1) / len(self.features)
-            colour = plotting.BLUE if name.startswith("step") else plotting.GREY
+            is_step = name.startswith("step")
+            kind = [other for other in self.features if other.startswith("step") == is_step]
+            shade = 0.35 + 0.65 * (kind.index(name) + 1) / len(kind)  # of the same colour, all differ
+            colour = plotting.BLUE if is_step else plotting.GREY
             ax.bar(places, self.value[i], 0.95 * width, color=colour, alpha=shade, label=name)
             reach = np.nan_to_num(np.abs(ends - self.value[i]))
             ax.errorbar(places, self.value[i], yerr=reach, fmt="none", ecolor=plotting.INK, linewidth=0.8)
