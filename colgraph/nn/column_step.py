@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -62,7 +63,7 @@ class Drive:
     def collect(self, grad: Tensor, t: int) -> None:
         """Add to these gradients what step t contributes, given the gradient of its state."""
         if self.x is not None and t >= self.start:
-            self.x[min(t, self.x.size(0) - 1)] += grad if self.columns is None else grad[self.columns]
+            ops.accumulate(grad, self.x[min(t, self.x.size(0) - 1)], self.columns)
         if self.embedding is not None:
             self.embedding[t] = grad.sum((0, 1))
 
@@ -176,7 +177,7 @@ class _BackwardPass:
             x=torch.zeros_like(drive_x) if want_x else None,
             embedding=torch.zeros_like(embedding) if want_embedding else None,
         )
-        self.grad_bias = torch.zeros_like(self.edge_bias) if want_bias else None
+        self.grad_bias = _zeros_like(self.edge_bias) if want_bias else None
         self.totals = ops.new_gradients(self.weights, want)
 
     def run(self, grad_states: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
@@ -189,7 +190,7 @@ class _BackwardPass:
             self.drive.collect(into, t)
             recorded = grad_states[t - 1] if plan.record and t else None
             if recorded is not None:
-                into += recorded
+                ops.accumulate(recorded, into)
         if not plan.recompute:
             self._add_weight_gradients(False)
         return into, self.drive.x, self.drive.embedding, self.grad_bias, *self.totals
@@ -197,7 +198,7 @@ class _BackwardPass:
     def _receive(self, grad: Tensor | None) -> None:
         """The gradient of the last state; None where only the wiring cost or an earlier state is differentiated."""
         last = self.grads.out[:, self.plan.slot(self.plan.steps - 1)]
-        last.zero_() if grad is None else last.copy_(grad)
+        last.zero_() if grad is None else ops.copy(grad, last)
 
     def _step(self, t: int, into: Tensor) -> None:
         """Step t: the gradient of its state ``into``, and onto the tape what the weights need."""
@@ -217,10 +218,10 @@ class _BackwardPass:
             kept,
             self.grad_bias is not None,
         )
-        grads.query[:, slot] = grad_query.flatten(2)
-        grads.key[:, slot] = grad_key.flatten(2)
+        ops.copy(grad_query.flatten(2), grads.query[:, slot])
+        ops.copy(grad_key.flatten(2), grads.key[:, slot])
         if self.grad_bias is not None:
-            self.grad_bias += grad_bias
+            ops.accumulate(grad_bias, self.grad_bias)
         if plan.recompute:
             self._add_weight_gradients(t < plan.steps - 1)
         residual = grad_middle if plan.residual else None
@@ -229,6 +230,10 @@ class _BackwardPass:
 
     def _add_weight_gradients(self, add: bool) -> None:
         ops.weight_gradients(self.weights, self.plan.eps[1], self.tape, self.grads, self.totals, add)
+
+
+def _zeros_like(tensor: Tensor) -> Tensor:
+    return torch.from_numpy(np.zeros(tensor.shape, np.float32))
 
 
 def _wanted(ctx: Any, inputs: Sequence[Tensor | None]) -> list[bool]:

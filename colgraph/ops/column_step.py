@@ -25,7 +25,8 @@ from colgraph.ops._memory import empty
 from colgraph.ops._threads import run_pieces
 
 __all__ = ["ColumnWeights", "GradientTape", "StepTape"]
-__all__ += ["AttentionStep", "LayoutAttention", "attention", "attention_backward", "empty", "new_gradients"]
+__all__ += ["AttentionStep", "LayoutAttention", "attention", "attention_backward"]
+__all__ += ["accumulate", "copy", "empty", "new_gradients"]
 __all__ += ["column_in", "column_in_backward", "column_out", "column_out_backward", "weight_gradients"]
 
 
@@ -64,7 +65,7 @@ def new_gradients(weights: ColumnWeights[Tensor], wanted: Sequence[bool]) -> Col
     gradients = [empty(*weight.shape) if want else None for weight, want in zip(weights, wanted)]
     for name, gradient in zip(ColumnWeights._fields, gradients):
         if gradient is not None and name.startswith("norm"):
-            gradient.zero_()
+            gradient.numpy().fill(0)
     return ColumnWeights(*gradients)
 
 
@@ -115,6 +116,24 @@ class GradientTape(NamedTuple):
         n, slots, batch, c = tape.middle.shape
         widths = (tape.query.size(3), tape.key.size(3), tape.hidden.size(3), c)
         return cls(*(empty(n, slots, batch, width) for width in widths))
+
+
+# ---------------------------------------------------------------------- between the pieces of a step
+
+
+def copy(source: Tensor, into: Tensor) -> None:
+    """``into = source``, by this thread alone.
+
+    Torch would use its own threads, and GNU OpenMP's, once woken, go on spinning for milliseconds on the cores that the
+    next kernel needs: more than any copy here takes.
+    """
+    np.copyto(into.numpy(), source.numpy())
+
+
+def accumulate(more: Tensor, into: Tensor, rows: Tensor | None = None) -> None:
+    """``into += more``, or ``more[rows]``, by this thread alone, as :func:`copy`."""
+    total = into.numpy()
+    np.add(total, more.numpy() if rows is None else more.numpy()[rows.numpy()], out=total)
 
 
 # ---------------------------------------------------------------------- the pieces of a step

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import math
 import threading
 
 import pytest
 import torch
 from torch.func import functional_call
+from torch.profiler import ProfilerActivity, profile
 
+from colgraph import build_sheet
 from colgraph.models import Columnformer
 from colgraph.nn import column_step
 
@@ -176,6 +179,27 @@ def test_bitwise_the_same_on_every_run(sheet):
     for _ in range(3):
         again = solve(model, x)
         assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+@pytest.mark.parametrize("recompute", [None, "steps"])
+def test_nothing_wakes_the_threads_of_torch_between_kernels(recompute):
+    """They go on spinning on the cores that the next kernel needs; a step took a fifth longer."""
+    model = make(build_sheet("grid", neighbors="knn:20", shape=(40, 40)), recompute=recompute)
+    state = torch.randn(model.num_columns, 3, model.dim, requires_grad=True)
+    goal = torch.randn_like(state)
+    model.unroll(None, state=state)  # makes the tables of the sheet
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
+        model.unroll(None, state=state).state.backward(goal)
+    assert model._column_step == "fused"
+    large = {
+        event.name
+        for event in profiler.events()
+        for shape in event.input_shapes
+        if all(isinstance(size, int) for size in shape) and math.prod(shape) >= 2**15  # torch's for one thread
+    }
+    assert "aten::view" in large or "aten::as_strided" in large  # shapes were recorded
+    computing = {"add", "add_", "mul", "sum", "copy_", "clone", "zero_", "fill_", "cat", "stack", "index_select"}
+    assert sorted(large & {f"aten::{name}" for name in computing}) == []
 
 
 def test_gradients_accumulate(sheet):
