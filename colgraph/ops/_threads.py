@@ -1,49 +1,50 @@
 """Deal pieces of work out to threads, for kernels that release the GIL.
 
-Plain Python threads, not numba's threading layer: that one aborts the process after a fork (GNU OpenMP) or when two
-Python threads enter it at once (workqueue), and it is one setting for the whole process. These start on first use, may
-be used from any thread, and are forgotten in a forked child, which starts its own.
+Torch's operators run on the threads of an OpenMP runtime, which by default go on spinning for milliseconds after each.
+Kernels on other threads would share the cores with those, so they run on the very same threads, as a parallel region of
+the runtime that torch is linked with. Where that cannot be had, or would be a disadvantage, they run on plain Python
+threads:
+
+* ``OMP_WAIT_POLICY=PASSIVE`` puts torch's threads to sleep instead. A region then waits for all of them to wake, while
+  Python threads that come too late are not waited for.
+* In a forked child the runtime's threads do not exist, and GNU's waits for them for ever.
+* Torch may be linked with no OpenMP, or with one that has no ``GOMP_parallel``.
+
+Numba's own threading layers are no choice: they abort the process after a fork (OpenMP) or when two Python threads
+enter at once (workqueue), and are one setting for the whole process. Both ways here may be used from any thread.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import itertools
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
 
 __all__ = ["run_pieces"]
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
+_forked = False
 
 
-def _forget_pool() -> None:
+def _after_fork() -> None:
     """In a forked child: the parent's threads do not exist here, and its lock may be held for ever."""
-    global _lock, _pool, _pool_size
-    _lock, _pool, _pool_size = threading.Lock(), None, 0
+    global _lock, _pool, _pool_size, _forked
+    _lock, _pool, _pool_size, _forked = threading.Lock(), None, 0, True
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
-
-
-def _submit(work: Callable[[], None], helpers: int) -> list[Future[None]]:
-    """Start ``work`` on so many threads of the pool, which grows as needed; on fewer if the system gives no more."""
-    global _pool, _pool_size
-    futures: list[Future[None]] = []
-    with _lock:
-        if _pool is None or _pool_size < helpers:
-            if _pool is not None:
-                _pool.shutdown(wait=False)
-            _pool, _pool_size = ThreadPoolExecutor(helpers, thread_name_prefix="colgraph"), helpers
-        with contextlib.suppress(RuntimeError):  # no more threads can be started, or the interpreter is shutting down
-            for _ in range(helpers):
-                futures.append(_pool.submit(work))
-    return futures
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def run_pieces(work: Callable[[int], None], pieces: int, threads: int) -> None:
@@ -62,6 +63,72 @@ def run_pieces(work: Callable[[int], None], pieces: int, threads: int) -> None:
         while (piece := next(taken)) < pieces:
             work(piece)
 
+    region = None if _forked else _parallel_region()
+    if region is not None:
+        _run_in_region(region, take, threads)
+    else:
+        _run_in_pool(take, threads)
+
+
+# ---------------------------------------------------------------------- torch's threads
+
+_Body = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+@functools.cache
+def _parallel_region() -> Any:
+    """``GOMP_parallel(body, data, threads, flags)`` of the OpenMP runtime that torch runs on; None to do without.
+
+    GNU's libgomp defines it, and LLVM's and Intel's have it for programs compiled by GCC. A symbol is looked up in the
+    library and in those it is linked with, so this is torch's runtime even where the process has loaded others.
+    """
+    if os.environ.get("OMP_WAIT_POLICY", "").strip().lower() == "passive" or not torch.backends.openmp.is_available():
+        return None
+    try:
+        region = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).GOMP_parallel
+    except (OSError, AttributeError):
+        return None
+    region.argtypes, region.restype = (_Body, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint), None
+    return region
+
+
+def _run_in_region(region: Any, take: Callable[[], None], threads: int) -> None:
+    """``take`` on so many threads of a region. It has all that torch uses: the runtime would end those left out."""
+    arrived = itertools.count()
+    errors: list[BaseException] = []
+
+    def body(_: int | None) -> None:
+        try:
+            if next(arrived) < threads:
+                take()
+        except BaseException as error:  # nothing may leave a callback
+            errors.append(error)
+
+    region(_Body(body), None, max(threads, torch.get_num_threads()), 0)
+    if errors:
+        raise errors[0]
+
+
+# ---------------------------------------------------------------------- Python's threads
+
+
+def _submit(work: Callable[[], None], helpers: int) -> list[Future[None]]:
+    """Start ``work`` on so many threads of the pool, which grows as needed; on fewer if the system gives no more."""
+    global _pool, _pool_size
+    futures: list[Future[None]] = []
+    with _lock:
+        if _pool is None or _pool_size < helpers:
+            if _pool is not None:
+                _pool.shutdown(wait=False)
+            _pool, _pool_size = ThreadPoolExecutor(helpers, thread_name_prefix="colgraph"), helpers
+        with contextlib.suppress(RuntimeError):  # no more threads can be started, or the interpreter is shutting down
+            for _ in range(helpers):
+                futures.append(_pool.submit(work))
+    return futures
+
+
+def _run_in_pool(take: Callable[[], None], threads: int) -> None:
+    """``take`` on this thread and ``threads - 1`` of the pool."""
     helpers = _submit(take, threads - 1)
     try:
         take()
