@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,7 +100,8 @@ def bar(items: Iterable[Any], what: str, show: bool) -> Iterable[Any]:
         from tqdm.auto import tqdm
     except ImportError:
         return items
-    wrapped: Iterable[Any] = tqdm(items, desc=what, leave=False)
+    often = 0.1 if sys.stderr.isatty() else 10.0  # seconds: a log keeps every line
+    wrapped: Iterable[Any] = tqdm(items, desc=what, leave=False, mininterval=often)
     return wrapped
 
 

@@ -173,7 +173,8 @@ class EncodedImages:
         flags = skipped.watch(self)
         # Filled through numpy: a torch copy per image would wake torch's threads, which then spin beside the decoders.
         images = np.empty((len(self), channels, size, size), dtype=np.uint8)
-        bar = tqdm(total=len(self), desc="reading images", unit=" images", delay=3, leave=False)
+        often = 0.1 if sys.stderr.isatty() else 10.0  # seconds: a log keeps every line
+        bar = tqdm(total=len(self), desc="reading images", unit=" images", delay=3, leave=False, mininterval=often)
         # Pillow decodes and resizes outside the interpreter's lock, so threads share the work.
         with ThreadPoolExecutor(threads) as pool, bar:
             for indices in self._chunks():
