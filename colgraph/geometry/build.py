@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from colgraph.geometry.base import Geometry, column_indices, did_you_mean, parse_axis
 from colgraph.geometry.metrics import Index, Links, make_space
-from colgraph.geometry.neighbors import KNN, Complete, Given, Neighborhood, parse_neighborhood
+from colgraph.geometry.neighbors import KNN, Complete, Given, Neighborhood, parse_neighborhood, warn_of_isolated
 from colgraph.geometry.registry import (
     call_geometry,
     describe_geometries,
@@ -116,6 +116,8 @@ def build_sheet(
     metric = shape.metric if metric is None else metric
     space = make_space(shape, metric)
     links = _sorted(neighborhood.links(shape, space), shape.num_columns)
+    if neighborhood.may_isolate:
+        warn_of_isolated(neighborhood, links, shape, space)
     return Sheet.from_edges(
         np.stack([links.source, links.target]),
         shape.num_columns,

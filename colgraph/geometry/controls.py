@@ -78,6 +78,10 @@ class _Wrapped(Neighborhood):
     inner: Neighborhood
     seed: int
 
+    @property
+    def may_isolate(self) -> bool:
+        return self.inner.may_isolate
+
     def relabelled(self, new_id: Index) -> Neighborhood:
         return type(self)(self.inner.relabelled(new_id), self.seed)
 

@@ -17,6 +17,7 @@ from colgraph.geometry.metrics import Index, Links, Space, join
 from colgraph.geometry.surface import connections
 
 __all__ = ["KNN", "MAX_EDGES", "Complete", "Edges", "Given", "Neighborhood", "Radius", "Union", "parse_neighborhood"]
+__all__ += ["warn_of_isolated"]
 
 # Making a sheet takes about 50 bytes an edge: what is above this is refused, not left to run out of memory.
 MAX_EDGES = 1 << 27
@@ -25,13 +26,14 @@ MAX_EDGES = 1 << 27
 class Neighborhood:
     """Base of all neighbourhoods. ``a | b`` is the union; either side may be a string such as "knn:16"."""
 
+    @property
+    def may_isolate(self) -> bool:
+        """Whether to warn, when a sheet is built, of columns that are joined to no other."""
+        return False
+
     def links(self, geometry: Geometry, space: Space) -> Links:
         """The edges on a geometry with distances in ``space``: duplicates possible, in any order."""
         raise NotImplementedError
-
-    def unchecked_links(self, geometry: Geometry, space: Space) -> Links:
-        """The edges without a warning of columns left alone: as a part of a union, whose other parts may join them."""
-        return self.links(geometry, space)
 
     def relabelled(self, new_id: Index) -> Neighborhood:
         """The same neighbourhood where column ``i`` has become ``new_id[i]``, or was removed where that is -1."""
@@ -101,12 +103,11 @@ class Radius(Neighborhood):
     def __str__(self) -> str:
         return f"radius:{self.r:g}"
 
-    def links(self, geometry: Geometry, space: Space) -> Links:
-        links = self.unchecked_links(geometry, space)
-        _warn_of_isolated(self, links, geometry, space)
-        return links
+    @property
+    def may_isolate(self) -> bool:
+        return True
 
-    def unchecked_links(self, geometry: Geometry, space: Space) -> Links:
+    def links(self, geometry: Geometry, space: Space) -> Links:
         parts = [space.within(self.r, targets, sources, MAX_EDGES) for targets, sources in _groups(geometry)]
         return join([*parts, _loops(geometry, self.self_loops)])
 
@@ -207,17 +208,28 @@ class Union(Neighborhood):
     def __str__(self) -> str:
         return "|".join(map(str, self.parts))
 
-    def links(self, geometry: Geometry, space: Space) -> Links:
-        links = self.unchecked_links(geometry, space)
-        if any(isinstance(part, Radius | Union) for part in self.parts):
-            _warn_of_isolated(self, links, geometry, space)
-        return links
+    @property
+    def may_isolate(self) -> bool:
+        return any(part.may_isolate for part in self.parts)
 
-    def unchecked_links(self, geometry: Geometry, space: Space) -> Links:
-        return join([part.unchecked_links(geometry, space) for part in self.parts])
+    def links(self, geometry: Geometry, space: Space) -> Links:
+        return join([part.links(geometry, space) for part in self.parts])
 
     def relabelled(self, new_id: Index) -> Union:
         return Union(tuple(part.relabelled(new_id) for part in self.parts))
+
+
+def warn_of_isolated(neighborhood: Neighborhood, links: Links, geometry: Geometry, space: Space) -> None:
+    """Warn, in the name of :func:`colgraph.build_sheet`'s caller, of columns that are joined to no other."""
+    alone = np.ones(geometry.num_columns, dtype=bool)
+    others = links.source != links.target
+    alone[links.source[others]] = alone[links.target[others]] = False
+    if alone.any() and geometry.num_columns > 1:
+        warnings.warn(
+            f"{neighborhood} isolates {int(alone.sum()):,} of {alone.size:,} columns: it joins them to no other "
+            f"(columns of {geometry.name!r} are {space.spacing():.3g} apart)",
+            stacklevel=3,
+        )
 
 
 def parse_neighborhood(text: str | Neighborhood) -> Neighborhood:
@@ -258,18 +270,6 @@ def _parse_one(text: str) -> Neighborhood:
 
 
 # ---------------------------------------------------------------------- pieces
-
-
-def _warn_of_isolated(neighborhood: Neighborhood, links: Links, geometry: Geometry, space: Space) -> None:
-    alone = np.ones(geometry.num_columns, dtype=bool)
-    others = links.source != links.target
-    alone[links.source[others]] = alone[links.target[others]] = False
-    if alone.any() and geometry.num_columns > 1:
-        warnings.warn(
-            f"{neighborhood} isolates {int(alone.sum()):,} of {alone.size:,} columns: it joins them to no other "
-            f"(columns of {geometry.name!r} are {space.spacing():.3g} apart)",
-            stacklevel=4,
-        )
 
 
 def _parts(neighborhood: Neighborhood) -> tuple[Neighborhood, ...]:

@@ -135,6 +135,24 @@ def test_a_union_is_judged_as_a_whole(recwarn):
     assert sum("isolates" in str(w.message) for w in warned) == 1
 
 
+def test_a_union_takes_its_parts_at_their_word():
+    class Upstream(cg.Radius):
+        def links(self, geometry, space):
+            links = super().links(geometry, space)
+            kept = links.source < links.target
+            return type(links)(*(part[kept] for part in links))
+
+    union = cg.build_sheet("grid", shape=(4, 4), neighbors=Upstream(1.0) | cg.Edges([[15], [0]]))
+    assert pairs(union) == pairs(cg.build_sheet("grid", shape=(4, 4), neighbors=Upstream(1.0))) | {(15, 0)}
+
+
+def test_the_warning_names_the_line_that_builds_the_sheet():
+    points = cg.Geometry(np.array([[0.0], [1], [50], [99]]))
+    with pytest.warns(UserWarning, match="isolates") as warned:
+        cg.build_sheet(points, neighbors="radius:1")
+    assert warned[0].filename == __file__
+
+
 def test_radius_does_not_call_the_first_layer_of_a_stack_isolated(recwarn):
     cg.build_sheet("stack", widths=[3, 3], direction="forward", neighbors="radius:3")
     assert not [w for w in recwarn if "isolates" in str(w.message)]
