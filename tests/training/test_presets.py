@@ -95,29 +95,37 @@ def test_wiring_weights_are_the_originals(name: str, weight: float) -> None:
     assert ours == pytest.approx(theirs, rel=1e-3)
 
 
+def vit_cost(name: str) -> int:
+    """The formula of tests/training/test_baselines.py, with the backward pass; images need no gradient."""
+    vit = settings(name)
+    patches = (vit.image_size // model(name, "meta").patch_size) ** 2
+    block = patches * (8 * vit.dim**2 + 4 * vit.dim * vit.mlp_dim) + 4 * patches**2 * vit.dim
+    embedding = 2 * vit.dim * vit.channels * vit.image_size**2
+    classes = 100 if name.startswith("imagenet100") else 10
+    return 3 * (embedding + vit.depth * block + 2 * vit.dim * classes) - embedding
+
+
 @pytest.mark.parametrize(
     ("family", "sheet"), [("digits", "digits"), ("cifar10", "cifar10"), ("imagenet100", "imagenet100-sparse")]
 )
 def test_vits_are_matched(family: str, sheet: str) -> None:
     reference = model(sheet, "meta")
     flops, config = count_flops(reference).training, settings(sheet)
-
-    def cost(name: str) -> int:
-        vit = settings(name)
-        # The formula of tests/training/test_baselines.py, with the backward pass; images need no gradient.
-        patches = (vit.image_size // model(name, "meta").patch_size) ** 2
-        block = patches * (8 * vit.dim**2 + 4 * vit.dim * vit.mlp_dim) + 4 * patches**2 * vit.dim
-        embedding = 2 * vit.dim * vit.channels * vit.image_size**2
-        classes = 100 if family == "imagenet100" else 10
-        return 3 * (embedding + vit.depth * block + 2 * vit.dim * classes) - embedding
-
-    assert cost(f"{family}-vit-flops") == pytest.approx(flops, rel=0.03)
+    assert vit_cost(f"{family}-vit-flops") == pytest.approx(flops, rel=0.03)
     by_size = f"{family}-vit-parameters"
     assert parameters(model(by_size, "meta")) == pytest.approx(parameters(reference), rel=0.03)
     images = {"digits": 1437, "cifar10": 40_000, "imagenet100": 126_689}[family]
     vit = settings(by_size)
-    spent = cost(by_size) * vit.epochs * (vit.epoch_images or images)
+    spent = vit_cost(by_size) * vit.epochs * (vit.epoch_images or images)
     assert spent == pytest.approx(flops * config.epochs * images, rel=0.03)
+
+
+def test_longer_training_at_fewer_flops_an_image_is_matched() -> None:
+    usual, long, vit = settings("cifar10"), settings("cifar10-one-step-long"), settings("cifar10-vit-small")
+    flops = count_flops(model("cifar10-one-step-long", "meta")).training
+    whole = count_flops(model("cifar10", "meta")).training * usual.epochs
+    assert flops * long.epochs == pytest.approx(whole, rel=0.03)
+    assert vit_cost("cifar10-vit-small") * vit.epochs == pytest.approx(whole, rel=0.03)
 
 
 def test_names_say_what_differs() -> None:
