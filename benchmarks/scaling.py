@@ -115,7 +115,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     right.legend(frameon=False)
     for axes in (left, right):
         axes.set(xscale="log", xlabel="columns")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * axes.dataLim.y1)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
     plt.close(figure)
