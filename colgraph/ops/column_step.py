@@ -127,13 +127,13 @@ def copy(source: Tensor, into: Tensor) -> None:
     Torch would use its own threads, and GNU OpenMP's, once woken, go on spinning for milliseconds on the cores that the
     next kernel needs: more than any copy here takes.
     """
-    np.copyto(into.numpy(), source.numpy())
+    np.copyto(into.numpy(), source.numpy(force=True))
 
 
 def accumulate(more: Tensor, into: Tensor, rows: Tensor | None = None) -> None:
     """``into += more``, or ``more[rows]``, by this thread alone, as :func:`copy`."""
-    total = into.numpy()
-    np.add(total, more.numpy() if rows is None else more.numpy()[rows.numpy()], out=total)
+    total, given = into.numpy(), more.numpy(force=True)
+    np.add(total, given if rows is None else given[rows.numpy()], out=total)
 
 
 # ---------------------------------------------------------------------- the pieces of a step

@@ -277,6 +277,19 @@ def test_a_backward_pass_that_fails_leaves_nothing_behind(sheet):
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+def test_gradients_of_any_kind_come_in(sheet):
+    model = make(sheet)
+    unroll = model.unroll(make_input(model), record=("state",))
+    weight = model.block.mlp.fc1.weight
+    for output in (unroll.state, unroll.states):
+        ones = torch.ones_like(output)
+        expected = torch.autograd.grad(output, weight, ones, retain_graph=True)[0]
+        negated = torch.complex(ones, -ones).conj().imag  # ones, by a flag that says to change the sign
+        assert negated.is_neg()
+        for given in (negated, ones.requires_grad_()):
+            assert torch.equal(torch.autograd.grad(output, weight, given, retain_graph=True)[0], expected)
+
+
 def test_differentiating_twice_says_so(sheet):
     model = make(sheet)
     x = make_input(model).requires_grad_()
