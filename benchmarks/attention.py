@@ -325,11 +325,14 @@ def draw(results: dict[str, Any], path: Path) -> None:
             (i, result["peers"][peer]["times_as_long"]) for i, peer in enumerate(names) if peer in result["peers"]
         ]
         places = [i + 0.25 * (shift - 1) for i, _ in present]
-        bars = axes.bar(places, [ratio for _, ratio in present], 0.23, label=size)
+        of = result["size"]
+        label = f"{size}: N = {of['columns']:,}, B = {of['batch']}, D = {of['depth']}, C = {of['channels']}"
+        bars = axes.bar(places, [ratio for _, ratio in present], 0.23, label=label)
         axes.bar_label(bars, fmt="%.3g", fontsize=8)
     axes.set(yscale="log", xticks=range(len(names)), xticklabels=names, ylabel="time / colgraph's time")
     axes.axhline(1, color="black", linewidth=0.8)
-    axes.legend(frameon=False)
+    axes.set_ylim(top=axes.get_ylim()[1] * 6)  # room for the legend
+    axes.legend(frameon=False, loc="upper right", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
     plt.close(figure)

@@ -282,6 +282,11 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
 
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        folder = Path(path).parent
+        near = difflib.get_close_matches(Path(path).name, [each.name for each in folder.glob("*.yaml")], n=1)
+        hint = f"; did you mean {str(folder / near[0])!r}?" if near else "; give a YAML file of settings"
+        raise ValueError(f"cannot read config {str(path)!r}: there is no such file{hint}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"cannot read config {str(path)!r}: {reason}") from error

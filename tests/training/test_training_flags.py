@@ -133,6 +133,9 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path, text: str, message: s
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nowhere\.yaml"):
         parse("--config", str(tmp_path / "nowhere.yaml"))
+    (tmp_path / "digits-tied.yaml").write_text("lr: 0.1\n")
+    with pytest.raises(ValueError, match=r"no such file; did you mean '.*digits-tied\.yaml'\?"):
+        parse("--config", str(tmp_path / "digits-teid.yaml"))
 
 
 def test_yaml_files_cannot_make_objects(tmp_path: Path) -> None:
