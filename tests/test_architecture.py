@@ -16,12 +16,13 @@ PACKAGE = ROOT / "colgraph"
 
 # What each room may import from the package; "" is the package's own top level.
 ARROWS: dict[str, set[str]] = {
-    "layout": set(),
+    "tiles": set(),
+    "layout": {"tiles"},
     "describe": set(),
     "rewire": set(),
     "sheet": {"layout", "describe"},
     "geometry": {"sheet", "layout", "rewire"},
-    "ops": {"layout"},
+    "ops": {"layout", "tiles"},
     "nn": {"ops", "layout"},
     "models": {"nn", "ops", "sheet", "layout"},
     "data": set(),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -33,6 +31,7 @@ class HaloAttention(SheetAttention):
 
     Attributes:
         chain: leads the token through the exchanges of an unroll.
+        interior, boundary, whole: the part's layouts; see :class:`LocalSheet`.
 
     Shapes:
         ``forward(x [n,B,C], _, edge_cost [e] | None) -> out [n,B,C], cost [n,B,H] | None``: own columns and own edges.
@@ -44,8 +43,9 @@ class HaloAttention(SheetAttention):
         self.local = local
         self.exchange = HaloExchange(local, group, device)
         self.chain = TokenChain()
-        self._layouts: dict[tuple[str, torch.device], Layout] = {}
-        self._make_layouts(torch.device("cpu"))
+        self.interior = local.interior_layout()
+        self.boundary = local.boundary_layout()
+        self.whole = local.whole_layout()
 
     def forward(
         self, x: Tensor, layout: Layout | None = None, edge_cost: Tensor | None = None
@@ -62,7 +62,7 @@ class HaloAttention(SheetAttention):
         _, _, halo_key, _, token = self.exchange.run(key, value, self.chain.take(key))
         self.chain.pass_on(token)
         query = torch.cat([query, query.new_zeros(self.local.num_halo, *query.shape[1:])])
-        return attention_weights(query, torch.cat([key, halo_key]), self.edge_bias, self.layout("whole", x.device))
+        return attention_weights(query, torch.cat([key, halo_key]), self.edge_bias, self.whole)
 
     def _attend(
         self, query: Tensor, key: Tensor, value: Tensor, edge_cost: Tensor | None
@@ -90,7 +90,7 @@ class HaloAttention(SheetAttention):
     ) -> tuple[Tensor, Tensor | None]:
         """All own columns, of which those on the boundary hear nothing yet."""
         edges = slice(0, self.local.interior_edges)
-        layout = self.layout("interior", query.device)
+        layout = self.interior
         return self._operator(query, key, value, edges, layout, edge_cost)
 
     def _boundary(
@@ -110,7 +110,7 @@ class HaloAttention(SheetAttention):
             torch.cat([key[near], halo_key]),
             torch.cat([value[near], halo_value]),
             slice(self.local.interior_edges, None),
-            self.layout("boundary", query.device),
+            self.boundary,
             edge_cost,
         )
         rows = slice(self.local.interior - self.local.deep, self.local.num_columns - self.local.deep)
@@ -125,27 +125,4 @@ class HaloAttention(SheetAttention):
 
     def in_steps(self, layout: Layout) -> AttentionStep:
         """The same attention for the fused column step."""
-        return HaloStep(
-            self.local,
-            self.exchange,
-            self.layout("interior", layout.device),
-            self.layout("boundary", layout.device),
-        )
-
-    def layout(self, which: str, device: torch.device) -> Layout:
-        """One of the part's layouts: "interior", "boundary" or "whole"; see :class:`LocalSheet`."""
-        if (which, device) not in self._layouts:
-            self._make_layouts(device)
-        return self._layouts[which, device]
-
-    def _make_layouts(self, device: torch.device) -> None:
-        for which in ("interior", "boundary", "whole"):
-            layout: Layout = getattr(self.local, f"{which}_layout")()
-            self._layouts[which, device] = layout.to(device)
-
-    def _apply(self, *arguments: Any) -> HaloAttention:
-        """Modules move by this; layouts are made here, so that no compiled step has to make them."""
-        super()._apply(*arguments)
-        if (device := next(self.query.parameters()).device) not in {made_for for _, made_for in self._layouts}:
-            self._make_layouts(device)
-        return self
+        return HaloStep(self.local, self.exchange, self.interior, self.boundary)

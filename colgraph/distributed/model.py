@@ -116,7 +116,7 @@ class SheetParallel(Columnformer):
         self.edge_cost = self.sheet.edge_distance[self.local.edges] ** options.get("wiring_power", 1.0)
         self.sheet_fingerprint = _bytes(self.sheet.fingerprint)
         self.geometry_fingerprint = _bytes(self.sheet.geometry_fingerprint)
-        self._layouts = {}
+        self.layout = self.block.attention.whole
 
     @torch.no_grad()
     def _draw(self) -> None:
@@ -223,11 +223,6 @@ class SheetParallel(Columnformer):
         sizes = {"dim": self.dim, "qk_dim": attention.qk_dim, "heads": attention.num_heads}
         each = halo_bytes(1, batch=batch, dtype=dtype, **sizes)
         return [int(halo) * each for halo in self.partition.halo]
-
-    def layout(self, device: torch.device) -> Layout:
-        """The part's layout: own columns, then the halo, with the edges that end in own columns."""
-        attention: HaloAttention = self.block.attention
-        return attention.layout("whole", device)
 
     def _call(self, function: Callable[..., _T], x: Tensor | None, **options: Any) -> _T:
         """Run with input and shared parameters entered; a model around this one may have done so already."""

@@ -336,7 +336,7 @@ def _groups(
 
 
 def _kd_rank(sheet: Sheet) -> NDArray[np.int64]:
-    order = spatial_order(sheet.pos.detach().cpu()).numpy()
+    order = spatial_order(sheet.pos.numpy(force=True))
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
     return rank

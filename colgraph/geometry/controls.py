@@ -8,12 +8,10 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.build import build_sheet, default_neighborhood, geometry
@@ -58,12 +56,10 @@ def build_control(source: Any, control: str, seed: int = 0, **arguments: Any) ->
     if control == "random-graph":
         return build_sheet(target, neighbors=_Rewired(inner, seed), **arguments)
     sheet = build_sheet(target, neighbors=_Displaced(inner, seed), **arguments)
-    order = torch.from_numpy(shuffled_order(sheet.num_columns, seed))
-    moved = copy.copy(sheet)
-    moved.pos = sheet.pos[order]
+    order = shuffled_order(sheet.num_columns, seed)
+    arrays = sheet.to_arrays()
     # Triangles stay where they were in space: their corners have other numbers now.
-    moved.face = torch.argsort(order)[sheet.face]
-    return moved
+    return Sheet.from_arrays({**arrays, "pos": arrays["pos"][order], "face": np.argsort(order)[arrays["face"]]})
 
 
 def shuffled_order(columns: int, seed: int) -> Index:

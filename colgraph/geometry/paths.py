@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
@@ -72,7 +71,7 @@ class Paths:
         self._n = graph.shape[0]
         # Where each column comes in an order that keeps neighbours together.
         self._place = np.empty(self._n, np.int64)
-        self._place[spatial_order(torch.from_numpy(positions)).numpy()] = np.arange(self._n)
+        self._place[spatial_order(positions)] = np.arange(self._n)
         self._scratch = np.full(self._n, -1)
         self._rings = 2
 

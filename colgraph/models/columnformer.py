@@ -133,7 +133,7 @@ class Columnformer(nn.Module):
         _check_choice("recompute", recompute, (None, "steps"))
         _check_choice("parametrization", parametrization, PARAMETRIZATIONS)
         check_backend(backend)
-        self.sheet = copy.copy(sheet).to("cpu")
+        self.sheet = sheet.checked().clone().to("cpu")
         self.num_columns = sheet.num_columns
         self.dim, self.steps, self.inject, self.recompute = dim, steps, inject, recompute
         self.untied = parse_untied(untied)
@@ -158,7 +158,7 @@ class Columnformer(nn.Module):
         self.register_buffer("sheet_fingerprint", _digest(self.sheet.fingerprint))
         self.register_buffer("geometry_fingerprint", _digest(self.sheet.geometry_fingerprint))
         self._column_step: str | None = None
-        self._layouts: dict[torch.device, Layout] = {torch.device("cpu"): self.sheet.layout}
+        self.layout = Layout(self.sheet.edge_index, self.num_columns, self.sheet.pos)
 
     # ------------------------------------------------------------------ running
 
@@ -222,12 +222,6 @@ class Columnformer(nn.Module):
             torch.stack(attention) if "attention" in record else None,
         )
 
-    def layout(self, device: torch.device) -> Layout:
-        """The sheet's layout on a device; built once."""
-        if device not in self._layouts:
-            self._layouts[device] = self.sheet.layout.to(device)
-        return self._layouts[device]
-
     def _start(self, x: Tensor) -> Tensor:
         state = self._place(self._at(x, 0))
         return state if self.position_embedding is None else state + self.position_embedding.unsqueeze(1)
@@ -279,7 +273,7 @@ class Columnformer(nn.Module):
 
         The cost is zero without ``edge_cost``.
         """
-        layout, keep = self.layout(state.device), "state" in record
+        layout, keep = self.layout, "state" in record
         reason = "recording attention" if "attention" in record else why_plain(self.block, state)
         self._announce(reason)
         if reason is None:
@@ -315,7 +309,7 @@ class Columnformer(nn.Module):
     def _attention(self, state: Tensor) -> Tensor:
         attention = self.block.attention
         query, key, _ = attention.project(self.block.norm1(state))
-        return attention_weights(query, key, attention.edge_bias, self.layout(state.device))
+        return attention_weights(query, key, attention.edge_bias, self.layout)
 
     # ------------------------------------------------------------------ checkpoints and printing
 

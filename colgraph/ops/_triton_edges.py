@@ -19,11 +19,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from colgraph.layout import Layout
 from colgraph.ops._triton_base import Call, Saved, edge_row, load_rows, power_of_two, row_index
-from colgraph.ops.tiles import smallest_integer
 
-__all__ = ["EdgeTables", "backward", "build_edge_tables", "forward"]
+__all__ = ["EdgeTables", "backward", "forward"]
 
 
 class EdgeTables(NamedTuple):
@@ -35,20 +33,6 @@ class EdgeTables(NamedTuple):
     source_indptr: Tensor
     source_edge: Tensor
     source_target: Tensor
-
-
-def build_edge_tables(layout: Layout) -> EdgeTables:
-    """The tables of ``layout`` in the smallest integers that hold them."""
-    column = smallest_integer(layout.num_columns, torch.int32)
-    edge = smallest_integer(layout.num_edges, torch.int32)
-    return EdgeTables(
-        layout.order.to(column),
-        layout.indptr.to(edge),
-        layout.source.to(column),
-        layout.source_indptr.to(edge),
-        layout.source_edge.to(edge),
-        layout.source_target.to(column),
-    )
 
 
 # ---------------------------------------------------------------------- kernels

@@ -22,11 +22,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from colgraph.layout import Layout
 from colgraph.ops._triton_base import INTERPRETED, Call, Saved, edge_row, load_rows, power_of_two, row_index
-from colgraph.ops.tiles import TILE, Tiles
+from colgraph.tiles import TILE
 
-__all__ = ["TileTables", "backward", "forward", "tile_tables", "widest_qk"]
+__all__ = ["TileTables", "backward", "forward", "widest_qk"]
 
 
 def widest_qk(dtype: torch.dtype) -> int:
@@ -35,7 +34,7 @@ def widest_qk(dtype: torch.dtype) -> int:
 
 
 class TileTables(NamedTuple):
-    """:class:`colgraph.ops.tiles.Tiles` as one flat list, and where each column's edges begin."""
+    """:class:`colgraph.tiles.Tiles` as one flat list, and where each column's edges begin."""
 
     column: Tensor
     indptr: Tensor
@@ -45,11 +44,6 @@ class TileTables(NamedTuple):
     source_pointer: Tensor
     source_member: Tensor
     source_rank: Tensor
-
-
-def tile_tables(tiles: Tiles, layout: Layout) -> TileTables:
-    """The flat list of a layout's tiles."""
-    return TileTables(tiles.column, layout.indptr, *tiles.target, *tiles.source)
 
 
 # ---------------------------------------------------------------------- pieces of kernels

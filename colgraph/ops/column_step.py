@@ -251,9 +251,9 @@ def attention(
     layout: Layout,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output, cost (empty without edge costs) and log-sum-exp of :func:`colgraph.ops.sheet_attention` on the CPU."""
-    from colgraph.ops.numba_attention import attend, tables
+    from colgraph.ops.numba_attention import attend
 
-    return attend(query, key, value, edge_bias, edge_cost, tables(layout), query.size(-1) ** -0.5)
+    return attend(query, key, value, edge_bias, edge_cost, layout.walk, query.size(-1) ** -0.5)
 
 
 def attention_backward(
@@ -269,13 +269,13 @@ def attention_backward(
     bias_too: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of query, key, value and edge bias (empty where it is not wanted)."""
-    from colgraph.ops.numba_attention import attend_backward, tables
+    from colgraph.ops.numba_attention import attend_backward
 
     if grad_cost is None:
         edge_cost, grad_cost = None, log_sum  # the operator wants a tensor, which it then does not read
     inputs = (query, key, value, edge_bias, edge_cost, log_sum)
     needs = [True, True, True, bias_too]
-    return attend_backward(grad_out, grad_cost, *inputs, tables(layout), query.size(-1) ** -0.5, needs)
+    return attend_backward(grad_out, grad_cost, *inputs, layout.walk, query.size(-1) ** -0.5, needs)
 
 
 class AttentionStep(Protocol):

@@ -30,7 +30,7 @@ from colgraph.layout import Layout
 from colgraph.ops._memory import empty_array
 from colgraph.ops._threads import run_pieces
 
-__all__ = ["SCRATCH_FLOATS", "attend", "attend_backward", "sheet_attention", "tables"]
+__all__ = ["SCRATCH_FLOATS", "attend", "attend_backward", "sheet_attention"]
 
 SCRATCH_FLOATS = 2**22
 _NOTHING = np.empty(0, np.float32)
@@ -70,7 +70,7 @@ _tables_of: dict[int, tuple[weakref.ref[Tensor], _Tables]] = {}
 
 
 def _unpack_tables(packed: Tensor, columns: int) -> _Tables:
-    """The parts of what :func:`_pack_tables` has put together."""
+    """The parts of :attr:`colgraph.layout.Layout.walk`."""
     known = _tables_of.get(id(packed))
     if known is not None and known[0]() is packed:
         return known[1]
@@ -86,30 +86,6 @@ def _unpack_tables(packed: Tensor, columns: int) -> _Tables:
     return tables
 
 
-def _running_work(order: Tensor, pointers: Tensor) -> Tensor:
-    work = torch.zeros(order.numel() + 1, dtype=torch.int64)
-    torch.cumsum(pointers.diff()[order] + 1, 0, out=work[1:])
-    return work
-
-
-def _pack_tables(layout: Layout) -> Tensor:
-    """One tensor, for what an operator costs apart from its work grows with the number of its arguments."""
-    order = layout.order
-    work = _running_work(order, layout.indptr)
-    before = torch.empty_like(order)  # edges of the columns that come before each column
-    before[order] = work[:-1] - torch.arange(order.numel())
-    place = (before - layout.indptr[:-1])[layout.target] + torch.arange(layout.num_edges)
-    by_target = (layout.indptr, layout.source)
-    by_source = (layout.source_indptr, place[layout.source_edge], layout.source_target)
-    return torch.cat([*by_target, *by_source, order, work, _running_work(order, layout.source_indptr)])
-
-
-@torch.compiler.assume_constant_result
-def tables(layout: Layout) -> Tensor:
-    """What :func:`attend` takes of a layout; made once."""
-    return layout.derived("numba", _pack_tables)
-
-
 def sheet_attention(
     query: Tensor,
     key: Tensor,
@@ -120,7 +96,7 @@ def sheet_attention(
     edge_cost: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """See :func:`colgraph.ops.sheet_attention`. Half precision is computed in float32 and rounded once, at the end."""
-    args = (query, key, value, edge_bias, edge_cost, tables(layout), float(scale))
+    args = (query, key, value, edge_bias, edge_cost, layout.walk, float(scale))
     out, cost, *_ = _Direct.apply(*args) if _is_direct(args) else torch.ops.colgraph.numba_attention(*args)
     return out, None if edge_cost is None else cost
 

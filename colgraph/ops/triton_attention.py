@@ -22,15 +22,10 @@ from torch import Tensor
 from colgraph.layout import Layout
 from colgraph.ops import _triton_edges, _triton_tiles
 from colgraph.ops._triton_base import Call, Saved
-from colgraph.ops._triton_edges import EdgeTables, build_edge_tables
-from colgraph.ops._triton_tiles import TileTables, tile_tables, widest_qk
-from colgraph.ops.tiles import build_tiles
+from colgraph.ops._triton_edges import EdgeTables
+from colgraph.ops._triton_tiles import TileTables, widest_qk
 
-__all__ = ["kernel_of", "sheet_attention", "sheet_attention_edges", "sheet_attention_tiles"]
-
-LEAST_FILL = 0.125
-"""Least share of tile entries that are edges. There, tiles load half as many rows as there are edges and multiply 8
-times as many numbers, on units that are about as many times faster."""
+__all__ = ["sheet_attention", "sheet_attention_edges", "sheet_attention_tiles"]
 
 
 def sheet_attention(
@@ -42,8 +37,8 @@ def sheet_attention(
     scale: float,
     edge_cost: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """See :func:`colgraph.ops.sheet_attention`; the kernel is the one :func:`kernel_of` names."""
-    kernel = "auto" if query.size(3) <= widest_qk(query.dtype) else "edges"
+    """See :func:`colgraph.ops.sheet_attention`; the kernel is the one ``layout.best_kernel()`` names."""
+    kernel = layout.best_kernel() if query.size(3) <= widest_qk(query.dtype) else "edges"
     return _attention(query, key, value, edge_bias, layout, scale, edge_cost, kernel)
 
 
@@ -81,12 +76,6 @@ def sheet_attention_tiles(
     return _attention(query, key, value, edge_bias, layout, scale, edge_cost, "tiles")
 
 
-def kernel_of(layout: Layout) -> str:
-    """Which kernel ``sheet_attention`` uses on this layout, "edges" or "tiles": measured once, kept with the layout."""
-    kernel: str = layout.derived("triton_auto", _choose)[0]
-    return kernel
-
-
 def _attention(
     query: Tensor,
     key: Tensor,
@@ -97,33 +86,9 @@ def _attention(
     edge_cost: Tensor | None,
     kernel: str,
 ) -> tuple[Tensor, Tensor | None]:
-    name, tables = layout.derived(f"triton_{kernel}", _PREPARE[kernel])
-    out, cost, _ = forward_op(query, key, value, edge_bias, edge_cost, tables, scale, name)
+    tables = layout.tables(kernel)
+    out, cost, _ = forward_op(query, key, value, edge_bias, edge_cost, tables, scale, kernel)
     return out, (cost.to(query.dtype) if edge_cost is not None else None)
-
-
-# ---------------------------------------------------------------------- tables, made once per layout
-
-
-def _prepare_edges(layout: Layout) -> tuple[str, list[Tensor]]:
-    return "edges", list(build_edge_tables(layout))
-
-
-def _prepare_tiles(layout: Layout) -> tuple[str, list[Tensor]]:
-    return "tiles", list(tile_tables(build_tiles(layout), layout))
-
-
-def _choose(layout: Layout) -> tuple[str, list[Tensor]]:
-    """Tiles where they are full enough. A few hubs do not matter: their share of all entries is small."""
-    tiles = build_tiles(layout)
-    if tiles.fill() < LEAST_FILL:
-        chosen: tuple[str, list[Tensor]] = layout.derived("triton_edges", _prepare_edges)
-    else:
-        chosen = layout.derived("triton_tiles", lambda _: ("tiles", list(tile_tables(tiles, layout))))
-    return chosen
-
-
-_PREPARE = {"auto": _choose, "edges": _prepare_edges, "tiles": _prepare_tiles}
 
 
 # ---------------------------------------------------------------------- the operator

@@ -218,17 +218,17 @@ def grid(side: int, reach: float) -> Layout:
 
 
 def test_full_tiles_choose_the_tile_kernel(make_attention_case):
-    assert triton_attention.kernel_of(grid(12, 2.0)) == "tiles"
-    assert triton_attention.kernel_of(make_attention_case("all", "complete", 32, 1, 1, 1, 1).layout) == "tiles"
-    assert triton_attention.kernel_of(make_attention_case("self", "self", 40, 1, 1, 1, 1).layout) == "edges"
-    assert triton_attention.kernel_of(make_attention_case("none", "none", 4, 1, 1, 1, 1).layout) == "edges"
+    assert grid(12, 2.0).best_kernel() == "tiles"
+    assert make_attention_case("all", "complete", 32, 1, 1, 1, 1).layout.best_kernel() == "tiles"
+    assert make_attention_case("self", "self", 40, 1, 1, 1, 1).layout.best_kernel() == "edges"
+    assert make_attention_case("none", "none", 4, 1, 1, 1, 1).layout.best_kernel() == "edges"
 
 
-def test_the_choice_is_made_once(monkeypatch):
+def test_tables_are_made_once():
     layout = grid(8, 1.5)
-    chosen = triton_attention.kernel_of(layout)
-    monkeypatch.setattr(triton_attention, "build_tiles", None)  # would raise if it were called again
-    assert triton_attention.kernel_of(layout) == chosen
+    assert layout.best_kernel() == "tiles"
+    for kernel in ("edges", "tiles"):
+        assert all(a is b for a, b in zip(layout.tables(kernel), layout.tables(kernel), strict=True))
 
 
 def test_wide_queries_go_to_the_edge_kernel_or_are_refused(make_attention_case, device):
@@ -244,7 +244,7 @@ def test_the_chosen_kernel_runs(make_attention_case, device):
     layout = grid(5, 1.5)
     case = make_attention_case("grid", layout.edge_index, 25, 2, 1, 4, 6)
     case = replace(case, layout=layout)
-    assert triton_attention.kernel_of(layout) == "tiles"
+    assert layout.best_kernel() == "tiles"
     chosen = case.solve(triton_attention.sheet_attention, torch.float32, device)
     tiles = case.solve(triton_attention.sheet_attention_tiles, torch.float32, device)
     assert all(torch.equal(chosen[name], tiles[name]) for name in tiles)
@@ -260,12 +260,12 @@ def operands(case, device: str) -> list[Tensor]:
 def test_opcheck(make_attention_case, kernel, device):
     case = make_attention_case("op", "random", 3, 2, 1, 3, 4)
     layout = case.layout.to(device)
-    name, tables = triton_attention._PREPARE[kernel](layout)
+    tables = layout.tables(kernel)
     inputs = operands(case, device)
     torch.library.opcheck(
-        triton_attention.forward_op, (*inputs, case.edge_cost.to(inputs[0]), tables, case.scale, name)
+        triton_attention.forward_op, (*inputs, case.edge_cost.to(inputs[0]), tables, case.scale, kernel)
     )
-    torch.library.opcheck(triton_attention.forward_op, (*inputs[:3], None, None, tables, case.scale, name))
+    torch.library.opcheck(triton_attention.forward_op, (*inputs[:3], None, None, tables, case.scale, kernel))
 
 
 @pytest.mark.parametrize("name", ["auto", "edges", "tiles"])

@@ -22,7 +22,7 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from colgraph.layout import Layout
-from colgraph.ops import _triton_base, _triton_edges, _triton_tiles, tiles
+from colgraph.ops import _triton_base, _triton_edges, _triton_tiles
 from colgraph.ops._triton_base import Call, Saved
 
 pytestmark = pytest.mark.skipif(_triton_base.INTERPRETED, reason="the interpreter is on")
@@ -80,9 +80,9 @@ def compile_all(
     call = Call.of(query, query, value, torch.zeros(edges, 2), torch.zeros(edges), 0.5)
     module: Any = _triton_edges if kernel == "edges" else _triton_tiles
     if kernel == "edges":
-        tables: Any = _triton_edges.build_edge_tables(layout)
+        tables: Any = _triton_edges.EdgeTables(*layout.tables("edges"))
     else:
-        tables = _triton_tiles.tile_tables(tiles.build_tiles(layout), layout)
+        tables = _triton_tiles.TileTables(*layout.tables("tiles"))
     out, cost, lse = module.forward(call, tables)
     module.backward(call, Saved(out, cost, lse, value, cost), tables, True, True)
     return compiler.compiled

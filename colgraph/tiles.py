@@ -12,9 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from colgraph.layout import Layout
-
-__all__ = ["TILE", "TileSide", "Tiles", "build_tiles"]
+__all__ = ["TILE", "TileSide", "Tiles", "build_tiles", "smallest_integer"]
 
 TILE = 16
 """Columns in a tile, and the multiple to which the union of their partners is padded."""
@@ -37,7 +35,7 @@ class TileSide(NamedTuple):
 
 
 class Tiles(NamedTuple):
-    """All tables of a layout.
+    """All tables of a graph.
 
     Attributes:
         column: ``[T * TILE]`` the columns in kd order, a tile after the other; -1 in padding.
@@ -61,22 +59,29 @@ def smallest_integer(largest: int, *types: torch.dtype) -> torch.dtype:
     return next((t for t in types if largest <= torch.iinfo(t).max), torch.int64)
 
 
-def build_tiles(layout: Layout) -> Tiles:
-    """The tables of ``layout``, on its device: two sorts of E numbers, nothing else that grows faster than E."""
-    n, device = layout.num_columns, layout.device
+def build_tiles(order: Tensor, indptr: Tensor, edge_index: Tensor) -> Tiles:
+    """The tables of a graph, on its device: two sorts of E numbers, nothing else that grows faster than E.
+
+    Args:
+        order: ``[N]`` columns in kd order.
+        indptr: ``[N+1]`` where each column's incoming edges begin.
+        edge_index: ``[2,E]``, sorted by target.
+    """
+    source, target = edge_index
+    n, device = order.numel(), order.device
     tiles = -(-n // TILE)
     column = torch.full((tiles * TILE,), -1, dtype=torch.int64, device=device)
-    column[:n] = layout.order
+    column[:n] = order
     place = torch.empty(n, dtype=torch.int64, device=device)
-    place[layout.order] = torch.arange(n, device=device)
-    rank = torch.arange(layout.num_edges, device=device) - layout.indptr[layout.target]
+    place[order] = torch.arange(n, device=device)
+    rank = torch.arange(target.numel(), device=device) - indptr[target]
     largest = int(rank.max()) if rank.numel() else 0
     rank = rank.to(smallest_integer(largest, torch.int8, torch.int16, torch.int32))
     index = smallest_integer(n, torch.int32)
     return Tiles(
         column.to(index),
-        _side(place[layout.target], layout.source, rank, n, index),
-        _side(place[layout.source], layout.target, rank, n, index),
+        _side(place[target], source, rank, n, index),
+        _side(place[source], target, rank, n, index),
     )
 
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
-from torch_geometric.utils import scatter
+from torch_geometric.data import Batch, Data
 
 from colgraph.describe import SheetReport, report
 from colgraph.layout import Layout, edges_are_sorted
+from colgraph.sheet import fields
+from colgraph.sheet.measured import Measured
 
 __all__ = ["Sheet", "load_sheet"]
 
@@ -49,6 +51,7 @@ class Sheet(Data):
     """
 
     @classmethod
+    @torch.inference_mode(False)  # tensors made there could not be used for training afterwards
     def from_edges(
         cls,
         edge_index: Tensor | np.ndarray,
@@ -84,39 +87,30 @@ class Sheet(Data):
         Raises:
             ValueError: for anything out of range, of a wrong shape, not finite, or negative.
         """
-        n = _positive(num_columns, "num_columns")
-        edges = torch.as_tensor(edge_index)
+        n = fields.positive(num_columns, "num_columns")
+        edges = fields.normal(torch.as_tensor(edge_index))
         if edges.dim() != 2 or edges.size(0) != 2 or edges.is_floating_point():
             raise ValueError(
                 f"edge_index must be integers of shape [2, E], got {edges.dtype} of shape {list(edges.shape)}"
             )
         edges = edges.to(torch.int64)
-        _check_range(edges, n, "edge_index")
+        fields.check_range(edges, n, "edge_index")
         if edge_distance is None:
             distance = (edges[0] != edges[1]).to(torch.float64)
         else:
-            distance = torch.as_tensor(edge_distance).to(torch.float64)
-            if distance.shape != (edges.size(1),):
-                raise ValueError(
-                    f"edge_distance must have shape [{edges.size(1)}], one per edge, got {list(distance.shape)}"
-                )
-            _check_finite(distance, "edge_distance")
-            if distance.numel() and float(distance.min()) < 0:
-                raise ValueError(f"edge_distance must not be negative, got {float(distance.min()):g}")
-        edges, distance = _canonical(edges, distance, n)
+            distance = fields.lengths(edge_distance, edges.size(1))
+        edges, distance = fields.canonical(edges, distance, n)
         sheet = cls(edge_index=edges, edge_distance=distance.to(torch.float32), num_nodes=n)
-        sheet.pos = _positions(pos, n)
-        sheet.input_rank = _ranks(inputs, n)
-        sheet.output_mask = _mask(outputs, n)
-        sheet.layer = _per_column(layer, n, "layer")
-        sheet.face = _faces(face, n)
+        sheet.pos = fields.positions(pos, n)
+        sheet.input_rank = fields.ranks(inputs, n)
+        sheet.output_mask = fields.mask(outputs, n)
+        sheet.layer = fields.per_column(layer, n, "layer")
+        sheet.face = fields.faces(face, n)
         sheet.metric = str(metric)
         sheet.geometry = str(geometry)
-        sheet.spacing = float(spacing) if spacing is not None else _edge_spacing(edges, distance, n)
-        if names is not None:
-            if len(names) != n:
-                raise ValueError(f"names must have {n} entries, one per column, got {len(names)}")
-            sheet.names = [str(name) for name in names]
+        sheet.spacing = float(spacing) if spacing is not None else fields.edge_spacing(edges, distance, n)
+        sheet.names = fields.column_names(names, n)
+        sheet._remember()
         return sheet
 
     # ------------------------------------------------------------------ what a sheet says about itself
@@ -152,26 +146,105 @@ class Sheet(Data):
         self._store["spacing"] = value
 
     @property
+    def names(self) -> list[str] | None:
+        """N column names, or None."""
+        return self._store.get("names")
+
+    @names.setter
+    def names(self, value: list[str] | None) -> None:
+        if value is not None:
+            self._store["names"] = value
+        elif "names" in self._store:
+            del self._store["names"]
+
+    @property
     def layout(self) -> Layout:
-        """Both compressed directions of the edges, built once and kept as long as the edges stay what they are.
+        """Both compressed directions of the edges, built once and kept as long as the sheet stays what it is.
 
         Raises:
-            ValueError: if a transform has reordered the edges.
+            ValueError: as :meth:`checked`, and where a transform has reordered the edges.
         """
-        edges = self.edge_index
-        cached = self.__dict__.get("_layout_cache")
-        if cached is not None:
-            tensor, version, layout = cached
-            if tensor is edges and version == edges._version:
-                return layout
-            moved = tensor.device != edges.device and version == tensor._version and tensor.shape == edges.shape
-            if moved and torch.equal(tensor.to(edges.device), edges):
-                layout = layout.to(edges.device)
-                self.__dict__["_layout_cache"] = (edges, edges._version, layout)
-                return layout
-        layout = Layout(edges, self.num_columns, self.pos)
-        self.__dict__["_layout_cache"] = (edges, edges._version, layout)
+        known = self.__dict__.get("_layout")
+        if known is not None and known.edge_index.device == self.edge_index.device and self._is_remembered():
+            return known
+        self.checked()
+        layout = self.__dict__["_layout"] = Layout(self.edge_index, self.num_columns, self.pos)
         return layout
+
+    def checked(self) -> Sheet:
+        """The sheet itself, if it is one: every attribute fits the columns and edges, and belongs to them.
+
+        PyG's transforms, and assignment, can change one attribute and leave others that depend on it behind. Where only
+        edges were taken away, put in another order, or self-loops were added, distances follow by the edges' ends.
+
+        Raises:
+            ValueError: if an attribute is missing or of a wrong shape; if columns were added or removed by other means
+                than :meth:`subgraph`; if other edges were added, or positions changed (but for shifts, rotations, and
+                the metrics "given" and "hops"), and distances did not; and if edges kept their ends and got other
+                distances while other edges came or went.
+        """
+        if isinstance(self, Batch):
+            raise ValueError(
+                f"a batch of {self.num_graphs} sheets is no sheet: build a model on one of them; states have a batch "
+                "dimension of their own"
+            )
+        before: Measured | None = self.__dict__.get("_measured")
+        self._check_columns_and_edges()
+        if before is not None and not self._is_remembered():
+            distances_left = fields.equal(self.edge_distance, before.edge_distance)
+            if distances_left and len(before.pos) == self.num_columns:
+                self["edge_distance"] = before.lengths_of(self.edge_index)
+        self._check_attributes()
+        if not self._is_remembered():
+            if before is not None:
+                before.check(Measured(self.edge_index, self.edge_distance, self.pos), self.metric)
+            self._remember()
+        return self
+
+    def validate(self, raise_on_error: bool = True) -> bool:
+        """PyG's name for :meth:`checked`; False instead of an error with ``raise_on_error=False``."""
+        try:
+            self.checked()
+        except ValueError:
+            if raise_on_error:
+                raise
+            return False
+        return True
+
+    def _check_columns_and_edges(self) -> None:
+        missing = [name for name in (*_TENSORS, *_TEXTS, "spacing") if self._store.get(name) is None]
+        if missing:
+            raise ValueError(f"the sheet lacks {', '.join(missing)}: a transform has removed what a sheet needs")
+        edges = self.edge_index
+        if edges.dim() != 2 or edges.size(0) != 2 or edges.dtype != torch.int64:
+            raise ValueError(f"edge_index must be int64 of shape [2, E], got {edges.dtype} of {list(edges.shape)}")
+        fields.check_range(edges, self.num_columns, "edge_index")
+
+    def _check_attributes(self) -> None:
+        n, edges = self.num_columns, self.edge_index
+        fields.lengths(self.edge_distance, edges.size(1))
+        fields.positions(self.pos, n)
+        fields.mask(self.output_mask, n)
+        fields.per_column(self.layer, n, "layer")
+        fields.faces(self.face, n)
+        fields.column_names(self.names, n)
+        rank = self.input_rank.numpy(force=True)
+        if rank.shape != (n,) or not np.array_equal(np.sort(rank[rank >= 0]), np.arange((rank >= 0).sum())):
+            raise ValueError(
+                f"input_rank must have shape [{n}] and hold 0, 1, 2, ... once each at the input columns, -1 elsewhere; "
+                "sheet.subgraph(columns) closes the gaps that a cut leaves"
+            )
+
+    def _remember(self) -> None:
+        """Note which distances belong to which edges and positions."""
+        self.__dict__["_measured"] = Measured(self.edge_index.clone(), self.edge_distance.clone(), self.pos.clone())
+        self.__dict__.pop("_layout", None)
+
+    def _is_remembered(self) -> bool:
+        """Whether edges, distances and positions are those that were noted."""
+        before: Measured | None = self.__dict__.get("_measured")
+        now = (self.edge_index, self.edge_distance, self.pos)
+        return before is not None and all(map(fields.equal, now, before))
 
     @property
     def fingerprint(self) -> str:
@@ -206,9 +279,11 @@ class Sheet(Data):
 
     def coalesce(self) -> Sheet:
         """A copy with the edges in canonical order (by target, then source), parallel edges merged to the shortest."""
-        edges, distance = _canonical(self.edge_index, self.edge_distance, self.num_columns)
-        out = _copy(self)
+        self.checked()
+        edges, distance = fields.canonical(self.edge_index, self.edge_distance, self.num_columns)
+        out = copy.copy(self)
         out.edge_index, out.edge_distance = edges, distance
+        out._remember()
         return out
 
     def subgraph(self, subset: Tensor) -> Sheet:
@@ -217,9 +292,10 @@ class Sheet(Data):
         Columns come in the order of ``subset`` (indices or a boolean mask); the spacing is the parent's, so that
         distances keep their unit.
         """
+        self.checked()
         columns = torch.nonzero(subset).flatten() if subset.dtype == torch.bool else subset.to(torch.int64)
         columns = columns.to(self.edge_index.device)
-        _check_range(columns, self.num_columns, "subset")
+        fields.check_range(columns, self.num_columns, "subset")
         if columns.unique().numel() != columns.numel():
             raise ValueError("subset names a column more than once")
         face = self.face
@@ -233,12 +309,13 @@ class Sheet(Data):
         rank[kept[torch.argsort(out.input_rank[kept], stable=True)]] = torch.arange(kept.numel(), device=kept.device)
         out.input_rank = rank
         out.num_nodes = columns.numel()
+        out._remember()
         # Only the ids of an unsorted subset put the edges out of order; coalescing is free of effect otherwise.
         return out if edges_are_sorted(out.edge_index) else out.coalesce()
 
     def __getstate__(self) -> dict[str, Any]:
         # The layout is cheap to rebuild and large to send to a worker process.
-        return {key: value for key, value in self.__dict__.items() if key != "_layout_cache"}
+        return {key: value for key, value in self.__dict__.items() if key != "_layout"}
 
     # ------------------------------------------------------------------ other forms
 
@@ -265,18 +342,57 @@ class Sheet(Data):
         )
         return graph
 
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """All that makes the sheet, as plain arrays; :meth:`from_arrays` reads them.
+
+        Raises:
+            ValueError: as :meth:`checked`.
+        """
+        self.checked()
+        arrays: dict[str, np.ndarray] = {name: self[name].numpy(force=True) for name in _TENSORS}
+        arrays |= {name: np.array(str(self[name])) for name in _TEXTS}
+        arrays["spacing"] = np.array(self.spacing)
+        arrays["num_columns"] = np.array(self.num_columns)
+        arrays["format"] = np.array(_FORMAT)
+        if self.names is not None:
+            arrays["names"] = np.array(self.names, dtype=np.str_)
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Sheet:
+        """The sheet of :meth:`to_arrays`.
+
+        Raises:
+            ValueError: where an array is missing or wrong, or the format is another version's.
+        """
+        missing = sorted({*_TENSORS, *_TEXTS, "spacing", "num_columns", "format"} - set(arrays))
+        if missing:
+            raise ValueError(f"no sheet saved by Sheet.save: it lacks {', '.join(missing)}")
+        if int(arrays["format"]) != _FORMAT:
+            raise ValueError(f"sheet format {int(arrays['format'])}; this version of colgraph reads {_FORMAT}")
+        rank = arrays["input_rank"]
+        inputs = np.flatnonzero(rank >= 0)
+        return cls.from_edges(
+            arrays["edge_index"],
+            int(arrays["num_columns"]),
+            edge_distance=arrays["edge_distance"],
+            pos=arrays["pos"],
+            inputs=inputs[np.argsort(rank[inputs], kind="stable")],
+            outputs=np.flatnonzero(arrays["output_mask"]),
+            layer=arrays["layer"],
+            face=arrays["face"],
+            spacing=float(arrays["spacing"]),
+            metric=str(arrays["metric"]),
+            geometry=str(arrays["geometry"]),
+            names=arrays["names"].tolist() if "names" in arrays else None,
+        )
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the sheet to a ``.npz`` file (plain arrays, nothing pickled), whole or not at all."""
         path = Path(path)
         if path.suffix != ".npz":
             raise ValueError(f"a sheet is saved as .npz, got {str(path)!r}")
-        arrays: dict[str, np.ndarray] = {name: self[name].detach().cpu().numpy() for name in _TENSORS}
-        arrays |= {name: np.array(str(self[name])) for name in _TEXTS}
-        arrays["spacing"] = np.array(self.spacing)
-        arrays["num_columns"] = np.array(self.num_columns)
-        arrays["format"] = np.array(_FORMAT)
-        if "names" in self:
-            arrays["names"] = np.array(self["names"], dtype=np.str_)
+        arrays = self.to_arrays()
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -287,147 +403,21 @@ class Sheet(Data):
             raise
         return path
 
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Sheet:
+        """Read a sheet that :meth:`save` wrote.
+
+        Raises:
+            ValueError: if the file is missing, truncated, or no sheet.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            return cls.from_arrays(arrays)
+        except Exception as error:
+            raise ValueError(f"cannot read a sheet from {str(path)!r}: {error}") from error
+
 
 def load_sheet(path: str | os.PathLike[str]) -> Sheet:
-    """Read a sheet that :meth:`Sheet.save` wrote.
-
-    Raises:
-        ValueError: if the file is missing, truncated, or no sheet.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except Exception as error:
-        raise ValueError(f"cannot read a sheet from {str(path)!r}: {error}") from error
-    missing = sorted({*_TENSORS, *_TEXTS, "spacing", "num_columns", "format"} - set(arrays))
-    if missing:
-        raise ValueError(f"{str(path)!r} is not a sheet saved by Sheet.save: it lacks {', '.join(missing)}")
-    if int(arrays["format"]) != _FORMAT:
-        raise ValueError(
-            f"{str(path)!r} has sheet format {int(arrays['format'])}; this version of colgraph reads {_FORMAT}"
-        )
-    rank = arrays["input_rank"]
-    inputs = np.flatnonzero(rank >= 0)
-    return Sheet.from_edges(
-        arrays["edge_index"],
-        int(arrays["num_columns"]),
-        edge_distance=arrays["edge_distance"],
-        pos=arrays["pos"],
-        inputs=inputs[np.argsort(rank[inputs], kind="stable")],
-        outputs=np.flatnonzero(arrays["output_mask"]),
-        layer=arrays["layer"],
-        face=arrays["face"],
-        spacing=float(arrays["spacing"]),
-        metric=str(arrays["metric"]),
-        geometry=str(arrays["geometry"]),
-        names=arrays["names"].tolist() if "names" in arrays else None,
-    )
-
-
-# ---------------------------------------------------------------------- checks and small pieces
-
-
-def _copy(sheet: Sheet) -> Sheet:
-    import copy
-
-    return copy.copy(sheet)
-
-
-def _positive(value: int, name: str) -> int:
-    if int(value) < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    return int(value)
-
-
-def _check_range(index: Tensor, n: int, name: str) -> None:
-    if index.numel() == 0:
-        return
-    low, high = int(index.min()), int(index.max())
-    if low < 0 or high >= n:
-        raise ValueError(f"{name} must lie in 0..{n - 1} ({n} columns), got {low if low < 0 else high}")
-
-
-def _check_finite(values: Tensor, name: str) -> None:
-    bad = ~torch.isfinite(values)
-    if bool(bad.any()):
-        where = int(torch.nonzero(bad)[0, 0])
-        raise ValueError(f"{name} must be finite, entry {where} is {values[where].tolist()}")
-
-
-def _canonical(edges: Tensor, distance: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """Edges sorted by target then source; parallel edges merged, the smallest distance kept."""
-    if edges_are_sorted(edges):
-        return edges.contiguous(), distance
-    code, inverse = torch.unique(edges[1] * n + edges[0], sorted=True, return_inverse=True)
-    merged = torch.stack([code % n, torch.div(code, n, rounding_mode="floor")])
-    return merged, scatter(distance, inverse, dim=0, dim_size=code.numel(), reduce="min")
-
-
-def _positions(pos: Tensor | np.ndarray | None, n: int) -> Tensor:
-    if pos is None:
-        return torch.zeros(n, 3)
-    points = torch.as_tensor(pos).to(torch.float32)
-    if points.dim() != 2 or points.size(0) != n or points.size(1) not in (1, 2, 3):
-        raise ValueError(f"pos must have shape [{n}, 3], got {list(points.shape)}")
-    _check_finite(points, "pos")
-    return torch.nn.functional.pad(points, (0, 3 - points.size(1))).contiguous()
-
-
-def _indices(columns: Sequence[int] | np.ndarray | Tensor, n: int, name: str) -> Tensor:
-    index = torch.as_tensor(columns)
-    if index.dtype == torch.bool:
-        if index.shape != (n,):
-            raise ValueError(f"{name} as a mask must have shape [{n}], got {list(index.shape)}")
-        return torch.nonzero(index).flatten()
-    if index.dim() != 1 or (index.numel() and index.is_floating_point()):
-        raise ValueError(f"{name} must be a list of column indices, got {index.dtype} of shape {list(index.shape)}")
-    index = index.to(torch.int64)
-    _check_range(index, n, name)
-    if index.unique().numel() != index.numel():
-        raise ValueError(f"{name} names a column more than once")
-    return index
-
-
-def _ranks(inputs: Sequence[int] | np.ndarray | Tensor | None, n: int) -> Tensor:
-    rank = torch.full((n,), -1, dtype=torch.int64)
-    if inputs is not None:
-        index = _indices(inputs, n, "inputs")
-        rank[index] = torch.arange(index.numel())
-    return rank
-
-
-def _mask(outputs: Sequence[int] | np.ndarray | Tensor | None, n: int) -> Tensor:
-    if outputs is None:
-        return torch.ones(n, dtype=torch.bool)
-    mask = torch.zeros(n, dtype=torch.bool)
-    mask[_indices(outputs, n, "outputs")] = True
-    return mask
-
-
-def _per_column(values: Tensor | np.ndarray | None, n: int, name: str) -> Tensor:
-    if values is None:
-        return torch.zeros(n, dtype=torch.int64)
-    labels = torch.as_tensor(values).to(torch.int64)
-    if labels.shape != (n,):
-        raise ValueError(f"{name} must have shape [{n}], one per column, got {list(labels.shape)}")
-    return labels
-
-
-def _faces(face: Tensor | np.ndarray | None, n: int) -> Tensor:
-    if face is None:
-        return torch.zeros(3, 0, dtype=torch.int64)
-    faces = torch.as_tensor(face).to(torch.int64)
-    if faces.dim() != 2 or faces.size(0) != 3:
-        raise ValueError(f"face must have shape [3, F], got {list(faces.shape)}")
-    _check_range(faces, n, "face")
-    return faces.contiguous()
-
-
-def _edge_spacing(edges: Tensor, distance: Tensor, n: int) -> float:
-    """Median over columns of the shortest positive incoming edge; 1 where there is none."""
-    real = distance > 0
-    if not bool(real.any()):
-        return 1.0
-    nearest = torch.full((n,), torch.inf, dtype=torch.float64)
-    nearest.scatter_reduce_(0, edges[1][real], distance[real].to(torch.float64), "amin")
-    return float(nearest[torch.isfinite(nearest)].median())
+    """Another name for :meth:`Sheet.load`."""
+    return Sheet.load(path)
