@@ -148,8 +148,9 @@ def parse_table(text: str, *, separators: str = _SEPARATORS, comments: str = "#"
         ValueError: for no rows, quotes that do not close, and rows of different lengths, naming the row.
     """
     lines = [line.strip(" ") for line in text.split("\n") if line.strip(" ")]
-    noted = tuple(line.lstrip(comments).strip() for line in lines if line.startswith(tuple(comments)))
-    lines = [line for line in lines if not line.startswith(tuple(comments))]
+    noted = [line for line in lines if line.startswith(tuple(comments)) and not line.startswith("#N/A")]
+    lines = [line for line in lines if line not in noted] if noted else lines
+    noted = tuple(line.lstrip(comments).strip() for line in noted)
     told = re.fullmatch(r'"?sep=(.)"?', lines[0], re.IGNORECASE) if lines else None
     lines, separators = (lines[1:], told[1]) if told else (lines, separators)
     if not lines:

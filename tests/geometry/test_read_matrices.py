@@ -201,7 +201,7 @@ def bad_files(tmp_path):
         "inf.csv": ("0,inf\n1,0\n", "edge 0 -> 1 has length inf"),
         "negative.csv": ("0,1\n-2,0\n", "edge 1 -> 0 has length -2"),
         "twice.csv": (",a,a\na,0,1\na,1,0\n", "name 'a' is used 2 times"),
-        "names.csv": (",a,b\nb,0,1\na,1,0\n", "same names in the same order: 'b' and 'a'"),
+        "names.csv": (",a,b\nb,0,1\nc,1,0\n", "must have the same names, but 'c' is only a row and 'a' only a column"),
         "nothing.csv": ("0,0\n0,0\n", "2 nodes without positions and no edges"),
         "cut.mtx": ("%%MatrixMarket matrix coordinate real general\n3 3 4\n1 2 2.5\n", "not readable as MatrixMarket"),
         "broken.mtx": ("%%MatrixMarket matrix coordinate real general\n2 2 1\n1 2 2.5s\n", "not readable"),

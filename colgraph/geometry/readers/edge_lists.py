@@ -1,81 +1,227 @@
-"""Lists of edges, one a line: what networkx, SNAP, KONECT and spreadsheets write."""
+"""Edges, one a row: the lists of networkx, SNAP and KONECT, the tables of Gephi, Cytoscape, R and spreadsheets."""
 
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from colgraph.geometry.base import Geometry
-from colgraph.geometry.readers.files import Source, parsing, warn
+from colgraph.geometry.readers.columns import find_columns, find_ends, is_directed
+from colgraph.geometry.readers.files import Source, warn
 from colgraph.geometry.readers.network import graph_geometry
+from colgraph.text import Table, is_number, parse_numbers, parse_table
 
-__all__ = ["EDGE_LIST_SUFFIXES", "edge_table_geometry", "read_edge_list"]
+__all__ = ["EDGE_LIST_SUFFIXES", "commented_header", "edge_table_geometry", "header_of", "read_edge_list"]
 
-EDGE_LIST_SUFFIXES = ("edgelist", "edges", "txt")
+EDGE_LIST_SUFFIXES = ("edgelist", "edges")
 
 _Edge = tuple[str, str, dict[str, Any]]
+_INTEGER = re.compile(r"-?\d+")
 
 
 def read_edge_list(
     source: Source,
     *,
-    directed: bool = False,
+    header: bool | None = None,
+    directed: bool | None = None,
     distance: str | None = None,
     weight: str | None = None,
     weight_is: str | None = None,
 ) -> Geometry:
     """Read an edge list: ``source target``, ``source target weight`` or ``source target {attributes}``.
 
-    Fields are separated by blanks, tabs or commas; what follows ``#`` or ``%`` is a comment. The nodes are those that
-    edges name: in the order of their numbers if all are integers, else in the order in which they first occur.
+    Fields are separated by blanks, tabs, commas, semicolons or bars; what follows ``#`` or ``%`` is a comment. The
+    nodes are those that edges name: in the order of their numbers if all are integers, else in the order in which they
+    first occur.
 
     Args:
         source: the file.
-        directed: whether the first node speaks and the second listens; otherwise (as in ``networkx.read_edgelist``)
-            every edge goes both ways.
+        header: whether the first line names the columns. If not given, it does where it holds words such as ``source
+            target`` or ``from to``, or words above numbers; there may be more columns then.
+        directed: whether the first node speaks and the second listens. If not given, a column such as ``Type`` says so;
+            otherwise (as in ``networkx.read_edgelist``) every edge goes both ways.
         distance, weight, weight_is: as in :func:`colgraph.geometry.readers.network.graph_geometry`.
 
     Raises:
-        ValueError: naming the line that is no edge.
+        ValueError: naming the row that is no edge, or a first line that may be a header or an edge.
     """
-    with parsing("an edge list"):
-        edges = _parse(source.text)
-    return edge_table_geometry(
-        edges, name=source.name, directed=directed, distance=distance, weight=weight, weight_is=weight_is
-    )
+    options: dict[str, Any] = {"name": source.name, "distance": distance, "weight": weight, "weight_is": weight_is}
+    text = source.text
+    if "{" in text:
+        edges = _parse_networkx(text)
+        return _edges_geometry(edges, [bool(directed)] * len(edges), **options)
+    lines = (re.sub(r"(?<=\s)[#%][^\"]*$", "", line).rstrip(" ") for line in text.split("\n"))
+    table = parse_table("\n".join(lines), comments="#%", ragged=True)
+    heads, rows, ends = _split_header(table, header)
+    return edge_table_geometry(heads, rows, ends, separator=table.separator, directed=directed, **options)
+
+
+# ---------------------------------------------------------------------- the columns
 
 
 def edge_table_geometry(
-    edges: list[_Edge],
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    ends: tuple[int, int],
     *,
     name: str,
-    directed: bool,
+    separator: str,
+    directed: bool | None,
     distance: str | None,
     weight: str | None,
     weight_is: str | None,
 ) -> Geometry:
-    """The geometry of edges given as (source, target, attributes)."""
+    """The geometry of a table of edges. What is used and what is left out is said in a warning, unless it is obvious.
+
+    Args:
+        heads: the names of the columns.
+        rows: the cells; rows may end early.
+        ends: the columns with the sources and the targets.
+        name: what the geometry is called.
+        separator: what separated the table; semicolons stand where commas are decimal.
+        directed: whether edges go one way; None if a column says so, or no.
+        distance, weight, weight_is: as in :func:`colgraph.geometry.readers.network.graph_geometry`.
+
+    Raises:
+        ValueError: naming the row or the edge that is wrong.
+    """
+    rows = [row for row in rows if any(row)]
+    if not rows:
+        raise ValueError("holds no edges")
+    cells = [[row[i] if i < len(row) else "" for row in rows] for i in range(len(heads))]
+    for i in ends:
+        if "" in cells[i]:
+            raise ValueError(f"row {cells[i].index('') + 2} of the table has no {heads[i]!r}")
+    columns = find_columns(heads, cells, ends, distance, weight, weight_is)
+    values: list[Sequence[Any]] = list(cells)
+    keys = list(heads)
+    if columns.length is not None:
+        numbers = parse_numbers(cells[columns.length], separator)
+        values[columns.length] = [
+            cell if x is None else x for cell, x in zip(cells[columns.length], numbers, strict=True)
+        ]
+        keys[columns.length] = columns.key
+    data = [i for i in range(len(heads)) if i not in ends]
+    nodes = _whole_numbers(cells[ends[0]] + cells[ends[1]], separator)
+    edges = [
+        (u, v, {keys[i]: values[i][row] for i in data if cells[i][row]})
+        for row, (u, v) in enumerate(zip(nodes[: len(rows)], nodes[len(rows) :], strict=True))
+    ]
+    flags = [bool(directed)] * len(rows)
+    if directed is None and columns.direction is not None:
+        flags = [is_directed(cell) for cell in cells[columns.direction]]
+    warn(name, columns.notes(heads, cells, flags, asked=directed is not None))
+    weight_is = weight_is or columns.weight_is
+    return _edges_geometry(edges, flags, name=name, distance=distance, weight=weight, weight_is=weight_is)
+
+
+def _whole_numbers(nodes: list[str], separator: str) -> list[str]:
+    """Node names; whole numbers that were written with a decimal mark (``1.0e+00``, by numpy or MATLAB) without it."""
+    if not all(is_number(node) for node in nodes) or all(_INTEGER.fullmatch(node) for node in nodes):
+        return nodes
+    numbers = parse_numbers(nodes, separator)
+    whole = [str(int(x)) for x in numbers if x is not None and x.is_integer()]
+    return whole if len(whole) == len(nodes) else nodes
+
+
+def _edges_geometry(edges: list[_Edge], flags: list[bool], *, name: str, **lengths: Any) -> Geometry:
+    """The geometry of edges given as (source, target, attributes), each of which goes one way or both."""
     import networkx as nx
 
     if not edges:
         raise ValueError("holds no edges")
     nodes = list(dict.fromkeys(end for u, v, _ in edges for end in (u, v)))
-    if all(node.isascii() and node.lstrip("-").isdigit() for node in nodes):
+    if all(_INTEGER.fullmatch(node) for node in nodes):
         nodes.sort(key=int)
-    graph = nx.MultiDiGraph() if directed else nx.MultiGraph()
+    graph = nx.MultiDiGraph() if any(flags) else nx.MultiGraph()
     graph.add_nodes_from(nodes)
-    graph.add_edges_from((u, v, data) for u, v, data in edges)
-    pairs = {(u, v) for u, v, _ in edges if u != v}
-    both = 0 if directed else sum((v, u) in pairs for u, v in pairs) // 2
+    graph.add_edges_from(edges)
+    if any(flags):
+        graph.add_edges_from(
+            (v, u, data) for (u, v, data), one_way in zip(edges, flags, strict=True) if u != v and not one_way
+        )
+    pairs = {(u, v) for (u, v, _), one_way in zip(edges, flags, strict=True) if u != v and not one_way}
+    both = sum((v, u) in pairs for u, v in pairs) // 2
     if both:
         warn(name, [f"{both} pairs of nodes are listed both ways round in an undirected list: pass directed=True?"])
-    return graph_geometry(graph, name=name, distance=distance, weight=weight, weight_is=weight_is)
+    return graph_geometry(graph, name=name, **lengths)
 
 
-def _parse(text: str) -> list[_Edge]:
+# ---------------------------------------------------------------------- lines
+
+
+def _split_header(table: Table, header: bool | None) -> tuple[list[str], list[list[str]], tuple[int, int]]:
+    """The names of the columns, the rows, and the columns with the ends of edges."""
+    rows = table.rows
+    named = _has_header(rows, header)
+    if named:
+        heads, rows = header_of(rows), rows[1:]
+        ends = find_ends(heads) or find_ends(heads, alike=True) or (0, 1)
+        odd = next((i for i, row in enumerate(rows) if len(row) != len(heads)), None)
+        if odd is not None:
+            raise ValueError(f"row {odd + 2} has {len(rows[odd])} cells, the header has {len(heads)}")
+        return heads, rows, ends
+    told = commented_header(table)
+    if told is not None:
+        return told[0], rows, told[1]
+    for i, row in enumerate(rows, start=1):
+        if len(row) not in (2, 3):
+            raise ValueError(
+                f"row {i} has {len(row)} fields, an edge is 'source target' or 'source target weight' and more need a "
+                f"header; adjacency matrices are read from .csv, .tsv, .txt or .npz: {' '.join(row)[:60]!r}"
+            )
+    return ["source", "target", "weight"][: max(map(len, rows))], rows, (0, 1)
+
+
+def header_of(rows: list[list[str]]) -> list[str]:
+    """The first row, with an empty cell where R leaves out that above the row names."""
+    return ["", *rows[0]] if len(rows) > 1 and len(rows[0]) == len(rows[1]) - 1 else rows[0]
+
+
+def _has_header(rows: list[list[str]], header: bool | None) -> bool:
+    """Whether the first row names the columns.
+
+    Raises:
+        ValueError: where it cannot be told.
+    """
+    first, body = rows[0], rows[1:]
+    if header is not None or len(first) < 2 or any(len(row) < 2 for row in body):
+        return bool(header)
+    nodes = [node for row in body for node in row[:2]]
+    unused = not set(first[:2]) & set(nodes)
+    if find_ends(first) and (unused or len(first) > 3):
+        return True
+    if any(map(is_number, first[:2])) or not body or not unused:
+        return False
+    weights = [row[2] for row in rows if len(row) > 2]
+    if len(weights) == len(rows) and not is_number(first[2]) and all(map(is_number, weights[1:])):
+        return True
+    if all(map(is_number, nodes)):
+        return True
+    if len(body) > 1 and len(set(nodes)) < len(nodes):
+        raise ValueError(
+            f"the first line {' '.join(first)[:60]!r} may name the columns, or be an edge whose nodes occur nowhere "
+            "else: say header=True or header=False"
+        )
+    return False
+
+
+def commented_header(table: Table) -> tuple[list[str], tuple[int, int]] | None:
+    """The names of the columns from a comment, as SNAP writes them (``# FromNodeId ToNodeId``), and which are ends."""
+    for comment in table.comments:
+        heads = parse_table(comment, separators=table.separator, comments="").rows[0] if comment else []
+        ends = find_ends(heads)
+        if ends is not None and len(heads) == len(table.rows[0]):
+            return heads, ends
+    return None
+
+
+def _parse_networkx(text: str) -> list[_Edge]:
+    """Lines with a dictionary of attributes, as ``networkx.write_edgelist`` writes them."""
     edges: list[_Edge] = []
-    key = "weight"
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         content, brace, braced = line.partition("{")
         for comment in ("#", "%"):
             content, found, _ = content.partition(comment)
@@ -83,15 +229,12 @@ def _parse(text: str) -> list[_Edge]:
         fields = content.replace(",", " ").split()
         if not fields:
             continue
-        if not edges and [field.lower() for field in fields[:2]] == ["source", "target"]:
-            key = fields[2] if len(fields) > 2 else key
-            continue
         if len(fields) not in (2, 3) or (brace and len(fields) != 2):
             raise ValueError(
-                f"line {number} has {len(fields)} fields, an edge is 'source target' or 'source target weight'; "
-                f"adjacency matrices are read from .csv, .tsv or .npz: {line.strip()[:60]!r}"
+                f"line {number} has {len(fields)} fields, an edge is 'source target {{attributes}}': "
+                f"{line.strip()[:60]!r}"
             )
-        data = _attributes(brace + braced, number) if brace else {key: fields[2]} if len(fields) > 2 else {}
+        data = _attributes(brace + braced, number) if brace else {"weight": fields[2]} if len(fields) > 2 else {}
         edges.append((fields[0], fields[1], data))
     return edges
 

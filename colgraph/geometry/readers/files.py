@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from colgraph.text import decode_text
+
 __all__ = ["Source", "open_source", "optional", "parsing", "warn"]
 
 
@@ -42,11 +44,8 @@ class Source:
 
     @property
     def text(self) -> str:
-        """The contents as text: UTF-8, or Latin-1 where they are not valid UTF-8."""
-        try:
-            return self.data.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            return self.data.decode("latin-1")
+        """The contents as text (:func:`colgraph.text.decode_text`)."""
+        return decode_text(self.data)
 
     @contextmanager
     def on_disk(self) -> Iterator[str]:

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from colgraph.geometry.base import Geometry, closest
+from colgraph.geometry.readers.brainnet import BRAINNET_SUFFIXES, read_brainnet
 from colgraph.geometry.readers.edge_lists import EDGE_LIST_SUFFIXES, read_edge_list
 from colgraph.geometry.readers.files import Source, one_line, open_source
 from colgraph.geometry.readers.graph_files import GRAPH_SUFFIXES, read_graph
-from colgraph.geometry.readers.matrices import read_csv, read_matrix_market, read_numpy
+from colgraph.geometry.readers.matlab import read_mat
+from colgraph.geometry.readers.matrices import read_matrix_market, read_numpy
 from colgraph.geometry.readers.mesh import MESH_SUFFIXES, read_mesh
 from colgraph.geometry.readers.surface import FREESURFER_SUFFIXES, is_freesurfer, read_freesurfer, read_gifti
+from colgraph.geometry.readers.tables import read_csv, read_txt
 
 __all__ = ["FORMATS", "Format", "call_with_options", "find_format", "read_geometry"]
 
@@ -47,9 +50,12 @@ FORMATS: tuple[Format, ...] = (
     _FREESURFER,
     Format("a network", GRAPH_SUFFIXES, read_graph),
     Format("an edge list", EDGE_LIST_SUFFIXES, read_edge_list),
+    Format("an edge list or adjacency matrix", ("txt",), read_txt),
     Format("an adjacency matrix or edge table", ("csv", "tsv"), read_csv),
     Format("an adjacency matrix or saved sheet", ("npz", "npy"), read_numpy),
     Format("an adjacency matrix", ("mtx",), read_matrix_market),
+    Format("a MATLAB file", ("mat",), read_mat),
+    Format("a network of BrainNet Viewer", BRAINNET_SUFFIXES, read_brainnet),
 )
 
 

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from colgraph.geometry.base import Geometry
-from colgraph.geometry.readers.files import Source, parsing
+from colgraph.geometry.readers.columns import find_lengths
+from colgraph.geometry.readers.files import Source, parsing, warn
 from colgraph.geometry.readers.network import graph_geometry
 from colgraph.geometry.readers.pajek import load_pajek
 
@@ -38,8 +39,10 @@ def read_graph(
         ValueError: for a broken file, nodes declared twice, edges to nodes that are not there, graphs of graphs, and
             whatever attributes make no geometry.
     """
+    graph = _LOADERS[source.suffix](source)
+    weight_is = _name_lengths(graph, source.name, distance, weight, weight_is)
     return graph_geometry(
-        _LOADERS[source.suffix](source),
+        graph,
         name=source.name,
         position=position,
         distance=distance,
@@ -52,19 +55,46 @@ def read_graph(
 def _load_graphml(source: Source) -> Any:
     import networkx as nx
 
-    _check_xml(source.data, "GraphML")
     with parsing("GraphML"):
-        graph = nx.read_graphml(io.BytesIO(source.data))
-    return _with_defaults(graph)
+        root = ElementTree.fromstring(source.data)
+    graph = _check_xml(root, "GraphML")
+    edges = _direct(graph, "edgedefault", lambda edge: {"true": True, "false": False}.get(edge.get("directed", "")))
+    for edge in edges:  # those that go both ways among others that do not
+        ends = {"source": edge.get("target", ""), "target": edge.get("source", "")}
+        copy = ElementTree.Element(edge.tag, ends)
+        copy.extend(edge)
+        if ends["source"] != ends["target"]:
+            graph.append(copy)
+    for edge in _elements(graph, "edge"):
+        edge.attrib.pop("directed", None)
+    with parsing("GraphML"):
+        loaded = nx.read_graphml(io.BytesIO(ElementTree.tostring(root)))
+    return _with_defaults(loaded)
 
 
 def _load_gexf(source: Source) -> Any:
+    """An edge without a weight has 1, as the format says, if others have one."""
     import networkx as nx
 
-    _check_xml(source.data, "GEXF")
     with parsing("GEXF"):
-        graph = nx.read_gexf(io.BytesIO(source.data))
-    return _with_defaults(graph)
+        root = ElementTree.fromstring(source.data)
+    graph = _check_xml(root, "GEXF")
+    kinds = {"directed": True, "undirected": False, "mutual": False}
+    mutual = _direct(graph, "defaultedgetype", lambda edge: kinds.get(edge.get("type", "")))
+    for edge in _elements(graph, "edge"):
+        edge.attrib.pop("type", None)
+    for edge in mutual:
+        if edge.get("source") != edge.get("target"):
+            edge.set("type", "mutual")  # networkx makes two of it
+    with parsing("GEXF"):
+        loaded = _with_defaults(nx.read_gexf(io.BytesIO(ElementTree.tostring(root))))
+    edges = [data for *_, data in loaded.edges(data=True)]
+    bare = [data for data in edges if "weight" not in data]
+    if 0 < len(bare) < len(edges):
+        for data in bare:
+            data["weight"] = 1.0
+        warn(source.name, [f"{len(bare)} of {len(edges)} edges give no weight: it is 1, the default of GEXF"])
+    return loaded
 
 
 def _load_gml(source: Source) -> Any:
@@ -103,21 +133,37 @@ GRAPH_SUFFIXES = tuple(_LOADERS)
 # ---------------------------------------------------------------------- what a file declares
 
 
-def _check_xml(data: bytes, kind: str) -> None:
-    """Raise for two nodes with one id, edges to nodes that are not there, several graphs, or graphs within graphs."""
-    with parsing(kind):
-        root = ElementTree.fromstring(data)
+def _check_xml(root: ElementTree.Element, kind: str) -> ElementTree.Element:
+    """The graph of a document, after raising for two nodes with one id, edges to nodes that are not there, several
+    graphs, or graphs within graphs."""
     if _tag(root) != kind.lower():
         raise ValueError(f"not {kind}: the document is <{_tag(root)}>, not <{kind.lower()}>")
     graphs = [child for child in root if _tag(child) == "graph"]
     if len(graphs) != 1:
         raise ValueError(f"holds {len(graphs)} graphs: a geometry is one graph")
-    nodes = [element for element in graphs[0].iter() if _tag(element) == "node"]
+    nodes = _elements(graphs[0], "node")
     for node in nodes:
         if any(_tag(child) in ("graph", "nodes") for child in node):
             raise ValueError(f"node {node.get('id')!r} holds a graph of its own: graphs of graphs are not supported")
-    edges = (element for element in graphs[0].iter() if _tag(element) == "edge")
-    _check_declared([node.get("id") for node in nodes], ((e.get("source"), e.get("target")) for e in edges))
+    edges = ((e.get("source"), e.get("target")) for e in _elements(graphs[0], "edge"))
+    _check_declared([node.get("id") for node in nodes], edges)
+    return graphs[0]
+
+
+def _direct(
+    graph: ElementTree.Element, default: str, says: Callable[[ElementTree.Element], bool | None]
+) -> list[ElementTree.Element]:
+    """Set a graph's default to what all its edges are, or to directed; returns the undirected edges among directed."""
+    edges = _elements(graph, "edge")
+    usual = graph.get(default) == "directed"
+    directed = [usual if (said := says(edge)) is None else said for edge in edges]
+    one_way = any(directed) if edges else usual
+    graph.set(default, "directed" if one_way else "undirected")
+    return [edge for edge, flag in zip(edges, directed, strict=True) if one_way and not flag]
+
+
+def _elements(graph: ElementTree.Element, tag: str) -> list[ElementTree.Element]:
+    return [element for element in graph.iter() if _tag(element) == tag]
 
 
 def _tag(element: ElementTree.Element) -> str:
@@ -175,3 +221,31 @@ def _with_defaults(graph: Any) -> Any:
             for name, value in defaults.items():
                 attributes.setdefault(name, value)
     return graph
+
+
+_NO_LENGTHS = {"id", "key", "source", "target", "start", "end"}
+
+
+def _name_lengths(graph: Any, name: str, distance: str | None, weight: str | None, weight_is: str | None) -> str | None:
+    """Call the edge attribute with lengths "distance" or "weight", whatever the program does; returns what it is."""
+    edges = [data for *_, data in graph.edges(data=True)]
+    keys = list(dict.fromkeys(str(key) for data in edges for key in data))
+    found = find_lengths(keys, distance, weight, weight_is)
+    if found is None:
+        asked = distance or weight or weight_is
+        numbers = [k for k in keys if k not in _NO_LENGTHS and all(_is_real(data.get(k, 0)) for data in edges)]
+        if numbers and not asked:
+            listed = ", ".join(map(repr, numbers))
+            warn(name, [f"no lengths were read; edges have {listed} (distance= or weight= names one)"])
+        return weight_is
+    place, key, meaning = found
+    if keys[place] != key:
+        for data in edges:
+            if keys[place] in data:
+                data[key] = data.pop(keys[place])
+        warn(name, [f"the {meaning or key} of edges is read from {keys[place]!r}"])
+    return meaning or weight_is
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,181 @@
+"""What the columns of an edge table mean, by the names that Gephi, Cytoscape, SNAP, connectomes and people use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["Columns", "find_columns", "find_ends", "find_lengths", "is_directed", "plain"]
+
+# Who speaks and who listens. A word may be part of a name (pre_root_id, post_root_id) if the rest is the same.
+_ENDS = (
+    *(("source", "target"), ("source", "destination"), ("source", "sink"), ("source", "dest"), ("from", "to")),
+    *(("src", "dst"), ("src", "dest"), ("src", "tgt"), ("src", "target"), ("origin", "destination"), ("tail", "head")),
+    *(("presynaptic", "postsynaptic"), ("pre", "post"), ("sender", "receiver"), ("parent", "child"), ("start", "end")),
+)
+# These name two of a kind: the edge's ends only where nothing else can be meant.
+_ALIKE = (("1", "2"), ("a", "b"), ("i", "j"))
+_ALONE = (("u", "v"), ("i", "j"), ("row", "column"), ("row", "col"))
+
+_DIRECTIONS = ("type", "directed", "direction", "edgetype", "isdirected", "directionality")
+_DIRECTED = {"directed", "directional", "unidirectional", "oneway", "true", "yes", "1", "arc"}
+_UNDIRECTED = {"undirected", "bidirectional", "mutual", "reciprocal", "twoway", "false", "no", "0", "edge"}
+
+_UNIT = "(nm|um|mm|cm|m|km)?"
+_LENGTHS = (
+    ("distance", re.compile("distance")),
+    ("weight", re.compile("weight")),
+    ("distance", re.compile(f"(edge|fib(er|re)|tract|wiring|path|mean|euclidean)*(distance|dist|length|len){_UNIT}")),
+    ("weight", re.compile("w|weights|edgeweight|weightvalue|value|values|val")),
+    ("strength", re.compile("(edge|connection|synaptic)?strengths?")),
+)
+
+
+def plain(head: str) -> str:
+    """A name without capitals, blanks and marks."""
+    return re.sub(r"[^a-z0-9]", "", head.lower())
+
+
+def find_ends(heads: Sequence[str], *, alike: bool = False) -> tuple[int, int] | None:
+    """The columns with the source and the target of edges.
+
+    Args:
+        heads: the names of the columns.
+        alike: whether to take pairs such as ``node1, node2`` or ``i, j`` too.
+    """
+    names = [plain(head) for head in heads]
+    pairs: list[tuple[int, int]] = []
+    for a, b in _ENDS:
+        for i, name in enumerate(names):
+            others = {b + name[len(a) :]} if name.startswith(a) else set()
+            others |= {name[: -len(a)] + b} if name.endswith(a) else set()
+            pairs += [(i, j) for j, other in enumerate(names) if j != i and other in others]
+    exact = [pair for pair in pairs if (names[pair[0]], names[pair[1]]) in _ENDS]
+    if pairs or not alike:
+        return (exact or pairs or [None])[0]
+    for i, name in enumerate(names):
+        others = {b for a, b in _ALONE if name == a}
+        others |= {name[:-1] + b for a, b in _ALIKE if len(name) > 1 and name.endswith(a)}
+        pairs += [(i, j) for j, other in enumerate(names) if other in others]
+    return pairs[0] if pairs else None
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of an edge table are.
+
+    Attributes:
+        ends: those with the source and the target.
+        direction: the one that says of each edge whether it is directed.
+        length: the one with lengths.
+        key: what readers of networks call that: "distance", "weight", or what the user asked for.
+        weight_is: what its numbers are, where its name says so.
+    """
+
+    ends: tuple[int, int]
+    direction: int | None = None
+    length: int | None = None
+    key: str = ""
+    weight_is: str | None = None
+
+    def notes(
+        self, heads: Sequence[str], cells: Sequence[Sequence[str]], directed: Sequence[bool], *, asked: bool
+    ) -> list[str]:
+        """What is used and what is left out, in one line; nothing where it is obvious.
+
+        Args:
+            heads: the names of the columns.
+            cells: the cells of each column.
+            directed: of each edge, whether it goes one way.
+            asked: whether the user said so.
+        """
+        known = {*self.ends, self.direction, self.length}
+        unread = [heads[i] for i in range(len(heads)) if i not in known and heads[i] and any(cells[i])]
+        spelled = [heads[i] for i in (*self.ends, *([] if self.length is None else [self.length]))]
+        if spelled == ["source", "target", self.key][: len(spelled)] and not unread and self.direction is None:
+            return []
+        way = (
+            "directed"
+            if all(directed)
+            else f"{sum(directed)} of {len(directed)} directed"
+            if any(directed)
+            else "undirected"
+        )
+        if self.direction is not None:
+            way += f" (column {heads[self.direction]!r}{' set aside' if asked else ''})"
+        lengths = "no lengths" if self.length is None else f"{self.weight_is or self.key} from {heads[self.length]!r}"
+        left = f"; left out: {', '.join(map(repr, unread))}" if unread else ""
+        hint = " (weight= or distance= names a column to read)" if unread and self.length is None else ""
+        return [f"edges from {spelled[0]!r} to {spelled[1]!r}, {way}, {lengths}{left}{hint}"]
+
+
+def find_columns(
+    heads: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    ends: tuple[int, int],
+    distance: str | None,
+    weight: str | None,
+    weight_is: str | None,
+) -> Columns:
+    """What the columns besides the ends are.
+
+    Raises:
+        ValueError: for a column that says of some edges only whether they are directed, naming the row.
+    """
+    direction = _find_direction(heads, cells, ends)
+    others = [i for i in range(len(heads)) if i != direction and i not in ends]
+    found = find_lengths([heads[i] for i in others], distance, weight, weight_is)
+    if found is None:
+        return Columns(ends, direction)
+    place, key, meaning = found
+    return Columns(ends, direction, others[place], key, meaning)
+
+
+def _find_direction(heads: Sequence[str], cells: Sequence[Sequence[str]], ends: tuple[int, int]) -> int | None:
+    """The column that says of each edge whether it is directed, by its name and because it says nothing else."""
+    for name in _DIRECTIONS:
+        for i, head in enumerate(heads):
+            if i in ends or plain(head) != name or not any(_says(cell) is not None for cell in cells[i]):
+                continue
+            unsaid = next((row for row, cell in enumerate(cells[i]) if _says(cell) is None), None)
+            if unsaid is not None:
+                raise ValueError(
+                    f"edge {cells[ends[0]][unsaid]!r} -> {cells[ends[1]][unsaid]!r} has {cells[i][unsaid]!r} in the "
+                    f"column {head!r}: 'directed' or 'undirected' is needed"
+                )
+            return i
+    return None
+
+
+def _says(cell: str) -> bool | None:
+    word = plain(cell)
+    return True if word in _DIRECTED else False if word in _UNDIRECTED else None
+
+
+def is_directed(cell: str) -> bool:
+    """Whether a cell of the column about directions says "directed"."""
+    return bool(_says(cell))
+
+
+def find_lengths(
+    columns: Sequence[str], distance: str | None, weight: str | None, weight_is: str | None
+) -> tuple[int, str, str | None] | None:
+    """The place of the column with lengths, the key to read it by, and what it is where its name says so.
+
+    That is the one that is asked for, in capitals or not; else ``distance``, ``weight``, other names of lengths, of
+    weights and of strengths, in this order. None where no name fits.
+    """
+    asked = distance or weight
+    if asked:
+        fits = [i for i, c in enumerate(columns) if c == asked]
+        fits = fits or [i for i, c in enumerate(columns) if c.lower() == asked.lower()]
+        return (fits[0], asked, None) if len(fits) == 1 else None
+    for kind, pattern in _LENGTHS:
+        if kind == "distance" and weight_is is not None:
+            continue  # who says what a weight is asks for the weight
+        for i, column in enumerate(columns):
+            if pattern.fullmatch(plain(column)):
+                strength = kind == "strength" and weight_is is None
+                return i, "distance" if kind == "distance" else "weight", "strength" if strength else None
+    return None

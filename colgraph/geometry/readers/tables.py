@@ -1,0 +1,178 @@
+"""Tables as text: adjacency matrices with or without names, and edges with named columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colgraph.geometry.base import Geometry
+from colgraph.geometry.readers.columns import find_ends, find_lengths, plain
+from colgraph.geometry.readers.edge_lists import commented_header, edge_table_geometry, header_of, read_edge_list
+from colgraph.geometry.readers.files import Source, warn
+from colgraph.geometry.readers.matrices import adjacency_geometry
+from colgraph.geometry.readers.matrix_names import is_named_matrix, split_names
+from colgraph.text import Table, is_number, parse_numbers, parse_table
+
+__all__ = ["read_csv", "read_txt"]
+
+
+def read_csv(
+    source: Source,
+    *,
+    header: bool | None = None,
+    transpose: bool = False,
+    directed: bool | None = None,
+    distance: str | None = None,
+    weight: str | None = None,
+    weight_is: str | None = None,
+) -> Geometry:
+    """Read a table: a weighted adjacency matrix, or a list of edges with the columns ``source`` and ``target``.
+
+    A matrix may have names in its first row, in its first column, or in both (then the cells are joined by name); empty
+    cells and zeros are no edges. The columns of edges may have other usual names (``from, to``; ``pre, post``), and a
+    table of Cytoscape has them in its ``name``.
+
+    Args:
+        source: the file, in any separator, with decimal points or commas.
+        header: whether a matrix has names, in a first row, a first column, or both, as its shape tells. If not given,
+            text is taken for names; numbers only where an empty corner and both directions say that they are.
+        transpose: ``A[i, j]`` is the edge from ``j`` to ``i``.
+        directed: for lists of edges, as in :func:`colgraph.geometry.readers.edge_lists.read_edge_list`.
+        distance, weight: for lists of edges, the column to take lengths from.
+        weight_is: "distance" or "strength".
+
+    Raises:
+        ValueError: for a table that is not square, names that do not agree, or cells that are no lengths.
+    """
+    table = parse_table(source.text)
+    edges = _edge_columns(table, header)
+    if edges is not None:
+        _refuse("a list of edges", transpose=transpose or None)
+        heads, rows, ends = edges
+        return edge_table_geometry(
+            heads,
+            rows,
+            ends,
+            name=source.name,
+            separator=table.separator,
+            directed=directed,
+            distance=distance,
+            weight=weight,
+            weight_is=weight_is,
+        )
+    _refuse("an adjacency matrix", directed=directed, distance=distance, weight=weight)
+    names, body, notes = split_names(table.rows, header)
+    matrix = _matrix(body, names, table.separator)
+    warn(source.name, notes)
+    return adjacency_geometry(matrix, name=source.name, names=names, weight_is=weight_is, transpose=transpose)
+
+
+def read_txt(
+    source: Source,
+    *,
+    header: bool | None = None,
+    transpose: bool = False,
+    directed: bool | None = None,
+    distance: str | None = None,
+    weight: str | None = None,
+    weight_is: str | None = None,
+) -> Geometry:
+    """Read a ``.txt`` file: a list of edges (:func:`read_edge_list`), or a matrix (:func:`read_csv`) if it is square.
+
+    Raises:
+        ValueError: as these two, and for numbers in two or three rows and columns that may be either.
+    """
+    options: dict[str, Any] = {"directed": directed, "distance": distance, "weight": weight, "weight_is": weight_is}
+    if _is_matrix(source.text):
+        return read_csv(source, header=header, transpose=transpose, **options)
+    _refuse("a list of edges", transpose=transpose or None)
+    return read_edge_list(source, header=header, **options)
+
+
+def _refuse(what: str, **options: Any) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise ValueError(f"the option {given[0]!r} means nothing for {what}")
+
+
+def _is_matrix(text: str) -> bool:
+    try:
+        rows = parse_table(text, comments="#%").rows
+    except ValueError:
+        return False
+    height, width = len(rows), len(rows[-1])
+    if "{" in text or find_ends(rows[0]) or abs(height - width) > 1:
+        return False
+    if width > 3 or (is_named_matrix(rows) and not is_number(rows[0][0])):
+        return True
+    if height == width and all(x == 0 for x in parse_numbers(rows[i][i] for i in range(height))):
+        raise ValueError(
+            f"{height} rows of {width} numbers with zeros on the diagonal may be a matrix or a list of edges: call the "
+            "file .csv or .edgelist"
+        )
+    return False
+
+
+# ---------------------------------------------------------------------- edges
+
+
+def _edge_columns(table: Table, header: bool | None) -> tuple[list[str], list[list[str]], tuple[int, int]] | None:
+    """The names of the columns, the rows and the columns of the ends, if this is a table of edges.
+
+    Raises:
+        ValueError: for two columns of numbers below names that may be either.
+    """
+    heads, rows = header_of(table.rows), table.rows[1:]
+    if header is False or is_named_matrix(table.rows):
+        return None
+    ends = find_ends(heads)
+    if ends is not None:
+        return heads, rows, ends
+    told = commented_header(table)
+    if told is not None:
+        return told[0], table.rows, told[1]
+    ends = find_ends(heads, alike=True)
+    if ends is not None:
+        if find_lengths(heads, None, None, None):
+            return heads, rows, ends
+        if len(heads) == 2 and len(rows) != 2:
+            return heads, rows, ends
+        if len(heads) == 2:
+            raise ValueError(
+                f"two rows below {heads} may be edges or a matrix: call the columns of edges source and target"
+            )
+    return _cytoscape(heads, rows)
+
+
+def _cytoscape(heads: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]], tuple[int, int]] | None:
+    """Cytoscape's table of edges: ``source (interaction) target`` in the column "shared name" or "name"."""
+    places = {plain(head): i for i, head in enumerate(heads)}
+    name = places.get("sharedname", places.get("name"))
+    interaction = places.get("sharedinteraction", places.get("interaction"))
+    if name is None or interaction is None or not rows:
+        return None
+    split = [row[name].split(f" ({row[interaction]}) ") for row in rows]
+    if any(len(parts) != 2 for parts in split):
+        return None
+    return (
+        [*heads, "source", "target"],
+        [[*r, *p] for r, p in zip(rows, split, strict=True)],
+        (len(heads), len(heads) + 1),
+    )
+
+
+# ---------------------------------------------------------------------- matrices
+
+
+def _matrix(body: list[list[str]], names: list[str] | None, separator: str) -> NDArray[np.float64]:
+    """The cells as numbers, empty ones as 0; text that is none becomes an error that names the edge."""
+    cells = [cell for row in body for cell in row]
+    numbers = parse_numbers(cells, separator)
+    bad = next((k for k, number in enumerate(numbers) if number is None and cells[k]), None)
+    if bad is not None:
+        i, j = divmod(bad, len(body))
+        ends = (i, j) if names is None else (repr(names[i]), repr(names[j]))
+        raise ValueError(f"edge {ends[0]} -> {ends[1]} is {cells[bad]}, which is not a number")
+    return np.array([0.0 if number is None else number for number in numbers]).reshape(len(body), len(body))
