@@ -4,6 +4,7 @@ import gzip
 
 import numpy as np
 import pytest
+import scipy.io
 
 import colgraph as cg
 from colgraph.geometry.readers import MASK_SUFFIXES, from_object, read_geometry, read_mask
@@ -158,7 +159,7 @@ KEEP = np.arange(N) % 3 > 0
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("form", ["npy", "npz", "txt", "csv", "tsv", "shape.gii", "label.gii", "annot", "label"])
+@pytest.mark.parametrize("form", ["npy", "npz", "mat", "txt", "csv", "tsv", "shape.gii", "label.gii", "annot", "label"])
 def test_masks_of_every_format(tmp_path, form, packed):
     path = tmp_path / f"mask.{form}"
     keys = KEEP.astype(np.int32)
@@ -166,6 +167,8 @@ def test_masks_of_every_format(tmp_path, form, packed):
         np.save(path, KEEP)
     elif form == "npz":
         np.savez(path, mask=KEEP, other=np.zeros(3))
+    elif form == "mat":
+        scipy.io.savemat(path, {"mask": KEEP[:, None]})
     elif form == "txt":
         np.savetxt(path, keys, fmt="%d")
     elif form == "csv":
@@ -189,11 +192,38 @@ def test_masks_of_every_format(tmp_path, form, packed):
     assert form.rpartition(".")[2] in MASK_SUFFIXES
 
 
+ROWS = [(i, int(k)) for i, k in enumerate(KEEP)]
+SPELLINGS = {
+    "numpy.txt": "".join(f"{k:.18e}\n" for _, k in ROWS),
+    "matlab.txt": "".join(f"   {k:.7e}\n" for _, k in ROWS),
+    "decimal.csv": "keep\n" + "".join(f'"{k},0"\n' for _, k in ROWS),
+    "r.csv": '"","x"\n' + "".join(f'"{i + 1}",{str(k == 1).upper()}\n' for i, k in ROWS),
+    "r.txt": '"x"\n' + "".join(f'"{i + 1}" {str(k == 1).upper()}\n' for i, k in ROWS),
+    "pandas.csv": ",0\n" + "".join(f"{i},{k == 1}\n" for i, k in ROWS),
+    "sorted.tsv": "vertex\tmask\n" + "".join(f"{i}\t{k}\n" for i, k in sorted(ROWS, key=lambda row: row[1])),
+    "mac.csv": "mask;\r" + "".join(f"{k};\r" for _, k in ROWS),
+    "excel.txt": ("keep\n" + "".join(f"{k}\n" for _, k in ROWS)).encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_masks_as_programs_write_them(tmp_path, name):
+    text = SPELLINGS[name]
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    np.testing.assert_array_equal(read_mask(tmp_path / name, N), KEEP)
+
+
 @pytest.mark.parametrize(
     ("table", "kept"),
     [
-        ({0: "???", 1: "V1", 2: "V2"}, [1, 2]),  # no telling name: key 0 goes
-        ({0: "???", 1: "medial_wall", 2: "V2"}, [0, 2]),  # a telling name: it alone goes
+        ({0: "???", 1: "V1", 2: "V2"}, [1, 2]),
+        ({0: "A", 1: "V1", 2: "V2"}, [1, 2]),  # no telling name: key 0 goes
+        ({0: "V1", 1: "???", 2: "V2"}, [0, 2]),  # a telling name: it alone goes
+        ({0: "???", 1: "medial_wall", 2: "V2"}, [2]),
+        ({0: "???", 1: "medial_wall", 2: "Medial wall"}, [0]),  # nothing but the wall is marked
+        ({0: "V0", 1: "MEDIAL-WALL", 2: "L_???"}, [0]),
+        ({0: "Background", 1: "V1", 2: "mwall"}, [1, 2]),
+        ({1: "V1"}, [1]),  # what has no label
         ({0: "V0", 1: "Medial Wall", 2: "V2"}, [0, 2]),
         ({0: "Unknown", 1: "V1", 2: "corpuscallosum"}, [1]),
         ({0: "V0", 1: "Background+FreeSurfer_Defined_Medial_Wall", 2: "ctx-lh-unknown"}, [0]),
@@ -212,8 +242,9 @@ def test_vertices_without_annotation_are_dropped_always(tmp_path):
     table = np.array([[9, 9, 9, 0], [1, 2, 3, 0]])
     freesurfer.write_annot(tmp_path / "lh.aparc.annot", labels, table, ["V1", "V2"])
     np.testing.assert_array_equal(read_mask(tmp_path / "lh.aparc.annot", N), labels >= 0)
-    freesurfer.write_annot(tmp_path / "lh.aparc.annot", labels, table, ["V1", "Medial_wall"])
-    np.testing.assert_array_equal(read_mask(tmp_path / "lh.aparc.annot", N), labels == 0)
+    for nothing in ("Medial_wall", "???", "Unknown", "background", "ctx_lh_unknown"):
+        freesurfer.write_annot(tmp_path / "lh.aparc.annot", labels, table, ["V1", nothing])
+        np.testing.assert_array_equal(read_mask(tmp_path / "lh.aparc.annot", N), labels == 0)
 
 
 def bad_masks(tmp_path):
@@ -252,7 +283,7 @@ def bad_masks(tmp_path):
         "c.label": "no vertex",
         "broken.annot": "not readable as a FreeSurfer annotation",
         "broken.label.gii": "not readable as GIFTI",
-        "mask.mat": "unknown suffix 'mat'",
+        "mask.mat": "not readable as a MATLAB file",
         "ball.surf.gii": "holds a surface, not a mask",
         "two.func.gii": "holds 2 maps",
         "missing.npy": "there is no file",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from colgraph.geometry.base import closest
 from colgraph.geometry.readers.files import Source, one_line, open_source, optional, parsing
+from colgraph.geometry.readers.matlab import load_mat
 from colgraph.geometry.readers.surface import load_gifti
+from colgraph.text import decode_text, is_number, parse_numbers, parse_table
 
 __all__ = ["MASK_SUFFIXES", "read_mask"]
 
@@ -23,11 +25,12 @@ _SURFACE_INTENTS = ("NIFTI_INTENT_POINTSET", "NIFTI_INTENT_TRIANGLE")
 def read_mask(path: str | os.PathLike[str], num_columns: int) -> NDArray[np.bool_]:
     """Which columns to keep.
 
-    * ``.npy``, ``.npz``, ``.txt``, ``.csv``, ``.tsv``: one boolean (or 0 or 1) per column; 1 is kept.
+    * ``.npy``, ``.npz``, ``.mat``, ``.txt``, ``.csv``, ``.tsv``: one boolean (or 0 or 1) per column; 1 is kept. Text
+      may have the numbers of the columns, from 0 or from 1, before the values.
     * GIFTI shape or functional data (``.shape.gii``, ``.func.gii``): columns whose value is not 0 (nor NaN) are kept.
-    * GIFTI labels (``.label.gii``) and FreeSurfer annotations (``.annot``): columns labelled as medial wall, unknown
-      or corpus callosum are dropped and all others kept, if there are such labels; otherwise columns with key 0 are
-      dropped. Columns to which an annotation gives no label are dropped always.
+    * GIFTI labels (``.label.gii``) and FreeSurfer annotations (``.annot``): columns labelled as no parcel (``???``,
+      unknown, background, medial wall, corpus callosum, in any spelling) are dropped, and those without a label. If
+      only the medial wall and the rest have labels, the wall is dropped. If no label tells, key 0 of GIFTI is dropped.
     * FreeSurfer ``.label`` (``lh.cortex.label``): the columns it lists are kept.
 
     Args:
@@ -84,30 +87,78 @@ def _read_numpy(source: Source, num_columns: int) -> NDArray[np.bool_]:
     with parsing("a numpy file of plain arrays"):
         loaded = np.load(io.BytesIO(source.data), allow_pickle=False)
         arrays = {"mask": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
+    return _the_mask(arrays)
+
+
+def _the_mask(arrays: dict[str, NDArray[Any]]) -> NDArray[np.bool_]:
     if "mask" not in arrays and len(arrays) != 1:
         raise ValueError(f"needs an array called 'mask', or one array alone; it holds {', '.join(arrays) or 'none'}")
     return _flags(np.asarray(arrays.get("mask", next(iter(arrays.values())))))
 
 
 def _read_text(source: Source, num_columns: int) -> NDArray[np.bool_]:
-    words = [word for word in re.split(r"[\s,;]+", source.text) if word]
-    meaning = {"1": True, "0": False, "true": True, "false": False, "1.0": True, "0.0": False}
-    if len(words) == num_columns + 1 and words[0].lower() not in meaning:
-        words = words[1:]  # a header
-    for i, word in enumerate(words):
-        if word.lower() not in meaning:
-            raise ValueError(f"a mask holds 0 and 1, or true and false, but entry {i} is {word!r}")
-    return np.array([meaning[word.lower()] for word in words], dtype=np.bool_)
+    """One value per column, or rows of a column's number and its value, which are joined by that number."""
+    table = parse_table(source.text, comments="#%", ragged=True)
+    rows = table.rows
+    if len(rows) > 1 and (not rows[0][0] or any(_flag(cell) is None and not is_number(cell) for cell in rows[0])):
+        rows = rows[1:]  # a header
+    if len(rows) == num_columns and all(len(row) == 2 for row in rows):
+        keys = [row[0] for row in rows]
+        for start in (0, 1):
+            place = {str(i + start): i for i in range(num_columns)}
+            if set(keys) == set(place):
+                flags = _text_flags([row[1] for row in rows], table.separator)
+                keep = np.zeros(num_columns, dtype=np.bool_)
+                keep[[place[key] for key in keys]] = flags
+                return keep
+    return np.array(_text_flags([cell for row in rows for cell in row if cell], table.separator), dtype=np.bool_)
+
+
+def _flag(cell: str) -> bool | None:
+    return {"true": True, "false": False}.get(cell.lower())
+
+
+def _text_flags(cells: list[str], separator: str) -> list[bool]:
+    """Flags from words and from numbers in any spelling (``1``, ``1.0``, ``1.000e+00``, ``1,0``)."""
+    words = [_flag(cell) for cell in cells]
+    numbers = parse_numbers(cells, separator)
+    for i, (word, number) in enumerate(zip(words, numbers, strict=True)):
+        if word is None and number not in (0, 1):
+            raise ValueError(f"a mask holds 0 and 1, or true and false, but entry {i} is {cells[i]!r}")
+    return [number == 1 if word is None else word for word, number in zip(words, numbers, strict=True)]
+
+
+def _read_mat(source: Source, num_columns: int) -> NDArray[np.bool_]:
+    arrays = {key: value for key, value in load_mat(source).items() if isinstance(value, np.ndarray)}
+    return _the_mask(arrays)
 
 
 # ---------------------------------------------------------------------- labels of surfaces
 
 
-def _is_no_cortex(label: str) -> bool:
-    """Whether a label says that its columns are not part of the cortex."""
-    words = re.split(r"[^a-z0-9]+", label.lower())
-    joined = "".join(words)
-    return "unknown" in words or "medialwall" in joined or "corpuscallosum" in joined
+# What FreeSurfer, Connectome Workbench and the makers of parcellations call the columns that belong to no parcel: a
+# part of a label, or the whole of it.
+_WALL = re.compile(r"med(ial)?wall|corpuscallosum|noncort(ex|ical)")
+_NO_PARCEL = re.compile(r"unknown|background|unassigned|unlabell?ed|nolabel")
+_NO_PARCELS = {"", "none", "null", "nan", "empty", "undefined", "mw", "notlabeled", "notlabelled"}
+
+
+def _joined(label: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "", label.lower())
+
+
+def _is_no_parcel(label: str) -> bool:
+    """Whether a label says that its columns belong to no parcel of the cortex, in any spelling."""
+    joined = _joined(label)
+    asked = re.search(r"(^|[^a-z0-9?])\?+($|[^a-z0-9?])", label.lower())
+    return bool(asked or joined in _NO_PARCELS or _NO_PARCEL.search(joined) or _WALL.search(joined))
+
+
+def _labelled(values: NDArray[Any], labels: Mapping[int, str | None]) -> NDArray[np.bool_]:
+    """Where columns have the label of a parcel; if none has, where they have another than that of the medial wall."""
+    occurring = set(np.unique(values).tolist()) & set(labels)
+    parcels = [key for key in occurring if not _is_no_parcel(labels[key] or "")]
+    return np.isin(values, parcels or [key for key in occurring if not _WALL.search(_joined(labels[key] or ""))])
 
 
 def _read_gifti(source: Source, num_columns: int) -> NDArray[np.bool_]:
@@ -120,8 +171,9 @@ def _read_gifti(source: Source, num_columns: int) -> NDArray[np.bool_]:
     if not image.get_arrays_from_intent("NIFTI_INTENT_LABEL"):
         return np.nan_to_num(values.astype(np.float64), nan=0.0) != 0
     table = image.labeltable.get_labels_as_dict() if image.labeltable is not None else {}
-    dropped = [key for key, label in table.items() if _is_no_cortex(label or "")] or [0]
-    return ~np.isin(values, dropped)
+    if not table or not any(_is_no_parcel(label or "") for label in table.values()):
+        table.pop(0, None)  # nothing says which label is none: by convention it is 0
+    return _labelled(values, table) if table else values != 0
 
 
 def _read_annot(source: Source, num_columns: int) -> NDArray[np.bool_]:
@@ -132,12 +184,8 @@ def _read_annot(source: Source, num_columns: int) -> NDArray[np.bool_]:
         table = table[table.any(1)]
     if len(table) != len(names):
         raise ValueError(f"its colour table has {len(table)} entries and {len(names)} names")
-    dropped = [
-        int(code)
-        for code, label in zip(table[:, 4], names, strict=True)
-        if _is_no_cortex(label.decode("utf-8", "replace"))
-    ]
-    return ~np.isin(codes, [0, *dropped])
+    labels = {int(code): decode_text(label) for code, label in zip(table[:, 4], names, strict=True)}
+    return _labelled(codes, labels) & (codes != 0)
 
 
 def _read_label(source: Source, num_columns: int) -> NDArray[np.bool_]:
@@ -160,6 +208,7 @@ def _read_label(source: Source, num_columns: int) -> NDArray[np.bool_]:
 _READERS: dict[str, Callable[[Source, int], NDArray[np.bool_]]] = {
     "npy": _read_numpy,
     "npz": _read_numpy,
+    "mat": _read_mat,
     "txt": _read_text,
     "csv": _read_text,
     "tsv": _read_text,
