@@ -148,9 +148,9 @@ def parse_table(text: str, *, separators: str = _SEPARATORS, comments: str = "#"
         ValueError: for no rows, quotes that do not close, and rows of different lengths, naming the row.
     """
     lines = [line.strip(" ") for line in text.split("\n") if line.strip(" ")]
-    noted = [line for line in lines if line.startswith(tuple(comments)) and not line.startswith("#N/A")]
-    lines = [line for line in lines if line not in noted] if noted else lines
-    noted = tuple(line.lstrip(comments).strip() for line in noted)
+    is_note = [line.startswith(tuple(comments)) and not line.startswith("#N/A") for line in lines]
+    noted = tuple(line.lstrip(comments).strip() for line, note in zip(lines, is_note, strict=True) if note)
+    lines = [line for line, note in zip(lines, is_note, strict=True) if not note]
     told = re.fullmatch(r'"?sep=(.)"?', lines[0], re.IGNORECASE) if lines else None
     lines, separators = (lines[1:], told[1]) if told else (lines, separators)
     if not lines:
@@ -223,6 +223,11 @@ def parse_numbers(cells: Iterable[str], separator: str = ",") -> list[float | No
         ValueError: if cells contradict each other, or ``1,234`` can be two numbers, naming the cells.
     """
     cells = [_plain(cell) for cell in cells]
+    if not any("," in cell or "_" in cell for cell in cells):
+        try:
+            return [float(cell) for cell in cells]  # most tables: plain numbers
+        except ValueError:
+            pass
     first: dict[str, str] = {}
     for cell in cells:
         first.setdefault(_kind(cell) or "", cell)

@@ -31,16 +31,16 @@ def read_brainnet(source: Source, *, weight_is: str | None = None, transpose: bo
     """
     other = _partner(source)
     node, edge = (source, other) if source.suffix == "node" else (other, source)
-    positions, names = _nodes(node) if node is not None else (None, None)
-    wanted = source.path.with_suffix(".edge" if edge is None else ".node").name
+    missing = source.path.with_suffix(".node" if node is None else ".edge").name
+    positions, names = (None, None) if node is None else _nodes(node)
     if edge is None:
-        warn(source.name, [f"there is no {wanted} beside it: columns without edges"])
-        return Geometry(positions, name=source.name, names=names)
+        warn(source.name, [f"there is no {missing} beside it: columns without edges"])
+        return Geometry(np.asarray(positions), name=source.name, names=names)
     matrix = _matrix(edge)
     if positions is not None and len(positions) != len(matrix):
         raise ValueError(f"the .node file has {len(positions)} nodes, the .edge file {len(matrix)} rows")
     read = (
-        f"there is no {wanted} beside it: no positions and names" if other is None else f"read with {other.path.name}"
+        f"there is no {missing} beside it: no positions and names" if other is None else f"read with {other.path.name}"
     )
     warn(source.name, [read])
     return adjacency_geometry(

@@ -27,7 +27,7 @@ _LENGTHS = (
     ("distance", re.compile("distance")),
     ("weight", re.compile("weight")),
     ("distance", re.compile(f"(edge|fib(er|re)|tract|wiring|path|mean|euclidean)*(distance|dist|length|len){_UNIT}")),
-    ("weight", re.compile("w|weights|edgeweight|weightvalue|value|values|val")),
+    ("weight", re.compile("w|(edge)?weights?(value|float|double|int|long)?|value|values|val")),
     ("strength", re.compile("(edge|connection|synaptic)?strengths?")),
 )
 
@@ -53,7 +53,7 @@ def find_ends(heads: Sequence[str], *, alike: bool = False) -> tuple[int, int] |
             pairs += [(i, j) for j, other in enumerate(names) if j != i and other in others]
     exact = [pair for pair in pairs if (names[pair[0]], names[pair[1]]) in _ENDS]
     if pairs or not alike:
-        return (exact or pairs or [None])[0]
+        return (exact or pairs)[0] if pairs else None
     for i, name in enumerate(names):
         others = {b for a, b in _ALONE if name == a}
         others |= {name[:-1] + b for a, b in _ALIKE if len(name) > 1 and name.endswith(a)}

@@ -119,7 +119,7 @@ def edge_table_geometry(
 
 def _whole_numbers(nodes: list[str], separator: str) -> list[str]:
     """Node names; whole numbers that were written with a decimal mark (``1.0e+00``, by numpy or MATLAB) without it."""
-    if not all(is_number(node) for node in nodes) or all(_INTEGER.fullmatch(node) for node in nodes):
+    if all(_INTEGER.fullmatch(node) for node in nodes) or not all(is_number(node) for node in nodes):
         return nodes
     numbers = parse_numbers(nodes, separator)
     whole = [str(int(x)) for x in numbers if x is not None and x.is_integer()]

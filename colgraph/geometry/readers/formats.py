@@ -108,6 +108,8 @@ def find_format(source: Source) -> Format:
     known = [suffix for form in FORMATS for suffix in form.suffixes]
     if not source.suffix:
         raise ValueError(f"{str(source.path)!r} has no suffix to tell its format by: known are {', '.join(known)}")
+    if source.suffix in ("xlsx", "xls", "xlsm", "ods", "numbers"):
+        raise ValueError(f"{str(source.path)!r} is a spreadsheet's own file: save the table as .csv")
     near = closest(source.suffix, known)
     raise ValueError(f"{str(source.path)!r} has the unknown suffix {source.suffix!r}{near} (and .gz of each)")
 

@@ -121,7 +121,7 @@ def _both_named(rows: list[list[str]]) -> tuple[list[str], list[list[str]], list
     other = next((name for name in across if name not in down), across[0])
     raise ValueError(
         f"rows and columns must have the same names, but {odd!r} is only a row and {other!r} only a column (if one of "
-        "the two says nothing, leave it out)"
+        "the two says nothing, leave it out; a list of edges has columns called source and target)"
     )
 
 

@@ -64,6 +64,8 @@ def read_csv(
         )
     _refuse("an adjacency matrix", directed=directed, distance=distance, weight=weight)
     names, body, notes = split_names(table.rows, header)
+    if names is None and (names := _commented_names(table, len(body))) is not None:
+        notes = [f"the names are those of the comment: {', '.join(names)[:60]}"]
     matrix = _matrix(body, names, table.separator)
     warn(source.name, notes)
     return adjacency_geometry(matrix, name=source.name, names=names, weight_is=weight_is, transpose=transpose)
@@ -98,12 +100,15 @@ def _refuse(what: str, **options: Any) -> None:
 
 
 def _is_matrix(text: str) -> bool:
+    """Whether a text holds about as many rows as cells in a row."""
+    lines = [line for line in text.split("\n") if line.strip() and line.lstrip()[0] not in "#%"]
     try:
-        rows = parse_table(text, comments="#%").rows
+        width = len(parse_table("\n".join(lines[-3:]), comments="").rows[-1])
+        rows = parse_table("\n".join(lines), comments="").rows if abs(len(lines) - width) < 4 else []
     except ValueError:
         return False
-    height, width = len(rows), len(rows[-1])
-    if "{" in text or find_ends(rows[0]) or abs(height - width) > 1:
+    height = len(rows)
+    if "{" in text or not rows or find_ends(rows[0]) or abs(height - width) > 1:
         return False
     if width > 3 or (is_named_matrix(rows) and not is_number(rows[0][0])):
         return True
@@ -139,11 +144,22 @@ def _edge_columns(table: Table, header: bool | None) -> tuple[list[str], list[li
             return heads, rows, ends
         if len(heads) == 2 and len(rows) != 2:
             return heads, rows, ends
-        if len(heads) == 2:
-            raise ValueError(
-                f"two rows below {heads} may be edges or a matrix: call the columns of edges source and target"
-            )
+        if len(heads) == 2 and header is None:
+            raise ValueError(_DOUBTFUL.format(", ".join(heads)))
+    if header is None and len(heads) in (2, 3) and len(rows) == len(heads) and _may_be_edges(heads, rows):
+        raise ValueError(_DOUBTFUL.format(", ".join(heads)))
     return _cytoscape(heads, rows)
+
+
+_DOUBTFUL = (
+    "the rows below {} may be edges or a matrix: call the columns of edges source and target, or say header=True"
+)
+
+
+def _may_be_edges(heads: list[str], rows: list[list[str]]) -> bool:
+    """Whether a small matrix under names looks like edges between numbered nodes: with loops, in whole numbers."""
+    whole = all(cell.isdecimal() for row in rows for cell in row[:2])
+    return whole and not any(map(is_number, heads)) and any(row[i] not in ("0", "") for i, row in enumerate(rows))
 
 
 def _cytoscape(heads: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]], tuple[int, int]] | None:
@@ -164,6 +180,15 @@ def _cytoscape(heads: list[str], rows: list[list[str]]) -> tuple[list[str], list
 
 
 # ---------------------------------------------------------------------- matrices
+
+
+def _commented_names(table: Table, size: int) -> list[str] | None:
+    """A comment with a word for each column, as ``numpy.savetxt(header=...)`` writes it."""
+    for comment in filter(None, table.comments):
+        words = parse_table(comment, separators=table.separator, comments="").rows[0]
+        if len(words) == len(set(words)) == size and all(word and not is_number(word) for word in words):
+            return words
+    return None
 
 
 def _matrix(body: list[list[str]], names: list[str] | None, separator: str) -> NDArray[np.float64]:
