@@ -263,6 +263,7 @@ def bad_masks(tmp_path):
     (tmp_path / "broken.annot").write_bytes(b"\x00\x00\x00\x09abc")
     (tmp_path / "broken.label.gii").write_text("<GIFTI>")
     (tmp_path / "mask.mat").write_text("?")
+    (tmp_path / "a.dlabel.nii").write_text("?")
     ball = cg.geometry("sphere", subdivisions=1)
     pair = (ball.positions.astype(np.float32), ball.faces.astype(np.int32))
     (tmp_path / "ball.surf.gii").write_bytes(surface_image(pair).to_bytes())
@@ -283,6 +284,7 @@ def bad_masks(tmp_path):
         "c.label": "no vertex",
         "broken.annot": "not readable as a FreeSurfer annotation",
         "broken.label.gii": "not readable as GIFTI",
+        "a.dlabel.nii": "cifti-separate",
         "mask.mat": "not readable as a MATLAB file",
         "ball.surf.gii": "holds a surface, not a mask",
         "two.func.gii": "holds 2 maps",

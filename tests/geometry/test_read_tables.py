@@ -294,6 +294,34 @@ def test_graph_files_say_which_numbers_of_edges_were_not_read(tmp_path):
     assert named(read_geometry(tmp_path / "a.graphml", weight="Fibers")) == {("a", "b"): 3}
 
 
+def test_places_and_names_of_nodes_in_other_spellings(tmp_path):
+    node = 'node [ id {0} Label "n{0}" graphics [ x {0} y 2 z 5.5 ] ]'
+    text = f"graph [ directed 1 {node.format(1)} {node.format(2)} edge [ source 1 target 2 Value 3 ] ]"
+    geometry, said = read(tmp_path, "a.gml", text)
+    assert geometry.names == ("n1", "n2")
+    assert geometry.positions.tolist() == [[1, 2, 5.5], [2, 2, 5.5]]
+    assert "'label' of nodes is read from 'Label'" in said
+    for keys in (("X", "Y", "Z"), ("dn_position_x", "dn_position_y", "dn_position_z")):
+        graph = nx.Graph([("a", "b", {"fiber_length_mean": 3.5, "number_of_fibers": 9})])
+        for i, data in enumerate(graph.nodes.values()):
+            data.update(zip(keys, (1.0, 2.0, float(i)), strict=True))
+        nx.write_graphml(graph, tmp_path / "b.graphml")
+        with pytest.warns(UserWarning, match=f"'x' of nodes is read from '{keys[0]}'"):
+            geometry = read_geometry(tmp_path / "b.graphml")
+        assert geometry.positions.tolist() == [[1, 2, 0], [1, 2, 1]]
+        assert geometry.edge_distance.tolist() == [3.5, 3.5]
+        with pytest.warns(UserWarning, match="read from 'fiber_length_mean'; left out: 'number_of_fibers'"):
+            chosen = read_geometry(tmp_path / "b.graphml", position=list(keys[1:]))
+        assert chosen.positions[:, :2].tolist() == [[2, 0], [2, 1]]
+
+
+def test_columns_that_differ_in_capitals_only(tmp_path):
+    for text in ("source,target,Weight,weight\na,b,7,5\n", "source,target,weight,Weight\na,b,5,7\n"):
+        geometry, said = read(tmp_path, "a.csv", text, directed=True)
+        assert named(geometry) == {("a", "b"): 5}
+        assert "left out: 'Weight'" in said
+
+
 # ---------------------------------------------------------------------- every dialect
 
 NAME = st.text("abcdefgÄéñ -", min_size=1, max_size=5).map(lambda name: f"n{name}".strip())

@@ -22,11 +22,12 @@ _DIRECTIONS = ("type", "directed", "direction", "edgetype", "isdirected", "direc
 _DIRECTED = {"directed", "directional", "unidirectional", "oneway", "true", "yes", "1", "arc"}
 _UNDIRECTED = {"undirected", "bidirectional", "mutual", "reciprocal", "twoway", "false", "no", "0", "edge"}
 
+_KIND = "edge|fib(er|re)|tract|wiring|path|mean|euclidean"
 _UNIT = "(nm|um|mm|cm|m|km)?"
 _LENGTHS = (
     ("distance", re.compile("distance")),
     ("weight", re.compile("weight")),
-    ("distance", re.compile(f"(edge|fib(er|re)|tract|wiring|path|mean|euclidean)*(distance|dist|length|len){_UNIT}")),
+    ("distance", re.compile(f"({_KIND})*(distance|dist|length|len)(mean|average)?{_UNIT}")),
     ("weight", re.compile("w|(edge)?weights?(value|float|double|int|long)?|value|values|val")),
     ("strength", re.compile("(edge|connection|synaptic)?strengths?")),
 )
@@ -174,8 +175,10 @@ def find_lengths(
     for kind, pattern in _LENGTHS:
         if kind == "distance" and weight_is is not None:
             continue  # who says what a weight is asks for the weight
-        for i, column in enumerate(columns):
-            if pattern.fullmatch(plain(column)):
-                strength = kind == "strength" and weight_is is None
-                return i, "distance" if kind == "distance" else "weight", "strength" if strength else None
+        fits = [i for i, column in enumerate(columns) if pattern.fullmatch(plain(column))]
+        if fits:
+            exact = [i for i in fits if columns[i] == kind]
+            strength = kind == "strength" and weight_is is None
+            key = "distance" if kind == "distance" else "weight"
+            return (exact or fits)[0], key, "strength" if strength else None
     return None

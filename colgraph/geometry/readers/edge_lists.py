@@ -103,7 +103,8 @@ def edge_table_geometry(
             cell if x is None else x for cell, x in zip(cells[columns.length], numbers, strict=True)
         ]
         keys[columns.length] = columns.key
-    data = [i for i in range(len(heads)) if i not in ends]
+    # Where no column has lengths, all are kept: what was asked for may be misspelled.
+    data = [i for i in range(len(heads)) if i not in ends] if columns.length is None else [columns.length]
     nodes = _whole_numbers(cells[ends[0]] + cells[ends[1]], separator)
     edges = [
         (u, v, {keys[i]: values[i][row] for i in data if cells[i][row]})

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from colgraph.geometry.base import Geometry
-from colgraph.geometry.readers.columns import find_lengths
+from colgraph.geometry.readers.attributes import name_lengths, name_places
 from colgraph.geometry.readers.files import Source, parsing, warn
 from colgraph.geometry.readers.network import graph_geometry
 from colgraph.geometry.readers.pajek import load_pajek
@@ -40,7 +40,8 @@ def read_graph(
             whatever attributes make no geometry.
     """
     graph = _LOADERS[source.suffix](source)
-    weight_is = _name_lengths(graph, source.name, distance, weight, weight_is)
+    weight_is = name_lengths(graph, source.name, distance, weight, weight_is)
+    name_places(graph, source.name)
     return graph_geometry(
         graph,
         name=source.name,
@@ -221,31 +222,3 @@ def _with_defaults(graph: Any) -> Any:
             for name, value in defaults.items():
                 attributes.setdefault(name, value)
     return graph
-
-
-_NO_LENGTHS = {"id", "key", "source", "target", "start", "end"}
-
-
-def _name_lengths(graph: Any, name: str, distance: str | None, weight: str | None, weight_is: str | None) -> str | None:
-    """Call the edge attribute with lengths "distance" or "weight", whatever the program does; returns what it is."""
-    edges = [data for *_, data in graph.edges(data=True)]
-    keys = list(dict.fromkeys(str(key) for data in edges for key in data))
-    found = find_lengths(keys, distance, weight, weight_is)
-    if found is None:
-        asked = distance or weight or weight_is
-        numbers = [k for k in keys if k not in _NO_LENGTHS and all(_is_real(data.get(k, 0)) for data in edges)]
-        if numbers and not asked:
-            listed = ", ".join(map(repr, numbers))
-            warn(name, [f"no lengths were read; edges have {listed} (distance= or weight= names one)"])
-        return weight_is
-    place, key, meaning = found
-    if keys[place] != key:
-        for data in edges:
-            if keys[place] in data:
-                data[key] = data.pop(keys[place])
-        warn(name, [f"the {meaning or key} of edges is read from {keys[place]!r}"])
-    return meaning or weight_is
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -47,6 +47,11 @@ def read_mask(path: str | os.PathLike[str], num_columns: int) -> NDArray[np.bool
     """
     source = open_source(path)
     reader = _READERS.get(source.suffix)
+    if reader is None and source.suffix == "nii":
+        raise ValueError(
+            f"{str(source.path)!r} is a volume or CIFTI: a mask has one value per vertex of one surface, as in a "
+            ".label.gii file (of CIFTI: wb_command -cifti-separate)"
+        )
     if reader is None:
         raise ValueError(
             f"{str(source.path)!r} has the unknown suffix {source.suffix!r} for a mask"
