@@ -195,6 +195,7 @@ def test_masks_of_every_format(tmp_path, form, packed):
 ROWS = [(i, int(k)) for i, k in enumerate(KEEP)]
 SPELLINGS = {
     "numpy.txt": "".join(f"{k:.18e}\n" for _, k in ROWS),
+    "words.txt": "".join("TF"[1 - k] + "\n" for _, k in ROWS),
     "matlab.txt": "".join(f"   {k:.7e}\n" for _, k in ROWS),
     "decimal.csv": "keep\n" + "".join(f'"{k},0"\n' for _, k in ROWS),
     "r.csv": '"","x"\n' + "".join(f'"{i + 1}",{str(k == 1).upper()}\n' for i, k in ROWS),
@@ -256,7 +257,7 @@ def bad_masks(tmp_path):
     np.save(tmp_path / "words.npy", np.array(["a"] * N))
     np.save(tmp_path / "objects.npy", np.array([{}] * N, dtype=object), allow_pickle=True)
     np.savez(tmp_path / "many.npz", a=KEEP, b=KEEP)
-    (tmp_path / "words.txt").write_text("yes no " * (N // 2))
+    (tmp_path / "words.txt").write_text("on off " * (N // 2))
     (tmp_path / "a.label").write_text("#!ascii label\n2\n3 0 0 0 0\n")
     (tmp_path / "b.label").write_text("#!ascii label\n1\n99 0 0 0 0\n")
     (tmp_path / "c.label").write_text("#!ascii label\n0\n")
@@ -278,7 +279,7 @@ def bad_masks(tmp_path):
         "words.npy": "booleans or zeros and ones",
         "objects.npy": "not readable",
         "many.npz": "'mask'.*a, b",
-        "words.txt": "entry 0 is 'yes'",
+        "words.txt": "entry 0 is 'on'",
         "a.label": "promises 2 vertices and lists 1",
         "b.label": "vertex 99, but there are 42",
         "c.label": "no vertex",

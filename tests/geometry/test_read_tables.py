@@ -129,6 +129,11 @@ REFUSED = {
     "indexed.csv": ("neuron,partner,count\n1,2,5\n2,3,7\n", "2 rows of numbers below 3 names"),
     "sheet.xlsx": ("PK", "save the table as .csv"),
     "small.txt": ("0 4 2\n4 0 3\n2 3 0\n", "may be a matrix or a list of edges: call the file .csv or .edgelist"),
+    "named.txt": ("V1 V2 MT\n0 4 2\n4 0 3\n2 3 0\n", "may be a matrix or a list of edges: call the file .csv"),
+    "some_lengths.csv": (
+        "from,to,Length\na,b,1\nb,c,NA\n",
+        "'b' -> 'c' has no 'Length'.*1 of 2 lack it.*give each",
+    ),
     "header.txt": (
         "first second\na b\nb c\n",
         "first line 'first second' may name the columns.*header=True or header=False",

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from colgraph.text import is_number
+
 __all__ = ["Columns", "find_columns", "find_ends", "find_lengths", "is_directed", "plain"]
 
 # Who speaks and who listens. A word may be part of a name (pre_root_id, post_root_id) if the rest is the same.
@@ -107,7 +109,8 @@ class Columns:
             way += f" (column {heads[self.direction]!r}{' set aside' if asked else ''})"
         lengths = "no lengths" if self.length is None else f"{self.weight_is or self.key} from {heads[self.length]!r}"
         left = f"; left out: {', '.join(map(repr, unread))}" if unread else ""
-        hint = " (weight= or distance= names a column to read)" if unread and self.length is None else ""
+        numbers = any(all(map(is_number, cells[i])) for i in range(len(heads)) if heads[i] in unread)
+        hint = " (weight= or distance= names a column to read)" if numbers and self.length is None else ""
         return [f"edges from {spelled[0]!r} to {spelled[1]!r}, {way}, {lengths}{left}{hint}"]
 
 

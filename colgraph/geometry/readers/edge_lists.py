@@ -103,6 +103,8 @@ def edge_table_geometry(
             cell if x is None else x for cell, x in zip(cells[columns.length], numbers, strict=True)
         ]
         keys[columns.length] = columns.key
+    if columns.length is not None:
+        _check_whole(heads[columns.length], values[columns.length], cells, ends)
     # Where no column has lengths, all are kept: what was asked for may be misspelled.
     data = [i for i in range(len(heads)) if i not in ends] if columns.length is None else [columns.length]
     nodes = _whole_numbers(cells[ends[0]] + cells[ends[1]], separator)
@@ -116,6 +118,17 @@ def edge_table_geometry(
     warn(name, columns.notes(heads, cells, flags, asked=directed is not None))
     weight_is = weight_is or columns.weight_is
     return _edges_geometry(edges, flags, name=name, distance=distance, weight=weight, weight_is=weight_is)
+
+
+def _check_whole(head: str, values: Sequence[Any], cells: Sequence[Sequence[str]], ends: tuple[int, int]) -> None:
+    """Raise for a column of lengths with some that are missing."""
+    missing = [i for i, value in enumerate(values) if value == "" or value != value]
+    if missing and len(missing) < len(values):
+        u, v = (cells[end][missing[0]] for end in ends)
+        raise ValueError(
+            f"edge {u!r} -> {v!r} has no {head!r}, but other edges have ({len(missing)} of {len(values)} lack it): give "
+            "each a number, or leave the edge out"
+        )
 
 
 def _whole_numbers(nodes: list[str], separator: str) -> list[str]:

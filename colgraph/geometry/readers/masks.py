@@ -120,7 +120,7 @@ def _read_text(source: Source, num_columns: int) -> NDArray[np.bool_]:
 
 
 def _flag(cell: str) -> bool | None:
-    return {"true": True, "false": False}.get(cell.lower())
+    return {"true": True, "t": True, "yes": True, "false": False, "f": False, "no": False}.get(cell.lower())
 
 
 def _text_flags(cells: list[str], separator: str) -> list[bool]:

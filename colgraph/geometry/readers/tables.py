@@ -112,9 +112,10 @@ def _is_matrix(text: str) -> bool:
         return False
     if width > 3 or (is_named_matrix(rows) and not is_number(rows[0][0])):
         return True
-    if height == width and all(x == 0 for x in parse_numbers(rows[i][i] for i in range(height))):
+    square = rows[1:] if any(cell and not is_number(cell) for cell in rows[0]) else rows
+    if len(square) == width and all(x == 0 for x in parse_numbers(square[i][i] for i in range(width))):
         raise ValueError(
-            f"{height} rows of {width} numbers with zeros on the diagonal may be a matrix or a list of edges: call the "
+            f"{width} rows of {width} numbers with zeros on the diagonal may be a matrix or a list of edges: call the "
             "file .csv or .edgelist"
         )
     return False
