@@ -126,8 +126,8 @@ def _check_whole(head: str, values: Sequence[Any], cells: Sequence[Sequence[str]
     if missing and len(missing) < len(values):
         u, v = (cells[end][missing[0]] for end in ends)
         raise ValueError(
-            f"edge {u!r} -> {v!r} has no {head!r}, but other edges have ({len(missing)} of {len(values)} lack it): give "
-            "each a number, or leave the edge out"
+            f"edge {u!r} -> {v!r} has no {head!r}, but other edges have ({len(missing)} of {len(values)} lack it): "
+            "give each a number, or leave the edge out"
         )
 
 
