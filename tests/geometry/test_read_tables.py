@@ -88,6 +88,7 @@ def test_numbers_as_names(tmp_path):
 
 
 def test_a_matrix_in_a_text_file(tmp_path):
+    assert named(read(tmp_path, "comment.txt", "% from MATLAB\n,A,B,C\nA,0,4,2\nB,5,0,0\nC,0,3,0\n")[0]) == FULL
     dense = np.array([[0, 1.5, 0, 2], [0, 0, 3, 0], [1, 0, 0, 0], [0, 0, 4, 0]])
     np.savetxt(tmp_path / "numpy.txt", dense)
     (tmp_path / "matlab.txt").write_text("\n".join("  " + "  ".join(f"{x:.7e}" for x in row) for row in dense))

@@ -46,7 +46,7 @@ def read_csv(
     Raises:
         ValueError: for a table that is not square, names that do not agree, or cells that are no lengths.
     """
-    table = parse_table(source.text)
+    table = parse_table(source.text, comments="#%")
     edges = _edge_columns(table, header)
     if edges is not None:
         _refuse("a list of edges", transpose=transpose or None)
