@@ -7,6 +7,7 @@ passes one of its *exits* (columns with an edge out of it), so all distances up 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -17,9 +18,15 @@ from scipy.sparse.csgraph import dijkstra
 
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.metrics import Index, Links, TooManyEdges, join
-from colgraph.geometry.surface import connections, listening_matrix
+from colgraph.geometry.surface import (
+    connections,
+    distinct_faces,
+    listening_matrix,
+    num_seam_vertices,
+    shared_edges,
+)
 from colgraph.geometry.ties import TOLERANCE, nearest_mask
-from colgraph.geometry.unfold import surface_lines
+from colgraph.geometry.unfold import MOST_FACES, surface_lines
 from colgraph.layout import spatial_order
 
 __all__ = ["Paths", "make_paths"]
@@ -50,10 +57,33 @@ def make_paths(geometry: Geometry, metric: str) -> Paths:
     if metric == "geodesic":
         if geometry.faces is None:
             raise ValueError(f"metric 'geodesic' needs a surface with faces, and {geometry.name!r} has none")
-        graph = listening_matrix(*surface_lines(geometry.positions, geometry.faces), n)
+        faces = distinct_faces(geometry.faces)
+        _warn_of_walls(geometry.name, geometry.positions, faces)
+        graph = listening_matrix(*surface_lines(geometry.positions, faces), n)
         return Paths(graph, geometry.positions, metric)
     graph = listening_matrix(*connections(geometry, metric), n)
     return Paths(graph, geometry.positions, metric)
+
+
+def _warn_of_walls(name: str, positions: NDArray[np.float64], faces: Index) -> None:
+    """Say where a surface is cut though it may not look so: distances go around such places, or nowhere."""
+    edges, shared = shared_edges(faces, len(positions))
+    walls = int((shared > MOST_FACES).sum())
+    if walls:
+        warnings.warn(
+            f"{name}: more than {MOST_FACES} faces meet at {walls} edges, over which geodesics do not run straight: "
+            "lengths there are up to 10% too long",
+            UserWarning,
+            stacklevel=4,
+        )
+    seams = num_seam_vertices(positions, edges, shared)
+    if seams:
+        warnings.warn(
+            f"{name}: {seams} vertices on borders of the surface lie where others lie, but are not joined to them: "
+            "geodesics do not cross there (merge_vertices=True joins what is at exactly the same place)",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 class Paths:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+from scipy.spatial import cKDTree
 
 from colgraph.geometry.base import Geometry
 
-__all__ = ["connections", "listening_matrix", "mesh_edges"]
+__all__ = ["connections", "distinct_faces", "listening_matrix", "mesh_edges", "num_seam_vertices", "shared_edges"]
 
 Index = NDArray[np.int64]
 
@@ -19,6 +20,47 @@ def mesh_edges(faces: Index, n: int) -> Index:
     source, target = np.concatenate([a, b, c, b, c, a]), np.concatenate([b, c, a, a, b, c])
     code = np.unique(target * n + source)
     return np.stack([code % n, code // n])
+
+
+def distinct_faces(faces: Index) -> Index:
+    """The faces ``[F,3]`` without those that have the three corners of an earlier one, in whatever order."""
+    corners = np.sort(faces, axis=1)
+    order = np.lexsort(corners.T)
+    new = np.ones(order.size, dtype=bool)
+    new[1:] = (corners[order[1:]] != corners[order[:-1]]).any(1)
+    return faces if new.all() else faces[np.sort(order[new])]
+
+
+def shared_edges(faces: Index, n: int) -> tuple[Index, Index]:
+    """``[2,E]`` every edge of a mesh once, and ``[E]`` how many faces meet there."""
+    sides = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
+    code, shared = np.unique(sides[:, 0] * n + sides[:, 1], return_counts=True)
+    return np.stack([code // n, code % n]), shared
+
+
+def num_seam_vertices(positions: NDArray[np.float64], edges: Index, shared: Index) -> int:
+    """How many vertices on the border of a surface lie at another one's place without an edge between the two.
+
+    Such a surface looks whole, but falls into pieces where it was cut for textures, or where a format repeats vertices.
+    Places are the same within a thousandth of the median edge, as far as rounding moves them.
+
+    Args:
+        positions: ``[N,3]``.
+        edges: ``[2,E]`` and ``shared`` ``[E]``, from :func:`shared_edges`.
+        shared: how many faces meet at each edge; one does at a border.
+    """
+    border = np.unique(edges[:, shared == 1])
+    if border.size < 2:
+        return 0
+    tolerance = 1e-3 * float(np.median(np.linalg.norm(positions[edges[0]] - positions[edges[1]], axis=1)))
+    _, near = cKDTree(positions[border]).query(positions[border], k=2, distance_upper_bound=tolerance)
+    # Of several vertices at one place, the first that is found may be the vertex itself or another one.
+    itself = near[:, 0] == np.arange(border.size)
+    found = np.where(itself, near[:, 1], near[:, 0])
+    seam = found < border.size
+    pair = np.sort(np.stack([border[seam], border[found[seam]]]), axis=0)
+    n = len(positions)
+    return int((~np.isin(pair[0] * n + pair[1], edges[0] * n + edges[1])).sum())
 
 
 def connections(geometry: Geometry, metric: str) -> tuple[Index, Index, NDArray[np.float64]]:

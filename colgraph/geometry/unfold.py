@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CROSSINGS", "surface_lines"]
+__all__ = ["CROSSINGS", "MOST_FACES", "surface_lines"]
 
 Index = NDArray[np.int64]
 Points = NDArray[np.float64]
@@ -23,8 +23,11 @@ Points = NDArray[np.float64]
 # How many edges a straight line may cross; what each number gives is measured in benchmarks/geometry.py.
 CROSSINGS = 3
 
-# Faces whose strips are laid out at the same time.
-_BLOCK = 1 << 16
+# Faces whose strips are laid out at the same time; at least so many, where faces branch.
+_BLOCK, _LEAST = 1 << 16, 1 << 10
+
+# Lines go on into every face that meets the last one at an edge, up to this many faces at one edge.
+MOST_FACES = 8
 
 
 class _Strips(NamedTuple):
@@ -44,17 +47,20 @@ class _Strips(NamedTuple):
     cone_left: Points
     cone_right: Points
 
-    def take(self, which: NDArray[np.bool_]) -> _Strips:
+    def take(self, which: Index | NDArray[np.bool_]) -> _Strips:
         return _Strips._make(array[which] for array in self)
 
 
 def surface_lines(positions: Points, faces: Index, crossings: int = CROSSINGS) -> tuple[Index, Index, Points]:
     """Mesh edges, and straight lines over a surface that cross at most ``crossings`` edges.
 
+    A shortest path over faces that branch is straight too wherever it crosses an edge, so a line goes on into each of
+    the faces that meet there.
+
     Args:
         positions: ``[N,3]``.
-        faces: ``[F,3]``; the winding does not matter. Lines do not cross borders, nor edges where more than two faces
-            meet.
+        faces: ``[F,3]``, each once; the winding does not matter. Lines do not cross borders, nor edges where more than
+            ``MOST_FACES`` meet.
         crossings: 0 gives the mesh edges alone.
 
     Returns:
@@ -63,12 +69,12 @@ def surface_lines(positions: Points, faces: Index, crossings: int = CROSSINGS) -
     """
     starts, stops = [faces.ravel(), faces[:, [1, 2, 0]].ravel()], [faces[:, [1, 2, 0]].ravel(), faces.ravel()]
     lengths = [_length(positions, start, stop) for start, stop in zip(starts, stops, strict=True)]
-    twin = _twins(faces)
-    for begin in range(0, faces.shape[0] if crossings else 0, _BLOCK):
-        strips = _first_strips(positions, faces, np.arange(begin, min(begin + _BLOCK, faces.shape[0])))
+    beyond = _Beyond(faces)
+    block = max(_LEAST, _BLOCK // beyond.branches**crossings)
+    for begin in range(0, faces.shape[0] if crossings else 0, block):
+        strips = _first_strips(positions, faces, np.arange(begin, min(begin + block, faces.shape[0])))
         for _ in range(crossings):
-            strips = strips.take(twin[strips.side] >= 0)
-            across = twin[strips.side]
+            strips, across = beyond.cross(strips)
             apex, apex_at = _lay_out(positions, faces, across, strips)
             right_of_left = _cross(apex_at, strips.cone_left) >= 0
             left_of_right = _cross(strips.cone_right, apex_at) >= 0
@@ -83,16 +89,34 @@ def surface_lines(positions: Points, faces: Index, crossings: int = CROSSINGS) -
 # Half-edge 3 f + c is the side of face f between its corners c and c + 1 (modulo 3); corner c + 2 is opposite.
 
 
-def _twins(faces: Index) -> Index:
-    """``[3F]`` the half-edge on the other side of each; -1 at borders and where more than two faces meet."""
-    sides = np.sort(np.stack([faces, faces[:, [1, 2, 0]]], 2).reshape(-1, 2), axis=1)
-    code = sides[:, 0] * (int(faces.max()) + 1) + sides[:, 1]
-    order = np.argsort(code, kind="stable")
-    _, first, count = np.unique(code[order], return_index=True, return_counts=True)
-    pair = first[count == 2]
-    twin = np.full(code.size, -1)
-    twin[order[pair]], twin[order[pair + 1]] = order[pair + 1], order[pair]
-    return twin
+class _Beyond:
+    """What lies on the other side of each half-edge.
+
+    Attributes:
+        branches: the most faces into which a line may go on.
+    """
+
+    def __init__(self, faces: Index) -> None:
+        sides = np.sort(np.stack([faces, faces[:, [1, 2, 0]]], 2).reshape(-1, 2), axis=1)
+        code = sides[:, 0] * (int(faces.max()) + 1) + sides[:, 1]
+        # The half-edges of one edge stand together.
+        self._order = np.argsort(code, kind="stable")
+        starts = np.flatnonzero(np.diff(code[self._order], prepend=-1))
+        number = np.diff(starts, append=code.size)
+        crossable = number <= MOST_FACES
+        self.branches = max(1, int(number[crossable].max(initial=1)) - 1)
+        self._first, self._number = np.empty(code.size, np.int64), np.empty(code.size, np.int64)
+        self._first[self._order] = np.repeat(starts, number)
+        self._number[self._order] = np.repeat(np.where(crossable, number, 1), number)
+
+    def cross(self, strips: _Strips) -> tuple[_Strips, Index]:
+        """Each strip once for every half-edge that meets its last edge from another face, and those half-edges."""
+        number = self._number[strips.side]
+        which = np.repeat(np.arange(number.size), number)
+        step = np.arange(which.size) - np.repeat(np.cumsum(number) - number, number)
+        across = self._order[self._first[strips.side][which] + step]
+        others = (across != strips.side[which]) & (number[which] > 1)
+        return strips.take(which[others]), across[others]
 
 
 def _length(positions: Points, one: Index, other: Index) -> Points:

@@ -1,5 +1,7 @@
 """Every metric against a plain dense computation, or a closed form."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -222,11 +224,62 @@ def test_lines_bend_over_a_fold_and_around_a_hole():
     assert sorted(turned[2].round(9).tolist()) == sorted(length.round(9).tolist())
 
 
-def test_edges_of_three_faces_are_walls_for_lines_not_for_paths():
-    points = np.array([[0, 0, 0], [0, 0, 2], [1, 0, 1], [-1, 1, 1], [-1, -1, 1]], dtype=float)
-    g = Geometry(points, faces=[[0, 1, 2], [0, 1, 3], [0, 1, 4]], metric="geodesic")
-    assert surface_lines(g.positions, g.faces, 3)[0].size == 18
-    assert np.isfinite(dense(make_space(g, "geodesic"), 5)).all()
+def test_lines_go_on_into_every_face_at_an_edge():
+    # Three pages of a book, two triangles each, that meet along the z axis.
+    points, faces = [[0, 0, 0], [0, 0, 2]], []
+    for turn in 2 * np.pi * np.arange(3) / 3:
+        points += [[np.cos(turn), np.sin(turn), 0], [np.cos(turn), np.sin(turn), 2]]
+        faces += [[0, 1, len(points) - 2], [1, len(points) - 1, len(points) - 2]]
+    g = Geometry(points, faces=faces, metric="geodesic")
+    distance = dense(make_space(g, "geodesic"), 8)
+    low, high = [2, 4, 6], [3, 5, 7]
+    for page in range(3):
+        for other in range(3):
+            across = 0 if page == other else 2.0
+            assert distance[low[page], low[other]] == pytest.approx(across)
+            assert distance[low[page], high[other]] == pytest.approx(np.hypot(across, 2))
+
+
+@pytest.mark.parametrize("copies", ["same", "turned", "other_diagonals"])
+def test_faces_that_are_stored_twice_change_no_length(copies):
+    g = mesh_geometry("saddle")
+    again = {"same": g.faces, "turned": g.faces[:, ::-1]}.get(copies)
+    if again is None:
+        a, b, c, d = np.concatenate([g.faces[:64, [0, 1, 2]], g.faces[64:, [2]]], 1).T
+        again = np.concatenate([np.stack([b, c, d], 1), np.stack([b, d, a], 1)])
+    once = make_space(g, "geodesic")
+    twice = make_space(Geometry(g.positions, faces=np.concatenate([g.faces, again]), metric="geodesic"), "geodesic")
+    if copies == "other_diagonals":
+        # Another surface lies upon the first, and paths may change between the two along the sides they share.
+        assert (dense(twice, 81) <= dense(once, 81) + 1e-12).all()
+        flat = Geometry(g.positions * [1, 1, 0], faces=np.concatenate([g.faces, again]), metric="geodesic")
+        straight = np.linalg.norm(flat.positions[:, None] - flat.positions[None], axis=2)
+        np.testing.assert_array_less(dense(make_space(flat, "geodesic"), 81), 1.03 * straight + 1e-12)
+    else:
+        np.testing.assert_array_equal(dense(twice, 81), dense(once, 81))
+
+
+def test_edges_of_very_many_faces_are_said():
+    rim = [[np.cos(a), np.sin(a), 1] for a in np.arange(9)]
+    g = Geometry([[0, 0, 0], [0, 0, 2], *rim], faces=[[0, 1, 2 + i] for i in range(9)], metric="geodesic", name="fan")
+    with pytest.warns(UserWarning, match="fan: more than 8 faces meet at 1 edges"):
+        assert np.isfinite(dense(make_space(g, "geodesic"), 11)).all()
+
+
+def test_seams_that_geodesics_do_not_cross_are_said():
+    g = mesh_geometry("saddle")
+    left = g.positions[g.faces].mean(1)[:, 0] < 0
+    # The right half gets vertices of its own, moved as far as rounding moves them.
+    points = np.concatenate([g.positions, g.positions + 1e-9])
+    cut = Geometry(points, faces=np.concatenate([g.faces[left], g.faces[~left] + 81]), metric="geodesic", name="cut")
+    with pytest.warns(UserWarning, match="cut: 18 vertices on borders of the surface lie where others lie"):
+        make_space(cut, "geodesic")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_space(g, "geodesic")
+        make_space(mesh_geometry("sphere"), "geodesic")
+        # A hole is no seam.
+        cg.build_sheet(g, neighbors="knn:4", mask=np.abs(g.positions).sum(1) > 0.3)
 
 
 def test_faces_without_area_do_no_harm():
