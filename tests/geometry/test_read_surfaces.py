@@ -1,6 +1,7 @@
 """Cortical surfaces and the masks and labels that come with them."""
 
 import gzip
+import re
 
 import numpy as np
 import pytest
@@ -151,6 +152,38 @@ def test_surfaces_cut_short_are_errors(tmp_path, ball, kind):
         path.write_bytes(data[:size])
         with pytest.raises(ValueError, match=path.name):
             read_geometry(path)
+
+
+def external(ball, name="ball.dat"):
+    """A surface whose numbers are in a file of their own, and that file."""
+    text = surface_image(ball).to_bytes().decode()
+    parts = [ball[0].astype("<f4").tobytes(), ball[1].astype("<i4").tobytes()]
+    text = re.sub("<Data>.*?</Data>", "<Data></Data>", text, flags=re.DOTALL)
+    text = re.sub('Encoding="[^"]*"', 'Encoding="ExternalFileBinary"', text)
+    for offset in (0, len(parts[0])):
+        empty, beside = (
+            'ExternalFileName="{}" ExternalFileOffset="{}"'.format(*pair) for pair in (("", 0), (name, offset))
+        )
+        text = text.replace(empty, beside, 1)
+    return text, b"".join(parts)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_numbers_beside_a_gifti_file(tmp_path, ball, packed, monkeypatch):
+    text, numbers = external(ball)
+    (tmp_path / "lh.central.gii").write_text(text)
+    (tmp_path / "ball.dat").write_bytes(numbers)
+    path = pack(tmp_path / "lh.central.gii", packed)
+    monkeypatch.chdir(tmp_path.parent)  # they are looked for beside the file, not where the process is
+    geometry = read_geometry(path)
+    np.testing.assert_array_equal(geometry.positions, ball[0])
+    np.testing.assert_array_equal(geometry.faces, ball[1])
+    (tmp_path / "ball.dat").write_bytes(numbers[:-5])
+    with pytest.raises(ValueError, match="not readable as GIFTI"):
+        read_geometry(path)
+    (tmp_path / "ball.dat").unlink()
+    with pytest.raises(ValueError, match=r"its numbers are in 'ball.dat', which is not there"):
+        read_geometry(path)
 
 
 # ---------------------------------------------------------------------- masks

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from html import unescape
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,9 @@ __all__ = [
 # The surfaces that FreeSurfer and its relatives write without a suffix, as in lh.pial; others are known by their bytes.
 FREESURFER_SUFFIXES = ("white", "pial", "inflated", "sphere", "orig", "smoothwm", "midthickness", "graymid", "reg")
 
+# The files that hold the numbers of a GIFTI file (ExternalFileBinary), as CAT12 writes them.
+_BESIDE = re.compile(rb"""ExternalFileName\s*=\s*["']([^"']+)["']""")
+
 _TRIANGLES, _QUADS, _NEW_QUADS = b"\xff\xff\xfe", b"\xff\xff\xff", b"\xff\xff\xfd"
 
 
@@ -38,10 +43,22 @@ def read_gifti(source: Source) -> Geometry:
 
 
 def load_gifti(source: Source) -> Any:
-    """The ``nibabel.GiftiImage`` of a file."""
+    """The ``nibabel.GiftiImage`` of a file, perhaps with its numbers in files beside it.
+
+    Raises:
+        ValueError: if the file is broken, or one that it names is missing.
+        ImportError: if nibabel is not installed.
+    """
     gifti = optional("nibabel.gifti", "mesh")
+    beside = [unescape(name.decode("utf-8", "replace")) for name in _BESIDE.findall(source.data)]
+    for name in beside:
+        if not (source.path.parent / name).is_file():
+            raise ValueError(f"its numbers are in {name!r}, which is not there: it belongs beside the file")
     with parsing("GIFTI"):
-        return gifti.GiftiImage.from_bytes(source.data)
+        if not beside and b"ExternalFileBinary" not in source.data:
+            return gifti.GiftiImage.from_bytes(source.data)
+        # Without memory maps: those of nibabel take arrays that are stored by columns for arrays stored by rows.
+        return gifti.GiftiImage.from_filename(str(source.path), mmap=False)
 
 
 def gifti_geometry(image: Any, *, name: str) -> Geometry:
