@@ -84,13 +84,21 @@ def test_paths_may_be_text_or_paths_and_suffixes_in_capitals(tmp_path):
     assert read_geometry(tmp_path / "A.GraphML").name == "A.GraphML"
 
 
-@pytest.mark.parametrize(("name", "package"), [("a.obj", "trimesh"), ("a.gii", "nibabel"), ("lh.pial", "nibabel")])
-def test_a_missing_package_is_named_with_the_line_that_installs_it(tmp_path, monkeypatch, name, package):
+@pytest.mark.parametrize(
+    ("name", "package", "extra"),
+    [
+        ("a.dae", "trimesh", "mesh"),
+        ("a.vtp", "vtkmodules", "vtk"),
+        ("a.gii", "nibabel", "mesh"),
+        ("lh.pial", "nibabel", "mesh"),
+    ],
+)
+def test_a_missing_package_is_named_with_the_line_that_installs_it(tmp_path, monkeypatch, name, package, extra):
     (tmp_path / name).write_bytes(b"\xff\xff\xfe content")
     for module in [m for m in sys.modules if m.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=rf"{package}, which is not installed: pip install 'colgraph\[mesh\]'"):
+    with pytest.raises(ImportError, match=rf"{package}, which is not installed: pip install 'colgraph\[{extra}\]'"):
         read_geometry(tmp_path / name)
 
 
@@ -99,7 +107,7 @@ def test_readers_import_no_optional_package_until_a_file_needs_it():
         for node in ast.parse(path.read_text()).body:  # the top level only
             modules = [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", "")]
             tops = {str(module).partition(".")[0] for module in modules}
-            assert not tops & {"trimesh", "nibabel", "nilearn", "networkx", "torch_geometric"}, path.name
+            assert not tops & {"trimesh", "nibabel", "nilearn", "networkx", "torch_geometric", "vtkmodules"}, path.name
 
 
 # ---------------------------------------------------------------------- the shipped files

@@ -15,7 +15,7 @@ from colgraph.geometry.readers.files import Source, one_line, open_source
 from colgraph.geometry.readers.graph_files import GRAPH_SUFFIXES, read_graph
 from colgraph.geometry.readers.matlab import read_mat
 from colgraph.geometry.readers.matrices import read_matrix_market, read_numpy
-from colgraph.geometry.readers.mesh import MESH_SUFFIXES, read_mesh
+from colgraph.geometry.readers.mesh import MESH_SUFFIXES, VTK_SUFFIXES, read_mesh
 from colgraph.geometry.readers.surface import FREESURFER_SUFFIXES, is_freesurfer, read_freesurfer, read_gifti
 from colgraph.geometry.readers.tables import read_csv, read_txt
 
@@ -46,6 +46,7 @@ _FREESURFER = Format("a FreeSurfer surface", FREESURFER_SUFFIXES, read_freesurfe
 
 FORMATS: tuple[Format, ...] = (
     Format("a mesh or point cloud", MESH_SUFFIXES, read_mesh),
+    Format("a VTK surface", VTK_SUFFIXES, read_mesh),
     Format("a GIFTI surface", ("gii",), read_gifti),
     _FREESURFER,
     Format("a network", GRAPH_SUFFIXES, read_graph),
@@ -62,7 +63,8 @@ FORMATS: tuple[Format, ...] = (
 def read_geometry(path: str | os.PathLike[str], **options: Any) -> Geometry:
     """Read a geometry from a file, by its suffix (``.gz`` of each is decompressed).
 
-    * Meshes and point clouds (trimesh): obj, ply, stl, off, glb, gltf, xyz, ...; option ``merge_vertices``.
+    * Meshes and point clouds: obj (Wavefront and MNI), ply, stl, off, glb, gltf, xyz; dae and 3mf (trimesh); vtk, vtp
+      and vtu (vtk); option ``merge_vertices``.
     * Cortical surfaces (nibabel): GIFTI, and FreeSurfer's binary surfaces, which are known by their first bytes too.
     * Networks (networkx): GraphML, GEXF, GML, Pajek, node-link JSON; options ``position, distance, weight, weight_is,
       names``.

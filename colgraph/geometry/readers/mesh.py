@@ -1,13 +1,14 @@
-"""Triangle meshes and point clouds, through trimesh."""
+"""Triangle meshes and point clouds: each format by a reader of its own, the rest through trimesh."""
 
 from __future__ import annotations
 
 import io
 import logging
 import re
-from collections.abc import Iterator
+import xml.etree.ElementTree as ET
+import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,76 +16,166 @@ from numpy.typing import NDArray
 
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import Source, optional, parsing
+from colgraph.geometry.readers.gltf import read_gltf
+from colgraph.geometry.readers.obj import is_mni, read_mni, read_wavefront
+from colgraph.geometry.readers.off import read_off
+from colgraph.geometry.readers.ply import read_ply
+from colgraph.geometry.readers.polygons import Mesh, Polygons
+from colgraph.geometry.readers.stl import read_stl
 from colgraph.geometry.readers.triangles import surface_geometry
+from colgraph.geometry.readers.vtk import read_vtk
 
-__all__ = ["MESH_SUFFIXES", "mesh_geometry", "read_mesh"]
+__all__ = ["MESH_SUFFIXES", "VTK_SUFFIXES", "mesh_geometry", "read_mesh"]
 
-MESH_SUFFIXES = ("obj", "ply", "stl", "off", "glb", "gltf", "xyz", "dae", "3mf")
+_READERS: dict[str, Callable[[Source], Mesh]] = {
+    "obj": lambda source: (read_mni if is_mni(source.data) else read_wavefront)(source.data),
+    "ply": lambda source: read_ply(source.data),
+    "stl": lambda source: read_stl(source.data),
+    "off": lambda source: read_off(source.text),
+    "glb": read_gltf,
+    "gltf": read_gltf,
+    "xyz": lambda source: _read_xyz(source.text),
+    "vtk": read_vtk,
+    "vtp": read_vtk,
+    "vtu": read_vtk,
+    "dae": lambda source: _read_trimesh(source),
+    "3mf": lambda source: _read_trimesh(source),
+}
+VTK_SUFFIXES = ("vtk", "vtp", "vtu")
+MESH_SUFFIXES = tuple(suffix for suffix in _READERS if suffix not in VTK_SUFFIXES)
 
 # Formats in which points alone are a file of their own; elsewhere a mesh without faces is an empty or a cut one.
-_POINT_SUFFIXES = ("ply", "xyz", "glb", "gltf")
+_POINT_SUFFIXES = ("ply", "xyz", "glb", "gltf", *VTK_SUFFIXES)
 _PACKAGES = {"dae": "pycollada", "3mf": "lxml"}
 
+# 3MF extensions whose shapes trimesh reads, or that say nothing about shapes.
+_3MF_HONOURED = ("/production/", "/material/")
 
-def read_mesh(source: Source, *, merge_vertices: bool = True) -> Geometry:
-    """Read a triangle mesh or a point cloud.
 
-    Polygons are cut into triangles, the parts of a scene become one mesh, vertices that no face uses and faces that use
-    a vertex twice are dropped (with a warning).
+def read_mesh(source: Source, *, merge_vertices: bool | None = None) -> Geometry:
+    """Read a mesh or a point cloud.
+
+    Polygons are cut into triangles, faces that are stored twice are used once, the parts of a scene become one mesh,
+    vertices that no face uses and faces that use a vertex twice are dropped (with a warning).
 
     Args:
         source: the file.
         merge_vertices: make one column of vertices with exactly the same coordinates. STL repeats every vertex once
-            per triangle; other formats do so along seams of texture, where the surface would otherwise be cut.
+            per triangle; other formats do so along seams of texture, where the surface would otherwise be cut. None
+            does so, except for MNI's ``.obj`` files: the vertices of a cortical surface are all kept, in their order.
 
     Raises:
-        ValueError: for an empty, broken or incomplete file, or one that holds curves and no mesh.
-        ImportError: if trimesh is not installed.
+        ValueError: for an empty, broken or incomplete file, for one that holds curves and no mesh, and for one that
+            uses what cannot be read, by its name.
+        ImportError: if the package that reads the format is not installed.
     """
-    trimesh = optional("trimesh", "mesh")
-    if source.suffix == "off":
-        with parsing("OFF"):
-            points, faces = _read_off(source.text)
-        return surface_geometry(points, faces, name=source.name, merge_vertices=merge_vertices, drop_unused=True)
-    _check_complete(source)
-    loaded = _load(trimesh, source)
-    return mesh_geometry(
-        loaded,
+    with _parsing(source.suffix.upper()):
+        mesh = _READERS[source.suffix](source)
+    cortical = source.suffix == "obj" and is_mni(source.data)
+    return _geometry(
+        mesh,
         name=source.name,
-        merge_vertices=merge_vertices,
-        drop_unused=True,
+        merge_vertices=not cortical if merge_vertices is None else merge_vertices,
+        drop_unused=not cortical,
         points_allowed=source.suffix in _POINT_SUFFIXES,
         quiet_merge=source.suffix == "stl",
     )
 
 
-def mesh_geometry(
-    loaded: Any,
-    *,
-    name: str,
-    merge_vertices: bool,
-    drop_unused: bool,
-    points_allowed: bool = True,
-    quiet_merge: bool = False,
-) -> Geometry:
+def mesh_geometry(loaded: Any, *, name: str, merge_vertices: bool, drop_unused: bool) -> Geometry:
     """A geometry from a ``trimesh.Trimesh``, ``PointCloud`` or ``Scene`` (whose parts are put into one frame)."""
-    pieces = _pieces(loaded)
-    meshes = [(p, f) for p, f in pieces if len(f)]
-    if not meshes and points_allowed and any(len(p) for p, _ in pieces):
-        return Geometry(np.concatenate([p for p, _ in pieces]), metric="euclidean", name=name)
-    if not meshes:
-        total = sum(len(p) for p, _ in pieces)
-        hint = "; point clouds are read from .ply and .xyz" if total else ""
-        raise ValueError(f"holds {total} vertices and no triangle: it is empty or cut short{hint}")
-    starts = np.cumsum([0] + [len(p) for p, _ in meshes])
-    return surface_geometry(
-        np.concatenate([p for p, _ in meshes]),
-        np.concatenate([f + start for (_, f), start in zip(meshes, starts, strict=False)]),
-        name=name,
-        merge_vertices=merge_vertices,
-        drop_unused=drop_unused,
-        quiet_merge=quiet_merge,
-    )
+    return _geometry(_mesh_of_trimesh(loaded), name=name, merge_vertices=merge_vertices, drop_unused=drop_unused)
+
+
+def _geometry(mesh: Mesh, *, name: str, points_allowed: bool = True, **options: bool) -> Geometry:
+    if mesh.polygons.sizes.size:
+        return surface_geometry(mesh.points, mesh.polygons, name=name, notes=mesh.notes, **options)
+    if points_allowed and len(mesh.points) and not mesh.notes:
+        return Geometry(mesh.points, metric="euclidean", name=name)
+    hint = "; point clouds are read from .ply and .xyz" if len(mesh.points) else ""
+    said = "".join(f" ({note})" for note in mesh.notes)
+    raise ValueError(f"holds {len(mesh.points)} vertices and no triangle{said}: it is empty or cut short{hint}")
+
+
+@contextmanager
+def _parsing(what: str) -> Iterator[None]:
+    """Readers say what is wrong as a ValueError; whatever else a broken file makes them raise becomes one."""
+    try:
+        yield
+    except (ValueError, ImportError):
+        raise
+    except Exception as error:
+        with parsing(what):
+            raise error
+
+
+def _read_xyz(text: str) -> Mesh:
+    """Points, one a line: x, y, z and perhaps more, which is not looked at; a first line of words is a header."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("#", "//"))]
+    rows = [re.split(r"\s*[,;]\s*|\s+", line.strip()) for line in lines]
+    if rows and len(rows[0]) == 1 and rows[0][0].isdigit() and int(rows[0][0]) == len(rows) - 1:
+        rows, lines = rows[1:], lines[1:]  # the number of points, as some scanners write it
+    if rows and not any(_is_number(word) for word in rows[0]):
+        rows, lines = rows[1:], lines[1:]
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != len(rows[0]) or len(row) < 3 or not all(map(_is_number, row[:3])):
+            raise ValueError(f"not readable as XYZ: a line has 3 numbers or more, all lines as many, got {line[:60]!r}")
+    return Mesh(np.array([row[:3] for row in rows], dtype=np.float64).reshape(-1, 3), Polygons.joined([]), [])
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+# ---------------------------------------------------------------------- through trimesh
+
+
+def _read_trimesh(source: Source) -> Mesh:
+    """What trimesh makes of a file, as it stands: nothing merged, reordered or repaired."""
+    trimesh = optional("trimesh", "mesh")
+    if source.suffix == "3mf":
+        _check_3mf(source.data)
+    try:
+        with parsing(source.suffix.upper()), _unlogged("trimesh"):
+            loaded = trimesh.load(
+                io.BytesIO(source.data),
+                file_type=source.suffix,
+                resolver=trimesh.resolvers.FilePathResolver(str(source.path)),
+                process=False,
+                maintain_order=True,
+                skip_materials=True,
+            )
+    except ValueError as error:
+        if isinstance(error.__cause__, ImportError) and source.suffix in _PACKAGES:
+            package = _PACKAGES[source.suffix]
+            raise ImportError(
+                f"reading .{source.suffix} needs the package {package}, which is not installed: pip install {package}"
+            ) from error
+        raise
+    return _mesh_of_trimesh(loaded)
+
+
+def _check_3mf(data: bytes) -> None:
+    """Raise where a 3MF model requires an extension that trimesh passes over."""
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        return  # trimesh says so
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for name in archive.namelist():
+            if not name.lower().endswith(".model"):
+                continue
+            spaces: dict[str, str] = {}
+            for event, item in ET.iterparse(archive.open(name), events=("start-ns", "start")):
+                if event == "start":
+                    for prefix in item.get("requiredextensions", "").split():
+                        space = spaces.get(prefix, prefix)
+                        if not any(known in space for known in _3MF_HONOURED):
+                            raise ValueError(f"requires the 3MF extension {space}, which cannot be read here")
+                    break
+                spaces[item[0]] = item[1]
 
 
 @contextmanager
@@ -99,26 +190,14 @@ def _unlogged(name: str) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _load(trimesh: Any, source: Source) -> Any:
-    """What trimesh makes of a file, as it stands: nothing merged, reordered or repaired."""
-    resolver = trimesh.resolvers.FilePathResolver(str(source.path))
-    try:
-        with parsing(source.suffix.upper()), _unlogged("trimesh"):
-            return trimesh.load(
-                io.BytesIO(source.data),
-                file_type=source.suffix,
-                resolver=resolver,
-                process=False,
-                maintain_order=True,
-                skip_materials=True,
-            )
-    except ValueError as error:
-        if isinstance(error.__cause__, ImportError) and source.suffix in _PACKAGES:
-            package = _PACKAGES[source.suffix]
-            raise ImportError(
-                f"reading .{source.suffix} needs the package {package}, which is not installed: pip install {package}"
-            ) from error
-        raise
+def _mesh_of_trimesh(loaded: Any) -> Mesh:
+    pieces = _pieces(loaded)
+    meshes = [(p, f) for p, f in pieces if len(f)]
+    if not meshes:
+        return Mesh(np.concatenate([np.empty((0, 3)), *(p for p, _ in pieces)]), Polygons.joined([]), [])
+    starts = np.cumsum([0] + [len(p) for p, _ in meshes])
+    parts = [Polygons.of_triangles(f + start) for (_, f), start in zip(meshes, starts, strict=False)]
+    return Mesh(np.concatenate([p for p, _ in meshes]), Polygons.joined(parts), [])
 
 
 def _pieces(loaded: Any) -> list[tuple[NDArray[Any], NDArray[Any]]]:
@@ -126,7 +205,7 @@ def _pieces(loaded: Any) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     if not hasattr(loaded, "geometry"):
         return [_piece(loaded)]
     pieces = []
-    # Node names, not insertion order: glTF readers number them by chance.
+    # Node names, not insertion order: readers number them by chance.
     for node in sorted(loaded.graph.nodes_geometry, key=str):
         transform, key = loaded.graph[node]
         points, faces = _piece(loaded.geometry[key])
@@ -144,60 +223,3 @@ def _piece(part: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         raise ValueError(f"vertices must have 3 coordinates each, got an array of shape {list(points.shape)}")
     faces = np.asarray(getattr(part, "faces", ()), dtype=np.int64)
     return points.reshape(-1, 3), faces.reshape(-1, 3)
-
-
-# ---------------------------------------------------------------------- text formats, which parsers read past their end
-
-
-def _check_complete(source: Source) -> None:
-    """Raise where a text file ends before it should: parsers drop the missing faces and say nothing."""
-    check = {"ply": _check_ply, "stl": _check_stl, "obj": _check_obj}.get(source.suffix)
-    if check is not None:
-        check(source.data)
-
-
-def _check_ply(data: bytes) -> None:
-    header, found, body = data.partition(b"end_header")
-    if not found or b"format ascii" not in header:
-        return  # a binary body of the wrong length does not parse
-    expected = sum(int(count) for count in re.findall(rb"(?m)^element\s+\S+\s+(\d+)", header))
-    lines = sum(1 for line in body.splitlines() if line.strip())
-    if lines < expected:
-        raise ValueError(f"cut short: the header promises {expected} lines of vertices and faces, there are {lines}")
-
-
-def _check_stl(data: bytes) -> None:
-    if not data.lstrip().lower().startswith(b"solid") or b"facet" not in data[:2000].lower():
-        return  # binary: its length is in the header
-    last = data.rstrip().splitlines()[-1].strip().lower()
-    if not last.startswith(b"endsolid"):
-        raise ValueError(f"cut short: an ASCII STL ends with 'endsolid', this one with {last[:40].decode('latin-1')!r}")
-
-
-def _check_obj(data: bytes) -> None:
-    wrong = re.search(rb"(?m)^[ \t]*(f([ \t]+[^\s#\\]+){0,2}|v([ \t]+[^\s#\\]+){0,2})[ \t\r]*$", data)
-    if wrong is not None:
-        line = data[: wrong.start()].count(b"\n") + 1
-        text = wrong.group(0).strip().decode("latin-1")
-        raise ValueError(f"line {line} is incomplete: {text!r} (a vertex has 3 coordinates, a face 3 vertices or more)")
-
-
-def _read_off(text: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Vertices and triangles of an OFF file; polygons are cut into fans."""
-    lines = [kept for line in text.splitlines() if (kept := line.partition("#")[0].strip())]
-    header = lines[0].split()
-    if not header[0].upper().endswith("OFF") or "BINARY" in lines[0].upper():
-        raise ValueError(f"the first line of a text OFF file is 'OFF', this one starts with {lines[0][:40]!r}")
-    counts, body = (header[1:], lines[1:]) if len(header) > 1 else (lines[1].split(), lines[2:])
-    num_vertices, num_faces = int(counts[0]), int(counts[1])
-    if len(body) < num_vertices + num_faces:
-        raise ValueError(f"it promises {num_vertices} vertices and {num_faces} faces, but has {len(body)} lines")
-    points = np.array([line.split()[:3] for line in body[:num_vertices]], dtype=np.float64).reshape(num_vertices, 3)
-    triangles: list[list[int]] = []
-    for line in body[num_vertices : num_vertices + num_faces]:
-        size, *rest = line.split()
-        corners = [int(value) for value in rest[: int(size)]]
-        if len(corners) != int(size) or len(corners) < 3:
-            raise ValueError(f"a face has 3 vertices or more, and as many as it says: {line!r}")
-        triangles.extend([corners[0], b, c] for b, c in pairwise(corners[1:]))
-    return points, np.array(triangles, dtype=np.int64).reshape(-1, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import warn
+from colgraph.geometry.readers.polygons import Polygons
 
 __all__ = ["surface_geometry"]
 
@@ -21,48 +23,70 @@ def surface_geometry(
     merge_vertices: bool,
     drop_unused: bool,
     quiet_merge: bool = False,
+    notes: Sequence[str] = (),
 ) -> Geometry:
-    """A geometry from vertices ``[V,3]`` and triangles ``[F,3]``.
+    """A geometry from vertices ``[V,3]`` and triangles ``[F,3]`` or polygons.
 
-    Triangles that use a vertex twice are dropped; a warning counts what was merged or dropped.
+    Faces that are stored twice, in either winding, are used once: they are the same piece of surface. Triangles that
+    use a vertex twice are dropped; a warning counts what was merged or dropped.
 
     Args:
         positions: vertices.
-        faces: triangles.
+        faces: triangles, or :class:`Polygons`, which are cut into triangles.
         name: what the geometry is called.
         merge_vertices: make one of all vertices with exactly the same coordinates.
         drop_unused: drop vertices that no triangle uses.
         quiet_merge: do not warn about merged vertices, for formats that repeat every vertex.
+        notes: what the warning says besides.
 
     Raises:
-        ValueError: if there is no triangle, or one refers to a vertex that is not there.
+        ValueError: if there is no face, or one refers to a vertex that is not there.
     """
     points = np.asarray(positions, dtype=np.float64)
-    triangles = np.asarray(faces, dtype=np.int64)
+    polygons = faces if isinstance(faces, Polygons) else Polygons.of_triangles(faces)
     if points.ndim != 2 or points.shape[1] != 3:
         raise ValueError(f"vertices must have 3 coordinates each, got an array of shape {list(points.shape)}")
-    if not triangles.size:
+    if not polygons.corners.size:
         raise ValueError(f"holds {len(points)} vertices and no triangle: it is empty or cut short")
-    low, high = int(triangles.min()), int(triangles.max())
+    low, high = int(polygons.corners.min()), int(polygons.corners.max())
     if low < 0 or high >= len(points):
         raise ValueError(
             f"a triangle refers to vertex {low if low < 0 else high}, but there are {len(points)} vertices"
         )
-    notes = []
+    said = list(notes)
     if merge_vertices:
-        points, triangles, merged = _merge(points, triangles)
+        points, corners, merged = _merge(points, polygons.corners)
+        polygons = Polygons(corners, polygons.sizes)
         if merged and not quiet_merge:
-            notes.append(f"merged {merged} vertices into others at the same place (merge_vertices=False keeps them)")
-    triangles, degenerate = _drop_degenerate(triangles)
-    if degenerate:
-        notes.append(f"dropped {degenerate} triangles that use a vertex twice")
+            said.append(f"merged {merged} vertices into others at the same place (merge_vertices=False keeps them)")
+    triangles = _cut(points, polygons, said)
     if drop_unused:
         points, triangles, unused = _drop_unused(points, triangles)
         if unused:
-            notes.append(f"dropped {unused} vertices that no triangle uses")
+            said.append(f"dropped {unused} vertices that no triangle uses")
     geometry = Geometry(points, faces=triangles, metric="euclidean", name=name)
-    warn(name, notes)
+    warn(name, said)
     return geometry
+
+
+def _cut(points: NDArray[Any], polygons: Polygons, said: list[str]) -> NDArray[Any]:
+    """Triangles of the polygons that are faces, each once; what was left out is added to ``said``."""
+    thin = polygons.sizes < 3
+    if thin.any():
+        polygons = polygons.take(~thin)
+        said.append(f"passed over {int(thin.sum())} faces with fewer than 3 corners")
+        if thin.all():
+            raise ValueError(f"none of its {thin.size} faces has 3 corners")
+    polygons, twice = polygons.once()
+    if twice:
+        said.append(f"used {twice} faces once that are stored twice")
+    triangles, crossed = polygons.triangles(points)
+    if crossed:
+        said.append(f"cut {crossed} polygons that cross themselves into fans")
+    triangles, degenerate = _drop_degenerate(triangles)
+    if degenerate:
+        said.append(f"dropped {degenerate} triangles that use a vertex twice")
+    return triangles
 
 
 def _merge(points: NDArray[Any], triangles: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], int]:

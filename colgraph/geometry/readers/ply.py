@@ -1,0 +1,280 @@
+"""PLY files: text, and binary of either byte order, with elements and properties of any kind."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colgraph.geometry.readers.polygons import Mesh, Polygons, strip_triangles
+
+__all__ = ["read_ply"]
+
+_TYPES = {
+    name: code
+    for names, code in (
+        ("char int8", "i1"),
+        ("uchar uint8", "u1"),
+        ("short int16", "i2"),
+        ("ushort uint16", "u2"),
+        ("int int32", "i4"),
+        ("uint uint32", "u4"),
+        ("int64", "i8"),
+        ("uint64", "u8"),
+        ("float float32", "f4"),
+        ("double float64", "f8"),
+    )
+    for name in names.split()
+}
+_ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
+_END = re.compile(rb"[\r\n]end_header[ \t]*(\r\n|\n|\r|$)")
+_CORNERS = ("vertex_indices", "vertex_index")
+
+
+class _Property(NamedTuple):
+    name: str
+    kind: str
+    length: str | None  # the type of a list's length
+
+
+class _Element(NamedTuple):
+    name: str
+    number: int
+    properties: list[_Property]
+
+
+class _Lists(NamedTuple):
+    """A list property: the values of all rows, one row after the other, and how many each has."""
+
+    values: NDArray[Any]
+    sizes: NDArray[np.int64]
+
+
+_Columns = dict[str, "NDArray[Any] | _Lists"]
+
+
+def read_ply(data: bytes) -> Mesh:
+    """Vertices and polygons of a PLY file (Turk 1994); triangle strips are read as well.
+
+    Raises:
+        ValueError: for a header that makes no sense, a file that is not as long as its header says, faces or vertices
+            whose properties are not the usual ones, and a file without faces that holds something else than points.
+    """
+    order, elements, body = _header(data)
+    tables = _read_text(body, elements) if not order else _read_binary(body, elements, order)
+    if "vertex" not in tables:
+        raise ValueError(f"a PLY file has the element 'vertex', this one has {_names(elements)}")
+    points = _points(tables["vertex"])
+    parts = []
+    if "face" in tables:
+        corners = _corners("face", tables["face"])
+        parts.append(Polygons(corners.values.astype(np.int64), corners.sizes))
+    if "tristrips" in tables:
+        parts.append(_strips(_corners("tristrips", tables["tristrips"])))
+    others = [e.name for e in elements if e.number and e.name not in ("vertex", "face", "tristrips", "camera")]
+    polygons = Polygons.joined(parts)
+    if others and not polygons.sizes.size:
+        raise ValueError(
+            f"holds no faces, but {', '.join(others)}, which cannot be read: export a mesh or points alone"
+        )
+    return Mesh(points, polygons, [f"passed over the PLY element {name!r}" for name in others])
+
+
+def _header(data: bytes) -> tuple[str, list[_Element], bytes]:
+    """The byte order ("" for text), the elements, and what follows the header."""
+    if not data.lstrip().startswith(b"ply"):
+        raise ValueError(f"a PLY file starts with 'ply', this one with {data[:20].decode('latin-1')!r}")
+    end = _END.search(data)
+    if end is None:
+        raise ValueError("cut short: the PLY header has no end_header")
+    head, body = data[: end.start()], data[end.end() :]
+    order: str | None = None
+    elements: list[_Element] = []
+    for line in head.decode("latin-1").splitlines()[1:]:
+        words = line.split()
+        match words:
+            case [] | ["comment" | "obj_info", *_]:
+                pass
+            case ["format", str(form), *_] if form in _ORDERS:
+                order = _ORDERS[form]
+            case ["element", str(name), str(number)] if number.isdigit():
+                elements.append(_Element(name, int(number), []))
+            case ["property", "list", str(count), str(kind), str(name)] if elements and {count, kind} <= _TYPES.keys():
+                elements[-1].properties.append(_Property(name, _TYPES[kind], _TYPES[count]))
+            case ["property", str(kind), str(name)] if elements and kind in _TYPES:
+                elements[-1].properties.append(_Property(name, _TYPES[kind], None))
+            case _:
+                raise ValueError(f"the PLY header has the line {line.strip()!r}, which is none of the format's")
+    if order is None:
+        raise ValueError(f"the PLY header names no format: known are {', '.join(_ORDERS)}")
+    return order, elements, body
+
+
+def _names(elements: list[_Element]) -> str:
+    return ", ".join(repr(element.name) for element in elements) or "none"
+
+
+def _points(columns: _Columns) -> NDArray[np.float64]:
+    for axis in "xyz":
+        if not isinstance(columns.get(axis), np.ndarray):
+            raise ValueError(
+                f"the vertices of a PLY file have x, y and z, these have {', '.join(columns) or 'nothing'}"
+            )
+    return np.stack([np.asarray(columns[axis], dtype=np.float64) for axis in "xyz"], 1)
+
+
+def _corners(element: str, columns: _Columns) -> _Lists:
+    for name in _CORNERS:
+        found = columns.get(name)
+        if isinstance(found, _Lists):
+            return found
+    raise ValueError(
+        f"the element {element!r} of a PLY file has the list vertex_indices or vertex_index, this one has "
+        f"{', '.join(columns) or 'nothing'}"
+    )
+
+
+def _strips(corners: _Lists) -> Polygons:
+    """Triangles of strips, which end with each list and with each -1."""
+    cuts = np.split(corners.values.astype(np.int64), np.cumsum(corners.sizes)[:-1]) if corners.sizes.size else []
+    triangles = []
+    for strip in cuts:
+        for run in np.split(strip, np.flatnonzero(strip == -1)):
+            run = run[run != -1]
+            if run.size > 2:
+                triangles.append(strip_triangles(run))
+    return Polygons.joined([Polygons.of_triangles(part) for part in triangles])
+
+
+# ---------------------------------------------------------------------- text
+
+
+def _read_text(body: bytes, elements: list[_Element]) -> dict[str, _Columns]:
+    words = body.split()
+    tables: dict[str, _Columns] = {}
+    at = 0
+    for element in elements:
+        lists = any(prop.length for prop in element.properties)
+        rows: list[list[bytes]] = [[] for _ in element.properties]
+        sizes: list[list[int]] = [[] for _ in element.properties]
+        if not lists:
+            width = len(element.properties)
+            end = at + width * element.number
+            for p in range(width):
+                rows[p] = words[at + p : end : width]
+            at = end
+        for _ in range(element.number if lists else 0):
+            for p, prop in enumerate(element.properties):
+                size = 1
+                if prop.length and at < len(words):
+                    size = int(words[at])
+                    at += 1
+                    sizes[p].append(size)
+                rows[p] += words[at : at + size]
+                at += size
+        if at > len(words):
+            raise ValueError(f"cut short: the header promises {element.number} of {element.name!r}, there are fewer")
+        columns: _Columns = {}
+        for prop, values, counts in zip(element.properties, rows, sizes, strict=True):
+            array = _numbers(values, prop)
+            columns[prop.name] = _Lists(array, np.array(counts, dtype=np.int64)) if prop.length else array
+        tables[element.name] = columns
+    if at != len(words):
+        raise ValueError(f"holds {len(words) - at} numbers more than the header promises")
+    return tables
+
+
+def _numbers(words: list[bytes], prop: _Property) -> NDArray[Any]:
+    if not words:
+        return np.empty(0, dtype=prop.kind)
+    values = np.array(words, dtype="S").astype(np.float64)
+    if prop.kind[0] != "f":
+        if (values != np.floor(values)).any():
+            raise ValueError(f"the property {prop.name!r} holds integers, got {values[values != np.floor(values)][0]}")
+        return values.astype(np.int64)
+    return values
+
+
+# ---------------------------------------------------------------------- binary
+
+
+def _read_binary(body: bytes, elements: list[_Element], order: str) -> dict[str, _Columns]:
+    tables = {}
+    at = 0
+    for element in elements:
+        tables[element.name], at = _read_even(body, at, element, order) or _read_uneven(body, at, element, order)
+    if body[at:].strip(b"\0 \t\r\n"):
+        raise ValueError(f"holds {len(body) - at} bytes more than the header promises")
+    return tables
+
+
+def _cut_short(element: _Element) -> ValueError:
+    return ValueError(f"cut short: the header promises {element.number} of {element.name!r}, there are fewer")
+
+
+def _read_even(body: bytes, at: int, element: _Element, order: str) -> tuple[_Columns, int] | None:
+    """The rows of an element whose lists are all as long as those of its first row; None if they are not."""
+    fields: list[tuple[Any, ...]] = []
+    sizes = []
+    offset = at
+    for p, prop in enumerate(element.properties):
+        size = 1
+        if prop.length:
+            if not element.number:
+                size = 0
+            else:
+                count = np.dtype(order + prop.length)
+                if offset + count.itemsize > len(body):
+                    raise _cut_short(element)
+                size = int(np.frombuffer(body, count, 1, offset)[0])
+                if size < 0:
+                    raise ValueError(f"a list {prop.name!r} of the element {element.name!r} has the length {size}")
+            fields.append((f"n{p}", order + prop.length))
+        fields.append((f"v{p}", order + prop.kind, (size,)))
+        offset += sum(np.dtype(field[1]).itemsize for field in fields[-2:] if field[0] == f"n{p}")
+        offset += size * np.dtype(prop.kind).itemsize
+        sizes.append(size)
+    row = np.dtype(fields)
+    end = at + row.itemsize * element.number
+    uniform = not any(prop.length for prop in element.properties)
+    if end > len(body):
+        if uniform:
+            raise _cut_short(element)
+        return None
+    table = np.frombuffer(body, row, element.number, at)
+    columns: _Columns = {}
+    for p, (prop, size) in enumerate(zip(element.properties, sizes, strict=True)):
+        if prop.length and (table[f"n{p}"] != size).any():
+            return None
+        values = table[f"v{p}"].reshape(-1)
+        columns[prop.name] = _Lists(values, np.full(element.number, size)) if prop.length else values
+    return columns, end
+
+
+def _read_uneven(body: bytes, at: int, element: _Element, order: str) -> tuple[_Columns, int]:
+    """The same, row by row."""
+    kinds = [(np.dtype(order + (prop.length or "u1")), np.dtype(order + prop.kind)) for prop in element.properties]
+    view = memoryview(body)
+    sizes: list[list[int]] = [[] for _ in element.properties]
+    pieces: list[list[memoryview]] = [[] for _ in element.properties]
+    byte_order: Literal["big", "little"] = "big" if order == ">" else "little"
+    for _ in range(element.number):
+        for p, prop in enumerate(element.properties):
+            size = 1
+            if prop.length:
+                width = kinds[p][0].itemsize
+                size = int.from_bytes(view[at : at + width], byte_order, signed=prop.length[0] == "i")
+                at += width
+            end = at + size * kinds[p][1].itemsize
+            if size < 0 or end > len(body):
+                raise _cut_short(element)
+            sizes[p].append(size)
+            pieces[p].append(view[at:end])
+            at = end
+    columns: _Columns = {}
+    for p, prop in enumerate(element.properties):
+        values = np.frombuffer(b"".join(pieces[p]), kinds[p][1])
+        columns[prop.name] = _Lists(values, np.array(sizes[p], dtype=np.int64)) if prop.length else values
+    return columns, at
