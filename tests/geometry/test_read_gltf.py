@@ -69,7 +69,10 @@ def test_instances_of_the_scene_that_is_shown(tmp_path):
     nodes = [{"mesh": 0}, {"mesh": 0, "translation": [5, 0, 0]}, {"mesh": 0, "translation": [0, 7, 0]}]
     doc = document(nodes=nodes, scenes=[{"nodes": [2]}, {"nodes": [1, 0]}], scene=1)
     np.testing.assert_array_equal(read(tmp_path, doc).positions.max(0), [6, 1, 0])
-    del doc["scenes"]
+    doc["meshes"] *= 2
+    with pytest.warns(UserWarning, match="passed over 1 meshes that are not in its scene"):
+        assert len(read(tmp_path, doc).faces) == 4
+    del doc["scenes"], doc["meshes"][1]
     assert len(read(tmp_path, doc).faces) == 6
     doc["nodes"][0]["children"] = [0]
     doc["scenes"] = [{"nodes": [0]}, {"nodes": [0]}]

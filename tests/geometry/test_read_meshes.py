@@ -3,6 +3,7 @@
 import gzip
 import io
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -302,6 +303,16 @@ def test_a_missing_package_is_named(tmp_path, suffix, package):
             read_geometry(write(tmp_path / f"mesh.{suffix}", b"PK\x03\x04 not empty"))
     else:
         pytest.skip(f"{package} is installed")
+
+
+@pytest.mark.parametrize("required", ["b", "p b"])
+def test_3mf_extensions_that_are_not_known_are_refused_by_name(tmp_path, required):
+    space = "http://schemas.microsoft.com/3dmanufacturing"
+    spaces = f'xmlns="{space}/core/2015/02" xmlns:b="{space}/beamlattice/2017/02" xmlns:p="{space}/production/2015/06"'
+    with zipfile.ZipFile(tmp_path / "a.3mf", "w") as archive:
+        archive.writestr("3D/3dmodel.model", f'<model {spaces} requiredextensions="{required}"><build/></model>')
+    with pytest.raises(ValueError, match=r"requires the 3MF extension .*/beamlattice/2017/02"):
+        read_geometry(tmp_path / "a.3mf")
 
 
 def test_a_trimesh_object_stays_as_it_is():

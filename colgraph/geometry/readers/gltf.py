@@ -79,19 +79,23 @@ class _Reader:
 
     def mesh(self) -> Mesh:
         """All parts of the scene: triangles if there are any, else points."""
-        surfaces, clouds = [], []
+        surfaces, clouds, shown = [], [], set()
         for node, transform in self._nodes():
             if "mesh" not in node:
                 continue
+            shown.add(node["mesh"])
             for points, triangles in self._primitives(node, transform):
                 if triangles is None:
                     clouds.append(points)
                 else:
                     surfaces.append((points, triangles))
+        hidden = len(self._doc.get("meshes", [])) - len(shown)
+        if hidden:
+            self._note("meshes that are not in its scene", hidden)
         if not surfaces:
             return Mesh(np.concatenate([np.empty((0, 3)), *clouds]), Polygons.joined([]), self._said())
         if clouds:
-            self._note("points", len(clouds))
+            self._note("primitives of points", len(clouds))
         starts = np.cumsum([0] + [len(points) for points, _ in surfaces])
         parts = [Polygons.of_triangles(faces + start) for (_, faces), start in zip(surfaces, starts, strict=False)]
         return Mesh(np.concatenate([points for points, _ in surfaces]), Polygons.joined(parts), self._said())
@@ -100,7 +104,7 @@ class _Reader:
         self._notes[what] = self._notes.get(what, 0) + number
 
     def _said(self) -> list[str]:
-        return [f"passed over {number} primitives of {what}" for what, number in self._notes.items()]
+        return [f"passed over {number} {what}" for what, number in self._notes.items()]
 
     # ------------------------------------------------------------------ the scene
 
@@ -132,7 +136,7 @@ class _Reader:
         for part in mesh["primitives"]:
             kind = _MODES[part.get("mode", 4)]
             if kind == "lines":
-                self._note("lines")
+                self._note("primitives of lines")
                 continue
             compressed = [name for name in part.get("extensions", {}) if not _honoured(name)]
             attributes = part["attributes"]
