@@ -277,10 +277,18 @@ def test_mni_surfaces_keep_all_vertices(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["3\n0 0 0\n1 0 0\n2 0 0\n", "x,y,z,r\n0, 0,0,9\n1,0,0,9\n2,0,0,9\n", "0;0;0\n1;0;0\n# c\n2;0;0"]
+    "text",
+    [
+        "3\n0 0 0.5\n1 0 0.5\n2 0 0.5\n",
+        "x,y,z,r\n0, 0,0.5,9\n1,0,0.5,9\n2,0,0.5,9\n",
+        "0;0;0.5\n1;0;0.5\n# c\n2;0;0.5",
+        "0;0;0,5\r\n1;0;0,5\r\n2;0;0,5\r\n",
+        "0,0 0,0 0,5\n1,0 0 0,5\n2 0,0 0,5\n",
+    ],
 )
 def test_points_in_text(tmp_path, text):
-    np.testing.assert_array_equal(reads_silently(write(tmp_path / "a.xyz", text)).positions[:, 0], [0, 1, 2])
+    positions = reads_silently(write(tmp_path / "a.xyz", text)).positions
+    np.testing.assert_array_equal(positions, [[0, 0, 0.5], [1, 0, 0.5], [2, 0, 0.5]])
 
 
 @pytest.mark.parametrize("restart", [False, True])

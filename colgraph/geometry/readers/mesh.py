@@ -112,7 +112,7 @@ def _parsing(what: str) -> Iterator[None]:
 def _read_xyz(text: str) -> Mesh:
     """Points, one a line: x, y, z and perhaps more, which is not looked at; a first line of words is a header."""
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("#", "//"))]
-    rows = [re.split(r"\s*[,;]\s*|\s+", line.strip()) for line in lines]
+    rows = [_fields(line.strip()) for line in lines]
     if rows and len(rows[0]) == 1 and rows[0][0].isdigit() and int(rows[0][0]) == len(rows) - 1:
         rows, lines = rows[1:], lines[1:]  # the number of points, as some scanners write it
     if rows and not any(_is_number(word) for word in rows[0]):
@@ -121,6 +121,14 @@ def _read_xyz(text: str) -> Mesh:
         if len(row) != len(rows[0]) or len(row) < 3 or not all(map(_is_number, row[:3])):
             raise ValueError(f"not readable as XYZ: a line has 3 numbers or more, all lines as many, got {line[:60]!r}")
     return Mesh(np.array([row[:3] for row in rows], dtype=np.float64).reshape(-1, 3), Polygons.joined([]), [])
+
+
+def _fields(line: str) -> list[str]:
+    """The words of a line; a comma within one of several words is a decimal comma."""
+    words = line.split(";") if ";" in line else line.split()
+    if len(words) > 2 and any(re.search(r"\d,\d", word) for word in words):
+        return [word.strip().replace(",", ".") for word in words]
+    return [word.strip() for word in words] if ";" in line else re.split(r"\s*,\s*|\s+", line)
 
 
 def _is_number(word: str) -> bool:
