@@ -31,7 +31,7 @@ _READERS: dict[str, Callable[[Source], Mesh]] = {
     "obj": lambda source: (read_mni if is_mni(source.data) else read_wavefront)(source.data),
     "ply": lambda source: read_ply(source.data),
     "stl": lambda source: read_stl(source.data),
-    "off": lambda source: read_off(source.text),
+    "off": lambda source: read_off(source.data),
     "glb": read_gltf,
     "gltf": read_gltf,
     "xyz": lambda source: _read_xyz(source.text),

@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 from colgraph.geometry.readers.polygons import Mesh, Polygons
+from colgraph.text import decode_text
 
 __all__ = ["read_off"]
 
@@ -14,7 +15,7 @@ __all__ = ["read_off"]
 _HEADER = re.compile(r"(ST)?(C)?(N)?(4)?(n)?OFF(?=\s|\d|-|$)", re.IGNORECASE)
 
 
-def read_off(text: str) -> Mesh:
+def read_off(data: bytes) -> Mesh:
     """Vertices and polygons of an OFF file (OFF, COFF, NOFF, STOFF and their combinations).
 
     The header may stand on a line of its own, before the counts, joined to them (``OFF4 4 0``, as in ModelNet), or be
@@ -23,15 +24,15 @@ def read_off(text: str) -> Mesh:
     Raises:
         ValueError: for binary OFF, coordinates that are not 3, and a file that is not as long as it says.
     """
-    lines = [kept for line in text.splitlines() if (kept := line.partition("#")[0].strip())]
+    if b"BINARY" in data.split(b"\n", 1)[0].upper():
+        raise ValueError("binary OFF, which cannot be read here: save it as text, or as PLY")
+    lines = [kept for line in decode_text(data).splitlines() if (kept := line.partition("#")[0].strip())]
     header = _HEADER.match(lines[0]) if lines else None
     if header is None and not (lines and re.fullmatch(r"\d+\s+\d+(\s+\d+)?", lines[0])):
         start = lines[0][:40] if lines else ""
         raise ValueError(f"the first line of a text OFF file is 'OFF' or its counts, this one starts with {start!r}")
     if header is not None:
         rest = lines[0][header.end() :].strip()
-        if "BINARY" in rest.upper():
-            raise ValueError("binary OFF, which cannot be read here: save it as text, or as PLY")
         if header[4] or header[5]:
             raise ValueError(f"{header[0]} has vertices of other than 3 coordinates: save it as OFF")
         lines = ([rest] if rest else []) + lines[1:]
