@@ -27,7 +27,7 @@ Images: TypeAlias = NDArray[np.floating[Any]]
 
 
 def as_images(images: Any) -> Images:
-    """``[B, channels, height, width]`` float32 between 0 and 1; bytes are divided by 255.
+    """``[B, channels, height, width]`` float32 between 0 and 1; uint8, uint16 and bool are divided by their largest.
 
     Raises:
         ValueError: for another shape, an empty batch, NaN, or values outside 0 to 1.
@@ -35,10 +35,11 @@ def as_images(images: Any) -> Images:
     array = np.asarray(images.detach().cpu().numpy() if hasattr(images, "detach") else images)
     if array.ndim != 4 or 0 in array.shape:
         raise ValueError(f"images must have shape [B, channels, height, width], got {list(array.shape)}")
-    if array.dtype == np.uint8:
-        return (array / 255).astype(np.float32)
+    if array.dtype in (np.uint8, np.uint16, np.bool_):
+        largest = 1 if array.dtype == np.bool_ else np.iinfo(array.dtype).max
+        return (array / largest).astype(np.float32)
     if array.dtype.kind != "f":
-        raise ValueError(f"images must be uint8, or floats between 0 and 1, got {array.dtype}")
+        raise ValueError(f"images must be uint8, uint16, bool, or floats between 0 and 1, got {array.dtype}")
     low, high = float(array.min()), float(array.max())
     if not (low >= -1e-6 and high <= 1 + 1e-6):
         raise ValueError(f"images must lie between 0 and 1 (before normalisation), got {low:g} to {high:g}")

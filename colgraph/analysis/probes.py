@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colgraph.analysis.arrays import Array, as_labels, as_vector, check_choice, check_count
+from colgraph.analysis.corruptions import as_images
 
 __all__ = ["Probes", "category_set", "gratings", "moving_bars", "noise"]
 
@@ -242,7 +243,7 @@ def category_set(
     """Equally many images of each class, drawn at random from any labelled images.
 
     Args:
-        images: ``[n, channels, height, width]`` between 0 and 1, or bytes.
+        images: ``[n, channels, height, width]`` between 0 and 1, or uint8, uint16 or bool.
         labels: ``[n]`` numbers or text.
         per_class: images of each class.
         classes: which ones; all if not given.
@@ -252,11 +253,9 @@ def category_set(
         :class:`Probes` with the labels "category" and "index" (the place in ``images``).
 
     Raises:
-        ValueError: for unknown classes, or a class with too few images.
+        ValueError: for unknown classes, a class with too few images, and pixels without a range.
     """
-    data = torch.as_tensor(images)
-    if data.dim() != 4:
-        raise ValueError(f"images must have shape [n, channels, height, width], got {list(data.shape)}")
+    data = as_images(images)
     label = as_labels(labels, len(data))
     known = np.unique(label).tolist()
     chosen = known if classes is None else list(classes)
@@ -269,6 +268,4 @@ def category_set(
             raise ValueError(f"class {name!r} has {len(members)} images, {per_class} are needed: lower per_class")
         index.append(np.sort(rng.choice(members, per_class, replace=False)))
     place = np.concatenate(index)
-    picked = data[torch.from_numpy(place)]
-    picked = picked.float() / 255 if picked.dtype == torch.uint8 else picked.float()
-    return Probes(picked, {"category": label[place], "index": place}, "categories")
+    return Probes(torch.from_numpy(data[place]), {"category": label[place], "index": place}, "categories")

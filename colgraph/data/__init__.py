@@ -1,6 +1,7 @@
 """Images to batches: the only room that knows the ``datasets`` library."""
 
 from colgraph.data.augment import AUGMENTATIONS, BatchTransform, augment_affine, augment_natural
+from colgraph.data.decode import as_bytes
 from colgraph.data.sets import Batch, ImageSet, LazyImages, MemoryImages, hold_out
 from colgraph.data.sources import ImageSplits, load_images
 
@@ -12,6 +13,7 @@ __all__ = [
     "ImageSplits",
     "LazyImages",
     "MemoryImages",
+    "as_bytes",
     "augment_affine",
     "augment_natural",
     "hold_out",

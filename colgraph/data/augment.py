@@ -235,20 +235,35 @@ class BatchTransform:
         self.options: dict[str, Any] = options
 
     def train(self, images: Tensor, step: int, rank: int = 0) -> Tensor:
-        """``[B,C,S,S]`` uint8 to augmented, normalised float32; ``rank`` tells processes of one run apart."""
-        pixels = images.to(torch.float32) / 255
+        """``[B,C,S,S]`` uint8 to augmented, normalised float32; ``rank`` tells processes of one run apart.
+
+        Raises:
+            ValueError: for images of another type.
+        """
+        pixels = _unit(images)
         if self.augmentation != "none":
             generator = torch.Generator().manual_seed(mix_seed(self.seed, step, rank))
             pixels = _FUNCTIONS[self.augmentation](pixels, generator, **self.options)
         return self._normalise(pixels)
 
     def evaluate(self, images: Tensor) -> Tensor:
-        """``[B,C,S,S]`` uint8 to normalised float32."""
-        return self._normalise(images.to(torch.float32) / 255)
+        """``[B,C,S,S]`` uint8 to normalised float32.
+
+        Raises:
+            ValueError: for images of another type.
+        """
+        return self._normalise(_unit(images))
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         mean, std = (pixels.new_tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
         return (pixels - mean) / std
+
+
+def _unit(images: Tensor) -> Tensor:
+    """Bytes as float32 between 0 and 1."""
+    if images.dtype != torch.uint8:
+        raise ValueError(f"images must be uint8, from 0 to 255, got {str(images.dtype).removeprefix('torch.')}")
+    return images.to(torch.float32) / 255
 
 
 def mix_seed(*numbers: int) -> int:
@@ -256,7 +271,7 @@ def mix_seed(*numbers: int) -> int:
     mask = (1 << 64) - 1
     state = 0
     for number in numbers:
-        state = (state + number + 0x9E3779B97F4A7C15) & mask
+        state = (state + int(number) + 0x9E3779B97F4A7C15) & mask
         state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & mask
         state ^= state >> 31

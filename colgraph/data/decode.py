@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,9 +14,14 @@ from torch import Tensor
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["UnreadableImageError", "check_header", "decode_image", "image_to_tensor"]
+__all__ = ["UnreadableImageError", "as_bytes", "check_header", "decode_image", "image_suffixes", "image_to_tensor"]
 
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+
+# Formats of pictures: Pillow also opens icons, films, documents and scientific arrays. HEIF needs a plug-in.
+_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
+_WHITE_IS_ZERO = 0  # of the TIFF tag PhotometricInterpretation
+_PHOTOMETRIC = 262
 
 
 class UnreadableImageError(ValueError):
@@ -42,7 +49,6 @@ def decode_image(source: bytes | str, size: int, channels: int) -> Tensor:
             if image.format == "JPEG":
                 # Lets the JPEG decoder skip resolution that the resize would throw away, with a margin of two.
                 image.draft(image.mode, (2 * size, 2 * size))
-            image.load()
             return image_to_tensor(image, size, channels)
     except Exception as error:
         raise UnreadableImageError(_reason(error)) from error
@@ -67,13 +73,20 @@ def image_to_tensor(image: Image, size: int, channels: int) -> Tensor:
     """A Pillow image as ``[channels, size, size]`` uint8.
 
     The camera's orientation tag is applied; transparent pixels are laid over white; grey is repeated over RGB, and RGB
-    becomes grey by its luma (ITU-R BT.601); 16-bit grey is scaled to 8 bits. The shorter side is resized to ``size``
-    (bicubic, antialiased) and the centre is kept.
+    becomes grey by its luma (ITU-R BT.601). Pixels of 12 and 16 bits are scaled to 8 by their type, whatever values
+    they happen to have. The shorter side is resized to ``size`` (bicubic, antialiased) and the centre is kept.
+
+    Raises:
+        ValueError: for pixels that have no agreed range: floats, signed numbers, and integers of 32 bits.
     """
     from PIL import ImageOps
     from PIL.Image import Resampling
 
-    image = _to_mode(ImageOps.exif_transpose(image), "RGB" if channels == 3 else "L")
+    # All three are gone once an image has been loaded or copied.
+    stored, bits, is_inverted = _stored(image), _bits(image), _is_inverted(image)
+    image.load()
+    image = _eight_bits(ImageOps.exif_transpose(image), stored, bits, is_inverted)
+    image = _to_mode(image, "RGB" if channels == 3 else "L")
     width, height = image.size
     if (width, height) != (size, size):
         side = min(width, height)
@@ -85,16 +98,93 @@ def image_to_tensor(image: Image, size: int, channels: int) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
+def as_bytes(images: Any) -> Tensor:
+    """Pixels as an array or tensor to uint8, scaled by their type: uint16 from 0..65535, bool from 0..1.
+
+    Raises:
+        ValueError: for other types, which have no agreed range.
+    """
+    tensor = torch.as_tensor(images)
+    if tensor.dtype == torch.uint8:
+        return tensor
+    if tensor.dtype == torch.uint16:
+        return torch.from_numpy((tensor.numpy() >> 8).astype(np.uint8))
+    if tensor.dtype == torch.bool:
+        return tensor.to(torch.uint8) * 255
+    kind = str(tensor.dtype).removeprefix("torch.")
+    raise ValueError(f"{kind} pixels have no agreed range: give uint8 (0..255), uint16 (0..65535) or bool")
+
+
+@lru_cache
+def image_suffixes() -> tuple[str, ...]:
+    """How the names of files end that can be read here, in small letters, with their dots."""
+    from PIL import Image
+
+    known = Image.registered_extensions()
+    return tuple(sorted(end for end, name in known.items() if name in _FORMATS and name in Image.OPEN))
+
+
+def _stored(image: Image) -> str:
+    """How a file's pixels are stored, in Pillow's words (``I;12``, ``RGB;16B``, ...); "" where it does not say."""
+    for tile in getattr(image, "tile", ()):
+        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        return str(arguments[0])
+    return ""
+
+
+def _bits(image: Image) -> int:
+    """Bits of an image's numbers by the type they are stored in; 8 for all that Pillow brings to bytes itself.
+
+    Raises:
+        ValueError: for types without an agreed range.
+    """
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no agreed range: save it with 8 bits a channel")
+    if not image.mode.startswith("I"):
+        return 8
+    # A PGM of more than 8 bits is opened as "I", scaled to 16; so is a PNG before Pillow 11.
+    if image.mode.startswith("I;16") or image.format in ("PNG", "PPM"):
+        return 12 if _stored(image) == "I;12" else 16
+    what = "signed 16-bit" if "16" in _stored(image) else "32-bit"
+    raise ValueError(f"{what} integer pixels have no agreed range: save it with 8 or 16 bits a channel")
+
+
+def _is_inverted(image: Image) -> bool:
+    """Whether zero is white in a TIFF of 16 bits, which Pillow does not see to."""
+    return image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+
+
+def _eight_bits(image: Image, stored: str, bits: int, is_inverted: bool) -> Image:
+    """An image with 8 bits a channel, its transparent colour with it."""
+    from PIL import Image as PillowImage
+
+    key = image.info.get("transparency")
+    if bits == 8:
+        # Pillow brings pixels to 8 bits, the transparent colour it leaves as the file has it.
+        scale = _TO_EIGHT.get(stored.partition(";")[2].rstrip("BLN"))
+        if scale is not None and image.mode != "P" and key is not None:
+            image.info["transparency"] = tuple(map(scale, key)) if isinstance(key, tuple) else scale(key)
+        return image
+    values = np.asarray(image).astype(np.int64)
+    grey = values >> (bits - 8)
+    if is_inverted:
+        grey = 255 - grey
+    if key is not None:
+        grey[values == key] = 255
+    return PillowImage.fromarray(grey.astype(np.uint8))
+
+
+# A number of so many bits as Pillow brings it to 8.
+_TO_EIGHT: dict[str, Callable[[int], int]] = {
+    "2": lambda value: value * 85,
+    "4": lambda value: value * 17,
+    "16": lambda value: value >> 8,
+}
+
+
 def _to_mode(image: Image, mode: str) -> Image:
     from PIL import Image as PillowImage
 
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no agreed range: save it with 8 bits a channel")
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        # Pillow opens 16-bit grey as "I;16" or "I" and would clip it at 255 instead of scaling it.
-        wide = image.mode.startswith("I;16") or int(values.max(initial=0)) > 255
-        image = PillowImage.fromarray(np.clip(values // 257 if wide else values, 0, 255).astype(np.uint8))
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
         image = image.convert("RGBA")
         white = PillowImage.new("RGBA", image.size, (255, 255, 255, 255))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from colgraph.data.decode import UnreadableImageError, check_header, decode_image
+from colgraph.data.decode import UnreadableImageError, as_bytes, check_header, decode_image
 
 __all__ = ["Batch", "EncodedImages", "ImageSet", "LazyImages", "MemoryImages", "SkippedImages", "hold_out"]
 
@@ -50,11 +50,24 @@ class ImageSet(Dataset[Batch]):
 
 
 class MemoryImages(ImageSet):
-    """Images held as one tensor ``[n,C,S,S]`` uint8."""
+    """Images held as one tensor ``[n,C,S,S]`` uint8.
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images = images
-        self.labels = labels
+    Args:
+        images: ``[n,C,S,S]``, an array or a tensor; uint16 and bool are scaled to uint8 by their type.
+        labels: ``[n]`` whole numbers from 0.
+
+    Raises:
+        ValueError: for pixels of another type or shape, and for labels that do not fit.
+    """
+
+    def __init__(self, images: Any, labels: Any) -> None:
+        self.images = as_bytes(images)
+        self.labels = _as_labels(labels)
+        if self.images.dim() != 4 or len(self.images) != len(self.labels):
+            raise ValueError(
+                f"images must have shape [n, channels, size, size] with a label each, got {list(self.images.shape)} "
+                f"and {len(self.labels)} labels"
+            )
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """See :meth:`ImageSet.batch`."""
@@ -64,6 +77,13 @@ class MemoryImages(ImageSet):
     def subset(self, indices: np.ndarray) -> MemoryImages:
         """A copy of some of the images."""
         return MemoryImages(*self.batch(indices.tolist()))
+
+
+def _as_labels(labels: Any) -> Tensor:
+    tensor = torch.as_tensor(labels)
+    if tensor.dim() != 1 or tensor.is_floating_point() or tensor.dtype == torch.bool or bool((tensor < 0).any()):
+        raise ValueError(f"labels must be whole numbers from 0, [n], got {tensor.dtype} of shape {list(tensor.shape)}")
+    return tensor.to(torch.int64)
 
 
 class SkippedImages:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from colgraph.data import load_images
+from colgraph.data import as_bytes, load_images
 from colgraph.models import VisionColumnformer
 from colgraph.sheet import Sheet
 from colgraph.training import TrainConfig, load_trained, make_model
@@ -24,7 +24,7 @@ __all__ = ["PlainImages", "Run", "load_run"]
 
 
 class PlainImages(nn.Module):
-    """A vision columnformer that takes images between 0 and 1 and normalises them itself.
+    """A vision columnformer that takes images between 0 and 1, or uint8 or uint16, and normalises them itself.
 
     Args:
         net: the network.
@@ -65,6 +65,8 @@ class PlainImages(nn.Module):
         return self.net.classify(state)
 
     def _normalised(self, images: Tensor) -> Tensor:
+        if not images.is_floating_point():
+            images = as_bytes(images).to(self.mean) / 255
         return (images.to(self.mean) - self.mean) / self.std
 
 

@@ -108,6 +108,16 @@ def test_noise_in_cells():
         noise(8, 5, kind="whit")
 
 
+@pytest.mark.parametrize(("kind", "largest"), [(np.uint8, 255), (np.uint16, 65535), (bool, 1)])
+def test_category_sets_scale_pixels_by_their_type(kind, largest):
+    pixels = np.arange(8 * 4 * 4).reshape(8, 1, 4, 4).astype(kind)
+    probes = category_set(pixels, [0, 1] * 4, per_class=4)
+    place = probes.labels["index"]
+    assert np.allclose(probes.images.numpy(), pixels[place] / largest, atol=1e-6)
+    with pytest.raises(ValueError, match="got int64"):
+        category_set(pixels.astype(np.int64), [0, 1] * 4, per_class=4)
+
+
 def test_category_sets_are_balanced():
     labels = np.array([0] * 30 + [1] * 10 + [2] * 25)
     images = torch.arange(65, dtype=torch.uint8)[:, None, None, None].expand(65, 1, 4, 4)
