@@ -8,7 +8,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from colgraph.data.rows import EncodedSplits, from_tables, import_datasets, split_of
+from colgraph.data.rows import EncodedSplits, Part, import_datasets, join_parts
+from colgraph.data.splits import split_of
 
 __all__ = ["HUB_ID", "PROBE_SECONDS", "load_hub"]
 
@@ -41,10 +42,24 @@ def load_hub(name: str) -> EncodedSplits:
                 f"cannot reach the Hugging Face Hub for {name!r} ({_line(fault)}) and no downloaded copy is here: "
                 "use --data digits (needs no network) or --data <folder> with one subfolder per class"
             ) from fault
-    splits = {split: table for key, table in tables.items() if (split := split_of(str(key))) is not None}
-    if "train" not in splits:
-        raise ValueError(f"{name!r} has no train split: it has {', '.join(map(str, tables)) or 'none'}")
-    return from_tables(splits, name)
+    return _joined(name, {str(key): table for key, table in tables.items()})
+
+
+def _joined(name: str, tables: dict[str, Any]) -> EncodedSplits:
+    by_split: dict[str, str] = {}
+    for key in tables:
+        split = split_of(key)
+        if split in by_split:
+            raise ValueError(f"{name!r} has two {split} splits: {by_split[split]!r} and {key!r}")
+        if split is not None:
+            by_split[split] = key
+    if "train" not in by_split:
+        raise ValueError(f"{name!r} has no train split: it has {', '.join(tables) or 'none'}")
+    found = join_parts([Part(split, tables[key], f"{name} ({key})") for split, key in by_split.items()], name)
+    others = [key for key in tables if key not in by_split.values()]
+    if others:
+        found.notes.append(f"{', '.join(others)} of {name} are no split for training or tests and are passed over")
+    return found
 
 
 def _probe(name: str) -> BaseException | None:

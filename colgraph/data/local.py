@@ -1,84 +1,16 @@
-"""Images on this machine: folders of class subfolders, and parquet files."""
+"""Parquet files on this machine, as the ``datasets`` library writes them."""
 
 from __future__ import annotations
 
-import re
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
-from colgraph.data.rows import EncodedSplits, from_tables, import_datasets, split_of
+from colgraph.data.folders import find_images
+from colgraph.data.rows import EncodedSplits, Part, import_datasets, join_parts
+from colgraph.data.splits import splits_named
 
-__all__ = ["IMAGE_SUFFIXES", "load_folder", "load_parquet", "parquet_files"]
-
-IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp"),
-    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm"),
-)
-
-
-def _images_below(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not path.name.startswith(".")
-    )
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def load_folder(folder: Path) -> EncodedSplits:
-    """A folder with one subfolder per class, or with ``train`` (and ``val``, ``test``) folders that have them.
-
-    Images are found at any depth below their class. Hidden files and files that are no images are passed over.
-
-    Raises:
-        ValueError: if there are no classes, a class has no images, or a held-out split has an unknown class.
-    """
-    datasets = import_datasets()
-    named: dict[str, list[Path]] = {}
-    for path in _subfolders(folder):
-        split = split_of(path.name)
-        if split is not None:
-            named.setdefault(split, []).append(path)
-    if "train" not in named:
-        named = {"train": [folder]}
-    for split, folders in named.items():
-        if len(folders) > 1:
-            raise ValueError(f"{str(folder)!r} has two {split} folders: {folders[0].name!r} and {folders[1].name!r}")
-    classes = [path.name for path in _subfolders(named["train"][0])]
-    if not classes:
-        raise ValueError(_no_classes(named["train"][0]))
-    features = datasets.Features({"image": datasets.Image(decode=False), "label": datasets.ClassLabel(names=classes)})
-    tables = {}
-    for split, (root,) in named.items():
-        paths, labels = _labelled(root, classes)
-        tables[split] = datasets.Dataset.from_dict({"image": paths, "label": labels}, features=features)
-    return from_tables(tables, str(folder))
-
-
-def _labelled(root: Path, classes: list[str]) -> tuple[list[str], list[int]]:
-    paths: list[str] = []
-    labels: list[int] = []
-    for folder in _subfolders(root):
-        images = _images_below(folder)
-        if folder.name not in classes:
-            if images:
-                raise ValueError(f"class {folder.name!r} of {str(root)!r} is not among the {len(classes)} trained on")
-            continue
-        if not images:
-            raise ValueError(f"class folder {str(folder)!r} has no images ({', '.join(IMAGE_SUFFIXES)})")
-        paths += map(str, images)
-        labels += [classes.index(folder.name)] * len(images)
-    if not paths:
-        raise ValueError(_no_classes(root))
-    return paths, labels
-
-
-def _no_classes(folder: Path) -> str:
-    if any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir()):
-        return f"{str(folder)!r} has images but no classes: put the images of each class in a subfolder of its own"
-    return f"{str(folder)!r} has no images: expected one subfolder per class, or parquet files"
+__all__ = ["load_parquet", "parquet_files"]
 
 
 def parquet_files(folder: Path) -> list[Path]:
@@ -89,33 +21,68 @@ def parquet_files(folder: Path) -> list[Path]:
 def load_parquet(path: Path) -> EncodedSplits:
     """A parquet file, or a folder of them, with an image and a label column, as the ``datasets`` library writes them.
 
-    A file belongs to the split that its folder or the first word of its name says (``train-00000-of-00004.parquet``,
-    ``validation/0000.parquet``); files that say none are training data if no file says "train".
+    A file belongs to the split that a word of its name or its folder says (``train-00000-of-00004.parquet``,
+    ``cifar10_test.parquet``, ``validation/0000.parquet``); files that say none are training data if no file says
+    "train", else they are passed over, with a note. Classes are joined by name over splits and files.
 
     Raises:
-        ValueError: if a file cannot be read, or a column or label is missing.
+        ValueError: if a file cannot be read or says two splits, a column or label is missing, or class names
+            contradict each other.
     """
     files = [path] if path.is_file() else parquet_files(path)
-    by_split: dict[str, list[Path]] = {}
+    by_split: dict[str | None, list[Path]] = {}
     for file in files:
         by_split.setdefault(_split_of_file(file, path), []).append(file)
+    unnamed = by_split.pop(None, [])
+    notes = []
+    if not by_split or ("train" not in by_split and unnamed):
+        by_split["train"] = unnamed
+    elif unnamed:
+        notes.append(
+            f"{len(unnamed)} of {len(files)} parquet files of {str(path)!r} name no split and are passed over: "
+            f"the first is {unnamed[0].name!r}"
+        )
     if "train" not in by_split:
         if len(by_split) > 1:
-            raise ValueError(f"{str(path)!r} has {' and '.join(sorted(by_split))} but no train files")
+            raise ValueError(f"{str(path)!r} has {' and '.join(sorted(map(str, by_split)))} but no train files")
         by_split = {"train": files}
-    return from_tables({split: _read(chosen) for split, chosen in by_split.items()}, str(path))
+    folders = {file.parent for file in by_split["train"]}
+    if len(folders) > 1:
+        some = ", ".join(sorted(repr(str(folder.relative_to(path))) for folder in folders)[:3])
+        notes.append(f"the train files of {len(folders)} folders of {str(path)!r} are read as one data set: {some}")
+    pictures = len(find_images(path).images) if path.is_dir() else 0
+    if pictures:
+        notes.append(f"{pictures} image files of {str(path)!r} are passed over: its parquet files are read")
+    parts = [part for split, chosen in by_split.items() for part in _parts(str(split), chosen, path)]
+    found = join_parts(parts, str(path))
+    found.notes.extend(notes)
+    return found
 
 
-def _split_of_file(file: Path, root: Path) -> str:
+def _split_of_file(file: Path, root: Path) -> str | None:
+    """The split that a file's name says, else its folder below ``root``."""
     inside = file.relative_to(root).parts[:-1] if root.is_dir() else ()
-    words = [*inside, re.split(r"[-_.]", file.stem)[0]]
-    return next((split for split in map(split_of, words) if split is not None), "train")
+    for names in ([file.stem], inside):
+        found = splits_named(*names)
+        if len(found) > 1:
+            raise ValueError(f"{str(file)!r} names {' and '.join(sorted(found))}: one split a file")
+        if found:
+            return found.pop()
+    return None
 
 
-def _read(files: list[Path]) -> object:
+def _parts(split: str, files: list[Path], root: Path) -> list[Part]:
+    """The files of a split, those together that follow each other and have the same columns and class names."""
+    where = f"{root} ({split})"
+    groups = [list(group) for _, group in groupby([(file, _features(file)) for file in files], key=lambda f: f[1])]
+    tables = [_read([file for file, _ in group]) for group in groups]
+    if len(groups) == 1:
+        return [Part(split, tables[0], where)]
+    return [Part(split, table, str(group[0][0])) for table, group in zip(tables, groups, strict=True)]
+
+
+def _read(files: list[Path]) -> Any:
     datasets = import_datasets()
-    for file in files:
-        _check_parquet(file)
     datasets.disable_progress_bars()
     try:
         return datasets.Dataset.from_parquet([str(file) for file in files])
@@ -127,14 +94,20 @@ def _read(files: list[Path]) -> object:
         datasets.enable_progress_bars()
 
 
-def _check_parquet(file: Path) -> None:
-    """Read a file's footer: the ``datasets`` library names neither the file nor the fault of a truncated one."""
+def _features(file: Path) -> Any:
+    """A file's columns and class names.
+
+    The ``datasets`` library would take those of the first of several files for all, and names neither the file nor the
+    fault of a truncated one.
+    """
     from pyarrow import parquet
 
     try:
         metadata = parquet.read_metadata(file)
+        features = import_datasets().Features.from_arrow_schema(metadata.schema.to_arrow_schema())
     except Exception as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"cannot read {str(file)!r} as parquet: {line}") from error
     if metadata.num_rows == 0:
         raise ValueError(f"{str(file)!r} is empty: it has no images")
+    return features

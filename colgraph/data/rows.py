@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,15 +14,11 @@ from colgraph.data.sets import EncodedImages
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["SPLIT_NAMES", "EncodedSplits", "from_tables", "import_datasets", "split_of"]
+__all__ = ["LABEL_COLUMNS", "EncodedSplits", "Part", "import_datasets", "join_parts"]
 
-SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
 _IMAGE_COLUMNS = ("image", "img", "jpg", "png", "picture")
-_LABEL_COLUMNS = ("label", "labels", "class", "cls", "target", "fine_label")
+LABEL_COLUMNS = ("label", "labels", "class", "cls", "target", "fine_label")
+"""What a column of labels may be called."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +36,19 @@ class EncodedSplits:
     notes: list[str] = field(default_factory=list)
 
 
-def split_of(name: str) -> str | None:
-    """The split that a folder, file or Hub split called ``name`` holds, or None."""
-    for split, names in SPLIT_NAMES.items():
-        if name.lower() in names:
-            return split
-    return None
+@dataclass(frozen=True)
+class Part:
+    """A table with an image and a label column: a split, or some of a split's files.
+
+    Attributes:
+        split: "train", "val" or "test".
+        table: of the ``datasets`` library.
+        where: what errors call it.
+    """
+
+    split: str
+    table: Dataset
+    where: str
 
 
 def import_datasets() -> Any:
@@ -61,51 +65,93 @@ def import_datasets() -> Any:
     return datasets
 
 
-def from_tables(tables: dict[str, Dataset], source: str) -> EncodedSplits:
-    """Tables with an image and a label column, by split, to encoded images.
+@dataclass(frozen=True)
+class _Labels:
+    """The labels of a part as it has them.
+
+    Attributes:
+        column: their column.
+        values: one a row.
+        names: what the values count, where the table says so.
+        where: what errors call the part.
+    """
+
+    column: str
+    values: list[Any]
+    names: list[str] | None
+    where: str
+
+    @property
+    def are_numbers(self) -> bool:
+        """Whether they are numbers that nobody gave names to."""
+        return self.names is None and not any(isinstance(value, str) for value in self.values)
+
+
+def join_parts(parts: Sequence[Part], source: str) -> EncodedSplits:
+    """Tables with an image and a label column to encoded images, joined by the names of their classes.
+
+    Each part may list its classes in an order of its own, or only some of them.
 
     Args:
-        tables: by split: "train" and, where there are such, "val" and "test".
+        parts: at least one of the split "train"; those of a split are put one after the other.
         source: what errors call the data.
 
     Raises:
-        ValueError: if a column is missing or a label is missing or out of range. A test split without any label (as
-            competitions publish them) is left out, with a note.
+        ValueError: if a column is missing, a label is missing or out of range, class names contradict each other, or
+            only some parts have names. A test split without any label (as competitions publish them) is left out, with
+            a note.
     """
     datasets = import_datasets()
-    columns = {split: _columns(table, f"{source} ({split})") for split, table in tables.items()}
-    label_feature = tables["train"].features[columns["train"][1]]
+    columns = _columns(parts)
+    labels = [_labels(part, column) for part, (_, column) in zip(parts, columns, strict=True)]
     notes: list[str] = []
-    if isinstance(label_feature, datasets.ClassLabel):
-        classes: list[str] = list(label_feature.names)
-        code = None
-    else:
-        code = _codes(tables["train"], columns["train"][1], source)
-        classes = [str(value) for value in code]
+    unlabelled = _unlabelled(parts, labels)
+    if unlabelled:
+        notes.append(f"the test split of {source} has no labels and is left out")
+    kept = [i for i, part in enumerate(parts) if not (unlabelled and part.split == "test")]
+    _check_kinds([labels[i] for i in kept])
+    classes = _classes([labels[i] for i in kept if parts[i].split == "train"], source)
+    tables: dict[str, list[Any]] = {}
+    numbers: dict[str, list[np.ndarray]] = {}
+    for i in kept:
+        part, image, one = parts[i], columns[i][0], labels[i]
+        pictures = part.table.with_format(None).select_columns([image]).rename_columns({image: "image"})
+        tables.setdefault(part.split, []).append(pictures.cast_column("image", datasets.Image(decode=False)))
+        numbers.setdefault(part.split, []).append(_numbers(one, classes))
     splits = {}
-    for split, table in tables.items():
-        image, label = columns[split]
-        values = table.with_format(None)[label][:]
-        if split == "test" and all(value in (None, -1) for value in values):
-            notes.append(f"the test split of {source} has no labels and is left out")
-            continue
-        labels = _labels(values, code, len(classes), f"{source} ({split})")
-        pictures = table.with_format(None).select_columns([image]).cast_column(image, datasets.Image(decode=False))
-        splits[split] = EncodedImages(pictures, image, np.arange(len(labels)), labels, f"{source} ({split})")
-    return EncodedSplits(splits, classes, notes)
+    for split, some in tables.items():
+        table = some[0] if len(some) == 1 else datasets.concatenate_datasets(some)
+        found = np.concatenate(numbers[split])
+        splits[split] = EncodedImages(table, "image", np.arange(len(found)), found, f"{source} ({split})")
+    return EncodedSplits(splits, classes, notes + _order_note(labels, classes))
 
 
-def _columns(table: Dataset, where: str) -> tuple[str, str]:
-    """The names of the image and the label column."""
+def _unlabelled(parts: Sequence[Part], labels: Sequence[_Labels]) -> bool:
+    """Whether there is a test split, and none of its images has a label."""
+    values = [one.values for part, one in zip(parts, labels, strict=True) if part.split == "test"]
+    return bool(values) and all(value in (None, -1) for some in values for value in some)
+
+
+# ---------------------------------------------------------------------- columns
+
+
+def _columns(parts: Sequence[Part]) -> list[tuple[str, str]]:
+    """The names of the image and the label column of each part: the training images' label column if a part has it."""
+    first = next(part for part in parts if part.split == "train")
+    usual = _pick_columns(first, None)[1]
+    return [_pick_columns(part, usual) for part in parts]
+
+
+def _pick_columns(part: Part, usual: str | None) -> tuple[str, str]:
     datasets = import_datasets()
-    features = table.features
+    features = part.table.features
     images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     labels = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
     image = _pick(_IMAGE_COLUMNS, list(features), images)
-    label = _pick(_LABEL_COLUMNS, list(features), labels)
+    label = usual if usual in features else _pick(LABEL_COLUMNS, list(features), labels)
     if image is None or label is None:
         what = "image" if image is None else "label"
-        raise ValueError(f"{where} has no {what} column: it has {', '.join(features) or 'none'}; call it {what!r}")
+        raise ValueError(f"{part.where} has no {what} column: it has {', '.join(features) or 'none'}; call it {what!r}")
     return image, label
 
 
@@ -116,42 +162,103 @@ def _pick(usual: Sequence[str], present: list[str], typed: list[str]) -> str | N
     return next((name for name in usual if name in (typed or present)), None)
 
 
-def _codes(table: Dataset, column: str, source: str) -> list[Any]:
-    """The distinct labels of a column without class names, in order: whole numbers or texts."""
-    values = table.with_format(None)[column][:]
-    _check_present(values, source)
-    kinds = {type(value) for value in values}
+# ---------------------------------------------------------------------- labels
+
+
+def _labels(part: Part, column: str) -> _Labels:
+    feature = part.table.features[column]
+    is_named = isinstance(feature, import_datasets().ClassLabel)
+    values = part.table.with_format(None)[column][:]
+    return _Labels(column, values, list(feature.names) if is_named else None, part.where)
+
+
+def _check_kinds(labels: Sequence[_Labels]) -> None:
+    """Refuse numbers that have no names beside others that have, and numbers of different columns."""
+    bare = [one for one in labels if one.are_numbers]
+    for one in labels if bare else ():
+        # Where the names are 0, 1, 2, ... in this order, a number is its name.
+        if one.names is not None and one.names != [str(i) for i in range(len(one.names))]:
+            raise ValueError(
+                f"{bare[0].where} has numbers for classes where {one.where} has names ({_some(one.names)}): "
+                "they cannot be joined, give both names"
+            )
+    for one in bare[1:]:
+        if one.column != bare[0].column:
+            raise ValueError(
+                f"labels are numbers in column {one.column!r} of {one.where} and in column {bare[0].column!r} of "
+                f"{bare[0].where}: give both columns one name"
+            )
+
+
+def _order_note(labels: Sequence[_Labels], classes: list[str]) -> list[str]:
+    other = [one for one in labels if one.names is not None and one.names != classes[: len(one.names)]]
+    if not other:
+        return []
+    return [f"{other[0].where} lists its classes in another order or not all of them: labels are joined by class name"]
+
+
+def _classes(train: Sequence[_Labels], source: str) -> list[str]:
+    """The name of each class of the training images, in the order of the longest list of names, else sorted."""
+    for one in train:
+        _check_present(one)
+    named = [one for one in train if one.names is not None]
+    if named:
+        longest = max(named, key=lambda one: len(one.names or ()))
+        classes = list(longest.names or ())
+        for one in named:
+            odd = [name for name in one.names or () if name not in classes]
+            if odd:
+                raise ValueError(
+                    f"class names contradict each other: {one.where} has {odd[0]!r}, which {longest.where} "
+                    f"({_some(classes)}) has not"
+                )
+        return classes
+    kinds = {type(value) for one in train for value in one.values}
     if not kinds <= {int, bool} and kinds != {str}:
         raise ValueError(
-            f"{source}: column {column!r} holds {', '.join(sorted(k.__name__ for k in kinds))}; "
+            f"{source}: column {train[0].column!r} holds {', '.join(sorted(k.__name__ for k in kinds))}; "
             "labels must be whole numbers, texts, or a ClassLabel"
         )
-    return sorted(set(values))
+    codes = sorted({value for one in train for value in one.values})
+    if not isinstance(codes[0], str) and codes[0] < 0:
+        where = next(one for one in train if codes[0] in one.values)
+        raise ValueError(f"{where.where}: label {codes[0]} of row {where.values.index(codes[0])} is negative")
+    return [str(code) for code in codes]
 
 
-def _labels(values: list[Any], code: list[Any] | None, num_classes: int, where: str) -> np.ndarray:
-    """Labels as 0..K-1."""
-    _check_present(values, where)
-    if code is None:
-        labels = np.asarray(values, dtype=np.int64)
-        bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
+def _numbers(one: _Labels, classes: list[str]) -> np.ndarray:
+    """``[n]`` the place of each label's name among the classes."""
+    _check_present(one)
+    index = {name: i for i, name in enumerate(classes)}
+    if one.names is not None:
+        codes = np.asarray(one.values, dtype=np.int64)
+        bad = np.flatnonzero((codes < 0) | (codes >= len(one.names)))
         if len(bad):
             raise ValueError(
-                f"{where}: label {labels[bad[0]]} of row {bad[0]} is outside 0..{num_classes - 1} "
-                f"({num_classes} classes; {len(bad)} such rows)"
+                f"{one.where}: label {codes[bad[0]]} of row {bad[0]} is outside 0..{len(one.names) - 1} "
+                f"({len(one.names)} classes; {len(bad)} such rows)"
             )
-        return labels
-    index = {value: i for i, value in enumerate(code)}
-    for row, value in enumerate(values):
-        if value not in index or (isinstance(value, int) and value < 0):
-            why = "is negative" if value in index else "does not occur in the training split"
-            raise ValueError(f"{where}: label {value!r} of row {row} {why}")
-    return np.asarray([index[value] for value in values], dtype=np.int64)
+        texts = [one.names[code] for code in codes]
+    else:
+        texts = [str(value) for value in one.values]
+    for row, text in enumerate(texts):
+        if text not in index:
+            near = difflib.get_close_matches(text, classes, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"{one.where}: class {text!r} of row {row} is not among the {len(classes)} trained on "
+                f"({_some(classes)}){hint}"
+            )
+    return np.asarray([index[text] for text in texts], dtype=np.int64)
 
 
-def _check_present(values: list[Any], where: str) -> None:
-    missing = [row for row, value in enumerate(values) if value is None]
+def _check_present(one: _Labels) -> None:
+    missing = [row for row, value in enumerate(one.values) if value is None]
     if missing:
-        raise ValueError(f"{where}: row {missing[0]} has no label ({len(missing)} such rows)")
-    if not values:
-        raise ValueError(f"{where} is empty: it has no images")
+        raise ValueError(f"{one.where}: row {missing[0]} has no label ({len(missing)} such rows)")
+    if not one.values:
+        raise ValueError(f"{one.where} is empty: it has no images")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

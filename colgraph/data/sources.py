@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import operator
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from colgraph.data.augment import BatchTransform
 from colgraph.data.digits import load_digits
+from colgraph.data.folders import load_folder
 from colgraph.data.hub import HUB_ID, load_hub
-from colgraph.data.local import load_folder, load_parquet, parquet_files
+from colgraph.data.local import load_parquet, parquet_files
 from colgraph.data.rows import EncodedSplits
 from colgraph.data.sets import EncodedImages, ImageSet, LazyImages, MemoryImages, SkippedImages, hold_out
 
@@ -90,10 +93,11 @@ def load_images(
         ValueError: for a source that does not exist, cannot be reached or read, or has no usable classes.
         ImportError: if a package is missing, with the line that installs it.
     """
+    channels, image_size = _whole("channels", channels, 1), _whole("image_size", image_size, 1)
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
-    if image_size < 1:
-        raise ValueError(f"image_size must be at least 1 pixel, got {image_size}")
+    split_seed, max_corrupt = _whole("split_seed", split_seed, 0), _whole("max_corrupt", max_corrupt, 0)
+    threads = _whole("threads", threads or os.cpu_count() or 1, 1)
     name = os.fspath(source)
     if name == "digits":
         images, labels, classes = load_digits(image_size, channels)
@@ -110,8 +114,19 @@ def load_images(
         notes.append(f"{name} has no held-out split: {len(held)} of {len(held) + len(kept)} images are held out")
     _check_classes(name, encoded)
     skipped = SkippedImages(max_corrupt)
-    sets = _decode(encoded.splits, image_size, channels, memory_gb, threads or os.cpu_count() or 1, skipped)
+    sets = _decode(encoded.splits, image_size, channels, memory_gb, threads, skipped)
     return replace(_splits(name, sets, encoded.classes, channels, image_size, notes), skipped=skipped)
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    """A whole number of any library, numpy's and torch's too."""
+    try:
+        number = None if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return number
 
 
 def _encoded(name: str) -> EncodedSplits:
