@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ def read_metadata(files: Sequence[Path]) -> dict[Path, Listed]:
         if not names or not labels:
             continue
         for row in rows:
-            image = file.parent / str(row.get(names[0]) or "")
+            image = file.parent / os.path.normpath(str(row.get(names[0]) or "").replace("\\", "/"))
             if not image.is_file():
                 raise ValueError(f"{str(file)!r} lists {row.get(names[0])!r}, which is not there")
             label = _text(row.get(labels[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import operator
 import os
@@ -60,6 +61,29 @@ class ImageSplits:
     def transform(self, augmentation: str = "none", seed: int = 0, **options: float) -> BatchTransform:
         """The batch transform that belongs to these images."""
         return BatchTransform(self.mean, self.std, augmentation, seed, **options)
+
+    def with_classes(self, classes: Sequence[str]) -> ImageSplits:
+        """The same images with their classes in another order, joined by name: that of a model's answers, say.
+
+        Raises:
+            ValueError: if these are not the classes of the images.
+        """
+        wanted = list(classes)
+        if wanted == self.classes:
+            return self
+        if sorted(wanted) != sorted(self.classes):
+            odd = [name for name in self.classes if name not in wanted] or ["nothing"]
+            lacking = [name for name in wanted if name not in self.classes] or ["nothing"]
+            raise ValueError(
+                f"{self.source!r} has other classes ({len(self.classes)}) than were trained on ({len(wanted)}): "
+                f"{odd[0]!r} is new, {lacking[0]!r} is missing"
+            )
+        place = torch.tensor([wanted.index(name) for name in self.classes])
+        parts = {id(part): copy.copy(part) for part in (self.train, self.val, self.test)}
+        for part in parts.values():
+            part.labels = place[part.labels]
+        train, val, test = (parts[id(part)] for part in (self.train, self.val, self.test))
+        return replace(self, train=train, val=val, test=test, classes=wanted)
 
 
 def load_images(

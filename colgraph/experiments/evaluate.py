@@ -110,7 +110,7 @@ def evaluate_run(
 
     Args:
         run: the run folder.
-        data: images of the same classes, as ``--data`` of training; those of the run by default.
+        data: images of the same classes in any order, as ``--data`` of training; those of the run by default.
         split: "test", "val" or "train".
         checkpoint: "last" or "best".
         batch_size: images at a time.
@@ -163,15 +163,7 @@ def _images(trained: TrainedModel, data: str | None) -> ImageSplits:
         split_seed=config.split_seed,
         max_corrupt=config.max_corrupt,
     )
-    mine, theirs = list(trained.classes), list(splits.classes)
-    if mine != theirs:
-        pairs = zip([*mine, *[None] * len(theirs)], [*theirs, *[None] * len(mine)])
-        here, there = next((a, b) for a, b in pairs if a != b)
-        raise ValueError(
-            f"{splits.source!r} has other classes ({len(theirs)}) than the run was trained on ({len(mine)}), or in "
-            f"another order: {there!r} in place of {here!r}"
-        )
-    return splits
+    return splits.with_classes(trained.classes)
 
 
 def _draw(confusion: np.ndarray, classes: list[str], measures: dict[str, Any], splits: ImageSplits, path: Path) -> None:

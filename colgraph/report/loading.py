@@ -141,11 +141,7 @@ def load_run(path: str | os.PathLike[str], *, images: int = 1000) -> Run:
         memory_gb=config.memory_gb,
         split_seed=config.split_seed,
         max_corrupt=config.max_corrupt,
-    )
-    if list(splits.classes) != trained.classes:
-        raise ValueError(
-            f"run {str(folder)!r} was trained on {len(trained.classes)} classes, {config.data!r} now has other ones"
-        )
+    ).with_classes(trained.classes)
     chosen = np.random.default_rng(0).permutation(len(splits.test))[:images]
     data, labels = splits.test.batch(sorted(chosen.tolist()))
     net = PlainImages(trained.net, trained.transform.mean, trained.transform.std).eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 pytest.importorskip("lightning")
@@ -100,8 +102,6 @@ def test_run_is_as_good_as_its_summary_says(
 
 
 def folder_of_digits(root: Path, classes: list[str]) -> Path:
-    from PIL import Image
-
     images = load_images("digits", image_size=8, channels=1).train
     for name in classes:
         (root / name).mkdir(parents=True)
@@ -119,10 +119,38 @@ def test_other_images_of_the_same_classes_and_of_others(trained: tuple[Path, dic
     found = json.loads((tmp_path / "e.json").read_text())
     assert (found["images"], found["split"], found["checkpoint"]) == (80, "train", "best")
     assert (tmp_path / "confusion.png").is_file()
+    # A run that was trained on the same folder with its classes the other way round.
+    turned = load_images(same, image_size=8, channels=1)
+    back = turned.with_classes(turned.classes[::-1])
+    assert torch.equal(back.train.labels, 9 - turned.train.labels)
+    assert [back.classes[i] for i in back.test.labels] == [turned.classes[i] for i in turned.test.labels]
+    assert back.val is back.test
     for names in ([str(i) for i in range(9)], [*(str(i) for i in range(9)), "nine"]):
         other = folder_of_digits(tmp_path / f"other{len(names)}", names)
         with pytest.raises(ValueError, match="other classes"):
             run(["evaluate", str(path), "--data", str(other)])
+
+
+def test_classes_of_other_data_are_joined_by_name(trained: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    digits = load_images("digits", image_size=8, channels=1).test
+    pictures, labels = digits.batch(range(60))
+    cells = []
+    for picture in pictures:
+        with io.BytesIO() as out:
+            Image.fromarray(picture[0].numpy()).save(out, "PNG")
+            cells.append({"bytes": out.getvalue(), "path": None})
+    found = []
+    for names in ([str(i) for i in range(10)], [str(i) for i in reversed(range(10))]):
+        features = {"image": datasets.Image(decode=False), "label": datasets.ClassLabel(names=names)}
+        rows = {"image": cells, "label": [names.index(str(label)) for label in labels.tolist()]}
+        for split in ("train", "test"):
+            table = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+            table.to_parquet(str(tmp_path / f"{split}.parquet"))
+        run(["evaluate", str(trained[0]), "--data", str(tmp_path), "-o", str(tmp_path / "e.json")])
+        found.append(json.loads((tmp_path / "e.json").read_text()))
+    assert found[0]["accuracy"] == found[1]["accuracy"] > 0.3
+    assert found[0]["confusion"] == found[1]["confusion"]
 
 
 @pytest.mark.parametrize(
