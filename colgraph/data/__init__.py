@@ -1,7 +1,8 @@
 """Images to batches: the only room that knows the ``datasets`` library."""
 
 from colgraph.data.augment import AUGMENTATIONS, BatchTransform, augment_affine, augment_natural
-from colgraph.data.decode import as_bytes
+from colgraph.data.decode import as_bytes, decode_image
+from colgraph.data.folders import find_images
 from colgraph.data.sets import Batch, ImageSet, LazyImages, MemoryImages, hold_out
 from colgraph.data.sources import ImageSplits, load_images
 
@@ -16,6 +17,8 @@ __all__ = [
     "as_bytes",
     "augment_affine",
     "augment_natural",
+    "decode_image",
+    "find_images",
     "hold_out",
     "load_images",
 ]

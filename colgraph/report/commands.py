@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from colgraph.analysis.encoding import EncodingTable
 from colgraph.report.analyse import analyse, is_analysed
 from colgraph.report.context import Settings
 from colgraph.report.loading import Run, load_run
+from colgraph.report.recordings import read_regions, read_responses, read_stimuli
 from colgraph.report.seeds import compare_seeds, seeds_json, seeds_table
 from colgraph.script import OneLineParser
 from colgraph.training.folder import write_text
@@ -115,25 +115,28 @@ def run_compare(arguments: list[str]) -> None:
 def run_encode(arguments: list[str]) -> None:
     """``colgraph encode RUN``."""
     parser = _parser("encode", "How well a run's columns predict recorded responses, per region and step.")
-    parser.add_argument("--responses", required=True, metavar="FILE", help=".npy, [stimuli, targets] or with repeats")
-    parser.add_argument("--stimuli", required=True, metavar="FOLDER", help="images, one per stimulus, by name")
-    parser.add_argument("--regions", metavar="FILE", help=".csv: a region per target, one a line (target,region)")
+    parser.add_argument(
+        "--responses", required=True, metavar="FILE", help=".npy, .npz, .h5 or a table: [stimuli, targets]"
+    )
+    parser.add_argument("--stimuli", required=True, metavar="FOLDER", help="images, one per stimulus")
+    parser.add_argument("--regions", metavar="FILE", help="a table: target, region")
     parser.add_argument("--columns", type=int, default=512, metavar="N", help="columns used as features (512)")
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="folds of the cross-validation (5)")
     parser.add_argument("--permutations", type=int, default=200, metavar="N", help="shuffles of each null (200)")
     parser.add_argument("-o", "--output", metavar="FILE", help="JSON to write (default: RUN/encoding.json)")
     known = parser.parse_args(arguments)
     run = load_run(known.run, images=2)
-    recorded = _recorded(Path(known.responses))
-    stimuli = _stimuli(Path(known.stimuli), run)
-    if recorded.shape[-2] != len(stimuli):
-        raise ValueError(
-            f"{known.responses!r} has {recorded.shape[-2]} stimuli, but {known.stimuli!r} holds {len(stimuli)} images"
-        )
-    regions = None if known.regions is None else _regions(Path(known.regions), recorded.shape[-1])
+    recorded = read_responses(Path(known.responses))
+    size, channels = run.config.image_size, run.config.channels
+    stimuli, notes = read_stimuli(Path(known.stimuli), recorded, size, channels)
+    regions, more = (None, []) if known.regions is None else read_regions(Path(known.regions), recorded)
+    notes = [*recorded.notes, *notes, *more]
+    sys.stderr.write("".join(f"note: {note}\n" for note in notes))
     out = Path(known.output) if known.output else run.path / "encoding.json"
     _check_output("-o", out, ".json")
-    content, table = encoding_of(run, stimuli, recorded, regions, known.columns, known.folds, known.permutations)
+    amounts = known.columns, known.folds, known.permutations
+    content, table = encoding_of(run, stimuli, recorded.values, regions, *amounts)
+    content["notes"] = notes
     write_text(out, json.dumps(content, indent=2, allow_nan=False) + "\n")
     figure = new_figure(7.0, 4.0, f"Encoding: {run.path.name}")
     table.plot(figure.subplots())
@@ -178,41 +181,3 @@ def encoding_of(
         extra = {"cka": alike.results[key].value, "rsa": rsa}
         cells.append({"features": name, "region": str(region), **found.summary(), **extra})
     return {"columns": len(some), "folds": folds, "stimuli": len(stimuli), "cells": cells}, table
-
-
-def _recorded(path: Path) -> np.ndarray:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"cannot read responses {str(path)!r}: {error}") from error
-    if not isinstance(array, np.ndarray) or array.ndim not in (2, 3):
-        raise ValueError(f"{str(path)!r} must hold [stimuli, targets] or [repeats, stimuli, targets]")
-    return array
-
-
-def _stimuli(folder: Path, run: Run) -> torch.Tensor:
-    """Images of the folder in the order of their names, at the size and channels of the run, between 0 and 1."""
-    from colgraph.data.decode import decode_image
-
-    if not folder.is_dir():
-        raise ValueError(f"--stimuli {str(folder)!r} is no folder")
-    kinds = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in kinds)
-    if not files:
-        raise ValueError(f"--stimuli {str(folder)!r} holds no images")
-    size, channels = run.config.image_size, run.config.channels
-    return torch.stack([decode_image(str(path), size, channels) for path in files]).float() / 255
-
-
-def _regions(path: Path, targets: int) -> list[str]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"cannot read regions {str(path)!r}: {error}") from error
-    names = [row[-1].strip() for row in rows]
-    if len(names) == targets + 1:
-        names = names[1:]  # a header
-    if len(names) != targets:
-        raise ValueError(f"{str(path)!r} names {len(names)} regions, but there are {targets} targets")
-    return names
