@@ -52,8 +52,15 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     folder = open_run_folder(config, flags)
 
     sheet = make_cortex(config)
+    images = load_images(
+        config.data,
+        image_size=config.image_size,
+        channels=config.channels,
+        memory_gb=config.memory_gb,
+        split_seed=config.split_seed,
+        max_corrupt=config.max_corrupt,
+    )
     print(sheet.describe())
-    images = load_images(config.data, image_size=config.image_size, channels=config.channels)
 
     torch.manual_seed(config.seed)
     net = make_model(config, sheet, num_classes=len(images.classes))

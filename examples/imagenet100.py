@@ -39,7 +39,6 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
     # 2. The sheet: columns in space, and who listens to whom. It is quick to build, so its mistakes show up first.
     sheet = None if config.model == "vit" else make_sheet(config)
-    print("no sheet: a plain vision transformer" if sheet is None else sheet.describe())
 
     # 3. Images, split into training, validation and test.
     images = load_images(
@@ -50,6 +49,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         split_seed=config.split_seed,
         max_corrupt=config.max_corrupt,
     )
+    # Mistakes in the data come before the report on the sheet, which would hide them.
+    print("no sheet: a plain vision transformer" if sheet is None else sheet.describe())
     print(
         f"\n{config.data}: {len(images.train):,} training and {len(images.test):,} test images "
         f"of {len(images.classes)} classes"

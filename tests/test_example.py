@@ -95,6 +95,15 @@ def test_hub_that_cannot_be_reached_is_one_line_soon(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+def test_mistakes_in_data_are_not_below_a_report(
+    tmp_path: Path, main: Callable[[list[str]], dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(ValueError, match="has no images"):
+        main(["--data", str(tmp_path), "--widths", "2,2", "--neighbors", "knn:4", "--out", str(tmp_path / "run"), *TINY])
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
