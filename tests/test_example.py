@@ -100,7 +100,9 @@ def test_mistakes_in_data_are_not_below_a_report(
 ) -> None:
     (tmp_path / "a").mkdir()
     with pytest.raises(ValueError, match="has no images"):
-        main(["--data", str(tmp_path), "--widths", "2,2", "--neighbors", "knn:4", "--out", str(tmp_path / "run"), *TINY])
+        main(
+            ["--data", str(tmp_path), "--widths", "2,2", "--neighbors", "knn:4", "--out", str(tmp_path / "run"), *TINY]
+        )
     assert capsys.readouterr().out == ""
 
 

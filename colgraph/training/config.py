@@ -144,6 +144,7 @@ class TrainConfig:
         except ValueError as error:
             raise ValueError(f"untied: {str(error).removeprefix('untied ')}") from error
         object.__setattr__(self, "untied", ",".join(untied) or "none")
+        object.__setattr__(self, "options", _plain(self.options))
         object.__setattr__(self, "precision", _PRECISIONS[self.precision])
         if self.devices != "auto" and not (self.devices.isdigit() and int(self.devices) > 0):
             raise ValueError(f"devices: must be a number of at least 1, or auto, got {self.devices!r}")
@@ -214,7 +215,7 @@ def coerce(name: str, value: Any) -> Any:
     kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind is not type(None)]
     if len(kinds) < len(typing.get_args(hint)) and (value is None or value == "none"):
         return None
-    value = _CONVERT[kinds[0]](name, value)
+    value = _CONVERT[kinds[0]](name, _plain(value))
     choices = limits.get("choices")
     if choices is not None and value not in choices:
         near = difflib.get_close_matches(str(value), list(map(str, choices)), n=1)
@@ -232,6 +233,15 @@ _LIMITS: tuple[tuple[str, Any, str], ...] = (
     ("above", lambda value, limit: value <= limit, "greater than"),
     ("below", lambda value, limit: value >= limit, "less than"),
 )
+
+
+def _plain(value: Any) -> Any:
+    """A number or a list of another library (numpy, torch) as Python's own, so that every check and file knows it."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _to_int(name: str, value: Any) -> int:

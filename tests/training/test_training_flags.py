@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
 from colgraph.training import RunFlags, TrainConfig, open_run_folder, parse_flags
@@ -187,3 +189,22 @@ def test_run_folder_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             open_run_folder(config, flags)
     with pytest.raises(ValueError, match="is a file"):
         open_run_folder(config, RunFlags(other / "thesis.tex"))
+
+
+def test_numbers_of_numpy_and_torch_are_plain_ones(tmp_path: Path) -> None:
+    config = TrainConfig(
+        batch_size=np.int64(16),  # type: ignore[arg-type]
+        lr=np.float64(0.5),
+        flip=np.bool_(False),  # type: ignore[arg-type]
+        data=np.str_("digits"),
+        epochs=torch.tensor(3),  # type: ignore[arg-type]
+        options={"widths": np.array([2, 3]), "columns": np.int32(4)},
+    )
+    assert config == TrainConfig(
+        batch_size=16, lr=0.5, flip=False, data="digits", epochs=3, options={"widths": [2, 3], "columns": 4}
+    )
+    (tmp_path / "config.yaml").write_text(save_yaml(config.flat()))
+    assert load_yaml(tmp_path / "config.yaml") == config.flat()
+    for wrong in (np.float32(3.5), np.bool_(True)):
+        with pytest.raises(ValueError, match="epochs: must be a whole number"):
+            TrainConfig(epochs=wrong)  # type: ignore[arg-type]
