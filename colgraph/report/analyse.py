@@ -69,6 +69,9 @@ def analyse(
         contexts.extend([] if found is None else [found])
         if control.path is None:
             missing.append({"name": control.name, "reason": control.reason})
+        elif found is None:
+            reason = f"{control.path} answers with its classes in another order: train it again"
+            missing.append({"name": control.name, "reason": reason})
     out = run.path / "analysis"
     (out / "figures").mkdir(parents=True, exist_ok=True)
     entries = {item.key: _entry(item, contexts, out / "figures", say) for item in chosen}
@@ -159,9 +162,13 @@ def _context(name: str, source: Run, run: Run, probes: ProbeSet, settings: Setti
 
 
 def _control_context(control: Control, run: Run, probes: ProbeSet, settings: Settings) -> Context | None:
+    """The control on the run's probes; None where there is none, or its classes are in another order."""
     if control.path is None:
         return None
     other = load_run(control.path, images=2)
+    # The run's labels are shown to the control.
+    if other.classes != run.classes:
+        return None
     return replace(_context(control.name, other, run, probes, settings), seed=other.config.seed)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -286,3 +288,13 @@ def test_regions_that_do_not_match_are_refused(tmp_path: Path, text: str, words:
     with pytest.raises(ValueError, match=words) as caught:
         read_regions(tmp_path / "r.csv", recordings())
     assert "\n" not in str(caught.value)
+
+
+# ---------------------------------------------------------------------- classes of controls
+
+
+def test_control_whose_classes_are_in_another_order_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, control = SimpleNamespace(classes=["a", "b"]), SimpleNamespace(path="elsewhere", name="tied weights")
+    room = import_module("colgraph.report.analyse")  # the package has a function of this name
+    monkeypatch.setattr(room, "load_run", lambda *_, **__: SimpleNamespace(classes=["b", "a"]))
+    assert room._control_context(control, run, None, None) is None
