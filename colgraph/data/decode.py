@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,8 @@ __all__ = ["UnreadableImageError", "as_bytes", "check_header", "decode_image", "
 
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
-# Formats of pictures: Pillow also opens icons, films, documents and scientific arrays. HEIF needs a plug-in.
-_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
+# Formats of pictures: Pillow also opens icons, films, documents and scientific arrays.
+_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
 _WHITE_IS_ZERO = 0  # of the TIFF tag PhotometricInterpretation
 _PHOTOMETRIC = 262
 
@@ -193,6 +194,8 @@ def _to_mode(image: Image, mode: str) -> Image:
 
 
 def _openable(source: bytes | str) -> io.BytesIO | str:
+    if not (source if isinstance(source, bytes) else os.path.getsize(source)):
+        raise ValueError("it is empty, of 0 bytes")
     return io.BytesIO(source) if isinstance(source, bytes) else source
 
 

@@ -259,8 +259,7 @@ def _folder_labels(root: Path, images: list[Path], split: str, notes: list[str])
 
 def _no_images(folder: Path, others: Counter[str], what: str = "") -> str:
     found = "".join(f", but {count} {kind}" for kind, count in others.most_common(1))
-    wanted = f"expected one subfolder per class, of files that end in {', '.join(image_suffixes())}"
-    return f"{what}{str(folder)!r} has no images{found}: {wanted}"
+    return f"{what}{str(folder)!r} has no images{found}: expected one subfolder per class, of .jpg, .png, .tif ..."
 
 
 def _some(names: Iterable[str]) -> str:

@@ -139,6 +139,7 @@ def load_images(
     _check_classes(name, encoded)
     skipped = SkippedImages(max_corrupt)
     sets = _decode(encoded.splits, image_size, channels, memory_gb, threads, skipped)
+    notes += _seen_in_training(name, sets)
     return replace(_splits(name, sets, encoded.classes, channels, image_size, notes), skipped=skipped)
 
 
@@ -202,6 +203,21 @@ def _decode(
         return {name: split.decode_all(size, channels, threads, skipped) for name, split in splits.items()}
     readable = {name: split.with_headers(threads, skipped) for name, split in splits.items()}
     return {name: LazyImages(split, size, channels, skipped) for name, split in readable.items()}
+
+
+def _seen_in_training(name: str, sets: dict[str, ImageSet]) -> list[str]:
+    """A line for each held-out split that shares images with the training images, pixel by pixel; of sets in memory."""
+    train = sets["train"]
+    if not isinstance(train, MemoryImages):
+        return []
+    known = {hash(image.tobytes()) for image in train.images.numpy()}
+    notes = []
+    for split, part in sets.items():
+        if split != "train" and isinstance(part, MemoryImages):
+            count = sum(hash(image.tobytes()) in known for image in part.images.numpy())
+            if count:
+                notes.append(f"{count} of {len(part)} {split} images of {name} are among its training images, too")
+    return notes
 
 
 def _splits(

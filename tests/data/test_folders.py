@@ -118,11 +118,13 @@ def test_what_is_passed_over_is_counted_by_kind(tmp_path: Path) -> None:
     fill(tmp_path, "cat", 2)
     images = load_images(tmp_path, image_size=5, channels=1)
     check(images)
-    passed, outside, _ = images.notes
+    passed, outside, held_out, seen = images.notes
     assert passed.startswith("11 of 19 files")
     for words in ("7 .heic", "1 hidden", "1 .db", "1 without a suffix", "1 broken links"):
         assert words in passed
     assert "2 images" in outside
+    assert "held out" in held_out
+    assert seen.startswith("2 of 2 test images")
 
 
 def test_images_beside_splits_are_said_and_tests_without_classes_left_out(tmp_path: Path) -> None:
