@@ -8,6 +8,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from colgraph.locality import dead_edges, default_sigma
+
 __all__ = ["SheetReport", "default_parameters", "report"]
 
 # The sizes of `Columnformer(sheet)` as it comes; a test holds them to the model's signature.
@@ -69,6 +71,8 @@ def report(
     offset = (positions[source] - positions[target])[others].astype(np.float64)
     lengths = distance[others]
     quantiles = np.quantile(lengths, [0, 0.25, 0.5, 0.75, 1]) if len(lengths) else np.zeros(5)
+    sigma = default_sigma(edge_index, distance, spacing, metric)
+    bias = -(distance.astype(np.float64) ** 2) / (2 * sigma**2)
     parameters = default_parameters(n, edge_index.shape[1])
     values: dict[str, Any] = {
         "geometry": geometry,
@@ -83,6 +87,8 @@ def report(
         "components": components,
         "distance_quantiles": quantiles.tolist(),
         "spacing": spacing,
+        "sigma": sigma,
+        "dead_edges": dead_edges(target, bias, n),
         "mean_neighbour_offset": float(np.linalg.norm(offset.mean(0)) / spacing) if len(offset) else 0.0,
         "inputs": num_inputs,
         "outputs": num_outputs,
@@ -105,6 +111,11 @@ def _text(v: dict[str, Any]) -> str:
         ("connected components", f"{v['components']:,}"),
         ("spacing", f"{v['spacing']:.4g} (median nearest-neighbour distance)"),
         ("distance", "min {:.4g}, quartiles {:.4g} {:.4g} {:.4g}, max {:.4g}".format(*v["distance_quantiles"])),
+        (
+            "dead edges",
+            f"{v['dead_edges']:,} ({v['dead_edges'] / max(v['edges'], 1):.1%}) start without weight in practice, at "
+            f"the default sigma {v['sigma']:.4g}",
+        ),
         ("mean neighbour offset", f"{v['mean_neighbour_offset']:.4f} spacings"),
         ("inputs / outputs", f"{v['inputs']:,} / {v['outputs']:,} columns"),
         (

@@ -3,9 +3,9 @@
 from colgraph.geometry import builtin as _builtin
 from colgraph.geometry import cortex as _cortex
 from colgraph.geometry.base import Geometry
-from colgraph.geometry.build import build_sheet, geometry, option_names
+from colgraph.geometry.build import build_sheet, geometry, option_names, read_columns
 from colgraph.geometry.controls import CONTROLS, build_control, shuffled_order
-from colgraph.geometry.neighbors import KNN, Complete, Edges, Given, Radius, parse_neighborhood
+from colgraph.geometry.neighbors import KNN, NEIGHBORHOODS, Complete, Edges, Given, Radius, parse_neighborhood
 from colgraph.geometry.registry import describe_geometries, list_geometries, load_plugin, register_geometry
 
 # Imported for the geometries they register.
@@ -14,6 +14,7 @@ del _builtin, _cortex
 __all__ = [
     "CONTROLS",
     "KNN",
+    "NEIGHBORHOODS",
     "Complete",
     "Edges",
     "Geometry",
@@ -27,6 +28,7 @@ __all__ = [
     "load_plugin",
     "option_names",
     "parse_neighborhood",
+    "read_columns",
     "register_geometry",
     "shuffled_order",
 ]

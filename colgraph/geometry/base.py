@@ -41,7 +41,8 @@ class Geometry:
     Attributes:
         positions: ``[N,3]`` float64 coordinates (``[N,1]`` and ``[N,2]`` are padded with zeros).
         faces: ``[F,3]`` int64 triangles of a surface, or None.
-        edges: ``[2,E]`` int64 source and target of the geometry's own connections, or None.
+        edges: ``[2,E]`` int64 source and target of the geometry's own connections, or None. A list of pairs (source,
+            target) will do too, but two lists of two columns may mean either and are refused.
         edge_distance: ``[E]`` float64, their lengths, or None. An edge without a length of its own is as long as the
             straight line between its ends, or 1 where positions mean nothing.
         metric: one of ``METRICS``: what distance means here unless the user asks for another.
@@ -262,12 +263,24 @@ def _faces(values: Any, positions: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def as_edges(values: Any) -> NDArray[np.int64]:
-    """``[2,E]`` int64, sources then targets; the range is checked elsewhere.
+    """``[2,E]`` int64, sources then targets, of an array of that shape, or of lists: that, or pairs (source, target).
+
+    The range is checked elsewhere.
 
     Raises:
-        ValueError: for another shape, or for what are not integers.
+        ValueError: for another shape, for what are not integers, and for two lists of two columns that mean other edges
+            as sources and targets than as pairs.
     """
     edges = _integers(values, "edges")
+    listed = edges.ndim == 2 and not hasattr(values, "shape") and not any(hasattr(part, "shape") for part in values)
+    if listed and edges.shape == (2, 2) and not (edges == edges.T).all():
+        (a, b), (c, d) = edges.tolist()
+        raise ValueError(
+            f"edges {[[a, b], [c, d]]} may be {a} to {b} and {c} to {d}, or {a} to {c} and {b} to {d}: give an array "
+            f"of sources and targets, np.array([[{a}, {c}], [{b}, {d}]]) for the former"
+        )
+    if listed and edges.shape[1] == 2:
+        return np.ascontiguousarray(edges.T)
     if edges.ndim != 2 or edges.shape[0] != 2:
         hint = ": transpose it" if edges.ndim == 2 and edges.shape[1] == 2 else ""
         raise ValueError(f"edges must have shape [2, E], sources then targets, got {list(edges.shape)}{hint}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import numbers
 import os
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from colgraph.geometry.registry import (
 )
 from colgraph.sheet import Sheet
 
-__all__ = ["build_sheet", "default_neighborhood", "geometry", "option_names"]
+__all__ = ["build_sheet", "default_neighborhood", "geometry", "option_names", "read_columns"]
 
 _ARGUMENTS = ("neighbors", "metric", "mask", "num_inputs", "num_outputs", "inputs", "outputs", "axis")
 
@@ -81,17 +83,18 @@ def build_sheet(
     Args:
         source: as for :func:`geometry`.
         neighbors: who listens to whom: ``KNN``, ``Radius``, ``Given``, ``Complete``, ``Edges``, their union with
-            ``|``, or a text such as ``"knn:16|given"``. None takes a network's own edges exactly as they are, the
-            edges of a mesh's faces with self-loops (``Given()``), and ``KNN(16)`` where there is neither
-            (``Complete()`` on 16 columns or fewer).
+            ``|``, or a text such as ``"knn:16|given"`` or ``"knn:16|edges:tracts.csv"``. None takes a network's own
+            edges exactly as they are, the edges of a mesh's faces with self-loops (``Given()``), and ``KNN(16)`` where
+            there is neither (``Complete()`` on 16 columns or fewer).
         metric: "euclidean", "great_circle", "periodic", "geodesic", "hops" or "given"; None for the geometry's own.
         mask: the columns to keep: a boolean array ``[N]``, indices, or the path of a label file. The geometry is cut
             before anything is measured: geodesic distances go around what is left out. ``inputs``, ``outputs`` and
             ``Edges`` count columns before the cut; the sheet counts those that are left, in the same order.
         num_inputs: make the columns lowest on the axis inputs, this many. Ties go to the lower index.
         num_outputs: read out the columns highest on the axis, this many.
-        inputs: the input columns in order of rank, instead of ``num_inputs``.
-        outputs: the columns to read out, instead of ``num_outputs``.
+        inputs: the input columns in order of rank, instead of ``num_inputs``: indices, a boolean array ``[N]``, a text
+            such as "0-15,20", or the path of a label file as for ``mask`` (its columns in ascending order).
+        outputs: the columns to read out, instead of ``num_outputs``; the same.
         axis: "x", "y", "z", "-x", ... or a vector from inputs to outputs; None for the geometry's own, else the
             widest (ties x before y before z).
         options: what the geometry or the file's reader takes.
@@ -106,15 +109,16 @@ def build_sheet(
     """
     shape = _resolve(source, options, _ARGUMENTS)
     shape = _with_ends(shape, num_inputs, num_outputs, inputs, outputs, axis)
-    wanted = None if neighbors is None else parse_neighborhood(neighbors)
+    wanted = None if neighbors is None else parse_neighborhood(neighbors).on(shape)
+    if metric is not None:
+        shape = dataclasses.replace(shape, metric=metric)
     if mask is not None:
         new_id = _new_ids(mask, shape.num_columns)
         shape = _cut(shape, new_id, {"inputs": inputs is not None, "outputs": outputs is not None})
         wanted = None if wanted is None else wanted.relabelled(new_id)
     shape = _choose_ends(shape, num_inputs, num_outputs)
     neighborhood = default_neighborhood(shape) if wanted is None else wanted
-    metric = shape.metric if metric is None else metric
-    space = make_space(shape, metric)
+    space = make_space(shape, shape.metric)
     links = _sorted(neighborhood.links(shape, space), shape.num_columns)
     if neighborhood.may_isolate:
         warn_of_isolated(neighborhood, links, shape, space)
@@ -128,7 +132,7 @@ def build_sheet(
         layer=shape.layer,
         face=None if shape.faces is None else shape.faces.T,
         spacing=space.spacing(),
-        metric=metric,
+        metric=shape.metric,
         geometry=shape.name,
         names=shape.names,
     )
@@ -233,9 +237,7 @@ def _relabelled(columns: Index, new_id: Index, what: str, named: bool) -> Index:
 def _new_ids(mask: Any, n: int) -> Index:
     """``[N]`` the number each column has once a mask is applied; -1 for those it removes."""
     if isinstance(mask, str | os.PathLike):
-        from colgraph.geometry.readers import read_mask
-
-        mask = read_mask(mask, n)
+        mask = read_columns(mask, n, "mask")
     values = mask.detach().cpu().numpy() if hasattr(mask, "detach") else np.asarray(mask)
     # N zeros and ones are a mask too; as indices they would name a column more than once.
     if values.shape == (n,) and n > 2 and values.dtype.kind in "iuf" and bool(np.isin(values, (0, 1)).all()):
@@ -243,12 +245,39 @@ def _new_ids(mask: Any, n: int) -> Index:
     kept = np.sort(column_indices(values, n, "mask"))
     if not kept.size:
         raise ValueError(f"mask keeps none of {n} columns")
+    if kept.size == n:
+        warnings.warn(f"the mask keeps all {n:,} columns: nothing is cut away", stacklevel=3)
     new_id = np.full(n, -1)
     new_id[kept] = np.arange(kept.size)
     return new_id
 
 
 # ---------------------------------------------------------------------- inputs and outputs
+
+
+_INDICES = re.compile(r"\s*\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*\s*")
+
+
+def read_columns(columns: Any, n: int, what: str) -> Any:
+    """Columns from a text such as "0-15,20" or "all", or from the path of a label file; anything else as it is.
+
+    Raises:
+        ValueError: for columns that are not there, and files that cannot be read.
+    """
+    if not isinstance(columns, str | os.PathLike):
+        return columns
+    if columns == "all":
+        return np.arange(n)
+    if not isinstance(columns, str) or not _INDICES.fullmatch(columns):
+        from colgraph.geometry.readers import read_mask
+
+        return read_mask(columns, n)
+    ranges = [[int(end) for end in part.split("-")] for part in columns.split(",")]
+    # No range is spelt out before its end is known to be a column.
+    for ends in ranges:
+        if ends[-1] < ends[0] or ends[-1] >= n:
+            raise ValueError(f"{what} must lie in 0..{n - 1} ({n} columns), ranges in order, got {columns!r}")
+    return np.concatenate([np.arange(ends[0], ends[-1] + 1) for ends in ranges])
 
 
 def _with_ends(
@@ -262,7 +291,7 @@ def _with_ends(
         if columns is not None and number is not None:
             raise ValueError(f"give {what} or num_{what}, not both")
         if columns is not None:
-            changes[what] = columns
+            changes[what] = read_columns(columns, shape.num_columns, what)
         elif number is not None:
             changes[what] = None
     return dataclasses.replace(shape, **changes) if changes else shape

@@ -78,6 +78,9 @@ class _Wrapped(Neighborhood):
     def may_isolate(self) -> bool:
         return self.inner.may_isolate
 
+    def on(self, geometry: Geometry) -> Neighborhood:
+        return type(self)(self.inner.on(geometry), self.seed)
+
     def relabelled(self, new_id: Index) -> Neighborhood:
         return type(self)(self.inner.relabelled(new_id), self.seed)
 

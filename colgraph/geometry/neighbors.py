@@ -16,7 +16,18 @@ from colgraph.geometry.base import GRAPH_METRICS, Geometry, as_edge_distance, as
 from colgraph.geometry.metrics import Index, Links, Space, join
 from colgraph.geometry.surface import connections
 
-__all__ = ["KNN", "MAX_EDGES", "Complete", "Edges", "Given", "Neighborhood", "Radius", "Union", "parse_neighborhood"]
+__all__ = [
+    "KNN",
+    "MAX_EDGES",
+    "NEIGHBORHOODS",
+    "Complete",
+    "Edges",
+    "Given",
+    "Neighborhood",
+    "Radius",
+    "Union",
+    "parse_neighborhood",
+]
 __all__ += ["warn_of_isolated"]
 
 # Making a sheet takes about 50 bytes an edge: what is above this is refused, not left to run out of memory.
@@ -34,6 +45,10 @@ class Neighborhood:
     def links(self, geometry: Geometry, space: Space) -> Links:
         """The edges on a geometry with distances in ``space``: duplicates possible, in any order."""
         raise NotImplementedError
+
+    def on(self, geometry: Geometry) -> Neighborhood:
+        """The same neighbourhood with what it reads from files matched to the columns of ``geometry``."""
+        return self
 
     def relabelled(self, new_id: Index) -> Neighborhood:
         """The same neighbourhood where column ``i`` has become ``new_id[i]``, or was removed where that is -1."""
@@ -135,7 +150,9 @@ class Given(Neighborhood):
         source, target, length = connections(geometry, space.metric)
         allowed = _allowed(geometry, source, target)
         source, target, length = source[allowed], target[allowed], length[allowed]
-        if space.metric not in GRAPH_METRICS:
+        # An edge of a face is straight in space: no way along the surface is shorter.
+        straight = space.metric == "geodesic" and geometry.edges is None
+        if space.metric not in GRAPH_METRICS and not straight:
             length = _measured(geometry, space, source, target)
         return join([Links(source, target, length), _loops(geometry, self.self_loops)])
 
@@ -164,7 +181,8 @@ class Edges(Neighborhood):
     """The user's own edges, for instance a connectome laid over a surface: ``KNN(16) | Edges(tracts)``.
 
     Attributes:
-        edge_index: ``[2,E]`` source and target: ``edge_index[1]`` listens to ``edge_index[0]``.
+        edge_index: ``[2,E]`` source and target: ``edge_index[1]`` listens to ``edge_index[0]``. A list
+            of pairs (source, target) will do too, but two lists of two columns may mean either and are refused.
         distance: ``[E]`` lengths in the geometry's units, or None to measure them with the sheet's metric.
 
     Where an edge is in several parts of a union, its shortest distance is kept. Columns are counted before a mask is
@@ -215,6 +233,9 @@ class Union(Neighborhood):
     def links(self, geometry: Geometry, space: Space) -> Links:
         return join([part.links(geometry, space) for part in self.parts])
 
+    def on(self, geometry: Geometry) -> Union:
+        return Union(tuple(part.on(geometry) for part in self.parts))
+
     def relabelled(self, new_id: Index) -> Union:
         return Union(tuple(part.relabelled(new_id) for part in self.parts))
 
@@ -233,7 +254,8 @@ def warn_of_isolated(neighborhood: Neighborhood, links: Links, geometry: Geometr
 
 
 def parse_neighborhood(text: str | Neighborhood) -> Neighborhood:
-    """A neighbourhood from its text: "knn:32", "radius:2.5", "given", "complete", or several joined by "|".
+    """A neighbourhood from its text: "knn:32", "radius:2.5", "given", "complete", "edges:FILE" with perhaps options of
+    the file's reader ("edges:tracts.csv?directed=true&weight_is=strength"), or several joined by "|".
 
     Raises:
         ValueError: for anything else, with the closest known word.
@@ -248,7 +270,9 @@ def parse_neighborhood(text: str | Neighborhood) -> Neighborhood:
     return parts[0] if len(parts) == 1 else Union(tuple(parts))
 
 
-_WORDS = ("knn:K", "radius:R", "given", "complete")
+_WORDS = ("knn:K", "radius:R", "given", "complete", "edges:FILE")
+NEIGHBORHOODS = ", ".join(_WORDS)
+"""What a text may say, for the help of command lines."""
 
 
 def _parse_one(text: str) -> Neighborhood:
@@ -256,6 +280,10 @@ def _parse_one(text: str) -> Neighborhood:
     word = word.lower()
     if word in ("given", "complete") and not colon:
         return Given() if word == "given" else Complete()
+    if word == "edges":
+        from colgraph.geometry.tracts import EdgeFile
+
+        return EdgeFile.parse(value)
     try:
         if word == "knn":
             return KNN(int(value))
@@ -330,6 +358,6 @@ def _report_short(degree: Index, possible: int, k: int) -> None:
     if short:
         warnings.warn(
             f"{short:,} of {degree.size:,} columns reach fewer than {possible} others (asked for k = {k}): they lie on "
-            "pieces that are not connected to the rest, and listen to all they reach",
+            "pieces that are not connected to the rest, and listen to all they reach (metric 'euclidean' needs no way)",
             stacklevel=4,
         )

@@ -13,7 +13,7 @@ import numpy as np
 
 from colgraph.geometry.base import closest, did_you_mean
 
-__all__ = ["GeometryInfo", "Option", "check_options", "describe_function"]
+__all__ = ["GeometryInfo", "Option", "check_options", "describe_function", "plain_values"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,11 @@ def check_options(
     for key, value in options.items():
         if key in hints and not _fits(value, hints[key]):
             raise ValueError(f"geometry {name!r}: {_type_error(key, value, hints[key])}")
+
+
+def plain_values(options: dict[str, Any]) -> dict[str, Any]:
+    """Options with NumPy's scalars as the Python values they stand for."""
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
 
 
 def _type_error(key: str, value: Any, hint: Any) -> str:

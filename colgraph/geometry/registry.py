@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from colgraph.geometry.base import Geometry, closest
-from colgraph.geometry.options import GeometryInfo, check_options, describe_function
+from colgraph.geometry.options import GeometryInfo, check_options, describe_function, plain_values
 
 __all__ = [
     "ENTRY_POINT_GROUP",
@@ -115,6 +115,7 @@ def call_geometry(
     Raises:
         ValueError: for options the function does not have or of a wrong type, or when no Geometry comes back.
     """
+    options = plain_values(options)
     check_options(name, function, options, callers)
     try:
         result = function(**options)

@@ -148,6 +148,40 @@ def test_mask_that_leaves_no_inputs_no_faces():
     assert cg.build_sheet(cg.Geometry(np.eye(3), faces=[[0, 1, 2]]), mask=[0, 1]).num_edges == 4
 
 
+def test_the_metric_that_is_asked_for_decides_what_a_mask_may_leave():
+    triangle = cg.Geometry(np.eye(3), faces=[[0, 1, 2]], metric="geodesic")
+    assert cg.build_sheet(triangle, mask=[0, 1], metric="euclidean").num_edges == 4
+
+
+def test_a_mask_that_keeps_everything_says_so(tmp_path):
+    np.save(tmp_path / "mask.npy", np.ones(25, bool))
+    for mask in (np.ones(25, bool), tmp_path / "mask.npy", "all", "0-24"):
+        with pytest.warns(UserWarning, match="the mask keeps all 25 columns: nothing is cut away"):
+            assert cg.build_sheet("grid", shape=(5, 5), mask=mask).num_columns == 25
+
+
+def test_columns_as_text_or_from_label_files(tmp_path):
+    grid = {"source": "grid", "shape": (5, 5)}
+    (tmp_path / "v1.label").write_text("#!ascii label\n3\n7  0 0 0 0\n2  0 0 0 0\n4  0 0 0 0\n")
+    np.save(tmp_path / "out.npy", np.arange(25) > 20)
+    sheet = cg.build_sheet(**grid, inputs=str(tmp_path / "v1.label"), outputs=tmp_path / "out.npy")
+    assert sheet.inputs.tolist() == [2, 4, 7]
+    assert sheet.outputs.tolist() == [21, 22, 23, 24]
+    sheet = cg.build_sheet(**grid, inputs=" 9, 3-5 ,0", outputs="all")
+    assert sheet.inputs.tolist() == [9, 3, 4, 5, 0]  # the order is the rank
+    assert sheet.outputs.numel() == 25
+    for text, message in [
+        ("25", r"inputs must lie in 0\.\.24 .*got '25'"),
+        ("0-99999999999999", r"inputs must lie in 0\.\.24"),
+        ("5-3", "ranges in order"),
+        ("3,3", "column 3 more than once"),
+        ("nowhere.label", "there is no file"),
+        ("1;2", "unknown suffix|no file"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            cg.build_sheet(**grid, inputs=text)
+
+
 def test_mask_before_num_inputs():
     sheet = cg.build_sheet("grid", shape=(3, 3), mask=np.arange(9) % 3 > 0, num_inputs=3, neighbors="knn:2", axis="x")
     assert sheet.pos[sheet.inputs, 0].tolist() == [1, 1, 1]

@@ -51,7 +51,11 @@ def test_inputs_may_be_a_mask_and_arrays_are_copies():
         ({"faces": [[0, 1, float("inf")]]}, "integers"),
         ({"positions": np.zeros((3, 3)), "faces": [[0, 1, 2]]}, "no area"),
         ({"edges": [[0], [5]]}, "edges must lie in 0..2"),
-        ({"edges": [[0, 1], [1, 2], [2, 0]]}, "transpose"),
+        ({"edges": np.array([[0, 1], [1, 2], [2, 0]])}, "transpose"),
+        (
+            {"edges": [(0, 1), (2, 1)]},
+            r"may be 0 to 1 and 2 to 1, or 0 to 2 and 1 to 1: .* np.array\(\[\[0, 2\], \[1, 1\]\]\)",
+        ),
         ({"edges": [[0], [1]], "edge_distance": [-1]}, r"edge 0 \(0 to 1\) is -1"),
         ({"edges": [[0], [1]], "edge_distance": [float("nan")]}, "is nan"),
         ({"edges": [[0], [1]], "edge_distance": [1, 2]}, "one per edge"),

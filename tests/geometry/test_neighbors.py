@@ -1,5 +1,8 @@
 """Neighbourhoods: who listens to whom."""
 
+import ast
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -199,14 +202,57 @@ def test_own_edges_with_and_without_distances():
     assert found[0, 9] == 0.25
     assert found[5, 1] == 8
     for edges, distance, message in [
-        ([[0, 10], [1, 1]], None, r"Edges must lie in 0..9 \(10 columns\), got 10"),
-        ([[0, 1]], None, r"shape \[2, E\]"),
+        (np.array([[0, 10], [1, 1]]), None, r"Edges must lie in 0..9 \(10 columns\), got 10"),
+        (np.array([[0, 1]]), None, r"shape \[2, E\]"),
         ([[0], [1]], [-1.0], "not negative"),
         ([[0], [1]], [1.0, 2.0], "one per edge"),
         ([[0.5], [1]], None, "integers"),
     ]:
         with pytest.raises(ValueError, match=message):
             cg.build_sheet("ring", columns=10, neighbors=cg.Edges(edges, distance))
+
+
+def test_pairs_are_told_from_sources_and_targets():
+    drawn = [(0, 1), (2, 9), (4, 3)]
+    assert cg.Edges(drawn).edge_index.tolist() == [[0, 2, 4], [1, 9, 3]]
+    assert cg.Edges([[0, 2, 4], [1, 9, 3]]).edge_index.tolist() == [[0, 2, 4], [1, 9, 3]]
+    assert cg.Edges([(0, 1)]).edge_index.tolist() == [[0], [1]]
+    assert cg.Edges([(0, 1), (1, 2)]).edge_index.tolist() == [[0, 1], [1, 2]]  # the same edges either way
+    assert cg.Edges((np.array([0, 2]), np.array([1, 9]))).edge_index.tolist() == [[0, 2], [1, 9]]
+    geometry = cg.Geometry(np.arange(10.0)[:, None], edges=drawn, metric="given")
+    assert geometry.edges.tolist() == [[0, 2, 4], [1, 9, 3]]
+
+
+def test_two_lists_of_two_columns_are_refused_with_the_way_out():
+    with pytest.raises(ValueError, match="may be 0 to 1 and 2 to 9, or 0 to 2 and 1 to 9") as error:
+        cg.Edges([(0, 1), (2, 9)])
+    advice = re.search(r"np\.array\((.*?)\) for the former", str(error.value))
+    assert advice is not None
+    assert cg.Edges(np.array(ast.literal_eval(advice[1]))).edge_index.T.tolist() == [[0, 1], [2, 9]]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=12))
+def test_edges_are_the_same_in_every_form(drawn):
+    wanted = np.array(drawn).T
+    forms = [drawn, [list(pair) for pair in drawn], wanted, wanted.tolist(), torch.tensor(wanted), tuple(wanted)]
+    for form in forms:
+        assert cg.Edges(form).edge_index.tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize(
+    "neighborhood",
+    [
+        cg.KNN(np.int64(2), self_loops=np.bool_(False)),
+        cg.KNN(np.uint8(2), self_loops=False),
+        cg.Radius(np.float32(1), self_loops=np.bool_(False)),
+        cg.Radius(np.int32(1), self_loops=False),
+    ],
+)
+def test_numpy_scalars_are_numbers(neighborhood):
+    sheet = cg.build_sheet("ring", columns=np.int64(10), neighbors=neighborhood, num_inputs=np.int16(3))
+    same = cg.build_sheet("ring", columns=10, neighbors=cg.KNN(2, self_loops=False), num_inputs=3)
+    assert sheet.edge_index.tolist() == same.edge_index.tolist()
+    assert sheet.inputs.tolist() == same.inputs.tolist()
 
 
 def test_own_edges_are_counted_before_the_mask():

@@ -16,6 +16,12 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "geometries"
 
 
+def test_numpy_scalars_are_options_of_files(tmp_path):
+    (tmp_path / "list.edgelist").write_text("a b\nb c\n")
+    geometry = read_geometry(tmp_path / "list.edgelist", directed=np.bool_(True))
+    assert geometry.edges.tolist() == [[0, 1], [1, 2]]
+
+
 def test_every_suffix_belongs_to_one_format():
     suffixes = [suffix for form in FORMATS for suffix in form.suffixes]
     assert len(set(suffixes)) == len(suffixes)

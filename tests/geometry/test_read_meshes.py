@@ -46,7 +46,7 @@ def test_round_trip(tmp_path, ball, suffix, packed):
     geometry = reads_silently(path)
     assert geometry.positions.shape == (162, 3)
     assert geometry.faces.shape == (320, 3)
-    assert geometry.metric == "euclidean"
+    assert geometry.metric == "geodesic"
     assert geometry.name == f"ball.{suffix}"
     np.testing.assert_allclose(
         edge_lengths(geometry.positions, geometry.faces), edge_lengths(ball.vertices, ball.faces), atol=1e-6

@@ -60,7 +60,7 @@ def test_gifti_round_trip(tmp_path, ball, name, packed):
     geometry = read_geometry(pack(tmp_path / name, packed))
     np.testing.assert_array_equal(geometry.positions, ball[0])
     np.testing.assert_array_equal(geometry.faces, ball[1])
-    assert geometry.metric == "euclidean"
+    assert geometry.metric == "geodesic"
     assert geometry.axis is None
     assert geometry.name == name
 

@@ -141,6 +141,11 @@ def test_wrong_names_and_options(call, message):
     assert "\n" not in str(error.value)
 
 
+def test_numpy_scalars_reach_a_geometry_as_plain_values():
+    same = cg.geometry("stack", widths=np.array([3, 2]), direction=np.str_("forward"), layer_distance=np.float32(2))
+    assert same.positions.tolist() == cg.geometry("stack", widths=[3, 2], direction="forward").positions.tolist()
+
+
 def test_options_of_any_annotation():
     def function(
         needed: int,

@@ -20,7 +20,7 @@ def name_lengths(graph: Any, name: str, distance: str | None, weight: str | None
     numbers = [k for k in keys if k not in _NO_LENGTHS and all(_is_real(data.get(k, 0)) for data in edges)]
     if found is None:
         listed = ", ".join(map(repr, numbers))
-        if numbers and not (distance or weight or weight_is):
+        if numbers and weight is not None and not (distance or weight or weight_is):
             warn(name, [f"no lengths were read; edges have {listed} (distance= or weight= names one)"])
         return weight_is
     place, key, meaning = found

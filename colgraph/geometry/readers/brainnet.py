@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import Source, open_source, warn
+from colgraph.geometry.readers.lengths import USUAL
 from colgraph.geometry.readers.matrices import adjacency_geometry
 from colgraph.text import parse_numbers, parse_table
 
@@ -15,7 +16,9 @@ __all__ = ["BRAINNET_SUFFIXES", "read_brainnet"]
 BRAINNET_SUFFIXES = ("node", "edge")
 
 
-def read_brainnet(source: Source, *, weight_is: str | None = None, transpose: bool = False) -> Geometry:
+def read_brainnet(
+    source: Source, *, weight: str | None = USUAL, weight_is: str | None = None, transpose: bool = False
+) -> Geometry:
     """Read a ``.node`` or an ``.edge`` file, and the other of the same name beside it.
 
     A row of ``.node`` is ``x y z color size label``, with ``-`` for no label; colors and sizes are for drawing and not
@@ -23,7 +26,7 @@ def read_brainnet(source: Source, *, weight_is: str | None = None, transpose: bo
 
     Args:
         source: one of the two.
-        weight_is: "distance" or "strength".
+        weight, weight_is: as for other matrices.
         transpose: ``A[i, j]`` is the edge from ``j`` to ``i``.
 
     Raises:
@@ -44,7 +47,13 @@ def read_brainnet(source: Source, *, weight_is: str | None = None, transpose: bo
     )
     warn(source.name, [read])
     return adjacency_geometry(
-        matrix, name=source.name, names=names, positions=positions, weight_is=weight_is, transpose=transpose
+        matrix,
+        name=source.name,
+        names=names,
+        positions=positions,
+        weight=weight,
+        weight_is=weight_is,
+        transpose=transpose,
     )
 
 

@@ -168,8 +168,10 @@ def find_lengths(
     """The place of the column with lengths, the key to read it by, and what it is where its name says so.
 
     That is the one that is asked for, in capitals or not; else ``distance``, ``weight``, other names of lengths, of
-    weights and of strengths, in this order. None where no name fits.
+    weights and of strengths, in this order. None where no name fits, and with ``weight=None``.
     """
+    if weight is None and distance is None:
+        return None
     asked = distance or weight
     if asked:
         fits = [i for i, c in enumerate(columns) if c == asked]

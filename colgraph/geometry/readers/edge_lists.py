@@ -10,6 +10,7 @@ from typing import Any
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.columns import find_columns, find_ends, is_directed
 from colgraph.geometry.readers.files import Source, warn
+from colgraph.geometry.readers.lengths import USUAL
 from colgraph.geometry.readers.network import graph_geometry
 from colgraph.text import Table, is_number, parse_numbers, parse_table
 
@@ -27,7 +28,7 @@ def read_edge_list(
     header: bool | None = None,
     directed: bool | None = None,
     distance: str | None = None,
-    weight: str | None = None,
+    weight: str | None = USUAL,
     weight_is: str | None = None,
 ) -> Geometry:
     """Read an edge list: ``source target``, ``source target weight`` or ``source target {attributes}``.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from colgraph.geometry.base import Geometry, closest
+from colgraph.geometry.options import plain_values
 from colgraph.geometry.readers.brainnet import BRAINNET_SUFFIXES, read_brainnet
 from colgraph.geometry.readers.edge_lists import EDGE_LIST_SUFFIXES, read_edge_list
 from colgraph.geometry.readers.files import Source, one_line, open_source
@@ -78,8 +79,8 @@ def read_geometry(path: str | os.PathLike[str], **options: Any) -> Geometry:
         options: those of the format (``Format.options``).
 
     Returns:
-        A geometry called like the file, with metric "euclidean"; networks with edge lengths have "given", networks with
-        neither lengths nor positions "hops".
+        A geometry called like the file. The metric of a surface is "geodesic", of a point cloud "euclidean"; networks
+        with edge lengths have "given", networks with neither lengths nor positions "hops".
 
     Raises:
         ValueError: one line that names the file, for a file that is missing, empty, broken or incomplete, of an
@@ -117,12 +118,13 @@ def find_format(source: Source) -> Format:
 
 
 def call_with_options(reader: Callable[..., Geometry], first: Any, options: dict[str, Any], about: str) -> Geometry:
-    """``reader(first, **options)``, after checking that these are its options.
+    """``reader(first, **options)``, after checking that these are its options; NumPy scalars become plain values.
 
     Raises:
         ValueError: for an unknown option, naming the closest and what there is, or one of another type.
     """
     known = _options(reader)
+    options = plain_values(options)
     for name, value in options.items():
         if name not in known:
             raise ValueError(f"unknown option {name!r} for {about}{closest(name, known)}")

@@ -16,6 +16,7 @@ from typing import Any
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.attributes import name_lengths, name_places
 from colgraph.geometry.readers.files import Source, parsing, warn
+from colgraph.geometry.readers.lengths import USUAL
 from colgraph.geometry.readers.network import graph_geometry
 from colgraph.geometry.readers.pajek import load_pajek
 
@@ -27,7 +28,7 @@ def read_graph(
     *,
     position: str | Sequence[str] | bool | None = None,
     distance: str | None = None,
-    weight: str | None = None,
+    weight: str | None = USUAL,
     weight_is: str | None = None,
     names: str | None = None,
 ) -> Geometry:

@@ -1,4 +1,10 @@
-"""Lengths of edges from numbers in files: a distance is taken as it is, a strength s becomes the distance 1/s."""
+"""Lengths of edges from numbers in files: a distance is taken as it is, a strength becomes one by a rule.
+
+What a number means is one text, the option ``weight_is``: "distance", "strength" or "strength:1/w" (the distance 1/w,
+as ``weight_conversion(W, "lengths")`` of the Brain Connectivity Toolbox), or "strength:-log":
+``-log(w / (max w + min w))`` over all edges (after Seguin et al., PNAS 115:6297, 2018), so that strengths that differ
+by orders of magnitude become lengths that do not, and the strongest edge is longer than zero.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +15,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["WEIGHT_MEANINGS", "canonical_edges", "check_meaning", "to_lengths"]
+__all__ = ["USUAL", "WEIGHT_MEANINGS", "canonical_edges", "check_lengths_asked", "guessed", "to_lengths"]
 
-WEIGHT_MEANINGS = ("distance", "strength")
+USUAL = ""
+"""The default of the option ``weight``: whatever has lengths. (None says that nothing has.)"""
+
+WEIGHT_MEANINGS = ("distance", "strength", "strength:1/w", "strength:-log")
 
 
-def check_meaning(weight_is: str | None) -> None:
-    """Raise ValueError unless ``weight_is`` is None, "distance" or "strength"."""
+def check_lengths_asked(weight: str | None, weight_is: str | None, distance: str | None = None) -> None:
+    """Raise ValueError where the options that say what an edge's length is are wrong or contradict each other."""
     if weight_is is not None and weight_is not in WEIGHT_MEANINGS:
-        raise ValueError(f"weight_is must be 'distance' or 'strength', got {weight_is!r}")
+        raise ValueError(f"weight_is must be one of {', '.join(map(repr, WEIGHT_MEANINGS))}, got {weight_is!r}")
+    if distance is not None and (weight or weight_is is not None):
+        raise ValueError(f"give distance={distance!r} or weight and weight_is, not both: they name the same lengths")
+    if weight is None and weight_is is not None:
+        raise ValueError(f"weight=None leaves weights unread, so weight_is={weight_is!r} means nothing: give one")
+
+
+def guessed(what: str, lengths: NDArray[np.float64] | None, weight_is: str | None) -> str | None:
+    """``what`` where its numbers were taken for distances and nobody said so; None where it makes no difference."""
+    if lengths is None or weight_is is not None or not lengths.size or bool((lengths == 1).all()):
+        return None
+    return what
 
 
 def to_lengths(
@@ -27,14 +47,14 @@ def to_lengths(
 
     Args:
         values: one entry per edge: numbers, or text that is a number.
-        meaning: "strength" for 1/s; None is "distance".
+        meaning: one of ``WEIGHT_MEANINGS``; None is "distance".
         edge: names edge ``e`` in messages.
 
     Raises:
         ValueError: naming the first edge whose value is no number, not finite, negative, or a strength of 0 or less.
     """
     lengths = _numbers(values, edge)
-    strength = meaning == "strength"
+    strength = meaning not in (None, "distance")
     good = np.isfinite(lengths) & ((lengths > 0) if strength else (lengths >= 0))
     if not good.all():
         e = int(np.flatnonzero(~good)[0])
@@ -42,6 +62,10 @@ def to_lengths(
         raise ValueError(f"{edge(e)} has {'strength' if strength else 'length'} {values[e]!s}: {rule}")
     if not strength:
         return lengths
+    if meaning == "strength:-log":
+        # Of logarithms, because sums of strengths may overflow, and the least distance is a small difference of them.
+        log = np.log(lengths)
+        return np.logaddexp(log.max() - log, log.min() - log) if log.size else log
     with np.errstate(over="ignore"):
         inverse = 1.0 / lengths
     if not np.isfinite(inverse).all():

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import Source, parsing, warn
-from colgraph.geometry.readers.lengths import check_meaning, to_lengths
+from colgraph.geometry.readers.lengths import USUAL, check_lengths_asked, guessed, to_lengths
 from colgraph.geometry.readers.matrix_market import parse_matrix_market
 from colgraph.geometry.readers.network import network_geometry
 
@@ -28,6 +28,7 @@ def adjacency_geometry(
     name: str,
     names: Sequence[str] | None = None,
     positions: NDArray[np.float64] | None = None,
+    weight: str | None = USUAL,
     weight_is: str | None = None,
     transpose: bool = False,
     has_lengths: bool = True,
@@ -39,7 +40,8 @@ def adjacency_geometry(
         name: what the geometry is called.
         names: N column names.
         positions: ``[N,D]`` coordinates, D at most 3.
-        weight_is: "distance" (what numbers are if not said otherwise) or "strength", which becomes 1/strength.
+        weight: None if the numbers say nothing but where edges are; they have no name to give.
+        weight_is: "distance" (what numbers are if not said otherwise), "strength" (1/w) or "strength:-log".
         transpose: ``A[i, j]`` is the edge from ``j`` to ``i``.
         has_lengths: whether the numbers mean anything; False for patterns.
 
@@ -48,7 +50,12 @@ def adjacency_geometry(
     """
     from scipy.sparse import coo_array, issparse
 
-    check_meaning(weight_is)
+    if weight:
+        raise ValueError(
+            f"the option 'weight' names nothing in an adjacency matrix, got {weight!r}: give None or no weight"
+        )
+    check_lengths_asked(weight, weight_is)
+    has_lengths = has_lengths and weight is not None
     if len(matrix.shape) != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"an adjacency matrix is square, this one has shape {list(matrix.shape)}")
     if matrix.shape[0] == 0:
@@ -80,21 +87,25 @@ def adjacency_geometry(
             f"{edge_name(int(missing[0]))} has length {data[missing[0]]} ({missing.size} such cells): write 0 or leave "
             "the cell empty where there is no edge"
         )
+    lengths = to_lengths(data, weight_is, edge_name) if has_lengths else None
     return network_geometry(
         np.stack([source, target]),
         int(matrix.shape[0]),
-        lengths=to_lengths(data, weight_is, edge_name) if has_lengths else None,
+        lengths=lengths,
         directed=True,
         positions=positions,
         name=name,
         names=names,
+        guessed_from=guessed("the matrix", lengths, weight_is),
     )
 
 
 # ---------------------------------------------------------------------- numpy, scipy
 
 
-def read_numpy(source: Source, *, weight_is: str | None = None, transpose: bool = False) -> Geometry:
+def read_numpy(
+    source: Source, *, weight: str | None = USUAL, weight_is: str | None = None, transpose: bool = False
+) -> Geometry:
     """Read an adjacency matrix from ``.npz`` or ``.npy``, or a sheet that ``Sheet.save`` wrote.
 
     An ``.npz`` holds a sparse matrix (``scipy.sparse.save_npz``) or one square array, and may hold ``pos`` (``[N,3]``)
@@ -109,13 +120,15 @@ def read_numpy(source: Source, *, weight_is: str | None = None, transpose: bool 
         if not all(isinstance(array, np.ndarray) for array in arrays.values()):
             raise ValueError("the archive holds files that are no arrays")
     if {"edge_index", "input_rank", "format"} <= set(arrays):
-        return _saved_sheet(source)
+        if transpose:
+            raise ValueError("the option 'transpose' means nothing for a saved sheet")
+        return _saved_sheet(source, weight, weight_is)
     if {"format", "shape", "data"} <= set(arrays):
         from scipy.sparse import load_npz
 
         with parsing("a scipy sparse matrix"):
             matrix = load_npz(io.BytesIO(source.data))
-        return adjacency_geometry(matrix, name=source.name, weight_is=weight_is, transpose=transpose)
+        return adjacency_geometry(matrix, name=source.name, weight=weight, weight_is=weight_is, transpose=transpose)
     positions = arrays.pop("pos", None)
     names = arrays.pop("names", None)
     if len(arrays) != 1:
@@ -132,23 +145,31 @@ def read_numpy(source: Source, *, weight_is: str | None = None, transpose: bool 
         name=source.name,
         names=None if names is None else [str(entry) for entry in names],
         positions=positions,
+        weight=weight,
         weight_is=weight_is,
         transpose=transpose,
     )
 
 
-def _saved_sheet(source: Source) -> Geometry:
+def _saved_sheet(source: Source, weight: str | None, weight_is: str | None) -> Geometry:
     from colgraph.geometry.readers.objects import from_object
     from colgraph.sheet import load_sheet
 
     with source.on_disk() as path:
-        return from_object(load_sheet(path))
+        return from_object(load_sheet(path), weight=weight, weight_is=weight_is)
 
 
-def read_matrix_market(source: Source, *, weight_is: str | None = None, transpose: bool = False) -> Geometry:
+def read_matrix_market(
+    source: Source, *, weight: str | None = USUAL, weight_is: str | None = None, transpose: bool = False
+) -> Geometry:
     """Read an adjacency matrix in MatrixMarket form; a ``pattern`` has edges and no lengths."""
     with parsing("MatrixMarket"):
         matrix, has_lengths = parse_matrix_market(source.text)
     return adjacency_geometry(
-        matrix, name=source.name, weight_is=weight_is, transpose=transpose, has_lengths=has_lengths
+        matrix,
+        name=source.name,
+        weight=weight,
+        weight_is=weight_is,
+        transpose=transpose,
+        has_lengths=has_lengths,
     )

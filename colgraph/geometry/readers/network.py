@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from colgraph.geometry.base import Geometry, closest
 from colgraph.geometry.readers.files import warn
-from colgraph.geometry.readers.lengths import as_number, canonical_edges, check_meaning, to_lengths
+from colgraph.geometry.readers.lengths import (
+    USUAL,
+    as_number,
+    canonical_edges,
+    check_lengths_asked,
+    guessed,
+    to_lengths,
+)
 from colgraph.geometry.readers.plotting import plotting_positions
 
 __all__ = ["graph_geometry", "network_geometry"]
@@ -24,7 +31,7 @@ def graph_geometry(
     name: str,
     position: str | Sequence[str] | bool | None = None,
     distance: str | None = None,
-    weight: str | None = None,
+    weight: str | None = USUAL,
     weight_is: str | None = None,
     names: str | None = None,
 ) -> Geometry:
@@ -43,9 +50,9 @@ def graph_geometry(
         position: the attribute with 1 to 3 coordinates, or a list of 1 to 3 attributes with one each; False to
             ignore positions; None for the names above.
         distance: the edge attribute with lengths; ``"distance"`` if not given and there.
-        weight: the edge attribute to use instead.
-        weight_is: "distance" (what a weight is if not said otherwise) or "strength", which becomes 1/strength. Giving
-            it, or ``weight``, sets an attribute ``distance`` of the file aside.
+        weight: the edge attribute to use instead; ``"weight"`` if not given and there. None leaves lengths unread.
+        weight_is: one of ``WEIGHT_MEANINGS``: "distance" (what a weight is if not said otherwise, with a warning that
+            says so), "strength" or "strength:-log". Giving it, or ``weight``, sets an attribute ``distance`` aside.
         names: the node attribute with column names; ``"name"``, else ``"label"``, else the nodes themselves.
 
     Returns:
@@ -68,7 +75,7 @@ def graph_geometry(
     def edge_name(e: int) -> str:
         return f"edge {nodes[edges[e][0]]!r} -> {nodes[edges[e][1]]!r}"
 
-    lengths = _edge_lengths([data for _, _, data in edges], edge_name, distance, weight, weight_is)
+    lengths, attribute = _edge_lengths([data for _, _, data in edges], edge_name, distance, weight, weight_is)
     layer = _column_values(attributes, nodes, "layer")
     rank = _column_values(attributes, nodes, "input_rank")
     output = _column_values(attributes, nodes, "output")
@@ -83,6 +90,7 @@ def graph_geometry(
         layer=None if layer is None else _layer_numbers(layer),
         inputs=None if rank is None else _ranked(rank, nodes),
         outputs=None if output is None else _flagged(output, nodes),
+        guessed_from=attribute,
     )
 
 
@@ -98,10 +106,12 @@ def network_geometry(
     layer: NDArray[np.int64] | None = None,
     inputs: NDArray[np.int64] | None = None,
     outputs: NDArray[np.int64] | None = None,
+    guessed_from: str | None = None,
 ) -> Geometry:
     """A geometry from edges ``[2,E]`` in any order; coordinates for plotting where there are no positions.
 
-    Positions that are all the same (Pajek and ``Sheet.to_networkx`` write zeros) are none.
+    Positions that are all the same (Pajek and ``Sheet.to_networkx`` write zeros) are none. ``guessed_from`` names what
+    was taken for distances although nobody said so, for a warning.
     """
     if positions is not None and len(positions) > 1 and bool((positions == positions[0]).all()):
         positions = None
@@ -123,7 +133,14 @@ def network_geometry(
         names=names,
         spatial=spatial,
     )
-    warn(name, [f"merged {merged} parallel edges into others, of each pair the shortest stays"] if merged else [])
+    notes = [f"merged {merged} parallel edges into others, of each pair the shortest stays"] if merged else []
+    if guessed_from is not None:
+        otherwise = "measures edges between the nodes' positions" if spatial else "makes all edges equally long"
+        notes.append(
+            f"{guessed_from} is read as the length of edges (weight_is='distance'): if it is a strength say "
+            f"weight_is='strength' (1/w) or 'strength:-log'; weight=None {otherwise}"
+        )
+    warn(name, notes)
     return geometry
 
 
@@ -136,21 +153,23 @@ def _edge_lengths(
     distance: str | None,
     weight: str | None,
     weight_is: str | None,
-) -> NDArray[np.float64] | None:
-    check_meaning(weight_is)
-    if distance is not None and (weight is not None or weight_is is not None):
-        raise ValueError(f"give distance={distance!r} or weight and weight_is, not both: they name the same lengths")
+) -> tuple[NDArray[np.float64] | None, str | None]:
+    """The lengths of edges, and the attribute that was taken for distances without anybody saying so."""
+    check_lengths_asked(weight, weight_is, distance)
     present = {str(key) for data in edges for key in data}
     asked = distance or weight or ("weight" if weight_is is not None else None)
-    attribute = asked or next((key for key in ("distance", "weight") if key in present), None)
+    usual = () if weight is None else ("distance", "weight")
+    attribute = asked or next((key for key in usual if key in present), None)
     if attribute is None or not edges:
-        return None
+        return None, None
     if attribute not in present:
         raise ValueError(f"no edge has the attribute {attribute!r}{closest(attribute, sorted(present))}")
     for e, data in enumerate(edges):
         if attribute not in data:
             raise ValueError(f"{edge_name(e)} has no {attribute!r}, but other edges have")
-    return to_lengths([data[attribute] for data in edges], weight_is, edge_name)
+    lengths = to_lengths([data[attribute] for data in edges], weight_is, edge_name)
+    told = distance is not None or (attribute == "distance" and not weight)
+    return lengths, None if told else guessed(f"the edge attribute {attribute!r}", lengths, weight_is)
 
 
 # ---------------------------------------------------------------------- nodes

@@ -11,6 +11,7 @@ from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.columns import find_ends, find_lengths, plain
 from colgraph.geometry.readers.edge_lists import commented_header, edge_table_geometry, header_of, read_edge_list
 from colgraph.geometry.readers.files import Source, warn
+from colgraph.geometry.readers.lengths import USUAL
 from colgraph.geometry.readers.matrices import adjacency_geometry
 from colgraph.geometry.readers.matrix_names import is_named_matrix, split_names
 from colgraph.text import Table, is_number, parse_numbers, parse_table
@@ -25,7 +26,7 @@ def read_csv(
     transpose: bool = False,
     directed: bool | None = None,
     distance: str | None = None,
-    weight: str | None = None,
+    weight: str | None = USUAL,
     weight_is: str | None = None,
 ) -> Geometry:
     """Read a table: a weighted adjacency matrix, or a list of edges with the columns ``source`` and ``target``.
@@ -40,8 +41,8 @@ def read_csv(
             text is taken for names; numbers only where an empty corner and both directions say that they are.
         transpose: ``A[i, j]`` is the edge from ``j`` to ``i``.
         directed: for lists of edges, as in :func:`colgraph.geometry.readers.edge_lists.read_edge_list`.
-        distance, weight: for lists of edges, the column to take lengths from.
-        weight_is: "distance" or "strength".
+        distance, weight: for lists of edges, the column to take lengths from. ``weight=None``: none, of a matrix too.
+        weight_is: one of ``WEIGHT_MEANINGS``.
 
     Raises:
         ValueError: for a table that is not square, names that do not agree, or cells that are no lengths.
@@ -62,13 +63,15 @@ def read_csv(
             weight=weight,
             weight_is=weight_is,
         )
-    _refuse("an adjacency matrix", directed=directed, distance=distance, weight=weight)
+    _refuse("an adjacency matrix", directed=directed, distance=distance, weight=weight or None)
     names, body, notes = split_names(table.rows, header)
     if names is None and (names := _commented_names(table, len(body))) is not None:
         notes = [f"the names are those of the comment: {', '.join(names)[:60]}"]
     matrix = _matrix(body, names, table.separator)
     warn(source.name, notes)
-    return adjacency_geometry(matrix, name=source.name, names=names, weight_is=weight_is, transpose=transpose)
+    return adjacency_geometry(
+        matrix, name=source.name, names=names, weight=weight, weight_is=weight_is, transpose=transpose
+    )
 
 
 def read_txt(
@@ -78,7 +81,7 @@ def read_txt(
     transpose: bool = False,
     directed: bool | None = None,
     distance: str | None = None,
-    weight: str | None = None,
+    weight: str | None = USUAL,
     weight_is: str | None = None,
 ) -> Geometry:
     """Read a ``.txt`` file: a list of edges (:func:`read_edge_list`), or a matrix (:func:`read_csv`) if it is square.
@@ -141,7 +144,7 @@ def _edge_columns(table: Table, header: bool | None) -> tuple[list[str], list[li
         return told[0], table.rows, told[1]
     ends = find_ends(heads, alike=True)
     if ends is not None:
-        if find_lengths(heads, None, None, None):
+        if find_lengths(heads, None, USUAL, None):
             return heads, rows, ends
         if len(heads) == 2 and len(rows) != 2:
             return heads, rows, ends

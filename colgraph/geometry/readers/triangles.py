@@ -27,8 +27,9 @@ def surface_geometry(
 ) -> Geometry:
     """A geometry from vertices ``[V,3]`` and triangles ``[F,3]`` or polygons.
 
-    Faces that are stored twice, in either winding, are used once: they are the same piece of surface. Triangles that
-    use a vertex twice are dropped; a warning counts what was merged or dropped.
+    Distance is measured along the surface: the banks of a sulcus are no neighbors. Faces that are stored twice, in
+    either winding, are used once: they are the same piece of surface. Triangles that use a vertex twice are dropped; a
+    warning counts what was merged or dropped.
 
     Args:
         positions: vertices.
@@ -64,7 +65,7 @@ def surface_geometry(
         points, triangles, unused = _drop_unused(points, triangles)
         if unused:
             said.append(f"dropped {unused} vertices that no triangle uses")
-    geometry = Geometry(points, faces=triangles, metric="euclidean", name=name)
+    geometry = Geometry(points, faces=triangles, metric="geodesic", name=name)
     warn(name, said)
     return geometry
 

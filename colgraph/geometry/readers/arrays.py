@@ -1,0 +1,127 @@
+"""Plain arrays and tables that people hold in memory, as geometries: what is unambiguous is taken, the rest refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colgraph.geometry.base import Geometry
+from colgraph.geometry.readers.files import Source
+from colgraph.geometry.readers.lengths import USUAL
+from colgraph.geometry.readers.matrices import adjacency_geometry
+from colgraph.geometry.readers.tables import read_csv
+from colgraph.geometry.readers.triangles import surface_geometry
+
+__all__ = ["array_geometry", "pair_geometry", "table_geometry"]
+
+
+def array_geometry(
+    array: Any, *, weight: str | None = USUAL, weight_is: str | None = None, transpose: bool = False
+) -> Geometry:
+    """The geometry of a square array ``[N,N]``, an adjacency matrix: ``A[i, j]`` is the edge from i to j, 0 is none.
+
+    Raises:
+        ValueError: for any other shape, and for three columns or fewer: those may be positions.
+    """
+    matrix = array.detach().cpu().numpy() if hasattr(array, "detach") else array
+    if isinstance(matrix, np.ma.MaskedArray):
+        raise ValueError("an adjacency matrix with masked entries: give matrix.filled(0), where 0 is no edge")
+    matrix = np.asarray(matrix)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.shape[0] <= 3:
+        raise ValueError(
+            f"an array of shape {list(matrix.shape)} may be positions, faces or edges (an adjacency matrix is square "
+            "and larger than 3 x 3): give cg.Geometry(positions, faces=..., edges=...)"
+        )
+    return adjacency_geometry(matrix, name="matrix", weight=weight, weight_is=weight_is, transpose=transpose)
+
+
+def table_geometry(
+    frame: Any,
+    *,
+    directed: bool | None = None,
+    distance: str | None = None,
+    weight: str | None = USUAL,
+    weight_is: str | None = None,
+    transpose: bool = False,
+) -> Geometry:
+    """The geometry of a ``pandas.DataFrame``: a table of edges with the columns ``source`` and ``target``, read as a
+    CSV file of the same content is, or an adjacency matrix whose rows and columns bear the same names, in any order.
+
+    Raises:
+        ValueError: for any other table, and for what the readers of files and matrices refuse.
+    """
+    if {"source", "target"} <= {str(name).strip().lower() for name in frame.columns}:
+        text = frame.to_csv(index=False)
+        if transpose:
+            raise ValueError("the option 'transpose' means nothing for a table of edges")
+        table = read_csv(
+            Source(Path("DataFrame.csv"), text.encode()),
+            directed=directed,
+            distance=distance,
+            weight=weight,
+            weight_is=weight_is,
+        )
+        return dataclasses.replace(table, name="DataFrame")
+    for name, value in (("directed", directed), ("distance", distance)):
+        if value is not None:
+            raise ValueError(f"the option {name!r} means nothing for an adjacency matrix")
+    small = len(frame) <= 3 and {str(name) for name in frame.index} != {str(name) for name in frame.columns}
+    if frame.shape[0] != frame.shape[1] or frame.empty or small:
+        raise ValueError(
+            f"a DataFrame of shape {list(frame.shape)} is neither an adjacency matrix (square; of 3 columns or fewer, "
+            "with names for both) nor a table of edges (with the columns source and target): for positions give "
+            "cg.Geometry(frame[['x', 'y', 'z']].to_numpy())"
+        )
+    names, frame = _named(frame)
+    matrix = frame.fillna(0).to_numpy()
+    return adjacency_geometry(
+        matrix, name="DataFrame", names=names, weight=weight, weight_is=weight_is, transpose=transpose
+    )
+
+
+def _named(frame: Any) -> tuple[list[str] | None, Any]:
+    """Column names, if there are any, and the matrix with its rows in the order of its columns."""
+    rows, columns = ([str(name) for name in index] for index in (frame.index, frame.columns))
+    counted = [str(i) for i in range(len(rows))]
+    if rows in (counted, columns):
+        return None if columns == counted else columns, frame
+    if columns == counted:
+        return rows, frame
+    if len(set(columns)) == len(columns) and sorted(rows) == sorted(columns):
+        place = {name: i for i, name in enumerate(rows)}
+        return columns, frame.iloc[[place[name] for name in columns]]
+    other = sorted(set(rows) ^ set(columns))
+    raise ValueError(
+        f"the rows and columns of an adjacency matrix bear the same names, each once, but {(other or rows)[0]!r} is "
+        "not once in both: give frame.to_numpy() if they are in the same order"
+    )
+
+
+def pair_geometry(pair: Any) -> Geometry:
+    """The geometry of ``(coordinates, faces)``, ``[V,3]`` and ``[F,3]`` integers, as nilearn and nibabel give surfaces.
+
+    Raises:
+        ValueError: for any other tuple or list.
+    """
+    parts = [_plain(part) for part in pair] if len(pair) == 2 else []
+    if len(parts) == 2 and all(part.ndim == 2 and part.shape[1] == 3 for part in parts):
+        points, faces = parts
+        if points.dtype.kind in "fiu" and faces.dtype.kind in "iu":
+            return surface_geometry(points, faces, name="surface", merge_vertices=False, drop_unused=False)
+    shapes = ", ".join(f"{list(_plain(part).shape)}" for part in list(pair)[:4])
+    raise ValueError(
+        f"a {type(pair).__name__} of {len(pair)} (shapes {shapes}) is no pair of coordinates [V, 3] and integer faces "
+        "[F, 3]: give cg.Geometry(positions, faces=..., edges=...)"
+    )
+
+
+def _plain(part: Any) -> NDArray[Any]:
+    part = part.detach().cpu().numpy() if hasattr(part, "detach") else part
+    try:
+        return np.asarray(part)
+    except ValueError:  # rows of different lengths
+        return np.empty(0, dtype=object)
