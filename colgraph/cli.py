@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from colgraph.geometry import option_names
+from colgraph.geometry import NEIGHBORHOODS, option_names
 from colgraph.script import OneLineParser, parse_options, run_script
 
 __all__ = ["COMMANDS", "main", "run"]
@@ -29,7 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("analysed runs of several seeds: intervals over seeds", "colgraph.report.commands:run_compare"),
     "encode": ("predict recorded brain responses from a run's columns", "colgraph.report.commands:run_encode"),
 }
-_SHEET_FLAGS = ("neighbors", "metric", "mask", "axis", "num_inputs", "num_outputs")
+_SHEET_FLAGS = ("neighbors", "metric", "mask", "axis", "num_inputs", "num_outputs", "inputs", "outputs")
 
 
 def main() -> None:
@@ -86,12 +86,16 @@ def _sheet_parser(command: str) -> OneLineParser:
         epilog=f"Options of the geometry are flags too: colgraph {command} stack --widths 8,8,8",
     )
     parser.add_argument("source", metavar="GEOMETRY", help="a name from `colgraph list`, a file, or file.py:function")
-    parser.add_argument("--neighbors", metavar="X", help="knn:K, radius:R, given, complete, or several joined by |")
+    parser.add_argument("--neighbors", metavar="X", help=f"{NEIGHBORHOODS}, or several joined by |")
     parser.add_argument("--metric", metavar="X", help="what distance means")
-    parser.add_argument("--mask", metavar="FILE", help="label file that says which columns to keep")
+    parser.add_argument(
+        "--mask", metavar="FILE", help="label file (or indices: 0-99,120) that says which columns to keep"
+    )
     parser.add_argument("--axis", metavar="X", help="x, y, z, -x (write --axis=-x), ...: from inputs to outputs")
     parser.add_argument("--num-inputs", metavar="P", type=int, help="make the lowest columns on the axis inputs")
     parser.add_argument("--num-outputs", metavar="K", type=int, help="read out the highest columns on the axis")
+    parser.add_argument("--inputs", metavar="X", help="the input columns: indices such as 0-15,20, or a label file")
+    parser.add_argument("--outputs", metavar="X", help="the columns to read out: indices, or a label file")
     return parser
 
 

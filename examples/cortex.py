@@ -80,12 +80,17 @@ def make_cortex(config: TrainConfig) -> cg.Sheet:
     """The surface with its neighbourhoods and tracts; the columns nearest to the occipital pole see a patch each."""
     shape = cg.geometry("cortex", **config.options)
     patches = (config.image_size // (config.patch_size or 1)) ** 2
+    if config.mask is not None:
+        raise ValueError("--mask: this example draws on the whole surface: leave it out, or use imagenet100.py")
     return cg.build_sheet(
         shape,
         neighbors=parse_neighborhood(config.neighbors or "knn:16") | cg.Edges(*draw_tracts(shape)),
         metric=config.metric,
-        num_inputs=patches,
+        axis=config.axis,
+        num_inputs=(config.num_inputs or patches) if config.inputs is None else None,
         num_outputs=config.num_outputs,
+        inputs=config.inputs,
+        outputs=config.outputs,
     )
 
 

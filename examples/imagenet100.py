@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from colgraph.data import load_images
-from colgraph.training import make_model, make_sheet, open_run_folder, parse_flags, run_script, train
+from colgraph.training import make_model, open_run_folder, parse_flags, run_script, sheet_of_run, train
 
 PRESETS = Path(__file__).parent / "configs"
 
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     folder = open_run_folder(config, flags)
 
     # 2. The sheet: columns in space, and who listens to whom. It is quick to build, so its mistakes show up first.
-    sheet = None if config.model == "vit" else make_sheet(config)
+    sheet = None if config.model == "vit" else sheet_of_run(config, folder)
 
     # 3. Images, split into training, validation and test.
     images = load_images(

@@ -55,6 +55,9 @@ def test_describe_is_the_report_of_the_sheet(capsys: pytest.CaptureFixture[str],
     (tmp_path / "mine.py").write_text(PLUGIN)
     text = out(capsys, "describe", f"{tmp_path}/mine.py:line", "--columns=7", "--num-inputs", "2", "--axis=-x")
     assert "2 / 7 columns" in text
+    (tmp_path / "v1.label").write_text("#!ascii\n2\n3  0 0 0 0\n5  0 0 0 0\n")
+    text = out(capsys, "describe", "ring", "--columns", "9", "--inputs", f"{tmp_path}/v1.label", "--outputs", "0-2,8")
+    assert "2 / 4 columns" in text
 
 
 def test_view_writes_a_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -75,6 +78,11 @@ def test_view_writes_a_picture(capsys: pytest.CaptureFixture[str], tmp_path: Pat
         ("describe ring --column 3", "no option 'column'"),
         ("describe ring --neighbors knn:300", "300"),
         ("describe ring --metric geodisic", "geodisic"),
+        ("describe ring --input 3", "did you mean --inputs?"),
+        ("describe ring --inputs 300", "inputs must lie in 0..255"),
+        ("describe ring --inputs 3 --num-inputs 2", "give inputs or num_inputs, not both"),
+        ("describe ring --outputs missing.label", "missing.label"),
+        ("describe ring --neighbors edges:missing.csv", "missing.csv"),
         ("describe ring --columns many", "columns must be int, got 'many'"),
         ("describe missing.obj", "missing.obj"),
         ("describe ring stray", "unexpected 'stray'"),

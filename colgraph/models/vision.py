@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from colgraph.models.columnformer import Columnformer, Unroll, given_arguments
+from colgraph.models.reach import late_columns, steps_to_reach
 from colgraph.models.sharing import load_pretrained, push_pretrained, save_pretrained
 
 __all__ = ["VisionColumnformer", "VisionUnroll", "assign_patches"]
@@ -96,6 +98,7 @@ class VisionColumnformer(nn.Module):
         outputs = model.sheet.outputs
         self.pool = nn.Parameter(torch.zeros(num_classes, outputs.numel())) if readout == "spatial" else None
         self.register_buffer("outputs", outputs, persistent=False)
+        _warn_of_late_outputs(model)
         self.register_buffer("assignment", torch.from_numpy(assign_patches(grid, model.sheet.pos[inputs].numpy())))
 
     def embed(self, images: Tensor) -> Tensor:
@@ -195,6 +198,17 @@ class VisionColumnformer(nn.Module):
         return (
             f"image_size={self.image_size}, patch_size={self.patch_size}, classes={self.num_classes}, "
             f"readout={self.readout}"
+        )
+
+
+def _warn_of_late_outputs(model: Columnformer) -> None:
+    late = int(late_columns(steps_to_reach(model.sheet)[model.sheet.outputs], model.steps).sum())
+    if late:
+        warnings.warn(
+            f"{late:,} of {model.sheet.outputs.numel():,} output columns of {model.sheet.geometry!r} cannot know of "
+            f"the input within {model.steps} steps and only dilute the readout: give more steps, or outputs that hear "
+            "it (build_sheet(..., num_outputs=) or outputs=)",
+            stacklevel=3,
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from colgraph.script import run_script
-from colgraph.training.checkpoint import TrainedModel, load_checkpoint, load_trained
+from colgraph.training.checkpoint import TrainedModel, load_checkpoint, load_trained, sheet_of_run
 from colgraph.training.config import TrainConfig
 from colgraph.training.errors import InterruptedRunError, TrainingDivergedError, UnwritableRunError
 from colgraph.training.flags import RunFlags, parse_flags
@@ -33,6 +33,7 @@ __all__ = [
     "open_run_folder",
     "parse_flags",
     "run_script",
+    "sheet_of_run",
     "train",
     "unreached_outputs",
 ]

@@ -15,9 +15,10 @@ from colgraph.distributed import checkpoint as sharded
 from colgraph.models import VisionColumnformer, VisionTransformer
 from colgraph.sheet import Sheet
 from colgraph.training.config import TrainConfig
-from colgraph.training.setup import make_model
+from colgraph.training.folder import RunFolder
+from colgraph.training.setup import make_model, make_sheet
 
-__all__ = ["KEY", "TrainedModel", "load_checkpoint", "load_trained", "pack_run"]
+__all__ = ["KEY", "TrainedModel", "load_checkpoint", "load_trained", "pack_run", "sheet_of_run"]
 
 KEY = "colgraph"
 """Where a checkpoint keeps what :func:`pack_run` returns."""
@@ -83,6 +84,18 @@ def _unpack_sheet(packed: dict[str, Any]) -> Sheet:
         geometry=packed["geometry"],
         names=packed["names"],
     )
+
+
+def sheet_of_run(config: TrainConfig, folder: RunFolder) -> Sheet:
+    """The sheet that settings describe; for a run that goes on the one in its checkpoint, with its inputs and outputs.
+
+    What a geometry, a file or a default amounts to may have changed since the run began.
+
+    Raises:
+        ValueError: as :func:`make_sheet` and :func:`load_checkpoint` do.
+    """
+    packed = load_checkpoint(folder.last)[KEY]["sheet"] if folder.resume else None
+    return make_sheet(config) if packed is None else _unpack_sheet(packed)
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from colgraph.data import AUGMENTATIONS
-from colgraph.geometry import CONTROLS
+from colgraph.geometry import CONTROLS, NEIGHBORHOODS
 from colgraph.models.columnformer import PARAMETRIZATIONS, parse_untied
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "save_yaml",
 ]
 
-GEOMETRY_SETTINGS = ("neighbors", "metric", "mask", "axis", "num_inputs", "num_outputs")
+GEOMETRY_SETTINGS = ("neighbors", "metric", "mask", "axis", "num_inputs", "num_outputs", "inputs", "outputs")
 """Settings that fit one geometry: defaults and presets of them go when another geometry is chosen."""
 
 _PRECISIONS = {
@@ -72,14 +72,16 @@ class TrainConfig:
     control: str = _setting("none", "another sheet of as many columns and edges, to compare with", choices=CONTROLS)
 
     geometry: str = _setting("stack", "a name from `colgraph list`, a file, or file.py:function")
-    neighbors: str | None = _setting("knn:32", "knn:K, radius:R, given, complete, or several joined by |")
+    neighbors: str | None = _setting("knn:32", f"{NEIGHBORHOODS}, or several joined by |")
     metric: str | None = _setting(None, "what distance means (default: the geometry's own)")
-    mask: str | None = _setting(None, "label file that says which columns to keep")
+    mask: str | None = _setting(None, "label file (or indices: 0-99,120) that says which columns to keep")
     axis: str | None = _setting(None, "x, y, z, -x (write --axis=-x), ...: from inputs to outputs")
     num_inputs: int | None = _setting(None, "input columns (default: one per patch)", low=1)
     num_outputs: int | None = _setting(
-        None, "columns read out, highest on the axis (default: the geometry's, or all)", low=1
+        None, "columns read out, highest on the axis (default: the geometry's, or all that can hear the input)", low=1
     )
+    inputs: str | None = _setting(None, "the input columns: indices such as 0-15,20, or a label file")
+    outputs: str | None = _setting(None, "the columns read out: indices, or a label file; all: every column")
     patch_size: int | None = _setting(
         None, "side of a patch in pixels (default: what fits the geometry's inputs, or an eighth of the image)", low=1
     )

@@ -138,7 +138,13 @@ def load_settings(path: str | Path, above: tuple[Path, ...] = ()) -> dict[str, A
     if settings.get("geometry", below.get("geometry")) != below.get("geometry"):
         known = describe_settings()
         below = {name: value for name, value in below.items() if name in known and name not in GEOMETRY_SETTINGS}
-    return {**below, **settings}
+    return {**below, **dict.fromkeys(_replaced(settings)), **settings}
+
+
+def _replaced(layer: Mapping[str, Any]) -> list[str]:
+    """Settings of lower layers that a layer replaces under another name: a number of columns by a list of them."""
+    pairs = (("inputs", "num_inputs"), ("outputs", "num_outputs"))
+    return [b for pair in pairs for a, b in (pair, pair[::-1]) if layer.get(a) is not None and b not in layer]
 
 
 def _checked(path: Path) -> dict[str, Any]:
@@ -171,6 +177,7 @@ def _config(layers: Sequence[tuple[Mapping[str, Any], bool]]) -> TrainConfig:
         if str(layer.get("geometry", settings["geometry"])) != settings["geometry"]:
             options = {}
             settings |= {name: None for name in GEOMETRY_SETTINGS if name not in chosen}
+        settings |= dict.fromkeys(_replaced(layer))
         for name, value in layer.items():
             if name not in settings:
                 options[name] = value

@@ -30,7 +30,7 @@ from colgraph.sheet import Sheet
 from colgraph.training.average import AverageWeights
 from colgraph.training.batches import ImageBatches
 from colgraph.training.callbacks import Checkpoints, ProgressBar, StepSeeds, StopOnSignal
-from colgraph.training.checkpoint import load_checkpoint, pack_run
+from colgraph.training.checkpoint import KEY, load_checkpoint, pack_run
 from colgraph.training.config import TrainConfig
 from colgraph.training.errors import TrainingDivergedError
 from colgraph.training.figures import RunFigures
@@ -111,10 +111,8 @@ def _notes(sheet: Sheet | None, config: TrainConfig) -> list[str]:
     """What a user should know before a run begins."""
     if sheet is None:
         return ["a vit has no sheet: of geometry, neighbours, steps, wiring and the like only the patch size counts"]
-    late = unreached_outputs(sheet, config.steps)
-    if not late:
-        return []
-    return [f"{late} of {len(sheet.outputs)} output columns cannot know of the input within {config.steps} steps"]
+    unreached_outputs(sheet, config.steps)  # refused if that is all of them; the model has warned of some
+    return []
 
 
 def _trainer(
@@ -182,6 +180,7 @@ def _resumed_step(folder: RunFolder, net: nn.Module) -> tuple[int, bool]:
     content = load_checkpoint(folder.last)
     if is_sharded(content):
         return int(content["global_step"]), True
+    _check_ends(content[KEY]["sheet"], net)
     theirs = {name.removeprefix("net."): value for name, value in content["state_dict"].items()}
     mine = net.state_dict()
     for name in sorted(mine, key=lambda name: name != "model.sheet_fingerprint"):
@@ -196,6 +195,20 @@ def _resumed_step(folder: RunFolder, net: nn.Module) -> tuple[int, bool]:
                 f"{str(folder.last)!r} belongs to another graph: resume with the geometry and neighbours of the run"
             )
     return int(content["global_step"]), False
+
+
+def _check_ends(packed: dict[str, Any] | None, net: nn.Module) -> None:
+    """Refuse a sheet with other input or output columns than the run has had; no parameter need tell."""
+    if packed is None or not isinstance(net, VisionColumnformer):
+        return
+    for ends, what in (("input_rank", "input"), ("output_mask", "output")):
+        if packed[ends].shape == net.model.sheet[ends].shape and not torch.equal(
+            packed[ends], net.model.sheet[ends].cpu()
+        ):
+            raise ValueError(
+                f"the run has other {what} columns than this sheet: take the sheet of its checkpoint, "
+                "colgraph.training.sheet_of_run(config, folder)"
+            )
 
 
 def _take_back(net: nn.Module, trained: nn.Module) -> None:

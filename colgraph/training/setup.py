@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
-from collections import deque
+import warnings
 from typing import overload
 
 import numpy as np
 import torch
 from scipy import sparse
-from torch import Tensor
 
-from colgraph.geometry import Geometry, build_control, geometry, shuffled_order
+from colgraph.geometry import Geometry, build_control, geometry, read_columns, shuffled_order
 from colgraph.models import Columnformer, VisionColumnformer, VisionTransformer
+from colgraph.models.reach import late_columns, steps_to_reach
 from colgraph.models.vision import assign_patches
 from colgraph.sheet import Sheet
 from colgraph.training.config import TrainConfig
 
-__all__ = ["make_model", "make_sheet", "patch_size_for", "steps_to_reach", "unreached_outputs"]
+__all__ = ["make_model", "make_sheet", "patch_size_for", "unreached_outputs"]
 
 _PATCHES_PER_SIDE = 8
 
@@ -26,12 +28,13 @@ def make_sheet(config: TrainConfig) -> Sheet:
     """The sheet that settings describe, or its control.
 
     A geometry that names its own input columns keeps them; otherwise the columns lowest on the axis become inputs, one
-    per patch. Read out are the geometry's own output columns, the ``num_outputs`` highest on the axis, or all columns.
+    per patch. Read out are the ``outputs`` that are set, the ``num_outputs`` highest on the axis, the geometry's own
+    output columns, or else all columns that can know of the input within the steps.
 
     Raises:
         ValueError: for anything :func:`colgraph.build_sheet` refuses, and where patches and columns do not match.
     """
-    shape = geometry(config.geometry, **config.options)
+    shape = _shape(config)
     patches = (config.image_size // patch_size_for(config, shape)) ** 2
     num_inputs = config.num_inputs
     if num_inputs is None and shape.inputs is None:
@@ -47,6 +50,8 @@ def make_sheet(config: TrainConfig) -> Sheet:
         axis=config.axis,
         num_inputs=num_inputs,
         num_outputs=config.num_outputs,
+        inputs=None if config.inputs is None else shape.inputs,
+        outputs=config.outputs,
     )
     inputs = sheet.inputs.numel()
     if inputs != patches:
@@ -57,7 +62,41 @@ def make_sheet(config: TrainConfig) -> Sheet:
             f"{_patches_text(config, patches)} do not match the {inputs} input columns of {shape.name!r}: {hint}"
         )
     _check_space_and_time(config, sheet)
-    return sheet
+    chosen = config.num_outputs is not None or config.outputs is not None or shape.outputs is not None
+    return sheet if chosen else _read_out_where_heard(sheet, config.steps)
+
+
+def _shape(config: TrainConfig) -> Geometry:
+    """The geometry that settings name, with the input columns that they name."""
+    shape = geometry(config.geometry, **config.options)
+    if config.inputs is None:
+        return shape
+    if config.num_inputs is not None:
+        raise ValueError("give inputs or num_inputs, not both")
+    return dataclasses.replace(shape, inputs=read_columns(config.inputs, shape.num_columns, "inputs"))
+
+
+def _read_out_where_heard(sheet: Sheet, steps: int) -> Sheet:
+    """The sheet without the output columns that cannot know of the input within the steps: they would say nothing."""
+    when = steps_to_reach(sheet)
+    late = late_columns(when, steps)
+    if not bool(late.any()):
+        return sheet
+    deaf, last = int((when < 0).sum()), int(when.max())
+    more = (
+        f"--steps {last} lets {'all' if not deaf else f'all but {deaf:,}'} hear it"
+        if last > steps
+        else "no number of steps does"
+    )
+    warnings.warn(
+        f"{int((~late).sum()):,} of {sheet.num_columns:,} columns of {sheet.geometry!r} are read out: the others "
+        f"cannot hear the input within {steps} steps ({more}; --num-outputs or --outputs reads out others, --outputs "
+        "all every one)",
+        stacklevel=3,
+    )
+    heard = copy.copy(sheet)
+    heard.output_mask = ~late
+    return heard
 
 
 def _check_space_and_time(config: TrainConfig, sheet: Sheet) -> None:
@@ -183,7 +222,7 @@ def _make_vit(config: TrainConfig, num_classes: int) -> VisionTransformer:
     """A ViT on the patches that the sheet of these settings would see."""
     size = config.patch_size
     if size is None:
-        size = patch_size_for(config, geometry(config.geometry, **config.options))
+        size = patch_size_for(config, _shape(config))
     return VisionTransformer(
         config.image_size,
         size,
@@ -196,23 +235,6 @@ def _make_vit(config: TrainConfig, num_classes: int) -> VisionTransformer:
     )
 
 
-def steps_to_reach(sheet: Sheet) -> Tensor:
-    """``[N]`` int64: after how many steps a column can know of the input; 0 at input columns, -1 if never."""
-    reached = torch.full((sheet.num_columns,), -1, dtype=torch.int64)
-    reached[sheet.inputs] = 0
-    layout = sheet.layout
-    pointers, targets = layout.source_indptr.tolist(), layout.source_target.tolist()
-    distance = reached.tolist()
-    queue = deque(sheet.inputs.tolist())
-    while queue:
-        column = queue.popleft()
-        for target in targets[pointers[column] : pointers[column + 1]]:
-            if distance[target] < 0:
-                distance[target] = distance[column] + 1
-                queue.append(target)
-    return torch.tensor(distance)
-
-
 def unreached_outputs(sheet: Sheet, steps: int) -> int:
     """Number of output columns that cannot know of the input after ``steps`` steps.
 
@@ -220,7 +242,7 @@ def unreached_outputs(sheet: Sheet, steps: int) -> int:
         ValueError: if that is all of them: such a model could only guess.
     """
     when = steps_to_reach(sheet)[sheet.outputs]
-    late = int(((when < 0) | (when > steps)).sum())
+    late = int(late_columns(when, steps).sum())
     if late and late == len(when):
         connected = when[when >= 0]
         needed = f"the nearest needs {int(connected.min())} steps" if len(connected) else "no path leads there"

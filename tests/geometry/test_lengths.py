@@ -6,6 +6,8 @@ import warnings
 import networkx as nx
 import numpy as np
 import pytest
+import scipy.io
+import scipy.sparse
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,10 +49,11 @@ def forms(folder):
     for name, content in text.items():
         (folder / name).write_text(content)
     np.save(folder / "matrix.npy", matrix)
+    scipy.io.savemat(folder / "matrix.mat", {"W": matrix})
+    np.savetxt(folder / "brain.edge", matrix)
+    (folder / "list.txt").write_text("a b 2\nb c 8\n")
     nx.write_graphml(graph(), folder / "net.graphml")
     buffer = io.BytesIO()
-    import scipy.io
-
     scipy.io.mmwrite(buffer, scipy.sparse.coo_array(matrix))
     (folder / "matrix.mtx").write_bytes(buffer.getvalue())
     edges = torch.tensor([[0, 1], [1, 2]])

@@ -140,6 +140,16 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
         parse("--config", str(tmp_path / "digits-teid.yaml"))
 
 
+def test_columns_by_name_replace_a_number_of_columns_of_a_lower_layer(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("geometry: ring\nnum_outputs: 5\nnum_inputs: 4\n")
+    (tmp_path / "mine.yaml").write_text("base: base.yaml\noutputs: [7, 9]\n")
+    config, _ = parse_flags(["--config", str(tmp_path / "mine.yaml"), "--inputs", "0-3"])
+    assert (config.inputs, config.num_inputs) == ("0-3", None)
+    assert (config.outputs, config.num_outputs) == ("7,9", None)
+    config, _ = parse_flags(["--config", str(tmp_path / "mine.yaml"), "--num-outputs", "3"])
+    assert (config.outputs, config.num_outputs) == (None, 3)
+
+
 def test_yaml_files_cannot_make_objects(tmp_path: Path) -> None:
     file = tmp_path / "evil.yaml"
     file.write_text("!!python/object/apply:os.system ['true']")

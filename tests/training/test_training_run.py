@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -29,6 +30,7 @@ from colgraph.training import (
     make_model,
     make_sheet,
     open_run_folder,
+    sheet_of_run,
     train,
 )
 from colgraph.training.batches import StepSampler
@@ -242,6 +244,24 @@ def test_resuming_onto_another_graph_or_model_is_refused(images: ImageSplits, tm
         run(tmp_path / "run", images, {"resume": True}, neighbors="knn:3")
     with pytest.raises(ValueError, match="does not fit the model"):
         run(tmp_path / "run", images, {"resume": True}, dim=12)
+
+
+def test_a_run_that_goes_on_keeps_the_outputs_it_began_with(images: ImageSplits, tmp_path: Path) -> None:
+    # As of a version that read out every column by default, whether it heard the input or not.
+    ring = {"geometry": "ring", "options": {"columns": 64}, "neighbors": "knn:2", "patch_size": 2, "epochs": 1}
+    config = TrainConfig(**{**SMALL, **ring})
+    every = make_sheet(dataclasses.replace(config, outputs="all"))
+    with pytest.warns(UserWarning, match="are read out"):
+        heard = make_sheet(config)
+    assert heard.outputs.numel() < every.outputs.numel() == 64
+    train(make_model(config, every, 10), images, config, open_run_folder(config, RunFlags(tmp_path / "run")))
+    folder = open_run_folder(config, RunFlags(tmp_path / "run", resume=True))
+    assert sheet_of_run(config, folder).output_mask.tolist() == every.output_mask.tolist()
+    with pytest.raises(ValueError, match=r"other output columns than this sheet.*sheet_of_run"):
+        train(make_model(config, heard, 10), images, config, folder)
+    begun = open_run_folder(config, RunFlags(tmp_path / "other"))
+    with pytest.warns(UserWarning, match="are read out"):
+        assert sheet_of_run(config, begun).output_mask.tolist() == heard.output_mask.tolist()
 
 
 def test_broken_checkpoints_are_refused(tmp_path: Path) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from itertools import pairwise
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+import colgraph as cg
+from colgraph.geometry import register_geometry
+from colgraph.models.reach import steps_to_reach
 from colgraph.sheet import Sheet
 from colgraph.training import TrainConfig, make_model, make_sheet, unreached_outputs
-from colgraph.training.setup import steps_to_reach
 
 SMALL = {"dim": 8, "steps": 3, "qk_dim": 4, "mlp_dim": 4, "image_size": 8, "channels": 1, "neighbors": None}
 
@@ -30,11 +35,69 @@ def test_stack_names_its_inputs_and_outputs_and_the_patch_size_follows() -> None
 
 
 def test_other_geometries_get_one_input_per_patch_and_read_all_columns() -> None:
-    sheet = make_sheet(config(geometry="sphere", options={"subdivisions": 2}, patch_size=2))
+    sheet = make_sheet(config(geometry="sphere", options={"subdivisions": 2}, patch_size=2, steps=12))
     assert sheet.inputs.numel() == 16
     assert sheet.outputs.numel() == sheet.num_columns == 162
     lowest = sheet.pos[:, 2].argsort(stable=True)[:16]
     assert float(sheet.pos[sheet.inputs, 2].max()) <= float(sheet.pos[lowest, 2].max()) + 1e-6
+
+
+def test_only_columns_that_hear_the_input_are_read_out_by_default() -> None:
+    ball = {"geometry": "sphere", "options": {"subdivisions": 3}, "patch_size": 2, "steps": 3}
+    with pytest.warns(
+        UserWarning, match=r"of 642 columns of 'sphere' are read out.*--steps \d+ lets all.*--num-outputs"
+    ):
+        sheet = make_sheet(config(**ball))
+    when = steps_to_reach(sheet)
+    assert sheet.output_mask.tolist() == ((when >= 0) & (when <= 3)).tolist()
+    assert 16 < sheet.outputs.numel() < 642
+    assert unreached_outputs(sheet, 3) == 0
+    last = int(when.max())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_model(config(**ball), sheet, 5)
+        assert make_sheet(config(**ball | {"steps": last})).outputs.numel() == 642
+        chosen = [
+            make_sheet(config(**ball, **told))
+            for told in ({"num_outputs": 600}, {"outputs": "all"}, {"outputs": "0-9"})
+        ]
+    assert [sheet.outputs.numel() for sheet in chosen] == [600, 642, 10]
+    late = int(((when < 0) | (when > 3)).sum())
+    with pytest.warns(UserWarning, match=rf"{late} of 642 output columns of 'sphere' cannot know .* within 3 steps"):
+        make_model(config(**ball, outputs="all"), chosen[1], 5)
+
+
+def test_columns_that_never_hear_are_said_to_be_so() -> None:
+    edges = torch.tensor([[0, 1, 3], [1, 2, 4]])
+    islands = Sheet.from_edges(edges, 5, pos=torch.arange(15.0).reshape(5, 3)).to_networkx()
+    for data in islands.nodes.values():
+        del data["output"]
+    with pytest.warns(UserWarning, match=r"2 of 5 columns .*within 1 steps \(--steps 2 lets all but 2 hear it"):
+        sheet = _of_graph(islands, steps=1)
+    assert sheet.outputs.tolist() == [0, 1]
+    with pytest.warns(UserWarning, match=r"3 of 5 columns .* \(no number of steps does"):
+        assert _of_graph(islands, steps=2).outputs.tolist() == [0, 1, 2]
+
+
+def _of_graph(graph: object, steps: int) -> Sheet:
+    shape = cg.geometry(graph, weight=None)
+    register_geometry("islands-of-this-test")(lambda: shape)
+    return make_sheet(config(geometry="islands-of-this-test", image_size=8, patch_size=8, inputs="0", steps=steps))
+
+
+def test_inputs_and_outputs_are_settings(tmp_path: Path) -> None:
+    np.save(tmp_path / "v1.npy", np.arange(64) % 4 == 0)
+    ring = {"geometry": "ring", "options": {"columns": 64}, "outputs": "60-63"}
+    sheet = make_sheet(config(**ring, inputs=str(tmp_path / "v1.npy")))
+    assert sheet.inputs.tolist() == list(range(0, 64, 4))
+    assert sheet.outputs.tolist() == [60, 61, 62, 63]
+    assert make_sheet(config(**ring, inputs=[9, 8, 7, 3])).inputs.tolist() == [9, 8, 7, 3]  # a list of a YAML file
+    assert make_model(config(**ring), sheet, 5).patch_size == 2
+    with pytest.raises(ValueError, match="image_size 8 cannot be cut into 3 square patches"):
+        make_sheet(config(**ring, inputs="1,2,3"))
+    for twice in ({"inputs": "0-15", "num_inputs": 16}, {"num_outputs": 3, "inputs": "0-15"}):
+        with pytest.raises(ValueError, match="not both"):
+            make_sheet(config(**ring, **twice))
 
 
 def test_patch_size_grows_until_the_columns_suffice() -> None:
