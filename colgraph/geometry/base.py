@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from colgraph.hints import closest
+from colgraph.space import Place
+
 __all__ = [
     "DIRECTIONS",
-    "METRICS",
     "Geometry",
     "as_edge_distance",
     "as_edges",
     "check_range",
-    "closest",
     "column_indices",
-    "did_you_mean",
     "parse_axis",
 ]
 
-METRICS = ("euclidean", "great_circle", "periodic", "geodesic", "hops", "given")
 DIRECTIONS = ("both", "forward", "forward+lateral")
-
-# Metrics that follow connections; the only ones that mean something where positions do not.
-GRAPH_METRICS = ("hops", "given")
 _AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
 
@@ -45,7 +40,7 @@ class Geometry:
             target) will do too, but two lists of two columns may mean either and are refused.
         edge_distance: ``[E]`` float64, their lengths, or None. An edge without a length of its own is as long as the
             straight line between its ends, or 1 where positions mean nothing.
-        metric: one of ``METRICS``: what distance means here unless the user asks for another.
+        metric: one of ``colgraph.space.METRICS``: what distance means here unless the user asks for another.
         name: what messages and reports call it.
         layer: ``[N]`` int64 label per column, or None.
         direction: which pairs of layers may be connected: "both" (any), "forward" (only l to l + 1) or
@@ -120,34 +115,17 @@ class Geometry:
 
     def check_metric(self, metric: str) -> None:
         """Raise ValueError unless distances under ``metric`` can be measured on this geometry."""
-        if metric not in METRICS:
-            raise ValueError(f"unknown metric {metric!r}{closest(metric, METRICS)}")
-        if not self.spatial and metric not in GRAPH_METRICS:
-            raise ValueError(
-                f"metric {metric!r} needs positions, but those of {self.name!r} are a layout for plotting: "
-                "use 'given' or 'hops', or give the nodes positions"
-            )
-        if metric == "geodesic" and self.faces is None:
-            raise ValueError(f"metric 'geodesic' needs a surface with faces, and {self.name!r} has none")
-        if metric in GRAPH_METRICS and self.edges is None and self.faces is None:
-            raise ValueError(f"metric {metric!r} needs edges or faces, and {self.name!r} has neither")
-        if metric == "periodic" and self.period is None:
-            raise ValueError(f"metric 'periodic' needs period, the side lengths of the box, and {self.name!r} has none")
+        self.place.check_metric(metric)
+
+    @property
+    def place(self) -> Place:
+        """What a metric can need of the geometry."""
+        return Place(
+            self.positions, self.faces, self.edges, self.edge_distance, self.period, self.spatial, name=self.name
+        )
 
 
 # ---------------------------------------------------------------------- checks, some shared with the rest of the room
-
-
-def closest(name: object, known: Iterable[str]) -> str:
-    """The end of an error message about an unknown name: the closest known one, if any is close, and all of them."""
-    names = [str(k) for k in known]
-    return f"{did_you_mean(name, names)}; known are {', '.join(names) or 'none'}"
-
-
-def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """``": did you mean 'this'?"``, or nothing where no known name is close."""
-    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
-    return f": did you mean {near[0]!r}?" if near else ""
 
 
 def parse_axis(axis: Any) -> NDArray[np.float64]:

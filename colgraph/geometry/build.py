@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.geometry.base import Geometry, column_indices, did_you_mean, parse_axis
-from colgraph.geometry.metrics import Index, Links, make_space
+from colgraph.geometry.base import Geometry, column_indices, parse_axis
 from colgraph.geometry.neighbors import KNN, Complete, Given, Neighborhood, parse_neighborhood, warn_of_isolated
 from colgraph.geometry.registry import (
     call_geometry,
@@ -24,7 +23,10 @@ from colgraph.geometry.registry import (
     list_geometries,
     load_plugin,
 )
+from colgraph.hints import did_you_mean
 from colgraph.sheet import Sheet
+from colgraph.space import GRAPH_METRICS, Index, Links, make_space
+from colgraph.space.connections import connections
 
 __all__ = ["build_sheet", "default_neighborhood", "geometry", "option_names", "read_columns"]
 
@@ -118,7 +120,7 @@ def build_sheet(
         wanted = None if wanted is None else wanted.relabelled(new_id)
     shape = _choose_ends(shape, num_inputs, num_outputs)
     neighborhood = default_neighborhood(shape) if wanted is None else wanted
-    space = make_space(shape, shape.metric)
+    space = make_space(shape.place, shape.metric)
     links = _sorted(neighborhood.links(shape, space), shape.num_columns)
     if neighborhood.may_isolate:
         warn_of_isolated(neighborhood, links, shape, space)
@@ -135,7 +137,19 @@ def build_sheet(
         metric=shape.metric,
         geometry=shape.name,
         names=shape.names,
+        period=shape.period if shape.metric == "periodic" else None,
+        wires=_wires(shape, links),
     )
+
+
+def _wires(shape: Geometry, links: Links) -> tuple[Index, Any] | None:
+    """The connections that distances follow, where the metric follows any and they are not the edges themselves."""
+    if shape.metric not in GRAPH_METRICS:
+        return None
+    own = _sorted(Links(*connections(shape.place, shape.metric)), shape.num_columns)
+    edges, distance = np.stack([own.source, own.target]), own.distance
+    mine = np.array_equal(edges, [links.source, links.target]) and np.array_equal(distance, links.distance)
+    return None if mine else (edges, distance)
 
 
 def _array(columns: Any) -> Index | None:

@@ -15,10 +15,10 @@ import numpy as np
 
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.build import build_sheet, default_neighborhood, geometry
-from colgraph.geometry.metrics import Index, Links, Space
 from colgraph.geometry.neighbors import Neighborhood, parse_neighborhood
 from colgraph.rewire import swap_ends
 from colgraph.sheet import Sheet
+from colgraph.space import Index, Links, Space
 
 __all__ = ["CONTROLS", "build_control", "shuffled_order"]
 
@@ -56,10 +56,13 @@ def build_control(source: Any, control: str, seed: int = 0, **arguments: Any) ->
     if control == "random-graph":
         return build_sheet(target, neighbors=_Rewired(inner, seed), **arguments)
     sheet = build_sheet(target, neighbors=_Displaced(inner, seed), **arguments)
-    order = shuffled_order(sheet.num_columns, seed)
     arrays = sheet.to_arrays()
-    # Triangles stay where they were in space: their corners have other numbers now.
-    return Sheet.from_arrays({**arrays, "pos": arrays["pos"][order], "face": np.argsort(order)[arrays["face"]]})
+    order = shuffled_order(sheet.num_columns, seed)
+    column_at = np.argsort(order)
+    # Triangles and wires stay where they were in space: their ends have other numbers now.
+    for name in {"face", "wire_index"} & arrays.keys():
+        arrays[name] = column_at[arrays[name]]
+    return Sheet.from_arrays({**arrays, "pos": arrays["pos"][order]})
 
 
 def shuffled_order(columns: int, seed: int) -> Index:

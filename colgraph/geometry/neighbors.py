@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.geometry.base import GRAPH_METRICS, Geometry, as_edge_distance, as_edges, check_range, closest
-from colgraph.geometry.metrics import Index, Links, Space, join
-from colgraph.geometry.surface import connections
+from colgraph.geometry.base import Geometry, as_edge_distance, as_edges, check_range
+from colgraph.hints import closest
+from colgraph.space import GRAPH_METRICS, Index, Links, Space, join
+from colgraph.space.connections import connections
 
 __all__ = [
     "KNN",
@@ -147,7 +148,7 @@ class Given(Neighborhood):
             raise ValueError(
                 f"neighbourhood 'given' needs edges or faces, and {geometry.name!r} has neither: use KNN(16)"
             )
-        source, target, length = connections(geometry, space.metric)
+        source, target, length = connections(geometry.place, space.metric)
         allowed = _allowed(geometry, source, target)
         source, target, length = source[allowed], target[allowed], length[allowed]
         # An edge of a face is straight in space: no way along the surface is shorter.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from colgraph.geometry.base import closest, did_you_mean
+from colgraph.hints import closest, did_you_mean
 
 __all__ = ["GeometryInfo", "Option", "check_options", "describe_function", "plain_values"]
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from colgraph.geometry.base import Geometry, closest
+from colgraph.geometry.base import Geometry
 from colgraph.geometry.options import GeometryInfo, check_options, describe_function, plain_values
+from colgraph.hints import closest
 
 __all__ = [
     "ENTRY_POINT_GROUP",

@@ -11,8 +11,8 @@ from torch_geometric.utils import scatter
 
 from colgraph.layout import edges_are_sorted
 
-__all__ = ["canonical", "check_range", "column_names", "edge_spacing", "equal", "faces", "lengths"]
-__all__ += ["mask", "normal", "per_column", "positions", "positive", "ranks"]
+__all__ = ["box", "canonical", "check_range", "column_names", "edge_spacing", "equal", "faces", "lengths"]
+__all__ += ["mask", "normal", "per_column", "positions", "positive", "ranks", "wires"]
 
 
 def normal(tensor: Tensor) -> Tensor:
@@ -25,14 +25,14 @@ def equal(now: Tensor, before: Tensor) -> bool:
     return now.dtype == before.dtype and np.array_equal(now.numpy(force=True), before.numpy(force=True))
 
 
-def lengths(values: Tensor | np.ndarray, edges: int) -> Tensor:
+def lengths(values: Tensor | np.ndarray, edges: int, name: str = "edge_distance") -> Tensor:
     """``[E]`` float64."""
     distance = normal(torch.as_tensor(values)).to(torch.float64)
     if distance.shape != (edges,):
-        raise ValueError(f"edge_distance must have shape [{edges}], one per edge, got {list(distance.shape)}")
-    _check_finite(distance, "edge_distance")
+        raise ValueError(f"{name} must have shape [{edges}], one per edge, got {list(distance.shape)}")
+    _check_finite(distance, name)
     if distance.numel() and float(distance.min()) < 0:
-        raise ValueError(f"edge_distance must not be negative, got {float(distance.min()):g}")
+        raise ValueError(f"{name} must not be negative, got {float(distance.min()):g}")
     return distance
 
 
@@ -142,3 +142,22 @@ def edge_spacing(edges: Tensor, distance: Tensor, n: int) -> float:
     nearest = torch.full((n,), torch.inf, dtype=torch.float64)
     nearest.scatter_reduce_(0, edges[1][real], distance[real].to(torch.float64), "amin")
     return float(nearest[torch.isfinite(nearest)].median())
+
+
+def box(period: Sequence[float] | None) -> tuple[float, ...] | None:
+    """Three side lengths, 0 where an axis does not wrap."""
+    if period is None:
+        return None
+    sides = tuple(float(side) for side in period)
+    if len(sides) != 3 or not all(0 <= side < float("inf") for side in sides):
+        raise ValueError(f"period must be three side lengths, 0 where an axis does not wrap, got {list(sides)}")
+    return sides
+
+
+def wires(index: Tensor | np.ndarray, length: Tensor | np.ndarray, n: int) -> tuple[Tensor, Tensor]:
+    """``[2,W]`` and ``[W]``: the connections that distances follow."""
+    ends = normal(torch.as_tensor(index))
+    if ends.dim() != 2 or ends.size(0) != 2 or ends.is_floating_point():
+        raise ValueError(f"wires must be integers of shape [2, W], got {ends.dtype} of shape {list(ends.shape)}")
+    check_range(ends, n, "wires")
+    return ends.to(torch.int64), lengths(length, ends.size(1), "length of wires").to(torch.float32)

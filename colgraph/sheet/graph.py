@@ -13,21 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch, Data
 
 from colgraph.describe import SheetReport, report
 from colgraph.layout import Layout, edges_are_sorted
 from colgraph.sheet import fields
-from colgraph.sheet.measured import Measured
+from colgraph.sheet.checked import OPTIONAL, TENSORS, TEXTS, CheckedData
+from colgraph.space import GRAPH_METRICS, Place, Space, make_space
 
 __all__ = ["Sheet", "load_sheet"]
 
-_TENSORS = ("pos", "edge_index", "edge_distance", "input_rank", "output_mask", "layer", "face")
-_TEXTS = ("metric", "geometry")
-_FORMAT = 1
+_FORMAT = 2  # 1 had neither period nor wires
 
 
-class Sheet(Data):
+class Sheet(CheckedData):
     """Columns and the edges they listen through.
 
     A ``Sheet`` is a ``torch_geometric.data.Data`` and behaves as one under PyG's tools. Make one with
@@ -48,6 +46,10 @@ class Sheet(Data):
         metric: what the distance means ("euclidean", "geodesic", ...).
         geometry: the name of the geometry or file it came from.
         names: optional list of N column names (areas of a connectome).
+        period: side lengths of the periodic box that distances are measured in, or None.
+        wire_index: ``[2,W]`` int64, the connections that distances of the metrics "given" and "hops" follow, or None
+            where those are the edges themselves.
+        wire_length: ``[W]`` float32, their lengths, or None.
     """
 
     @classmethod
@@ -67,6 +69,8 @@ class Sheet(Data):
         metric: str = "given",
         geometry: str = "custom",
         names: Sequence[str] | None = None,
+        period: Sequence[float] | None = None,
+        wires: tuple[Tensor | np.ndarray, Tensor | np.ndarray] | None = None,
     ) -> Sheet:
         """A sheet from tensors or arrays.
 
@@ -83,6 +87,9 @@ class Sheet(Data):
             metric: what the distance means.
             geometry: name of the geometry.
             names: N column names.
+            period: side lengths of the periodic box, for metric "periodic".
+            wires: ``[2,W]`` and ``[W]``, the connections (with their lengths) that distances of the metrics "given" and
+                "hops" follow; the edges themselves if not given.
 
         Raises:
             ValueError: for anything out of range, of a wrong shape, not finite, or negative.
@@ -110,15 +117,12 @@ class Sheet(Data):
         sheet.geometry = str(geometry)
         sheet.spacing = float(spacing) if spacing is not None else fields.edge_spacing(edges, distance, n)
         sheet.names = fields.column_names(names, n)
+        sheet.period = fields.box(period)
+        sheet.wire_index, sheet.wire_length = (None, None) if wires is None else fields.wires(*wires, n)
         sheet._remember()
         return sheet
 
     # ------------------------------------------------------------------ what a sheet says about itself
-
-    @property
-    def num_columns(self) -> int:
-        """Number of columns N."""
-        return int(self.num_nodes)  # type: ignore[arg-type]
 
     @property
     def distance(self) -> Tensor:
@@ -146,16 +150,34 @@ class Sheet(Data):
         self._store["spacing"] = value
 
     @property
-    def names(self) -> list[str] | None:
-        """N column names, or None."""
-        return self._store.get("names")
+    def space(self) -> Space:
+        """How far columns are from each other by the sheet's metric: ``sheet.space.between(i, j)`` and more.
 
-    @names.setter
-    def names(self, value: list[str] | None) -> None:
-        if value is not None:
-            self._store["names"] = value
-        elif "names" in self._store:
-            del self._store["names"]
+        Built once; a search over a surface takes as long as building the sheet did.
+
+        Raises:
+            ValueError: for a metric that the sheet does not have what it needs for (made by hand, or by a version of
+                colgraph that did not keep it).
+        """
+        place, known = self._place(), self.__dict__.get("_space")
+        if known is None or known[0] != (self.metric, place):
+            known = self.__dict__["_space"] = ((self.metric, place), make_space(place, self.metric))
+        space: Space = known[1]
+        return space
+
+    def _place(self) -> Place:
+        self.checked()
+        edges, lengths = self.wire_index, self.wire_length
+        if edges is None or lengths is None:
+            edges, lengths = self.edge_index, self.edge_distance
+        return Place(
+            self.pos.numpy(force=True).astype(np.float64),
+            self.face.numpy(force=True).T if self.face.numel() else None,
+            edges.numpy(force=True) if self.metric in GRAPH_METRICS else None,
+            lengths.numpy(force=True).astype(np.float64) if self.metric in GRAPH_METRICS else None,
+            self.period,
+            name=self.geometry,
+        )
 
     @property
     def layout(self) -> Layout:
@@ -170,81 +192,6 @@ class Sheet(Data):
         self.checked()
         layout = self.__dict__["_layout"] = Layout(self.edge_index, self.num_columns, self.pos)
         return layout
-
-    def checked(self) -> Sheet:
-        """The sheet itself, if it is one: every attribute fits the columns and edges, and belongs to them.
-
-        PyG's transforms, and assignment, can change one attribute and leave others that depend on it behind. Where only
-        edges were taken away, put in another order, or self-loops were added, distances follow by the edges' ends.
-
-        Raises:
-            ValueError: if an attribute is missing or of a wrong shape; if columns were added or removed by other means
-                than :meth:`subgraph`; if other edges were added, or positions changed (but for shifts, rotations, and
-                the metrics "given" and "hops"), and distances did not; and if edges kept their ends and got other
-                distances while other edges came or went.
-        """
-        if isinstance(self, Batch):
-            raise ValueError(
-                f"a batch of {self.num_graphs} sheets is no sheet: build a model on one of them; states have a batch "
-                "dimension of their own"
-            )
-        before: Measured | None = self.__dict__.get("_measured")
-        self._check_columns_and_edges()
-        if before is not None and not self._is_remembered():
-            distances_left = fields.equal(self.edge_distance, before.edge_distance)
-            if distances_left and len(before.pos) == self.num_columns:
-                self["edge_distance"] = before.lengths_of(self.edge_index)
-        self._check_attributes()
-        if not self._is_remembered():
-            if before is not None:
-                before.check(Measured(self.edge_index, self.edge_distance, self.pos), self.metric)
-            self._remember()
-        return self
-
-    def validate(self, raise_on_error: bool = True) -> bool:
-        """PyG's name for :meth:`checked`; False instead of an error with ``raise_on_error=False``."""
-        try:
-            self.checked()
-        except ValueError:
-            if raise_on_error:
-                raise
-            return False
-        return True
-
-    def _check_columns_and_edges(self) -> None:
-        missing = [name for name in (*_TENSORS, *_TEXTS, "spacing") if self._store.get(name) is None]
-        if missing:
-            raise ValueError(f"the sheet lacks {', '.join(missing)}: a transform has removed what a sheet needs")
-        edges = self.edge_index
-        if edges.dim() != 2 or edges.size(0) != 2 or edges.dtype != torch.int64:
-            raise ValueError(f"edge_index must be int64 of shape [2, E], got {edges.dtype} of {list(edges.shape)}")
-        fields.check_range(edges, self.num_columns, "edge_index")
-
-    def _check_attributes(self) -> None:
-        n, edges = self.num_columns, self.edge_index
-        fields.lengths(self.edge_distance, edges.size(1))
-        fields.positions(self.pos, n)
-        fields.mask(self.output_mask, n)
-        fields.per_column(self.layer, n, "layer")
-        fields.faces(self.face, n)
-        fields.column_names(self.names, n)
-        rank = self.input_rank.numpy(force=True)
-        if rank.shape != (n,) or not np.array_equal(np.sort(rank[rank >= 0]), np.arange((rank >= 0).sum())):
-            raise ValueError(
-                f"input_rank must have shape [{n}] and hold 0, 1, 2, ... once each at the input columns, -1 elsewhere; "
-                "sheet.subgraph(columns) closes the gaps that a cut leaves"
-            )
-
-    def _remember(self) -> None:
-        """Note which distances belong to which edges and positions."""
-        self.__dict__["_measured"] = Measured(self.edge_index.clone(), self.edge_distance.clone(), self.pos.clone())
-        self.__dict__.pop("_layout", None)
-
-    def _is_remembered(self) -> bool:
-        """Whether edges, distances and positions are those that were noted."""
-        before: Measured | None = self.__dict__.get("_measured")
-        now = (self.edge_index, self.edge_distance, self.pos)
-        return before is not None and all(map(fields.equal, now, before))
 
     @property
     def fingerprint(self) -> str:
@@ -304,6 +251,11 @@ class Sheet(Data):
         new_id[columns] = torch.arange(columns.numel(), device=columns.device)
         relabelled = new_id[face]
         out.face = relabelled[:, (relabelled >= 0).all(0)]
+        out.period = self.period
+        if self.wire_index is not None:
+            relabelled = new_id[self.wire_index]
+            inside = (relabelled >= 0).all(0)
+            out.wire_index, out.wire_length = relabelled[:, inside], self.wire_length[inside]
         kept = torch.nonzero(out.input_rank >= 0).flatten()
         rank = torch.full_like(out.input_rank, -1)
         rank[kept[torch.argsort(out.input_rank[kept], stable=True)]] = torch.arange(kept.numel(), device=kept.device)
@@ -314,8 +266,8 @@ class Sheet(Data):
         return out if edges_are_sorted(out.edge_index) else out.coalesce()
 
     def __getstate__(self) -> dict[str, Any]:
-        # The layout is cheap to rebuild and large to send to a worker process.
-        return {key: value for key, value in self.__dict__.items() if key != "_layout"}
+        # Layout and space are cheap to rebuild and large to send to a worker process.
+        return {key: value for key, value in self.__dict__.items() if key not in ("_layout", "_space")}
 
     # ------------------------------------------------------------------ other forms
 
@@ -349,13 +301,15 @@ class Sheet(Data):
             ValueError: as :meth:`checked`.
         """
         self.checked()
-        arrays: dict[str, np.ndarray] = {name: self[name].numpy(force=True) for name in _TENSORS}
-        arrays |= {name: np.array(str(self[name])) for name in _TEXTS}
+        arrays: dict[str, np.ndarray] = {name: self[name].numpy(force=True) for name in TENSORS}
+        arrays |= {name: np.array(str(self[name])) for name in TEXTS}
         arrays["spacing"] = np.array(self.spacing)
         arrays["num_columns"] = np.array(self.num_columns)
         arrays["format"] = np.array(_FORMAT)
-        if self.names is not None:
-            arrays["names"] = np.array(self.names, dtype=np.str_)
+        for name in OPTIONAL:
+            value = self.get(name)
+            if value is not None:
+                arrays[name] = value.numpy(force=True) if isinstance(value, Tensor) else np.array(value)
         return arrays
 
     @classmethod
@@ -365,11 +319,11 @@ class Sheet(Data):
         Raises:
             ValueError: where an array is missing or wrong, or the format is another version's.
         """
-        missing = sorted({*_TENSORS, *_TEXTS, "spacing", "num_columns", "format"} - set(arrays))
+        missing = sorted({*TENSORS, *TEXTS, "spacing", "num_columns", "format"} - set(arrays))
         if missing:
             raise ValueError(f"no sheet saved by Sheet.save: it lacks {', '.join(missing)}")
-        if int(arrays["format"]) != _FORMAT:
-            raise ValueError(f"sheet format {int(arrays['format'])}; this version of colgraph reads {_FORMAT}")
+        if not 1 <= int(arrays["format"]) <= _FORMAT:
+            raise ValueError(f"sheet format {int(arrays['format'])}; this version of colgraph reads up to {_FORMAT}")
         rank = arrays["input_rank"]
         inputs = np.flatnonzero(rank >= 0)
         return cls.from_edges(
@@ -385,6 +339,8 @@ class Sheet(Data):
             metric=str(arrays["metric"]),
             geometry=str(arrays["geometry"]),
             names=arrays["names"].tolist() if "names" in arrays else None,
+            period=arrays["period"].tolist() if "period" in arrays else None,
+            wires=(arrays["wire_index"], arrays["wire_length"]) if "wire_index" in arrays else None,
         )
 
     def save(self, path: str | os.PathLike[str]) -> Path:

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from colgraph.sheet.fields import equal
+from colgraph.space import GRAPH_METRICS
 
 __all__ = ["Measured"]
 
@@ -27,7 +28,7 @@ class Measured(NamedTuple):
                 "sheet.subgraph(columns), and a sheet with more of them is made by Sheet.from_edges"
             )
         same_edges, same_distances, same_positions = map(equal, now, self)
-        if same_distances and not same_positions and metric not in ("given", "hops") and self._moved(now.pos):
+        if same_distances and not same_positions and metric not in GRAPH_METRICS and self._moved(now.pos):
             raise ValueError(
                 "the sheet's positions were changed and edge_distance was left as it was, though metric "
                 f"{metric!r} measures it between positions: change the geometry, and build a sheet of that"

@@ -5,7 +5,7 @@ import pytest
 
 import colgraph as cg
 from colgraph.geometry.builtin import icosphere
-from colgraph.geometry.surface import mesh_edges
+from colgraph.space.connections import mesh_edges
 
 
 @pytest.mark.parametrize("name", ["grid", "hexagonal", "torus", "ring", "sphere", "stack"])

@@ -9,7 +9,7 @@ import pytest
 import colgraph as cg
 from colgraph.geometry.builtin import icosphere
 from colgraph.geometry.cortex import coarser_faces
-from colgraph.geometry.surface import mesh_edges
+from colgraph.space.connections import mesh_edges
 
 nilearn = pytest.importorskip("nilearn")
 SIZES = {"fsaverage5": 10242, "fsaverage4": 2562, "fsaverage3": 642}

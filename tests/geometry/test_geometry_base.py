@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from colgraph.geometry import Geometry
-from colgraph.geometry.base import METRICS, closest, parse_axis
+from colgraph.geometry.base import parse_axis
+from colgraph.hints import closest
+from colgraph.space import METRICS
 
 TRIANGLE = np.eye(3)
 

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import colgraph as cg
-from colgraph.geometry import metrics, parse_neighborhood
+from colgraph.geometry import parse_neighborhood
 from colgraph.geometry.neighbors import Union
-from colgraph.geometry.ties import _mix, nearest_mask, pair_hash
+from colgraph.space import points
+from colgraph.space.ties import _mix, nearest_mask, pair_hash
 
 
 def pairs(sheet):
@@ -340,7 +341,7 @@ def test_numpy_numbers_are_numbers():
 
 def test_blocks_do_not_change_the_result(monkeypatch):
     whole = cg.build_sheet("grid", shape=(40, 40), neighbors="knn:9|radius:1.5").fingerprint
-    monkeypatch.setattr(metrics, "_BLOCK", 1000)
+    monkeypatch.setattr(points, "_BLOCK", 1000)
     assert cg.build_sheet("grid", shape=(40, 40), neighbors="knn:9|radius:1.5").fingerprint == whole
 
 

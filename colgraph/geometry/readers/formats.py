@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from colgraph.geometry.base import Geometry, closest
+from colgraph.geometry.base import Geometry
 from colgraph.geometry.options import plain_values
 from colgraph.geometry.readers.brainnet import BRAINNET_SUFFIXES, read_brainnet
 from colgraph.geometry.readers.edge_lists import EDGE_LIST_SUFFIXES, read_edge_list
@@ -19,6 +19,7 @@ from colgraph.geometry.readers.matrices import read_matrix_market, read_numpy
 from colgraph.geometry.readers.mesh import MESH_SUFFIXES, VTK_SUFFIXES, read_mesh
 from colgraph.geometry.readers.surface import FREESURFER_SUFFIXES, is_freesurfer, read_freesurfer, read_gifti
 from colgraph.geometry.readers.tables import read_csv, read_txt
+from colgraph.hints import closest
 
 __all__ = ["FORMATS", "Format", "call_with_options", "find_format", "read_geometry"]
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.geometry.base import closest
 from colgraph.geometry.readers.files import Source, one_line, open_source, optional, parsing
 from colgraph.geometry.readers.matlab import load_mat
 from colgraph.geometry.readers.surface import load_gifti
+from colgraph.hints import closest
 from colgraph.text import decode_text, is_number, parse_numbers, parse_table
 
 __all__ = ["MASK_SUFFIXES", "read_mask"]

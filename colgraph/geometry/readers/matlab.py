@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from colgraph.geometry.base import Geometry, closest
+from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.columns import plain
 from colgraph.geometry.readers.files import Source, optional, parsing, warn
 from colgraph.geometry.readers.lengths import USUAL
 from colgraph.geometry.readers.matrices import adjacency_geometry
+from colgraph.hints import closest
 
 __all__ = ["load_mat", "read_mat"]
 

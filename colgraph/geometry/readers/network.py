@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.geometry.base import Geometry, closest
+from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import warn
 from colgraph.geometry.readers.lengths import (
     USUAL,
@@ -19,6 +19,7 @@ from colgraph.geometry.readers.lengths import (
     to_lengths,
 )
 from colgraph.geometry.readers.plotting import plotting_positions
+from colgraph.hints import closest
 
 __all__ = ["graph_geometry", "network_geometry"]
 

@@ -1,93 +1,20 @@
-"""What distance means where it follows from coordinates: straight lines, great circles, periodic boxes.
-
-Every metric is a *space*: it finds the nearest columns, those within a radius, and the distance of given pairs, always
-sparsely. Distances along connections (geodesic, hops, given) are in :mod:`colgraph.geometry.paths`.
-"""
+"""Distances that follow from coordinates: straight lines, great circles, periodic boxes."""
 
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from colgraph.geometry.base import Geometry
-from colgraph.geometry.ties import TOLERANCE, nearest_mask, shell_is_complete
+from colgraph.space.links import Index, Links, TooManyEdges, join
+from colgraph.space.ties import TOLERANCE, nearest_mask, shell_is_complete
 
-__all__ = ["Euclidean", "GreatCircle", "Links", "Periodic", "Space", "TooManyEdges", "join", "make_space"]
-
-Index = NDArray[np.int64]
+__all__ = ["Euclidean", "GreatCircle", "Periodic"]
 
 # Candidates held in memory at once, for one block of rows.
 _BLOCK = 1 << 21
-
-
-class Links(NamedTuple):
-    """Edges and their lengths, each array ``[E]``: ``target`` listens to ``source``."""
-
-    source: Index
-    target: Index
-    distance: NDArray[np.float64]
-
-    def take(self, which: Index | NDArray[np.bool_]) -> Links:
-        """Some of the edges, by index or mask."""
-        return Links(self.source[which], self.target[which], self.distance[which])
-
-
-class TooManyEdges(ValueError):
-    """A radius that reaches more columns than can be kept."""
-
-    def __init__(self, radius: float, limit: int) -> None:
-        super().__init__(
-            f"radius {radius:g} makes more than the {limit:,} edges that are allowed: choose a smaller radius or a KNN "
-            "neighbourhood"
-        )
-
-
-class Space(Protocol):
-    """A geometry with a distance."""
-
-    metric: str
-
-    def nearest(self, k: int, targets: Index, sources: Index) -> Links:
-        """For each of ``targets``, the k nearest others among ``sources`` (fewer where there are fewer)."""
-
-    def within(self, radius: float, targets: Index, sources: Index, limit: int) -> Links:
-        """For each of ``targets``, the others among ``sources`` within ``radius``; at most ``limit`` pairs in all."""
-
-    def between(self, source: Index, target: Index) -> NDArray[np.float64]:
-        """Distance from each source to its target; infinite where there is no way."""
-
-    def spacing(self) -> float:
-        """Median over columns of the distance to the nearest other column at another place; 1 where there is none."""
-
-
-def make_space(geometry: Geometry, metric: str) -> Space:
-    """The space of a geometry under a metric.
-
-    Raises:
-        ValueError: for an unknown metric, or one that the geometry cannot serve.
-    """
-    geometry.check_metric(metric)
-    if metric == "euclidean":
-        return Euclidean(geometry.positions)
-    if metric == "great_circle":
-        return GreatCircle(geometry.positions, geometry.name)
-    if metric == "periodic":
-        return Periodic(geometry.positions, geometry.period or (0.0, 0.0, 0.0))
-    from colgraph.geometry.paths import make_paths
-
-    return make_paths(geometry, metric)
-
-
-def join(parts: list[Links]) -> Links:
-    """All edges of several parts, in their order."""
-    if len(parts) == 1:
-        return parts[0]
-    empty = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
-    return Links(*(np.concatenate(arrays) for arrays in zip(*parts, empty, strict=True)))
 
 
 class Euclidean:

@@ -10,12 +10,12 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
 import colgraph as cg
-from colgraph.geometry import paths
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.builtin import icosphere
-from colgraph.geometry.metrics import Euclidean, GreatCircle, Periodic, make_space
-from colgraph.geometry.surface import listening_matrix
-from colgraph.geometry.unfold import surface_lines
+from colgraph.space import make_space, paths
+from colgraph.space.connections import listening_matrix
+from colgraph.space.points import Euclidean, GreatCircle, Periodic
+from colgraph.space.unfold import surface_lines
 
 RNG = np.random.default_rng
 
@@ -117,7 +117,7 @@ def mesh_geometry(name):
 def test_paths_on_meshes_match_one_dense_search(name, metric):
     g = mesh_geometry(name)
     n = g.num_columns
-    space = make_space(g, metric)
+    space = make_space(g.place, metric)
     distance = dense(space, n)
     if metric == "geodesic":
         graph = listening_matrix(*surface_lines(g.positions, g.faces), n)
@@ -138,7 +138,7 @@ def test_paths_on_random_directed_graphs(n, e, seed):
     # Lengths of zero are edges too; parallel edges count once, with the shortest.
     length = rng.integers(0, 4, size=e).astype(float)
     g = Geometry(rng.normal(size=(n, 3)), edges=edges, edge_distance=length, metric="given", spatial=False)
-    space = make_space(g, "given")
+    space = make_space(g.place, "given")
     expected = np.full((n, n), np.inf)
     np.fill_diagonal(expected, 0)
     for (j, i), d in zip(edges.T, length, strict=True):
@@ -149,7 +149,7 @@ def test_paths_on_random_directed_graphs(n, e, seed):
     check_queries(space, expected, np.arange(n), np.arange(n), min(3, n - 1), 2.0)
     hops = np.full((n, n), 0.0)
     hops[edges[1], edges[0]] = 1
-    np.testing.assert_array_equal(dense(make_space(g, "hops"), n), dijkstra(csr_array(hops), unweighted=True))
+    np.testing.assert_array_equal(dense(make_space(g.place, "hops"), n), dijkstra(csr_array(hops), unweighted=True))
 
 
 @pytest.mark.parametrize("rows", [1, 7])
@@ -165,13 +165,13 @@ def test_parts_grow_until_nothing_outside_can_be_nearer(monkeypatch, rows):
     length = np.exp(4 * RNG(6).normal(size=edges.shape[1]))
     g = Geometry(np.zeros((144, 3)), edges=edges, edge_distance=length, metric="given", spatial=False)
     expected = dijkstra(listening_matrix(*edges, length, 144))
-    space = make_space(g, "given")
+    space = make_space(g.place, "given")
     some_columns, everyone = np.arange(0, 144, 9), np.arange(144)
     check_queries(space, expected, some_columns, everyone, 12, float(np.median(expected)))
     check_queries(space, expected, some_columns, everyone[::5], 3, float(np.quantile(expected, 0.1)))
     np.testing.assert_allclose(dense(space, 144), expected, rtol=1e-12)
     # The ends of many edges are nearer to each other the long way round.
-    found = make_space(g, "given").between(*edges)
+    found = make_space(g.place, "given").between(*edges)
     np.testing.assert_allclose(found, expected[edges[1], edges[0]], rtol=1e-12)
     assert (found < length).mean() > 0.3
 
@@ -179,7 +179,7 @@ def test_parts_grow_until_nothing_outside_can_be_nearer(monkeypatch, rows):
 def test_given_paths_follow_the_direction_of_edges():
     # 0 -> 1 -> 2: column 2 hears of 0, column 0 of nobody.
     g = Geometry(np.zeros((3, 3)), edges=[[0, 1], [1, 2]], edge_distance=[2, 3], metric="given", spatial=False)
-    assert make_space(g, "given").between(np.array([0, 2]), np.array([2, 0])).tolist() == [5, np.inf]
+    assert make_space(g.place, "given").between(np.array([0, 2]), np.array([2, 0])).tolist() == [5, np.inf]
     with pytest.warns(UserWarning, match="2 of 3 columns reach fewer than 2 others"):
         sheet = cg.build_sheet(g, neighbors=cg.KNN(2, self_loops=False))
     assert sheet.edge_index.tolist() == [[0, 0, 1], [1, 2, 2]]
@@ -231,7 +231,7 @@ def test_lines_go_on_into_every_face_at_an_edge():
         points += [[np.cos(turn), np.sin(turn), 0], [np.cos(turn), np.sin(turn), 2]]
         faces += [[0, 1, len(points) - 2], [1, len(points) - 1, len(points) - 2]]
     g = Geometry(points, faces=faces, metric="geodesic")
-    distance = dense(make_space(g, "geodesic"), 8)
+    distance = dense(make_space(g.place, "geodesic"), 8)
     low, high = [2, 4, 6], [3, 5, 7]
     for page in range(3):
         for other in range(3):
@@ -247,14 +247,16 @@ def test_faces_that_are_stored_twice_change_no_length(copies):
     if again is None:
         a, b, c, d = np.concatenate([g.faces[:64, [0, 1, 2]], g.faces[64:, [2]]], 1).T
         again = np.concatenate([np.stack([b, c, d], 1), np.stack([b, d, a], 1)])
-    once = make_space(g, "geodesic")
-    twice = make_space(Geometry(g.positions, faces=np.concatenate([g.faces, again]), metric="geodesic"), "geodesic")
+    once = make_space(g.place, "geodesic")
+    twice = make_space(
+        Geometry(g.positions, faces=np.concatenate([g.faces, again]), metric="geodesic").place, "geodesic"
+    )
     if copies == "other_diagonals":
         # Another surface lies upon the first, and paths may change between the two along the sides they share.
         assert (dense(twice, 81) <= dense(once, 81) + 1e-12).all()
         flat = Geometry(g.positions * [1, 1, 0], faces=np.concatenate([g.faces, again]), metric="geodesic")
         straight = np.linalg.norm(flat.positions[:, None] - flat.positions[None], axis=2)
-        np.testing.assert_array_less(dense(make_space(flat, "geodesic"), 81), 1.03 * straight + 1e-12)
+        np.testing.assert_array_less(dense(make_space(flat.place, "geodesic"), 81), 1.03 * straight + 1e-12)
     else:
         np.testing.assert_array_equal(dense(twice, 81), dense(once, 81))
 
@@ -263,7 +265,7 @@ def test_edges_of_very_many_faces_are_said():
     rim = [[np.cos(a), np.sin(a), 1] for a in np.arange(9)]
     g = Geometry([[0, 0, 0], [0, 0, 2], *rim], faces=[[0, 1, 2 + i] for i in range(9)], metric="geodesic", name="fan")
     with pytest.warns(UserWarning, match="fan: more than 8 faces meet at 1 edges"):
-        assert np.isfinite(dense(make_space(g, "geodesic"), 11)).all()
+        assert np.isfinite(dense(make_space(g.place, "geodesic"), 11)).all()
 
 
 def test_seams_that_geodesics_do_not_cross_are_said():
@@ -273,11 +275,11 @@ def test_seams_that_geodesics_do_not_cross_are_said():
     points = np.concatenate([g.positions, g.positions + 1e-9])
     cut = Geometry(points, faces=np.concatenate([g.faces[left], g.faces[~left] + 81]), metric="geodesic", name="cut")
     with pytest.warns(UserWarning, match="cut: 18 vertices on borders of the surface lie where others lie"):
-        make_space(cut, "geodesic")
+        make_space(cut.place, "geodesic")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        make_space(g, "geodesic")
-        make_space(mesh_geometry("sphere"), "geodesic")
+        make_space(g.place, "geodesic")
+        make_space(mesh_geometry("sphere").place, "geodesic")
         # A hole is no seam.
         cg.build_sheet(g, neighbors="knn:4", mask=np.abs(g.positions).sum(1) > 0.3)
 
@@ -324,4 +326,4 @@ def test_spacing_of_duplicates_and_lone_columns():
     assert Euclidean(np.zeros((4, 3))).spacing() == 1
     assert Euclidean(np.zeros((1, 3))).spacing() == 1
     g = Geometry(np.zeros((2, 3)), edges=np.zeros((2, 0), int), metric="given", spatial=False)
-    assert make_space(g, "given").spacing() == 1
+    assert make_space(g.place, "given").spacing() == 1

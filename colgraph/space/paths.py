@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
-from colgraph.geometry.base import Geometry
-from colgraph.geometry.metrics import Index, Links, TooManyEdges, join
-from colgraph.geometry.surface import (
+from colgraph.layout import spatial_order
+from colgraph.space.connections import (
     connections,
     distinct_faces,
     listening_matrix,
     num_seam_vertices,
     shared_edges,
 )
-from colgraph.geometry.ties import TOLERANCE, nearest_mask
-from colgraph.geometry.unfold import MOST_FACES, surface_lines
-from colgraph.layout import spatial_order
+from colgraph.space.links import Index, Links, TooManyEdges, join
+from colgraph.space.place import Place
+from colgraph.space.ties import TOLERANCE, nearest_mask
+from colgraph.space.unfold import MOST_FACES, surface_lines
 
 __all__ = ["Paths", "make_paths"]
 
@@ -51,18 +51,15 @@ class _Part(NamedTuple):
         return _Part(self.rows[which], self.columns, self.distance[which], self.reach[which])
 
 
-def make_paths(geometry: Geometry, metric: str) -> Paths:
-    """The space of shortest paths over a geometry's surface or edges."""
-    n = geometry.num_columns
-    if metric == "geodesic":
-        if geometry.faces is None:
-            raise ValueError(f"metric 'geodesic' needs a surface with faces, and {geometry.name!r} has none")
-        faces = distinct_faces(geometry.faces)
-        _warn_of_walls(geometry.name, geometry.positions, faces)
-        graph = listening_matrix(*surface_lines(geometry.positions, faces), n)
-        return Paths(graph, geometry.positions, metric)
-    graph = listening_matrix(*connections(geometry, metric), n)
-    return Paths(graph, geometry.positions, metric)
+def make_paths(place: Place, metric: str) -> Paths:
+    """The space of shortest paths over a place's surface or edges."""
+    if metric == "geodesic" and place.faces is not None:
+        faces = distinct_faces(place.faces)
+        _warn_of_walls(place.name, place.positions, faces)
+        lines = surface_lines(place.positions, faces)
+    else:
+        lines = connections(place, metric)
+    return Paths(listening_matrix(*lines, place.num_columns), place.positions, metric)
 
 
 def _warn_of_walls(name: str, positions: NDArray[np.float64], faces: Index) -> None:

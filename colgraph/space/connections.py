@@ -1,4 +1,4 @@
-"""The connections a geometry has of its own, and the matrix in which shortest paths are searched."""
+"""The connections that columns have of their own, and the matrix in which shortest paths are searched."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
-from colgraph.geometry.base import Geometry
+from colgraph.space.links import Index
+from colgraph.space.place import Place
 
 __all__ = ["connections", "distinct_faces", "listening_matrix", "mesh_edges", "num_seam_vertices", "shared_edges"]
-
-Index = NDArray[np.int64]
 
 
 def mesh_edges(faces: Index, n: int) -> Index:
@@ -63,26 +62,26 @@ def num_seam_vertices(positions: NDArray[np.float64], edges: Index, shared: Inde
     return int((~np.isin(pair[0] * n + pair[1], edges[0] * n + edges[1])).sum())
 
 
-def connections(geometry: Geometry, metric: str) -> tuple[Index, Index, NDArray[np.float64]]:
-    """Source, target and length (``[E]`` each) of the geometry's own connections: its edges, or else its faces' edges.
+def connections(place: Place, metric: str) -> tuple[Index, Index, NDArray[np.float64]]:
+    """Source, target and length (``[E]`` each) of a place's own connections: its edges, or else its faces' edges.
 
-    Lengths are 1 for every edge (0 for a self-loop) with metric "hops". Else they are the geometry's own; where it has
+    Lengths are 1 for every edge (0 for a self-loop) with metric "hops". Else they are the place's own; where it has
     none, the straight line between the ends, or again 1 where positions mean nothing.
 
     Raises:
-        ValueError: if the geometry has neither edges nor faces.
+        ValueError: if the place has neither edges nor faces.
     """
-    if geometry.edges is not None:
-        source, target = geometry.edges
-    elif geometry.faces is not None:
-        source, target = mesh_edges(geometry.faces, geometry.num_columns)
+    if place.edges is not None:
+        source, target = place.edges
+    elif place.faces is not None:
+        source, target = mesh_edges(place.faces, place.num_columns)
     else:
-        raise ValueError(f"{geometry.name!r} has neither edges nor faces")
-    if metric == "hops" or (not geometry.spatial and geometry.edge_distance is None):
+        raise ValueError(f"{place.name!r} has neither edges nor faces")
+    if metric == "hops" or (not place.spatial and place.edge_distance is None):
         return source, target, (source != target).astype(np.float64)
-    if geometry.edge_distance is not None:
-        return source, target, geometry.edge_distance
-    return source, target, np.asarray(np.linalg.norm(geometry.positions[source] - geometry.positions[target], axis=1))
+    if place.edge_distance is not None:
+        return source, target, place.edge_distance
+    return source, target, np.asarray(np.linalg.norm(place.positions[source] - place.positions[target], axis=1))
 
 
 def listening_matrix(source: Index, target: Index, length: NDArray[np.float64], n: int) -> csr_array:

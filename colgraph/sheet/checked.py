@@ -1,0 +1,124 @@
+"""What makes a PyG ``Data`` a sheet: its attributes, and that they belong to each other whatever was done to it."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch_geometric.data import Batch, Data
+
+from colgraph.sheet import fields
+from colgraph.sheet.measured import Measured
+
+__all__ = ["OPTIONAL", "TENSORS", "TEXTS", "CheckedData"]
+
+TENSORS = ("pos", "edge_index", "edge_distance", "input_rank", "output_mask", "layer", "face")
+TEXTS = ("metric", "geometry")
+OPTIONAL = ("names", "period", "wire_index", "wire_length")
+
+
+def _optional(name: str, text: str) -> Any:
+    """A property of an attribute that PyG's store holds only where there is one; None elsewhere."""
+
+    def read(sheet: Data) -> Any:
+        return sheet._store.get(name)
+
+    def write(sheet: Data, value: Any) -> None:
+        if value is not None:
+            sheet._store[name] = value
+        elif name in sheet._store:
+            del sheet._store[name]
+
+    return property(read, write, doc=text)
+
+
+class CheckedData(Data):
+    """The attributes of a sheet, and the checks of them."""
+
+    names = _optional("names", "N column names, or None.")
+    period = _optional("period", "Side lengths of the periodic box, or None.")
+    wire_index = _optional("wire_index", "``[2,W]`` connections that distances follow, or None for the edges.")
+    wire_length = _optional("wire_length", "``[W]`` their lengths, or None.")
+
+    @property
+    def num_columns(self) -> int:
+        """Number of columns N."""
+        return int(self.num_nodes)  # type: ignore[arg-type]
+
+    def checked(self) -> Self:
+        """The sheet itself, if it is one: every attribute fits the columns and edges, and belongs to them.
+
+        PyG's transforms, and assignment, can change one attribute and leave others that depend on it behind. Where only
+        edges were taken away, put in another order, or self-loops were added, distances follow by the edges' ends.
+
+        Raises:
+            ValueError: if an attribute is missing or of a wrong shape; if columns were added or removed by other means
+                than :meth:`subgraph`; if other edges were added, or positions changed (but for shifts, rotations, and
+                the metrics "given" and "hops"), and distances did not; and if edges kept their ends and got other
+                distances while other edges came or went.
+        """
+        if isinstance(self, Batch):
+            raise ValueError(
+                f"a batch of {self.num_graphs} sheets is no sheet: build a model on one of them; states have a batch "
+                "dimension of their own"
+            )
+        before: Measured | None = self.__dict__.get("_measured")
+        self._check_columns_and_edges()
+        if before is not None and not self._is_remembered():
+            distances_left = fields.equal(self.edge_distance, before.edge_distance)
+            if distances_left and len(before.pos) == self.num_columns:
+                self["edge_distance"] = before.lengths_of(self.edge_index)
+        self._check_attributes()
+        if not self._is_remembered():
+            if before is not None:
+                before.check(Measured(self.edge_index, self.edge_distance, self.pos), self.metric)
+            self._remember()
+        return self
+
+    def validate(self, raise_on_error: bool = True) -> bool:
+        """PyG's name for :meth:`checked`; False instead of an error with ``raise_on_error=False``."""
+        try:
+            self.checked()
+        except ValueError:
+            if raise_on_error:
+                raise
+            return False
+        return True
+
+    def _check_columns_and_edges(self) -> None:
+        missing = [name for name in (*TENSORS, *TEXTS, "spacing") if self._store.get(name) is None]
+        if missing:
+            raise ValueError(f"the sheet lacks {', '.join(missing)}: a transform has removed what a sheet needs")
+        edges = self.edge_index
+        if edges.dim() != 2 or edges.size(0) != 2 or edges.dtype != torch.int64:
+            raise ValueError(f"edge_index must be int64 of shape [2, E], got {edges.dtype} of {list(edges.shape)}")
+        fields.check_range(edges, self.num_columns, "edge_index")
+
+    def _check_attributes(self) -> None:
+        n, edges = self.num_columns, self.edge_index
+        fields.lengths(self.edge_distance, edges.size(1))
+        fields.positions(self.pos, n)
+        fields.mask(self.output_mask, n)
+        fields.per_column(self.layer, n, "layer")
+        fields.faces(self.face, n)
+        fields.column_names(self.names, n)
+        if self.wire_index is not None:
+            fields.wires(self.wire_index, self.wire_length, n)
+        rank = self.input_rank.numpy(force=True)
+        if rank.shape != (n,) or not np.array_equal(np.sort(rank[rank >= 0]), np.arange((rank >= 0).sum())):
+            raise ValueError(
+                f"input_rank must have shape [{n}] and hold 0, 1, 2, ... once each at the input columns, -1 elsewhere; "
+                "sheet.subgraph(columns) closes the gaps that a cut leaves"
+            )
+
+    def _remember(self) -> None:
+        """Note which distances belong to which edges and positions."""
+        self.__dict__["_measured"] = Measured(self.edge_index.clone(), self.edge_distance.clone(), self.pos.clone())
+        self.__dict__.pop("_layout", None)
+
+    def _is_remembered(self) -> bool:
+        """Whether edges, distances and positions are those that were noted."""
+        before: Measured | None = self.__dict__.get("_measured")
+        now = (self.edge_index, self.edge_distance, self.pos)
+        return before is not None and all(map(fields.equal, now, before))
