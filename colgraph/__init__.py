@@ -3,9 +3,11 @@
 ``import colgraph as cg``; see README.md for a tour and ``docs/architecture.md`` for what lies where.
 """
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
 
-from colgraph import ops
+from colgraph import geometry, ops
 from colgraph.geometry import (
     KNN,
     Complete,
@@ -14,7 +16,6 @@ from colgraph.geometry import (
     Given,
     Radius,
     build_sheet,
-    geometry,
     list_geometries,
     register_geometry,
 )
@@ -46,3 +47,17 @@ __all__ = [
     "ops",
     "register_geometry",
 ]
+
+# Rooms that take time or further packages to import: loaded where they are first named.
+_ROOMS = ("analysis", "data", "distributed", "report", "training", "viz")
+__all__ += ["analysis", "data", "distributed", "report", "training", "viz"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module(f"{__name__}.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ROOMS})

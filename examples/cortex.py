@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
     if not is_helper_process():
         pixels = images.transform().evaluate(images.test.batch(range(16))[0])
-        surface = cg.geometry("cortex", **{**config.options, "surface": "inflated"})
+        surface = cg.geometry.geometry("cortex", **{**config.options, "surface": "inflated"})
         draw_arrival(net, pixels, surface, folder.figures / "arrival.png")
         print(f"\ntest accuracy {summary['test_accuracy']:.1%}; peak memory {_peak_gbytes():.1f} GB")
         print(f"everything is in {folder.path}")
@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 def make_cortex(config: TrainConfig) -> cg.Sheet:
     """The surface with its neighbourhoods and tracts; the columns nearest to the occipital pole see a patch each."""
-    shape = cg.geometry("cortex", **config.options)
+    shape = cg.geometry.geometry("cortex", **config.options)
     patches = (config.image_size // (config.patch_size or 1)) ** 2
     if config.mask is not None:
         raise ValueError("--mask: this example draws on the whole surface: leave it out, or use imagenet100.py")

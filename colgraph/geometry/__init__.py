@@ -1,4 +1,11 @@
-"""Geometries, neighbourhoods and metrics: everything that makes a sheet. Knows no neural network."""
+"""Geometries and neighbourhoods: everything that makes a sheet. Knows no neural network.
+
+The room can be called: ``cg.geometry("grid", shape=(8, 8))`` is :func:`geometry` in it.
+"""
+
+import sys
+from types import ModuleType
+from typing import Any
 
 from colgraph.geometry import builtin as _builtin
 from colgraph.geometry import cortex as _cortex
@@ -32,3 +39,14 @@ __all__ = [
     "register_geometry",
     "shuffled_order",
 ]
+
+
+class _CallableRoom(ModuleType):
+    """Lets one attribute, ``colgraph.geometry``, be the room and the function in it that users call most."""
+
+    def __call__(self, source: Any, **options: Any) -> Geometry:
+        return geometry(source, **options)
+
+
+_CallableRoom.__call__.__doc__ = geometry.__doc__
+sys.modules[__name__].__class__ = _CallableRoom
