@@ -46,6 +46,7 @@ class CheckedData(Data):
         """Number of columns N."""
         return int(self.num_nodes)  # type: ignore[arg-type]
 
+    @fields.plainly
     def checked(self) -> Self:
         """The sheet itself, if it is one: every attribute fits the columns and edges, and belongs to them.
 
@@ -99,7 +100,7 @@ class CheckedData(Data):
         n, edges = self.num_columns, self.edge_index
         fields.lengths(self.edge_distance, edges.size(1))
         fields.positions(self.pos, n)
-        fields.mask(self.output_mask, n)
+        fields.mask(self.output_mask.cpu(), n)
         fields.per_column(self.layer, n, "layer")
         fields.faces(self.face, n)
         fields.column_names(self.names, n)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -11,13 +13,33 @@ from torch_geometric.utils import scatter
 
 from colgraph.layout import edges_are_sorted
 
-__all__ = ["box", "canonical", "check_range", "column_names", "edge_spacing", "equal", "faces", "lengths"]
-__all__ += ["mask", "normal", "per_column", "positions", "positive", "ranks", "wires"]
+__all__ = ["as_tensor", "box", "canonical", "check_range", "column_names", "edge_spacing", "equal", "faces", "lengths"]
+__all__ += ["mask", "per_column", "plainly", "positions", "positive", "ranks", "wires"]
 
 
-def normal(tensor: Tensor) -> Tensor:
-    """A tensor that autograd takes, also where this one was made in inference mode."""
-    return tensor.clone() if tensor.is_inference() else tensor
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def plainly(function: Callable[P, R]) -> Callable[P, R]:
+    """The function with tensors made on the CPU, for autograd to use, whatever mode or default device is on."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **options: P.kwargs) -> R:
+        with torch.inference_mode(False), torch.device("cpu"):
+            return function(*args, **options)
+
+    return run
+
+
+def as_tensor(values: Tensor | np.ndarray | Sequence[Any]) -> Tensor:
+    """A tensor that autograd takes, also where the values were made in inference mode, on the device they are on.
+
+    (``torch.as_tensor`` would move them to the default device.)
+    """
+    if isinstance(values, Tensor):
+        return values.clone() if values.is_inference() else values
+    return torch.from_numpy(np.asarray(values))
 
 
 def equal(now: Tensor, before: Tensor) -> bool:
@@ -27,7 +49,7 @@ def equal(now: Tensor, before: Tensor) -> bool:
 
 def lengths(values: Tensor | np.ndarray, edges: int, name: str = "edge_distance") -> Tensor:
     """``[E]`` float64."""
-    distance = normal(torch.as_tensor(values)).to(torch.float64)
+    distance = as_tensor(values).to(torch.float64)
     if distance.shape != (edges,):
         raise ValueError(f"{name} must have shape [{edges}], one per edge, got {list(distance.shape)}")
     _check_finite(distance, name)
@@ -77,7 +99,7 @@ def canonical(edges: Tensor, distance: Tensor, n: int) -> tuple[Tensor, Tensor]:
 def positions(pos: Tensor | np.ndarray | None, n: int) -> Tensor:
     if pos is None:
         return torch.zeros(n, 3)
-    points = normal(torch.as_tensor(pos)).to(torch.float32)
+    points = as_tensor(pos).to(torch.float32)
     if points.dim() != 2 or points.size(0) != n or points.size(1) not in (1, 2, 3):
         raise ValueError(f"pos must have shape [{n}, 3], got {list(points.shape)}")
     _check_finite(points, "pos")
@@ -85,7 +107,7 @@ def positions(pos: Tensor | np.ndarray | None, n: int) -> Tensor:
 
 
 def _indices(columns: Sequence[int] | np.ndarray | Tensor, n: int, name: str) -> Tensor:
-    index = torch.as_tensor(columns)
+    index = as_tensor(columns)
     if index.dtype == torch.bool:
         if index.shape != (n,):
             raise ValueError(f"{name} as a mask must have shape [{n}], got {list(index.shape)}")
@@ -118,7 +140,7 @@ def mask(outputs: Sequence[int] | np.ndarray | Tensor | None, n: int) -> Tensor:
 def per_column(values: Tensor | np.ndarray | None, n: int, name: str) -> Tensor:
     if values is None:
         return torch.zeros(n, dtype=torch.int64)
-    labels = torch.as_tensor(values).to(torch.int64)
+    labels = as_tensor(values).to(torch.int64)
     if labels.shape != (n,):
         raise ValueError(f"{name} must have shape [{n}], one per column, got {list(labels.shape)}")
     return labels
@@ -127,7 +149,7 @@ def per_column(values: Tensor | np.ndarray | None, n: int, name: str) -> Tensor:
 def faces(face: Tensor | np.ndarray | None, n: int) -> Tensor:
     if face is None:
         return torch.zeros(3, 0, dtype=torch.int64)
-    faces = torch.as_tensor(face).to(torch.int64)
+    faces = as_tensor(face).to(torch.int64)
     if faces.dim() != 2 or faces.size(0) != 3:
         raise ValueError(f"face must have shape [3, F], got {list(faces.shape)}")
     check_range(faces, n, "face")
@@ -156,7 +178,7 @@ def box(period: Sequence[float] | None) -> tuple[float, ...] | None:
 
 def wires(index: Tensor | np.ndarray, length: Tensor | np.ndarray, n: int) -> tuple[Tensor, Tensor]:
     """``[2,W]`` and ``[W]``: the connections that distances follow."""
-    ends = normal(torch.as_tensor(index))
+    ends = as_tensor(index)
     if ends.dim() != 2 or ends.size(0) != 2 or ends.is_floating_point():
         raise ValueError(f"wires must be integers of shape [2, W], got {ends.dtype} of shape {list(ends.shape)}")
     check_range(ends, n, "wires")

@@ -53,7 +53,7 @@ class Sheet(CheckedData):
     """
 
     @classmethod
-    @torch.inference_mode(False)  # tensors made there could not be used for training afterwards
+    @fields.plainly
     def from_edges(
         cls,
         edge_index: Tensor | np.ndarray,
@@ -95,7 +95,7 @@ class Sheet(CheckedData):
             ValueError: for anything out of range, of a wrong shape, not finite, or negative.
         """
         n = fields.positive(num_columns, "num_columns")
-        edges = fields.normal(torch.as_tensor(edge_index))
+        edges = fields.as_tensor(edge_index)
         if edges.dim() != 2 or edges.size(0) != 2 or edges.is_floating_point():
             raise ValueError(
                 f"edge_index must be integers of shape [2, E], got {edges.dtype} of shape {list(edges.shape)}"
