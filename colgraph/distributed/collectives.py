@@ -17,8 +17,22 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from colgraph.distributed.launch import mesh_device, sheet_group
+from colgraph.ops.higher_order import is_differentiated_again
 
-__all__ = ["TokenChain", "enter", "gather_rows", "sum_over", "synchronise", "tie"]
+__all__ = ["NOT_AGAIN", "TokenChain", "enter", "gather_rows", "refuse_again", "sum_over", "synchronise", "tie"]
+
+
+NOT_AGAIN = "gradients of gradients do not cross processes: take create_graph=True to the whole model"
+
+
+def refuse_again(*grads: Tensor) -> None:
+    """At the beginning of a collective's backward pass, which autograd cannot see through.
+
+    Raises:
+        ValueError: if that backward pass is to be differentiated itself.
+    """
+    if not torch.compiler.is_compiling() and is_differentiated_again(*grads):
+        raise ValueError(NOT_AGAIN)
 
 
 class TokenChain:
@@ -50,6 +64,7 @@ class _Enter(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, token: Tensor, *grads: Tensor) -> tuple[Any, ...]:
+        refuse_again(*grads)
         sums = list(grads)
         for dtype in sorted({grad.dtype for grad in grads}, key=str):
             chosen = [i for i, grad in enumerate(grads) if grad.dtype == dtype]
@@ -116,6 +131,7 @@ class _SumOver(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        refuse_again(grad)
         return grad, None
 
 
@@ -142,6 +158,7 @@ class _GatherRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        refuse_again(grad)
         return grad[ctx.start : ctx.start + ctx.count], None, None
 
 

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
+from colgraph.distributed.collectives import refuse_again
 from colgraph.distributed.local import LocalSheet
 
 __all__ = ["Flight", "HaloExchange", "pack", "unpack"]
@@ -75,8 +75,8 @@ class _Start(torch.autograd.Function):
         return key.view_as(key), value.view_as(value), token.view_as(token)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_key: Tensor, grad_value: Tensor, token: Tensor) -> tuple[Any, ...]:
+        refuse_again(grad_key, grad_value)
         return None, *_add_rows(grad_key, grad_value, ctx.flight.land(), ctx.flight.index), token
 
 
@@ -89,8 +89,8 @@ class _Finish(torch.autograd.Function):
         return flight.land(), token.view_as(token)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_halo: Tensor, token: Tensor) -> tuple[Any, ...]:
+        refuse_again(grad_halo)
         ctx.flight.depart(grad_halo, back=True)
         return None, token
 
@@ -109,6 +109,7 @@ class _Exchange(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_key: Tensor, grad_value: Tensor, grad_halo: Tensor, token: Tensor) -> tuple[Any, ...]:
+        refuse_again(grad_key, grad_value, grad_halo)
         (index,) = ctx.saved_tensors
         grads, _ = ctx.route.all_to_all(grad_halo.contiguous(), back=True, in_background=False)
         return None, None, *_add_rows(grad_key, grad_value, grads, index), token

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from colgraph.distributed.collectives import NOT_AGAIN
 from colgraph.distributed.exchange import Flight, HaloExchange, pack, unpack
 from colgraph.distributed.local import LocalSheet
 from colgraph.layout import Layout
@@ -33,7 +34,7 @@ class HaloStep:
 
     @property
     def kept(self) -> int:
-        """The log-sum-exp of the interior; where there is a boundary, its own and the halo too."""
+        """The softmax statistics of the interior; where there is a boundary, its own and the halo too."""
         return 3 if self.local.boundary else 1
 
     def forward(
@@ -42,18 +43,18 @@ class HaloStep:
         """Output, cost (empty without edge costs), and what the backward pass needs."""
         inner, outer = self._edges(edge_bias, edge_cost)
         flight = self.exchange.depart(key, value) if self.exchange.busy else None
-        out, cost, log_sum = attention(query, key, value, *inner, self.interior)
+        out, cost, softmax = attention(query, key, value, *inner, self.interior)
         halo = None if flight is None else flight.land()
         if halo is None or not self.local.boundary:
-            return out, cost, (log_sum,)
-        edge_out, edge_side_cost, edge_log_sum = attention(
+            return out, cost, (softmax,)
+        edge_out, edge_side_cost, edge_softmax = attention(
             *self._outer_rows(query, key, value, halo), *outer, self.boundary
         )
         rows, own = self._boundary_rows(), slice(self.local.interior, None)
         out[own] = edge_out[rows]
         if edge_cost is not None:
             cost[own] = edge_side_cost[rows]
-        return out, cost, (log_sum, edge_log_sum, halo)
+        return out, cost, (softmax, edge_softmax, halo)
 
     def backward(
         self,
@@ -93,6 +94,16 @@ class HaloStep:
             grad_key.index_add_(0, self.exchange.send_index, to_key)
             grad_value.index_add_(0, self.exchange.send_index, to_value)
         return grad_query, grad_key, grad_value, grad_bias
+
+    def in_operations(
+        self, query: Tensor, key: Tensor, value: Tensor, edge_bias: Tensor | None, edge_cost: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Not to be had: the halo travels outside autograd.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(NOT_AGAIN)
 
     def _send_back(self, edge_grads: tuple[Tensor, ...], key: Tensor, value: Tensor) -> Flight:
         """The halo's gradients, on their way to its owners."""

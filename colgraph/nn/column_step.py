@@ -7,12 +7,13 @@ to the weights, and turns the tape into weight gradients once, at the end.
 
 The function is that of :meth:`colgraph.nn.ColumnBlock.forward`, step after step, which stays the specification;
 :func:`why_plain` says when that one runs. All that is kept between the passes goes through ``save_for_backward``, so
-several unrolls may be alive at once, and be differentiated in any order, repeatedly or in part. Differentiating the
-gradient once more is an error: ``backend="reference"`` can do that.
+several unrolls may be alive at once, and be differentiated in any order, repeatedly or in part. A backward pass that is
+to be differentiated itself is computed by autograd, from :func:`_in_operations`.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,17 +23,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn import functional as F
 
 from colgraph.layout import Layout
 from colgraph.nn.attention import SheetAttention
 from colgraph.nn.block import ColumnBlock, ColumnMlp
-from colgraph.nn.layers import ColumnLayerNorm, ColumnLinear
+from colgraph.nn.layers import ColumnLayerNorm, ColumnLinear, apply_linear, apply_norm
 from colgraph.nn.shared import SharedColumnLayerNorm, SharedColumnLinear, SharedDifference
 from colgraph.ops import column_step as ops
 from colgraph.ops import resolve_backend
 from colgraph.ops.column_step import AttentionStep, ColumnWeights, GradientTape, StepTape
+from colgraph.ops.higher_order import differentiable_gradients, is_differentiated_again
+from colgraph.torch_internals import has_hooks, is_tracing, is_transformed, static_shape, watches_messages, will_run
 
 __all__ = ["Drive", "unroll_columns", "why_plain"]
 
@@ -56,8 +58,13 @@ class Drive:
     def added_to(self, state: Tensor, t: int) -> Tensor:
         """The state with what step t receives."""
         if self.x is not None and t >= self.start:
-            x = self.x[min(t, self.x.size(0) - 1)]
-            state = state + x if self.columns is None else state.index_add(0, self.columns, x)
+            x = self.x[min(t, static_shape(self.x)[0] - 1)]
+            if self.columns is None:
+                state = state + x
+            else:
+                # Under autocast the two come in different precision, and index_add does not promote as + does.
+                both = torch.promote_types(state.dtype, x.dtype)
+                state = state.to(both).index_add(0, self.columns, x.to(both))
         return state if self.embedding is None else state + self.embedding[t]
 
     def collect(self, grad: Tensor, t: int) -> None:
@@ -125,7 +132,7 @@ class _Unroll(torch.autograd.Function):
         *weights: Tensor,
     ) -> tuple[Tensor, ...]:
         w, drive = ColumnWeights(*weights), replace(plan.drive, x=drive_x, embedding=embedding)
-        tape = StepTape.blank(plan.slots, state.size(1), w)
+        tape, state_before = StepTape.blank(plan.slots, state.size(1), w), state
         entered: list[Tensor] = []
         kept: list[Tensor] = []
         states, costs = [], []
@@ -142,14 +149,44 @@ class _Unroll(torch.autograd.Function):
         if plan.differentiate:
             ctx.plan = plan
             activations = [] if plan.recompute else [*kept, *tape]
-            ctx.save_for_backward(drive_x, embedding, edge_bias, *weights, *entered, *activations)
+            ctx.save_for_backward(state_before, drive_x, embedding, edge_bias, *weights, *entered, *activations)
             ctx.set_materialize_grads(False)
         return (torch.stack(costs).mean() if costs else state.new_zeros(()), *states)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_cost: Tensor | None, *grad_states: Tensor | None) -> tuple[Tensor | None, ...]:
-        return None, *_BackwardPass(ctx, grad_cost).run(grad_states)
+        if not is_differentiated_again(grad_cost, *grad_states):
+            return None, *_BackwardPass(ctx, grad_cost).run(grad_states)
+        inputs = ctx.saved_tensors[: 4 + len(ColumnWeights._fields)]
+        function = functools.partial(_in_operations, ctx.plan)
+        return None, *differentiable_gradients(function, inputs, ctx.needs_input_grad[1:], (grad_cost, *grad_states))
+
+
+def _in_operations(
+    plan: _Plan,
+    state: Tensor,
+    drive_x: Tensor | None,
+    embedding: Tensor | None,
+    edge_bias: Tensor | None,
+    *weights: Tensor,
+) -> tuple[Tensor, ...]:
+    """What :class:`_Unroll` computes, in operations that autograd knows."""
+    w, drive = ColumnWeights(*weights), replace(plan.drive, x=drive_x, embedding=embedding)
+    states, costs = [], []
+    for t in range(plan.steps):
+        x = drive.added_to(state, t)
+        normed = apply_norm(x, w.norm1_weight, w.norm1_bias, plan.eps[0])
+        query, key = apply_linear(normed, w.query_weight, w.query_bias), apply_linear(normed, w.key_weight, w.key_bias)
+        query, key, value = (each.unflatten(-1, (plan.heads, -1)) for each in (query, key, normed))
+        heard, cost = plan.attention.in_operations(query, key, value, edge_bias, plan.edge_cost)
+        y = x + heard.flatten(2) if plan.residual else heard.flatten(2)
+        hidden = apply_linear(apply_norm(y, w.norm2_weight, w.norm2_bias, plan.eps[1]), w.fc1_weight, w.fc1_bias)
+        state = y + apply_linear(F.gelu(hidden), w.fc2_weight, w.fc2_bias)
+        if cost is not None:
+            costs.append(cost.mean())
+        if plan.record or t == plan.steps - 1:
+            states.append(state)
+    return (torch.stack(costs).mean() if costs else state.new_zeros(()), *states)
 
 
 class _BackwardPass:
@@ -158,7 +195,7 @@ class _BackwardPass:
     def __init__(self, ctx: Any, grad_cost: Tensor | None) -> None:
         plan: _Plan = ctx.plan
         saved = iter(ctx.saved_tensors)
-        drive_x, embedding, self.edge_bias = islice(saved, 3)
+        _, drive_x, embedding, self.edge_bias = islice(saved, 4)
         self.plan, self.weights = plan, ColumnWeights(*islice(saved, len(ColumnWeights._fields)))
         self.entered = list(islice(saved, plan.steps))
         columns, batch = self.entered[0].shape[:2]
@@ -240,14 +277,7 @@ def _wanted(ctx: Any, inputs: Sequence[Tensor | None]) -> list[bool]:
     """For each tensor (or None) given to the function: whether its gradient goes anywhere in this backward pass."""
     edges = iter(ctx.next_functions)  # one for each tensor
     nodes = [None if tensor is None else next(edges)[0] for tensor in inputs]
-    return [node is not None and _will_run(node) for node in nodes]
-
-
-def _will_run(node: Any) -> bool:
-    try:
-        return bool(torch._C._will_engine_execute_node(node))
-    except RuntimeError:  # torch.autograd.grad was asked for this very leaf, and the engine does not say so
-        return True
+    return [node is not None and will_run(node) for node in nodes]
 
 
 # ---------------------------------------------------------------------- the way in
@@ -352,22 +382,19 @@ def _why_not_structure(block: ColumnBlock) -> str | None:
         return "parts of other types"
     if any(module.num_columns is None for module in (*norms, *linears)):
         return "tied weights"
-    if any(_has_hooks(module) for module in block.modules()) or _has_any_global_hook():
+    if has_hooks() or any(has_hooks(module) for module in block.modules()) or watches_messages(attention):
         return "hooks on its parts"
     return None
 
 
-def _has_hooks(module: nn.Module) -> bool:
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    return any(hooks)
-
-
 def _why_not_now(block: ColumnBlock, state: Tensor) -> str | None:
+    if torch.compiler.is_compiling() or is_tracing() or is_transformed():
+        return "traced or transformed"
     backend = resolve_backend(block.attention.backend, state.device, state.dtype)
     if backend != "numba":
         return f"attention backend {backend}"
-    if torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._are_functorch_transforms_active():
-        return "traced or transformed"
+    if not state.numel():
+        return "empty batch"
     if torch.is_autocast_enabled("cpu"):
         return "autocast"
     tensors = (state, *(parameter for part in _parts(block) for parameter in part.parameters()))

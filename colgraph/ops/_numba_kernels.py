@@ -8,7 +8,6 @@ on how columns are dealt out. Samples and heads are one axis of G slices, ``g = 
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -139,12 +138,13 @@ def _dot(a: np.ndarray, a_at: int, b: np.ndarray, b_at: int, count: int) -> floa
 
 
 @inlined
-def _score_gradients(weight: np.ndarray, grad: np.ndarray, slot: int, count: int, log_sum: float) -> None:
+def _score_gradients(weight: np.ndarray, grad: np.ndarray, slot: int, count: int, softmax: np.ndarray, at: int) -> None:
     """In place, scores to weights ``a``, and ``d loss / d a`` to ``d loss / d score = a (da - sum a da)``."""
-    shift = splat(log_sum, LANES)
+    # Not by the logarithm of the sum: beside a largest score of -1e9 float32 has no room for it.
+    shift, share = splat(softmax[2 * at], LANES), splat(softmax[2 * at + 1], LANES)
     total = splat(_ZERO, LANES)
     for e in range(slot, slot + count, LANES):
-        a = exp(load(weight, e, LANES) - shift)
+        a = exp(load(weight, e, LANES) - shift) * share
         store(weight, e, a)
         total = fma(a, load(grad, e, LANES), total)
     mean = splat(sum_lanes(total), LANES)
@@ -167,10 +167,10 @@ def forward(
     bias: np.ndarray,
     edge_cost: np.ndarray,
     out: np.ndarray,
-    log_sum: np.ndarray,
+    softmax: np.ndarray,
     cost: np.ndarray,
 ) -> None:
-    """``out [N,G,C]``, the logarithm of each softmax's sum ``[N,G]``, and ``cost [N,G]``."""
+    """``out [N,G,C]``, the largest score and the inverse of the sum of each softmax ``[N,G,2]``, and ``cost [N,G]``."""
     order, indptr, neighbours = edges
     slices, depth, channels, bias_heads = sizes
     seen, packed, weight, _, group, near, ahead, near_ahead = workspace(indptr)
@@ -186,11 +186,8 @@ def forward(
                 _finish_scores(weight, slot, count, scale, bias, bias_head * neighbours.size + first)
                 top, total = _exponentials(weight, slot, count)
                 at = group[COLUMN + t] * slices + g
-                if total == _ZERO:
-                    factor[t] = log_sum[at] = _ZERO
-                else:
-                    factor[t] = _ONE / total
-                    log_sum[at] = top + math.log(total)
+                factor[t] = _ZERO if total == _ZERO else _ONE / total
+                softmax[2 * at], softmax[2 * at + 1] = top, factor[t]
                 if cost.size:
                     cost[at] = factor[t] * _dot(weight, slot, edge_cost, first, count)
             group_sums(weight, factor, value, slices, g, channels, group, near, ahead, packed, True, out)
@@ -213,7 +210,7 @@ def backward_targets(
     value: np.ndarray,
     bias: np.ndarray,
     edge_cost: np.ndarray,
-    log_sum: np.ndarray,
+    softmax: np.ndarray,
     grad_out: np.ndarray,
     grad_cost: np.ndarray,
     work: np.ndarray,
@@ -245,7 +242,7 @@ def backward_targets(
                 if edge_cost.size:
                     _add_scaled(grad, slot, grad_cost[at], edge_cost, first, count)
                 _fill_rest(grad, slot, count, _ZERO)
-                _score_gradients(weight, grad, slot, count, log_sum[at])
+                _score_gradients(weight, grad, slot, count, softmax, at)
                 if scratch.size:
                     position = group[NEXT] - group[SIZE] + t
                     place = work[position] - position

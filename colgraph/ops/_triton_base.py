@@ -24,8 +24,10 @@ __all__ = [
     "Saved",
     "edge_row",
     "load_rows",
+    "load_softmax",
     "power_of_two",
     "row_index",
+    "store_softmax",
 ]
 
 
@@ -49,6 +51,22 @@ def load_rows(pointer, row, inside, column, WIDTH: tl.constexpr):
     """``[X,Y,len(column)]`` numbers of the rows ``row [X,Y]``; zeros where ``inside [X,Y]`` is false."""
     mask = inside[:, :, None] & (column < WIDTH)[None, None, :]
     return tl.load(pointer + row[:, :, None] * WIDTH + column[None, None, :], mask=mask, other=0.0)
+
+
+@triton.jit
+def store_softmax(softmax, row, top, share, mask):
+    """Keep the largest score and the inverse of the sum of each row's softmax, side by side.
+
+    Not the logarithm of the sum in one number: beside a largest score of -1e9 float32 has no room for it.
+    """
+    tl.store(softmax + 2 * row, top, mask=mask)
+    tl.store(softmax + 2 * row + 1, share, mask=mask)
+
+
+@triton.jit
+def load_softmax(softmax, row, mask):
+    """What :func:`store_softmax` has kept; zeros where ``mask`` is false."""
+    return tl.load(softmax + 2 * row, mask=mask, other=0.0), tl.load(softmax + 2 * row + 1, mask=mask, other=0.0)
 
 
 # Under TRITON_INTERPRET=1 kernels run in numpy, on tensors of any device.
@@ -142,13 +160,14 @@ class Saved:
     Attributes:
         out: ``[N,B,H,C]``.
         cost: ``[N,B,H]`` float32, or empty.
-        lse: ``[N,B,H]`` float32, the logarithm of the softmax's denominator; 0 for a column that listens to nothing.
+        softmax: ``[N,B,H,2]`` float32, the largest score and the inverse of the sum of exponentials; zeros for a column
+            that listens to nothing.
         grad_out: ``[N,B,H,C]``.
         grad_cost: ``[N,B,H]`` float32, or empty.
     """
 
     out: Tensor
     cost: Tensor
-    lse: Tensor
+    softmax: Tensor
     grad_out: Tensor
     grad_cost: Tensor

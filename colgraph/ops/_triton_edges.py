@@ -19,9 +19,19 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from colgraph.ops._triton_base import Call, Saved, edge_row, load_rows, power_of_two, row_index
+from colgraph.layout import Layout
+from colgraph.ops._triton_base import (
+    Call,
+    Saved,
+    edge_row,
+    load_rows,
+    load_softmax,
+    power_of_two,
+    row_index,
+    store_softmax,
+)
 
-__all__ = ["EdgeTables", "backward", "forward"]
+__all__ = ["EdgeTables", "backward", "edge_layout", "forward"]
 
 
 class EdgeTables(NamedTuple):
@@ -33,6 +43,13 @@ class EdgeTables(NamedTuple):
     source_indptr: Tensor
     source_edge: Tensor
     source_target: Tensor
+
+
+def edge_layout(tables: EdgeTables) -> Layout:
+    """The layout again."""
+    columns = torch.arange(tables.order.numel(), device=tables.order.device)
+    target = torch.repeat_interleave(columns, tables.indptr.diff().long())
+    return Layout(torch.stack([tables.source.long(), target]), columns.numel())
 
 
 # ---------------------------------------------------------------------- kernels
@@ -60,13 +77,13 @@ def _scores(query, key, edge_bias, edge, head, inside, scale, num_heads, BIAS: t
 
 @triton.jit
 def forward_kernel(
-    query, key, value, edge_bias, edge_cost, out, cost, lse,
+    query, key, value, edge_bias, edge_cost, out, cost, softmax,
     order, indptr, source,
     scale, num_samples, num_heads, num_blocks,
     BIAS: tl.constexpr, HAS_COST: tl.constexpr, D: tl.constexpr, C: tl.constexpr,
     BLOCK_E: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Output, cost and log-sum-exp of one column."""
+    """Output, cost and softmax statistics of one column."""
     column, head, _, sample = _program(order, 0, num_blocks, num_heads, BLOCK_B)
     d, c = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_C)
     valid = sample < num_samples
@@ -102,14 +119,14 @@ def forward_kernel(
     share = 1.0 / tl.where(heard, total, 1.0)
     result = (sums * share[:, None]).to(out.dtype.element_ty)
     tl.store(out + row[:, None] * C + c[None, :], result, mask=valid[:, None] & (c < C)[None, :])
-    tl.store(lse + row, tl.where(heard, top + tl.log(tl.where(heard, total, 1.0)), 0.0), mask=valid)
+    store_softmax(softmax, row, tl.where(heard, top, 0.0), tl.where(heard, share, 0.0), valid)
     if HAS_COST:
         tl.store(cost + row, length * share, mask=valid)
 
 
 @triton.jit(do_not_specialize=["first_block"])
 def backward_target_kernel(
-    query, key, value, edge_bias, edge_cost, out, cost, lse, grad_out, grad_cost,
+    query, key, value, edge_bias, edge_cost, out, cost, softmax, grad_out, grad_cost,
     grad_query, grad_bias, delta,
     order, indptr, source,
     scale, num_samples, num_heads, first_block, num_blocks, num_edges,
@@ -125,7 +142,7 @@ def backward_target_kernel(
     go = load_rows(grad_out, row[None, :], valid[None, :], c, C).to(tl.float32)
     o = load_rows(out, row[None, :], valid[None, :], c, C).to(tl.float32)
     mean = tl.sum(go * o, axis=2)
-    level = tl.load(lse + row, mask=valid, other=0.0)
+    top, share = load_softmax(softmax, row, valid)
     if HAS_COST:
         gc = tl.load(grad_cost + row, mask=valid, other=0.0)
         mean += (gc * tl.load(cost + row, mask=valid, other=0.0))[None, :]
@@ -141,7 +158,7 @@ def backward_target_kernel(
         other_row = row_index(other[:, None], sample[None, :], head, num_samples, num_heads)
         k = load_rows(key, other_row, inside, d, D).to(tl.float32)
         score = _scores(q, k, edge_bias, edge, head, inside, scale, num_heads, BIAS)
-        weight = tl.exp(score - level[None, :])
+        weight = tl.exp(score - top[None, :]) * share[None, :]
         v = load_rows(value, other_row, inside, c, C).to(tl.float32)
         grad_weight = tl.sum(go * v, axis=2)
         if HAS_COST:
@@ -158,7 +175,7 @@ def backward_target_kernel(
 
 @triton.jit
 def backward_source_kernel(
-    query, key, value, edge_bias, edge_cost, lse, delta, grad_out, grad_cost,
+    query, key, value, edge_bias, edge_cost, softmax, delta, grad_out, grad_cost,
     grad_key, grad_value,
     order, source_indptr, source_edge, source_target,
     scale, num_samples, num_heads, num_blocks,
@@ -184,7 +201,8 @@ def backward_source_kernel(
         other_row = row_index(other[:, None], sample[None, :], head, num_samples, num_heads)
         q = load_rows(query, other_row, inside, d, D).to(tl.float32)
         score = _scores(q, k, edge_bias, edge, head, inside, scale, num_heads, BIAS)
-        weight = tl.exp(score - tl.load(lse + other_row, mask=inside, other=0.0))
+        top, share = load_softmax(softmax, other_row, inside)
+        weight = tl.exp(score - top) * share
         go = load_rows(grad_out, other_row, inside, c, C).to(tl.float32)
         gv += tl.sum(weight[:, :, None] * go, axis=0)
         grad_weight = tl.sum(go * v, axis=2)
@@ -246,19 +264,19 @@ def _launch(call: Call, tables: EdgeTables) -> tuple[Blocks, int, tuple[int]]:
 
 
 def forward(call: Call, tables: EdgeTables) -> tuple[Tensor, Tensor, Tensor]:
-    """``out [N,B,H,C]``; in float32 ``cost [N,B,H]`` (empty without edge cost) and log-sum-exp ``[N,B,H]``."""
+    """``out [N,B,H,C]``; in float32 ``cost [N,B,H]`` (empty without edge cost) and softmax statistics ``[N,B,H,2]``."""
     n, b, h, _, c = call.shape
     out = call.new(n, b, h, c, dtype=call.query.dtype)
     cost = call.new(*((n, b, h) if call.edge_cost is not None else (0,)))
-    lse = call.new(n, b, h)
+    softmax = call.new(n, b, h, 2)
     blocks, num_blocks, grid = _launch(call, tables)
     forward_kernel[grid](
-        *call.pointers(), out, cost, lse,
+        *call.pointers(), out, cost, softmax,
         tables.order, tables.indptr, tables.source,
         call.scale, b, h, num_blocks,
         **call.constants(), **blocks.constants(),
     )  # fmt: skip
-    return out, cost, lse
+    return out, cost, softmax
 
 
 def backward(
@@ -271,7 +289,7 @@ def backward(
 
     def target_pass(first: int, count: int, partial: Tensor) -> None:
         backward_target_kernel[(n * h * count,)](
-            *call.pointers(), saved.out, saved.cost, saved.lse, saved.grad_out, saved.grad_cost,
+            *call.pointers(), saved.out, saved.cost, saved.softmax, saved.grad_out, saved.grad_cost,
             grad_query, partial, delta,
             tables.order, tables.indptr, tables.source,
             call.scale, b, h, first, count, tables.source.numel(),
@@ -283,7 +301,7 @@ def backward(
         return grad_query, call.new(0), call.new(0), grad_bias
     grad_key, grad_value = torch.empty_like(call.key), torch.empty_like(call.value)
     backward_source_kernel[grid](
-        *call.pointers(), saved.lse, delta, saved.grad_out, saved.grad_cost,
+        *call.pointers(), saved.softmax, delta, saved.grad_out, saved.grad_cost,
         grad_key, grad_value,
         tables.order, tables.source_indptr, tables.source_edge, tables.source_target,
         call.scale, b, h, num_blocks,

@@ -22,10 +22,21 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from colgraph.ops._triton_base import INTERPRETED, Call, Saved, edge_row, load_rows, power_of_two, row_index
+from colgraph.layout import Layout
+from colgraph.ops._triton_base import (
+    INTERPRETED,
+    Call,
+    Saved,
+    edge_row,
+    load_rows,
+    load_softmax,
+    power_of_two,
+    row_index,
+    store_softmax,
+)
 from colgraph.tiles import TILE
 
-__all__ = ["TileTables", "backward", "forward", "widest_qk"]
+__all__ = ["TileTables", "backward", "forward", "tile_layout", "widest_qk"]
 
 
 def widest_qk(dtype: torch.dtype) -> int:
@@ -44,6 +55,19 @@ class TileTables(NamedTuple):
     source_pointer: Tensor
     source_member: Tensor
     source_rank: Tensor
+
+
+def tile_layout(tables: TileTables) -> Layout:
+    """The layout again, from the side of targets."""
+    degree = tables.indptr.diff()
+    target = torch.repeat_interleave(torch.arange(degree.numel(), device=degree.device), degree)
+    rows = tables.target_pointer.diff().long() * TILE
+    column = torch.repeat_interleave(tables.column.view(-1, TILE).long(), rows, dim=0)  # [L, TILE]
+    row, place = torch.nonzero(tables.target_rank >= 0, as_tuple=True)
+    edge = tables.indptr[column[row, place]] + tables.target_rank[row, place]
+    source = torch.empty_like(target)
+    source[edge] = tables.target_member[row].long()
+    return Layout(torch.stack([source, target]), degree.numel())
 
 
 # ---------------------------------------------------------------------- pieces of kernels
@@ -124,14 +148,14 @@ def _grad_weights(
 
 @triton.jit
 def forward_kernel(
-    query, key, value, edge_bias, edge_cost, out, cost, lse,
+    query, key, value, edge_bias, edge_cost, out, cost, softmax,
     columns, indptr, pointer, member, rank,
     scale, num_samples, num_heads, num_blocks, num_chunks,
     BIAS: tl.constexpr, HAS_COST: tl.constexpr, D: tl.constexpr, C: tl.constexpr,
     BLOCK_B: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_U: tl.constexpr, TILE: tl.constexpr,
     PRECISION: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
-    """Output (one chunk of channels), cost and log-sum-exp of a tile."""
+    """Output (one chunk of channels), cost and softmax statistics of a tile."""
     tile, column, head, _, sample, chunk = _program(columns, num_chunks, num_heads, 0, num_blocks, TILE, BLOCK_B)
     d, c = tl.arange(0, BLOCK_D), chunk * BLOCK_C + tl.arange(0, BLOCK_C)
     row, real = _rows(column, sample, head, num_samples, num_heads)
@@ -168,7 +192,7 @@ def forward_kernel(
     result = (sums * share[:, :, None]).to(out.dtype.element_ty)
     tl.store(out + row[:, :, None] * C + c[None, None, :], result, mask=real[:, :, None] & (c < C)[None, None, :])
     if chunk == 0:
-        tl.store(lse + row, tl.where(heard, top + tl.log(tl.where(heard, total, 1.0)), 0.0), mask=real)
+        store_softmax(softmax, row, tl.where(heard, top, 0.0), tl.where(heard, share, 0.0), real)
         if HAS_COST:
             tl.store(cost + row, length * share, mask=real)
 
@@ -196,7 +220,7 @@ def delta_kernel(
 
 @triton.jit(do_not_specialize=["first_block"])
 def backward_target_kernel(
-    query, key, value, edge_bias, edge_cost, lse, delta, grad_out, grad_cost,
+    query, key, value, edge_bias, edge_cost, softmax, delta, grad_out, grad_cost,
     grad_query, grad_bias,
     columns, indptr, pointer, member, rank,
     scale, num_samples, num_heads, first_block, num_blocks, num_edges,
@@ -210,7 +234,7 @@ def backward_target_kernel(
     row, real = _rows(column, sample, head, num_samples, num_heads)
     q = load_rows(query, row, real, d, D)
     go = load_rows(grad_out, row, real, c, C)
-    level = tl.load(lse + row, mask=real, other=0.0)
+    top, share = load_softmax(softmax, row, real)
     mean = tl.load(delta + row, mask=real, other=0.0)
     if HAS_COST:
         gc = tl.load(grad_cost + row, mask=real, other=0.0)
@@ -226,8 +250,8 @@ def backward_target_kernel(
             q, k, edge_bias, edge, exists, head, scale, num_heads,
             BIAS, BLOCK_B, BLOCK_U, TILE, PRECISION, WIDEN,
         )  # fmt: skip
-        # Samples past the last have no log-sum-exp to keep their weights finite.
-        weight = tl.where(real[:, :, None], tl.exp(score - level[:, :, None]), 0.0)
+        # Samples past the last have no largest score to keep their weights finite.
+        weight = tl.where(real[:, :, None], tl.exp(score - top[:, :, None]) * share[:, :, None], 0.0)
         v = load_rows(value, other_row, other_real, c, C)
         grad_weight = _grad_weights(
             grad_out, go, row, real, value, v, other_row, other_real,
@@ -249,7 +273,7 @@ def backward_target_kernel(
 
 @triton.jit
 def backward_source_kernel(
-    query, key, value, edge_bias, edge_cost, lse, delta, grad_out, grad_cost,
+    query, key, value, edge_bias, edge_cost, softmax, delta, grad_out, grad_cost,
     grad_key, grad_value,
     columns, indptr, pointer, member, rank,
     scale, num_samples, num_heads, num_blocks, num_chunks,
@@ -278,9 +302,9 @@ def backward_source_kernel(
             k, q, edge_bias, edge, exists, head, scale, num_heads,
             BIAS, BLOCK_B, BLOCK_U, TILE, PRECISION, WIDEN,
         )  # fmt: skip
-        level = tl.load(lse + other_row, mask=other_real, other=0.0)
-        # Samples past the last have no log-sum-exp to keep their weights finite.
-        weight = tl.where(other_real[:, None, :], tl.exp(score - level[:, None, :]), 0.0)
+        top, share = load_softmax(softmax, other_row, other_real)
+        # Samples past the last have no largest score to keep their weights finite.
+        weight = tl.where(other_real[:, None, :], tl.exp(score - top[:, None, :]) * share[:, None, :], 0.0)
         go = load_rows(grad_out, other_row, other_real, c, C)
         if GRAD_VALUE:
             gv = _product(weight.to(go.dtype), go, gv, PRECISION, WIDEN)
@@ -364,19 +388,19 @@ def _launch(call: Call) -> tuple[Blocks, int, int]:
 
 
 def forward(call: Call, tables: TileTables) -> tuple[Tensor, Tensor, Tensor]:
-    """``out [N,B,H,C]``; in float32 ``cost [N,B,H]`` (empty without edge cost) and log-sum-exp ``[N,B,H]``."""
+    """``out [N,B,H,C]``; in float32 ``cost [N,B,H]`` (empty without edge cost) and softmax statistics ``[N,B,H,2]``."""
     n, b, h, _, c = call.shape
     out = call.new(n, b, h, c, dtype=call.query.dtype)
     cost = call.new(*((n, b, h) if call.edge_cost is not None else (0,)))
-    lse = call.new(n, b, h)
+    softmax = call.new(n, b, h, 2)
     blocks, num_blocks, programs = _launch(call)
     forward_kernel[(programs * blocks.chunks,)](
-        *call.pointers(), out, cost, lse,
+        *call.pointers(), out, cost, softmax,
         *tables[:5],
         call.scale, b, h, num_blocks, blocks.chunks,
         **call.constants(), **blocks.constants(), **_precision(call),
     )  # fmt: skip
-    return out, cost, lse
+    return out, cost, softmax
 
 
 def backward(
@@ -392,7 +416,7 @@ def backward(
         saved.out, saved.cost, saved.grad_out, saved.grad_cost, delta, n * b * h,
         HAS_COST=call.edge_cost is not None, C=c, BLOCK_R=16, BLOCK_C=min(power_of_two(c, 16), 128),
     )  # fmt: skip
-    given = (*call.pointers(), saved.lse, delta, saved.grad_out, saved.grad_cost)
+    given = (*call.pointers(), saved.softmax, delta, saved.grad_out, saved.grad_cost)
     grad_query = torch.empty_like(call.query)
 
     def target_pass(first: int, count: int, partial: Tensor) -> None:

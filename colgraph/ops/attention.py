@@ -12,6 +12,7 @@ from torch import Tensor
 
 from colgraph.layout import Layout
 from colgraph.ops.reference import sheet_attention_reference
+from colgraph.torch_internals import is_traced, is_transformed, static_shape
 
 __all__ = ["available_backends", "check_backend", "resolve_backend", "sheet_attention"]
 
@@ -84,18 +85,29 @@ def check_backend(backend: str) -> None:
 def resolve_backend(backend: str, device: torch.device, dtype: torch.dtype) -> str:
     """The backend that will run: ``backend`` itself, or the fastest that serves ``device`` and ``dtype`` for "auto".
 
+    Transforms of ``torch.func`` (``grad``, ``vmap``, ``jvp``, ...) and dual tensors of forward-mode differentiation are
+    served by the reference alone; so "auto" is the reference there, and where ``torch.jit.trace`` or an exporter to
+    ONNX writes a program to be run elsewhere.
+
     Raises:
         ValueError: for an unknown name, or a named backend that cannot serve; there is no silent fall-back.
     """
     if backend == "reference":
         return backend
+    transformed = is_transformed()
     if backend == "auto":
+        if transformed or is_traced():
+            return "reference"
         for name in ("triton", "numba"):
             if _BACKENDS[name].missing(device, dtype) is None:
                 return name
         return "reference"
     check_backend(backend)
     reason = _BACKENDS[backend].missing(device, dtype)
+    if reason is None and transformed:
+        reason = "torch.func transforms and forward-mode differentiation take backend='reference' or 'auto'"
+    if reason is None and is_traced() and torch.onnx.is_in_onnx_export():
+        reason = "its operator is none of ONNX's: backend='reference' or 'auto'"
     if reason is not None:
         raise ValueError(f"backend {backend!r} cannot serve: {reason}")
     return backend
@@ -145,7 +157,9 @@ def sheet_attention(
         backend: "auto", or one of :func:`available_backends`.
 
     Returns:
-        ``out [N,B,H,C]`` and ``cost [N,B,H]`` (None without ``edge_cost``). A column with no incoming edge gets zeros.
+        ``out [N,B,H,C]`` of the value's dtype, and ``cost [N,B,H]`` of ``edge_cost``'s (None without it). A
+        column with no incoming edge gets zeros. Gradients can be differentiated again, on every backend: that is
+        computed by the reference.
 
     Raises:
         ValueError: for shapes, dtypes or devices that do not fit, or a backend that cannot serve.
@@ -168,19 +182,19 @@ def _check(
     if not isinstance(layout, Layout):
         raise ValueError(f"layout must be a sheet's layout (sheet.layout), got {type(layout).__name__}")
     n, e = layout.num_columns, layout.num_edges
-    if query.dim() != 4 or query.size(0) != n or query.size(3) < 1:
-        raise ValueError(f"query must have shape [N={n}, B, H, D], got {list(query.shape)}")
-    if key.shape != query.shape:
-        raise ValueError(f"key must have the query's shape {list(query.shape)}, got {list(key.shape)}")
-    if value.dim() != 4 or value.shape[:3] != query.shape[:3]:
-        leading = ", ".join(map(str, query.shape[:3]))
-        raise ValueError(f"value must have shape [{leading}, C], got {list(value.shape)}")
-    heads = query.size(2)
-    if edge_bias is not None and edge_bias.shape not in ((e,), (e, heads)):
+    shape, values = static_shape(query), static_shape(value)
+    if len(shape) != 4 or shape[0] != n or shape[3] < 1:
+        raise ValueError(f"query must have shape [N={n}, B, H, D], got {list(shape)}")
+    if static_shape(key) != shape:
+        raise ValueError(f"key must have the query's shape {list(shape)}, got {list(key.shape)}")
+    if len(values) != 4 or values[:3] != shape[:3]:
+        raise ValueError(f"value must have shape [{', '.join(map(str, shape[:3]))}, C], got {list(values)}")
+    bias = () if edge_bias is None else static_shape(edge_bias)
+    if edge_bias is not None and bias != (e,) and bias != (e, shape[2]):  # symbolic sizes have == alone
         raise ValueError(
-            f"edge_bias must have shape [E={e}] or [E={e}, H={heads}] for this layout, got {list(edge_bias.shape)}"
+            f"edge_bias must have shape [E={e}] or [E={e}, H={shape[2]}] for this layout, got {list(edge_bias.shape)}"
         )
-    if edge_cost is not None and edge_cost.shape != (e,):
+    if edge_cost is not None and static_shape(edge_cost) != (e,):
         raise ValueError(f"edge_cost must have shape [E={e}] for this layout, got {list(edge_cost.shape)}")
     if edge_cost is not None and edge_cost.requires_grad:
         raise ValueError("edge_cost is a constant and receives no gradient: pass edge_cost.detach()")

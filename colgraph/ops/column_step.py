@@ -23,6 +23,7 @@ from torch import Tensor
 from colgraph.layout import Layout
 from colgraph.ops._memory import empty
 from colgraph.ops._threads import run_pieces
+from colgraph.ops.reference import sheet_attention_reference
 
 __all__ = ["ColumnWeights", "GradientTape", "StepTape"]
 __all__ += ["AttentionStep", "LayoutAttention", "attention", "attention_backward"]
@@ -250,7 +251,7 @@ def attention(
     edge_cost: Tensor | None,
     layout: Layout,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Output, cost (empty without edge costs) and log-sum-exp of :func:`colgraph.ops.sheet_attention` on the CPU."""
+    """Output and cost (empty without edge costs) of :func:`colgraph.ops.sheet_attention`, and what backward needs."""
     from colgraph.ops.numba_attention import attend
 
     return attend(query, key, value, edge_bias, edge_cost, layout.walk, query.size(-1) ** -0.5)
@@ -264,7 +265,7 @@ def attention_backward(
     value: Tensor,
     edge_bias: Tensor | None,
     edge_cost: Tensor | None,
-    log_sum: Tensor,
+    softmax: Tensor,
     layout: Layout,
     bias_too: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -272,8 +273,8 @@ def attention_backward(
     from colgraph.ops.numba_attention import attend_backward
 
     if grad_cost is None:
-        edge_cost, grad_cost = None, log_sum  # the operator wants a tensor, which it then does not read
-    inputs = (query, key, value, edge_bias, edge_cost, log_sum)
+        edge_cost, grad_cost = None, softmax  # the operator wants a tensor, which it then does not read
+    inputs = (query, key, value, edge_bias, edge_cost, softmax)
     needs = [True, True, True, bias_too]
     return attend_backward(grad_out, grad_cost, *inputs, layout.walk, query.size(-1) ** -0.5, needs)
 
@@ -304,6 +305,11 @@ class AttentionStep(Protocol):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Gradients of query, key, value and edge bias (empty where it is not wanted)."""
 
+    def in_operations(
+        self, query: Tensor, key: Tensor, value: Tensor, edge_bias: Tensor | None, edge_cost: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Output and cost in operations that autograd knows, for gradients of gradients."""
+
 
 @dataclass(frozen=True)
 class LayoutAttention:
@@ -315,8 +321,8 @@ class LayoutAttention:
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, edge_bias: Tensor | None, edge_cost: Tensor | None
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        out, cost, log_sum = attention(query, key, value, edge_bias, edge_cost, self.layout)
-        return out, cost, (log_sum,)
+        out, cost, softmax = attention(query, key, value, edge_bias, edge_cost, self.layout)
+        return out, cost, (softmax,)
 
     def backward(
         self,
@@ -332,3 +338,8 @@ class LayoutAttention:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         inputs = (query, key, value, edge_bias, edge_cost)
         return attention_backward(grad_out, grad_cost, *inputs, kept[0], self.layout, bias_too)
+
+    def in_operations(
+        self, query: Tensor, key: Tensor, value: Tensor, edge_bias: Tensor | None, edge_cost: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        return sheet_attention_reference(query, key, value, edge_bias, self.layout, None, edge_cost)

@@ -1,9 +1,9 @@
 """Backend "numba": fused attention over a sheet's edges on the CPU, float32 inside.
 
 Forward and backward are one custom operator each (``torch.ops.colgraph.numba_attention`` and its backward), so that
-``torch.compile``, autocast and distributed training take them as they are. Query, key, value and the log of each
-softmax's sum are kept for the backward pass, which computes the scores again: no memory of size E x B x C at any time,
-and between passes none of size E at all.
+``torch.compile``, autocast and distributed training take them as they are. Query, key, value, and the largest score and
+the sum of each softmax are kept for the backward pass, which computes the scores again: no memory of size E x B x C at
+any time, and between passes none of size E at all.
 
 The backward pass runs over targets (gradients of query and edge bias), then over sources (key and value), by the
 transposed edge list. What the second pass needs of each edge lies in a scratch array of about :data:`SCRATCH_FLOATS`
@@ -17,18 +17,20 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from colgraph.layout import Layout
 from colgraph.ops._memory import empty_array
 from colgraph.ops._threads import run_pieces
+from colgraph.ops.higher_order import differentiable_gradients, is_differentiated_again
+from colgraph.ops.reference import sheet_attention_reference
+from colgraph.torch_internals import is_dispatched, is_tracing
 
 __all__ = ["SCRATCH_FLOATS", "attend", "attend_backward", "sheet_attention"]
 
@@ -105,7 +107,7 @@ def _is_direct(args: tuple[Any, ...]) -> bool:
     """Whether nothing looks on: no compiler, tracer, transform or mode, and plain tensors only."""
     if torch.compiler.is_compiling():
         return False
-    if torch._C._is_tracing() or torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack():
+    if is_tracing() or is_dispatched():
         return False
     return all(type(each) in (Tensor, nn.Parameter) for each in args[:5] if each is not None)
 
@@ -115,24 +117,45 @@ class _Direct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        out, cost, log_sum = attend(*args)
-        ctx.save_for_backward(*args[:-1], log_sum)
+        out, cost, softmax = attend(*args)
+        ctx.save_for_backward(*args[:-1], softmax)
         ctx.scale = args[-1]
         ctx.set_materialize_grads(False)
         return out, cost
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_out: Tensor | None, grad_cost: Tensor | None) -> tuple[Any, ...]:
-        query, key, value, edge_bias, edge_cost, packed, log_sum = ctx.saved_tensors
-        needs = list(ctx.needs_input_grad[:4])
-        if grad_out is None:
-            grad_out = torch.zeros_like(value)
-        if grad_cost is None:
-            edge_cost, grad_cost = None, log_sum  # a tensor, which is then not read
-        args = (grad_out, grad_cost, query, key, value, edge_bias, edge_cost, log_sum, packed, ctx.scale, needs)
-        grads = attend_backward(*args)
-        return (*(grad if need else None for grad, need in zip(grads, needs)), None, None, None)
+        return _gradients(ctx, grad_out, grad_cost, attend_backward)
+
+
+def _gradients(
+    ctx: Any, grad_out: Tensor | None, grad_cost: Tensor | None, operator: Callable[..., tuple[Tensor, ...]]
+) -> tuple[Any, ...]:
+    """The backward pass, by the kernels, or by the reference where it is differentiated itself."""
+    query, key, value, edge_bias, edge_cost, packed, softmax = ctx.saved_tensors
+    needs = list(ctx.needs_input_grad[:4])
+    grads: Sequence[Tensor | None]
+    if not torch.compiler.is_compiling() and is_differentiated_again(grad_out, grad_cost):
+        layout = _unpack_layout(packed, query.size(0))
+
+        def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+            return sheet_attention_reference(query, key, value, bias, layout, ctx.scale, edge_cost)
+
+        grads = differentiable_gradients(attention, (query, key, value, edge_bias), needs, (grad_out, grad_cost))
+        return (*grads, None, None, None)
+    if grad_out is None:
+        grad_out = torch.zeros_like(value)
+    if grad_cost is None:
+        edge_cost, grad_cost = None, softmax  # a tensor, which is then not read
+    args = (grad_out, grad_cost, query, key, value, edge_bias, edge_cost, softmax, packed, ctx.scale, needs)
+    grads = operator(*args)
+    return (*(grad if need else None for grad, need in zip(grads, needs)), None, None, None)
+
+
+def _unpack_layout(packed: Tensor, columns: int) -> Layout:
+    edges = _unpack_tables(packed, columns).listening.edges
+    target = np.repeat(np.arange(columns), np.diff(edges.indptr))
+    return Layout(torch.from_numpy(np.stack([edges.neighbours, target])), columns)
 
 
 # ---------------------------------------------------------------------- from tensors to kernels
@@ -199,12 +222,15 @@ def attend(
     packed: Tensor,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Output, cost (empty without edge costs) and the log of each softmax's sum ``[N,B,H]``."""
+    """Output, cost (empty without edge costs), and of each softmax the largest score and the inverse of its sum.
+
+    The last are ``[N,B,H,2]``, float32, for the backward pass.
+    """
     from colgraph.ops._numba_kernels import forward
 
     sizes = _sizes(query, value, edge_bias)
     t = _unpack_tables(packed, query.size(0))
-    out, log_sum = empty_array(*value.shape), empty_array(*query.shape[:3])
+    out, softmax = empty_array(*value.shape), empty_array(*query.shape[:3], 2)
     cost = empty_array(*query.shape[:3]) if edge_cost is not None else _NOTHING
     _over_columns(
         forward,
@@ -218,11 +244,11 @@ def attend(
         _by_head(edge_bias),
         _flat(edge_cost),
         out.reshape(-1),
-        log_sum.reshape(-1),
+        softmax.reshape(-1),
         cost.reshape(-1),
     )
-    made = torch.from_numpy(cost) if edge_cost is not None else torch.empty(0)
-    return torch.from_numpy(out).to(value.dtype), made.to(query.dtype), torch.from_numpy(log_sum)
+    made = torch.from_numpy(cost).to(edge_cost.dtype) if edge_cost is not None else query.new_empty(0)
+    return torch.from_numpy(out).to(value.dtype), made, torch.from_numpy(softmax)
 
 
 _attention = torch.library.custom_op("colgraph::numba_attention", attend, mutates_args=(), device_types="cpu")
@@ -232,9 +258,9 @@ _attention = torch.library.custom_op("colgraph::numba_attention", attend, mutate
 def _(
     query: Tensor, key: Tensor, value: Tensor, edge_bias: Tensor | None, edge_cost: Tensor | None, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    cost = query.new_empty(query.shape[:3] if edge_cost is not None else 0)
-    log_sum = query.new_empty(query.shape[:3], dtype=torch.float32)
-    return torch.empty_like(value, memory_format=torch.contiguous_format), cost, log_sum
+    cost = query.new_empty(0) if edge_cost is None else edge_cost.new_empty(query.shape[:3])
+    softmax = query.new_empty((*query.shape[:3], 2), dtype=torch.float32)
+    return torch.empty_like(value, memory_format=torch.contiguous_format), cost, softmax
 
 
 def _rounds(slices: int, edges: int, needed: bool) -> Iterator[tuple[int, int, int, np.ndarray]]:
@@ -258,7 +284,7 @@ def attend_backward(
     value: Tensor,
     edge_bias: Tensor | None,
     edge_cost: Tensor | None,
-    log_sum: Tensor,
+    softmax: Tensor,
     packed: Tensor,
     scale: float,
     needs: list[bool],
@@ -273,7 +299,7 @@ def attend_backward(
     # By this thread: torch's would wake others, which then spin on the cores that the kernels need.
     grad_bias = np.zeros(grads[3].size, np.float32)
     factor, flat_query, flat_grad = np.float32(scale), _flat(query), _flat(grad_out)
-    inputs = (flat_query, _flat(key), _flat(value), _by_head(edge_bias), _flat(edge_cost), _flat(log_sum))
+    inputs = (flat_query, _flat(key), _flat(value), _by_head(edge_bias), _flat(edge_cost), _flat(softmax))
     t = _unpack_tables(packed, query.size(0))
     to_sources = needs[1] or needs[2]
     for g_start, g_stop, apart, scratch in _rounds(sizes.slices, t.place.size, to_sources):
@@ -347,12 +373,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tenso
 
 
 def _differentiate(ctx: Any, grad_out: Tensor, grad_cost: Tensor, _: Tensor | None) -> tuple[Any, ...]:
-    query, key, value, edge_bias, edge_cost, packed, log_sum = ctx.saved_tensors
-    needs = list(ctx.needs_input_grad[:4])
-    grads = torch.ops.colgraph.numba_attention_backward(
-        grad_out, grad_cost, query, key, value, edge_bias, edge_cost, log_sum, packed, ctx.scale, needs
-    )
-    return (*(grad if need else None for grad, need in zip(grads, needs)), None, None, None)
+    return _gradients(ctx, grad_out, grad_cost, torch.ops.colgraph.numba_attention_backward)
 
 
 _attention.register_autograd(_differentiate, setup_context=_save)

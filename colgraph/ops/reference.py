@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from colgraph.layout import Layout
+from colgraph.torch_internals import is_traced
 
 __all__ = ["attention_weights", "edge_softmax", "sheet_attention_reference"]
 
@@ -25,7 +26,7 @@ def edge_softmax(score: Tensor, target: Tensor, num_columns: int) -> Tensor:
     top = score.new_full(shape, -torch.inf).scatter_reduce(0, index, score.detach(), "amax")
     top = torch.where(torch.isfinite(top), top, torch.zeros_like(top))
     weight = torch.exp(score - top.index_select(0, target))
-    total = weight.new_zeros(shape).index_add(0, target, weight)
+    total = _sum_by_target(weight, target, num_columns)
     total = torch.where(total > 0, total, torch.ones_like(total))
     return weight / total.index_select(0, target)
 
@@ -65,11 +66,23 @@ def sheet_attention_reference(
     scale: float | None = None,
     edge_cost: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """``out_i = sum_j a_ij v_j`` and ``cost_i = sum_j a_ij c_ij``; see :func:`colgraph.ops.sheet_attention`."""
+    """``out_i = sum_j a_ij v_j`` and ``cost_i = sum_j a_ij c_ij``; see :func:`colgraph.ops.sheet_attention`.
+
+    Sums are in the widest of the dtypes that come in, and are rounded once, at the end.
+    """
     weight = attention_weights(query, key, edge_bias, layout, scale)
     message = weight.unsqueeze(-1) * value.index_select(0, layout.source)
-    out = value.new_zeros(value.shape).to(message.dtype).index_add(0, layout.target, message)
+    out = _sum_by_target(message, layout.target, layout.num_columns).to(value.dtype)
     if edge_cost is None:
         return out, None
-    cost = weight.new_zeros(query.shape[:3]).index_add(0, layout.target, weight * edge_cost[:, None, None])
-    return out, cost
+    spent = weight * edge_cost[:, None, None]
+    return out, _sum_by_target(spent, layout.target, layout.num_columns).to(edge_cost.dtype)
+
+
+def _sum_by_target(rows: Tensor, target: Tensor, num_columns: int) -> Tensor:
+    """``[N,...]`` sums of ``rows [E,...]`` that share a target."""
+    sums = rows.new_zeros((num_columns, *rows.shape[1:]))
+    if is_traced():
+        # What ONNX makes of index_add keeps one row of those that share a target.
+        return sums.scatter_add(0, target.view(-1, *[1] * (rows.dim() - 1)).expand_as(rows), rows)
+    return sums.index_add(0, target, rows)

@@ -33,5 +33,6 @@ def sheet_attention(
     weight = weight / torch_scatter.gather_csr(total, indptr)
     out = torch_scatter.segment_csr(weight.unsqueeze(-1) * value.index_select(0, source), indptr, reduce="sum")
     if edge_cost is None:
-        return out, None
-    return out, torch_scatter.segment_csr(weight * edge_cost[:, None, None], indptr, reduce="sum")
+        return out.to(value.dtype), None
+    cost = torch_scatter.segment_csr(weight * edge_cost[:, None, None], indptr, reduce="sum")
+    return out.to(value.dtype), cost.to(edge_cost.dtype)

@@ -11,7 +11,7 @@ Blocks are chosen by a fixed rule. Kernels are compiled on first use for each dt
 been measured on a GPU yet (``benchmarks/gpu_attention.py`` does that).
 
 The operator is registered with ``torch.library``; its arguments are tensors and numbers, so that ``torch.compile`` and
-CUDA graphs take it whole. Gradients of gradients are not defined: use the reference for those.
+CUDA graphs take it whole. Where its gradients are differentiated again, the reference computes them.
 """
 
 from typing import Any
@@ -22,8 +22,10 @@ from torch import Tensor
 from colgraph.layout import Layout
 from colgraph.ops import _triton_edges, _triton_tiles
 from colgraph.ops._triton_base import Call, Saved
-from colgraph.ops._triton_edges import EdgeTables
-from colgraph.ops._triton_tiles import TileTables, widest_qk
+from colgraph.ops._triton_edges import EdgeTables, edge_layout
+from colgraph.ops._triton_tiles import TileTables, tile_layout, widest_qk
+from colgraph.ops.higher_order import differentiable_gradients, is_differentiated_again
+from colgraph.ops.reference import sheet_attention_reference
 
 __all__ = ["sheet_attention", "sheet_attention_edges", "sheet_attention_tiles"]
 
@@ -88,7 +90,7 @@ def _attention(
 ) -> tuple[Tensor, Tensor | None]:
     tables = layout.tables(kernel)
     out, cost, _ = forward_op(query, key, value, edge_bias, edge_cost, tables, scale, kernel)
-    return out, (cost.to(query.dtype) if edge_cost is not None else None)
+    return out, (cost.to(edge_cost.dtype) if edge_cost is not None else None)
 
 
 # ---------------------------------------------------------------------- the operator
@@ -105,7 +107,7 @@ def forward_op(
     scale: float,
     kernel: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``out [N,B,H,C]``; in float32 ``cost [N,B,H]`` (empty without edge cost) and log-sum-exp ``[N,B,H]``."""
+    """``out [N,B,H,C]``; in float32 ``cost [N,B,H]`` (empty without edge cost) and softmax statistics ``[N,B,H,2]``."""
     call = Call.of(query, key, value, edge_bias, edge_cost, scale)
     if call.empty:
         return _forward_shapes(query, key, value, edge_bias, edge_cost, tables, scale, kernel)
@@ -130,7 +132,7 @@ def _forward_shapes(
     return (
         query.new_empty(value.shape),
         query.new_empty(rows if edge_cost is not None else (0,), dtype=torch.float32),
-        query.new_empty(rows, dtype=torch.float32),
+        query.new_empty((*rows, 2), dtype=torch.float32),
     )
 
 
@@ -145,7 +147,7 @@ def backward_op(
     edge_cost: Tensor | None,
     out: Tensor,
     cost: Tensor,
-    lse: Tensor,
+    softmax: Tensor,
     tables: list[Tensor],
     scale: float,
     kernel: str,
@@ -154,10 +156,10 @@ def backward_op(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of query, key, value and edge bias; those not needed are empty."""
     call = Call.of(query, key, value, edge_bias, edge_cost, scale)
-    saved = Saved(out, cost, lse, grad_out.contiguous(), grad_cost.contiguous())
+    saved = Saved(out, cost, softmax, grad_out.contiguous(), grad_cost.contiguous())
     if call.empty:
         shapes = _backward_shapes(
-            grad_out, grad_cost, query, key, value, edge_bias, edge_cost, out, cost, lse,
+            grad_out, grad_cost, query, key, value, edge_bias, edge_cost, out, cost, softmax,
             tables, scale, kernel, need_bias, need_source,
         )  # fmt: skip
         return tuple(torch.zeros_like(t) for t in shapes)  # type: ignore[return-value]
@@ -178,7 +180,7 @@ def _backward_shapes(
     edge_cost: Tensor | None,
     out: Tensor,
     cost: Tensor,
-    lse: Tensor,
+    softmax: Tensor,
     tables: list[Tensor],
     scale: float,
     kernel: str,
@@ -199,18 +201,33 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tenso
 
 
 def _differentiate(ctx: Any, grad_out: Tensor | None, grad_cost: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
-    query, key, value, edge_bias, edge_cost, out, cost, lse, *tables = ctx.saved_tensors
+    query, key, value, edge_bias, edge_cost, out, cost, softmax, *tables = ctx.saved_tensors
     need = ctx.needs_input_grad
     need_bias, need_source = edge_bias is not None and need[3], need[1] or need[2]
+    wanted = (need[0], need[1], need[2], need_bias)
+    nothing = (None, [None] * len(tables), None, None)
+    if not torch.compiler.is_compiling() and is_differentiated_again(grad_out, grad_cost):
+        layout = _LAYOUT_OF[ctx.kernel](tables)
+
+        def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+            return sheet_attention_reference(query, key, value, bias, layout, ctx.scale, edge_cost)
+
+        grads = differentiable_gradients(attention, (query, key, value, edge_bias), wanted, (grad_out, grad_cost))
+        return (*grads, *nothing)
     gradients = backward_op(
         torch.zeros_like(out) if grad_out is None else grad_out,
         torch.zeros_like(cost) if grad_cost is None else grad_cost,
-        query, key, value, edge_bias, edge_cost, out, cost, lse,
+        query, key, value, edge_bias, edge_cost, out, cost, softmax,
         tables, ctx.scale, ctx.kernel, need_bias, need_source,
     )  # fmt: skip
-    wanted = (need[0], need[1], need[2], need_bias)
     kept = [gradient if want else None for gradient, want in zip(gradients, wanted, strict=True)]
-    return (*kept, None, [None] * len(tables), None, None)
+    return (*kept, *nothing)
+
+
+_LAYOUT_OF = {
+    "edges": lambda tables: edge_layout(EdgeTables(*tables)),
+    "tiles": lambda tables: tile_layout(TileTables(*tables)),
+}
 
 
 forward_op.register_autograd(_differentiate, setup_context=_save)

@@ -290,12 +290,40 @@ def test_gradients_of_any_kind_come_in(sheet):
             assert torch.equal(torch.autograd.grad(output, weight, given, retain_graph=True)[0], expected)
 
 
-def test_differentiating_twice_says_so(sheet):
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"num_heads": 3, "recompute": "steps"}, {"inject": "every", "time_embedding": True, "edge_bias": None}],
+    ids=str,
+)
+def test_gradients_of_gradients(sheet, options):
+    """A penalty on the input's gradient, differentiated with respect to everything."""
+    results = []
+    model = make(sheet, **options)
+    for each in (model, plain(model, torch.float64)):
+        x = make_input(model).to(next(each.parameters()).dtype).requires_grad_()
+        unroll = each.unroll(x, record=("state",))
+        (gradient,) = torch.autograd.grad(loss_of(unroll), x, create_graph=True)
+        names, parameters = zip(*each.named_parameters())
+        found = torch.autograd.grad(gradient.square().sum(), (x, *parameters), allow_unused=True)
+        results.append(dict(zip(("x", *names), found)))
+    fused, exact = results
+    assert model._column_step == "fused"
+    for name, truth in exact.items():
+        mine = fused[name]
+        assert (mine is None) == (truth is None), name
+        if mine is not None:
+            torch.testing.assert_close(mine.double(), truth, rtol=2e-3, atol=2e-4 * float(truth.abs().max()) + 1e-6)
+
+
+def test_gradients_of_many_losses_at_once(sheet):
     model = make(sheet)
-    x = make_input(model).requires_grad_()
-    (gradient,) = torch.autograd.grad(model(x).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice"):
-        gradient.sum().backward()
+    x = make_input(model, 1).requires_grad_()
+    out = model(x)
+    rows = torch.randn(3, *out.shape, generator=torch.Generator().manual_seed(4))
+    (together,) = torch.autograd.grad(out, x, rows, is_grads_batched=True, retain_graph=True)
+    for row, found in zip(rows, together):
+        (alone,) = torch.autograd.grad(out, x, row, retain_graph=True)
+        torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-5)
 
 
 def test_no_graph_without_gradients(sheet):

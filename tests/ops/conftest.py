@@ -32,6 +32,7 @@ CASES = {
     "complete": ("complete", 18, 2, 2, 6, 10, "head", True),
     "forward-only": ("chain", 12, 2, 1, 6, 10, "head", True),
     "masked": ("masked", 15, 2, 2, 6, 10, "head", True),
+    "far-masks": ("far", 14, 2, 2, 6, 10, "head", True),
 }
 
 
@@ -54,6 +55,23 @@ def make_edges(graph: str, n: int, generator: np.random.Generator) -> Tensor:
         dense[:: max(n // 3, 1)] = False
     target, source = np.nonzero(dense)
     return torch.from_numpy(np.stack([source, target]))
+
+
+def _mask_by_far_numbers(edge_bias: Tensor, query: Tensor, target: Tensor) -> None:
+    """Finite masks of every size among other edges, and columns all of whose edges have them.
+
+    The latter ask nothing, so that their scores are exact in float32.
+    """
+    lowest = float(torch.finfo(torch.float32).min)
+    for start, mask in enumerate((-1e4, -1e6, -1e9, lowest, -torch.inf)):
+        edge_bias[start::7] = mask
+    columns = target.unique().tolist()
+    for column, mask in zip(columns, (-1e6, -1e9, lowest, 3e4, -torch.inf), strict=False):
+        edges = torch.nonzero(target == column).flatten()
+        edge_bias[edges] = mask
+        query[column] = 0
+    own = target == columns[0]
+    edge_bias[own] += torch.arange(int(own.sum()), dtype=edge_bias.dtype)[:, None] % 3
 
 
 @dataclass(frozen=True)
@@ -136,10 +154,13 @@ def build_case(
     if isinstance(graph, str) and graph == "masked" and edge_bias is not None:
         edge_bias[torch.from_numpy(generator.random(e) < 0.3)] = -torch.inf
         edge_bias[layout.target == layout.target[0]] = -torch.inf  # every edge of one column
+    query = normal(n, batch, heads, qk_dim)
+    if isinstance(graph, str) and graph == "far" and edge_bias is not None:
+        _mask_by_far_numbers(edge_bias, query, layout.target)
     return AttentionCase(
         name=name,
         layout=layout,
-        query=normal(n, batch, heads, qk_dim),
+        query=query,
         key=normal(n, batch, heads, qk_dim),
         value=normal(n, batch, heads, channels),
         edge_bias=edge_bias,
@@ -196,3 +217,24 @@ def make_attention_case() -> Callable[..., AttentionCase]:
 def compare_with_reference() -> Callable[..., None]:
     """:func:`check_against_reference`."""
     return check_against_reference
+
+
+@pytest.fixture(scope="session")
+def second_derivatives() -> Callable[..., list[Tensor]]:
+    """The gradients of a penalty on gradients, for ``(case, attention, dtype, device)``."""
+
+    def differentiate(
+        case: AttentionCase, attention: Attention, dtype: torch.dtype, device: str = "cpu"
+    ) -> list[Tensor]:
+        tensors = (case.query, case.key, case.value, case.edge_bias)
+        inputs = [tensor.float().to(device, dtype).requires_grad_() for tensor in tensors if tensor is not None]
+        edge_cost = None if case.edge_cost is None else case.edge_cost.float().to(device, dtype)
+        out, cost = attention(*inputs, case.layout.to(device), case.scale, edge_cost)
+        loss = (out * case.grad_out.float().to(out)).sum()
+        if cost is not None:
+            loss = loss + cost.square().sum()
+        grads = torch.autograd.grad(loss, inputs, create_graph=True)
+        found = torch.autograd.grad(sum(grad.square().sum() for grad in grads), inputs)
+        return [grad.cpu() for grad in found]
+
+    return differentiate

@@ -188,13 +188,12 @@ def test_an_empty_batch(make_attention_case):
     assert not result["grad_edge_bias"].any()
 
 
-def test_a_second_derivative_is_refused(make_attention_case):
-    case = make_attention_case("plain", "random", 8, 1, 1, 5, 6)
-    query = case.query.float().requires_grad_()
-    out, _ = sheet_attention(query, case.key.float(), case.value.float(), None, case.layout, 0.4)
-    (grad,) = torch.autograd.grad(out.square().sum(), query, create_graph=True)
-    with pytest.raises(RuntimeError):
-        grad.square().sum().backward()
+def test_gradients_of_gradients(make_attention_case, second_derivatives):
+    for name in ("plain", "masked", "far"):
+        case = make_attention_case(name, "random" if name == "plain" else name, 8, 1, 2, 5, 6)
+        exact = second_derivatives(case, sheet_attention_reference, torch.float64)
+        for found, truth in zip(second_derivatives(case, sheet_attention, torch.float32), exact, strict=True):
+            torch.testing.assert_close(found.double(), truth, rtol=1e-4, atol=1e-4)
 
 
 def test_columns_without_edges_get_and_give_nothing(make_attention_case):
