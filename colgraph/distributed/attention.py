@@ -14,6 +14,7 @@ from colgraph.layout import Layout
 from colgraph.nn import SheetAttention
 from colgraph.ops import attention_weights, resolve_backend, sheet_attention
 from colgraph.ops.column_step import AttentionStep
+from colgraph.torch_internals import watches_messages
 
 __all__ = ["HaloAttention"]
 
@@ -34,7 +35,8 @@ class HaloAttention(SheetAttention):
         interior, boundary, whole: the part's layouts; see :class:`LocalSheet`.
 
     Shapes:
-        ``forward(x [n,B,C], _, edge_cost [e] | None) -> out [n,B,C], cost [n,B,H] | None``: own columns and own edges.
+        ``forward(x [n,B,C]) -> out [n,B,C]``, and with an ``edge_cost [e]`` ``-> out, cost [n,B,H]``: own columns and
+        own edges.
         The layout is the part's own; the argument is there for the block's sake.
     """
 
@@ -49,12 +51,13 @@ class HaloAttention(SheetAttention):
 
     def forward(
         self, x: Tensor, layout: Layout | None = None, edge_cost: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> Tensor | tuple[Tensor, Tensor | None]:
+        if watches_messages(self):
+            raise ValueError("hooks on messages and explainers take the whole model: a part of a sheet makes none")
         query, key, value = self.project(x)
         self._announce(resolve_backend(self.backend, query.device, query.dtype), query)
         out, cost = self._attend(query, key, value, edge_cost)
-        out = out.reshape(x.shape)
-        return (out if self.output is None else self.output(out)), cost
+        return self._result(out.reshape(x.shape), cost)
 
     def weights(self, x: Tensor) -> Tensor:
         """Attention weights ``[e,B,H]`` of the own edges, in local edge order."""

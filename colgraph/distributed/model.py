@@ -21,10 +21,12 @@ from colgraph.distributed.partition import Partition, halo_bytes, partition_shee
 from colgraph.distributed.rows import draw_embedding, draw_linear, row_kinds, shared_parameters, take_rows
 from colgraph.layout import Layout
 from colgraph.models import Columnformer, Unroll
+from colgraph.models.buffers import wiring_costs
 from colgraph.models.columnformer import initial_edge_bias
 from colgraph.nn import ColumnLinear
 from colgraph.nn.column_step import Drive
 from colgraph.sheet import Sheet
+from colgraph.torch_internals import is_transformed
 
 __all__ = ["SheetParallel", "call_entered", "digest", "options_of"]
 
@@ -113,7 +115,7 @@ class SheetParallel(Columnformer):
         inputs = number[self.sheet.inputs]
         self.inputs = inputs[inputs >= 0]
         self.register_buffer("input_ranks", torch.nonzero(inputs >= 0).flatten(), persistent=False)
-        self.edge_cost = self.sheet.edge_distance[self.local.edges] ** options.get("wiring_power", 1.0)
+        self.edge_cost = wiring_costs(self.sheet, self.wiring_power)[self.local.edges]
         self.sheet_fingerprint = _bytes(self.sheet.fingerprint)
         self.geometry_fingerprint = _bytes(self.sheet.geometry_fingerprint)
         self.layout = self.block.attention.whole
@@ -139,6 +141,7 @@ class SheetParallel(Columnformer):
         part = cls(model.sheet, mesh, partition, **options_of(model))
         part.take_state(model.state_dict())
         part.to(model.edge_cost.device)
+        part.wiring_power = model.wiring_power
         part.edge_cost = model.edge_cost[part.local.edges.to(model.edge_cost.device)]
         for mine, theirs in zip(part.parameters(), model.parameters(), strict=True):
             mine.requires_grad_(theirs.requires_grad)
@@ -304,6 +307,10 @@ def call_entered(
         x: its input.
         **options: its other arguments.
     """
+    if is_transformed():
+        raise ValueError(
+            "torch.func transforms and forward-mode differentiation take the whole model, not a part of it"
+        )
     shared = shared_parameters(module)
     chain = core._chain
     token = core.edge_cost.new_zeros(())

@@ -17,11 +17,14 @@ from torch.utils.checkpoint import checkpoint
 
 from colgraph.layout import Layout
 from colgraph.locality import dead_edges, default_sigma
+from colgraph.models.buffers import SheetBuffers, factory_device, in_dtype_of, wiring_costs
 from colgraph.nn import ColumnBlock
 from colgraph.nn.column_step import Drive, unroll_columns, why_plain
+from colgraph.nn.constructor import constructor, plain_value
 from colgraph.nn.shared import PARAMETRIZATIONS, SharedDifference, replace_by_plain, weights_held
 from colgraph.ops import attention_weights, check_backend
 from colgraph.sheet import Sheet
+from colgraph.torch_internals import static_shape
 
 __all__ = ["PARAMETRIZATIONS", "PARTS", "Columnformer", "SheetMismatchError", "Unroll", "parse_untied"]
 
@@ -54,7 +57,7 @@ class Unroll:
     attention: Tensor | None = None
 
 
-class Columnformer(nn.Module):
+class Columnformer(SheetBuffers):
     """Columns with their own weights on a sheet, unrolled for ``steps`` time steps.
 
     Per column i, at each step::
@@ -81,7 +84,8 @@ class Columnformer(nn.Module):
         time_embedding: a learned vector per step, added to every column at the beginning of every step.
         inject: where input enters: "first" (step 0), "every" (the same input at every step), or "sequence"
             (input ``[T,...]``, one per step).
-        wiring_power: the power p to which distances are raised in the wiring cost.
+        wiring_power: the power p to which distances are raised in the wiring cost; not negative where edges have no
+            length, as self-loops do.
         recompute: None, or "steps" to keep only the state of each step and recompute the rest in the backward pass.
         backend: attention backend, see :func:`colgraph.ops.sheet_attention`.
         parametrization: "plain" (independent parameters in every column), or "shared+difference": the same functions
@@ -98,6 +102,7 @@ class Columnformer(nn.Module):
     inputs: Tensor
     edge_cost: Tensor
 
+    @constructor
     def __init__(
         self,
         sheet: Sheet,
@@ -133,11 +138,14 @@ class Columnformer(nn.Module):
         _check_choice("inject", inject, ("first", "every", "sequence"))
         _check_choice("recompute", recompute, (None, "steps"))
         _check_choice("parametrization", parametrization, PARAMETRIZATIONS)
+        for name in ("value_projection", "attention_residual", "position_embedding", "time_embedding"):
+            _check_choice(name, arguments[name], (True, False))
         check_backend(backend)
         self.sheet = sheet.checked().clone().to("cpu")
         self.num_columns = sheet.num_columns
         self.dim, self.steps, self.inject, self.recompute = dim, steps, inject, recompute
-        self.untied = parse_untied(untied)
+        self.untied, self.wiring_power = parse_untied(untied), wiring_power
+        bias = None if edge_bias is None else initial_edge_bias(self.sheet, num_heads, locality_sigma)
         self.block = ColumnBlock(
             sheet.num_columns,
             dim,
@@ -147,19 +155,26 @@ class Columnformer(nn.Module):
             self.untied,
             value_projection,
             attention_residual,
-            None if edge_bias is None else initial_edge_bias(self.sheet, num_heads, locality_sigma),
+            None if bias is None else bias.to(factory_device(), torch.get_default_dtype()),
             edge_bias == "learned",
             backend,
             parametrization,
         )
         self.position_embedding = _embedding(sheet.num_columns, dim) if position_embedding else None
         self.time_embedding = _embedding(steps, dim) if time_embedding else None
-        self.register_buffer("inputs", self.sheet.inputs, persistent=False)
-        self.register_buffer("edge_cost", self.sheet.edge_distance**wiring_power, persistent=False)
-        self.register_buffer("sheet_fingerprint", _digest(self.sheet.fingerprint))
-        self.register_buffer("geometry_fingerprint", _digest(self.sheet.geometry_fingerprint))
+        for name, value in self.sheet_buffers().items():
+            self.register_buffer(name, value.to(factory_device()), persistent=name.endswith("fingerprint"))
         self._column_step: str | None = None
         self.layout = Layout(self.sheet.edge_index, self.num_columns, self.sheet.pos)
+
+    def sheet_buffers(self) -> dict[str, Tensor]:
+        """Input columns, the cost of each edge, and the sheet's two fingerprints."""
+        return {
+            "inputs": self.sheet.inputs,
+            "edge_cost": wiring_costs(self.sheet, self.wiring_power),
+            "sheet_fingerprint": _digest(self.sheet.fingerprint),
+            "geometry_fingerprint": _digest(self.sheet.geometry_fingerprint),
+        }
 
     # ------------------------------------------------------------------ running
 
@@ -173,6 +188,7 @@ class Columnformer(nn.Module):
         Returns:
             ``[N,B,C]``.
         """
+        x = in_dtype_of(self, x, "x")
         states, _, _ = self._run(self._start(x), self._drive(x, self.steps), self.steps)
         return states[-1]
 
@@ -201,18 +217,21 @@ class Columnformer(nn.Module):
         """
         for name in record if not isinstance(record, str) else (record,):
             _check_choice("record", name, _RECORDS)
+        x = None if x is None else in_dtype_of(self, x, "x")
+        state = None if state is None else in_dtype_of(self, state, "state")
         going_on = state is not None
         if state is None:
             if x is None:
                 raise ValueError("unroll needs an input x or a state to go on from")
             state = self._start(x)
-        elif state.dim() != 3 or state.size(0) != self.num_columns or state.size(2) != self.dim:
+        elif state.dim() != 3 or static_shape(state)[::2] != (self.num_columns, self.dim):
             raise ValueError(f"state must have shape [{self.num_columns}, B, {self.dim}], got {list(state.shape)}")
         elif x is None and self.inject != "first":
             raise ValueError(f"inject={self.inject!r} takes an input at every step, got x=None")
         begin = (self.steps if start is None else start) if going_on else 0
         if steps is None:
             steps = x.size(0) if self.inject == "sequence" and x is not None else self.steps
+        steps = plain_value(steps)
         _check_size("steps", steps)
         drive = self._drive(x, steps, 0 if going_on else 1, begin)
         states, cost, attention = self._run(state, drive, steps, self.edge_cost, record)
@@ -237,7 +256,7 @@ class Columnformer(nn.Module):
             return Drive(embedding=embedding)
         rows = self._at(x, steps - 1)
         self._check_rows(rows)
-        columns = self.inputs if rows.size(0) == self.inputs.numel() else None
+        columns = self.inputs if static_shape(rows)[:1] == static_shape(self.inputs) else None
         return Drive(x if self.inject == "sequence" else x.unsqueeze(0), embedding, columns, first)
 
     def _at(self, x: Tensor, t: int) -> Tensor:
@@ -245,20 +264,21 @@ class Columnformer(nn.Module):
             return x
         if x.dim() != 4:
             raise ValueError(f"inject='sequence' takes x of shape [T, P, B, C], got {list(x.shape)}")
-        if t >= x.size(0):
+        if t >= static_shape(x)[0]:
             raise ValueError(f"the input sequence has {x.size(0)} steps, step {t} needs one more")
         return x[t]
 
     def _check_rows(self, x: Tensor) -> None:
-        n, p = self.num_columns, self.inputs.numel()
-        if x.dim() != 3 or x.size(2) != self.dim or x.size(0) not in ({p, n} if p else {n}):
+        n, (p,) = self.num_columns, static_shape(self.inputs)
+        shape = static_shape(x)
+        if len(shape) != 3 or shape[2] != self.dim or (shape[0] != n and (shape[0] != p or not p)):
             wanted = f"[{p}, B, {self.dim}] at the input columns or " if p else ""
             raise ValueError(f"x must have shape {wanted}[{n}, B, {self.dim}] for all columns, got {list(x.shape)}")
 
     def _place(self, x: Tensor) -> Tensor:
         """``[P,B,C]`` or ``[N,B,C]`` to ``[N,B,C]``: other columns are zero."""
         self._check_rows(x)
-        if x.size(0) != self.inputs.numel():
+        if static_shape(x)[:1] != static_shape(self.inputs):
             return x
         return x.new_zeros(self.num_columns, *x.shape[1:]).index_copy(0, self.inputs, x)
 
@@ -293,13 +313,16 @@ class Columnformer(nn.Module):
                 state, cost = self._step(state, layout, edge_cost)
                 states = [*states, state] if keep else [state]
                 if cost is not None:
-                    costs.append(cost.mean())
+                    # The mean over an empty batch is no number, and would spoil a sum of losses: nothing costs nothing.
+                    costs.append(cost.mean() if cost.numel() else cost.sum())
         return states, torch.stack(costs).mean() if costs else state.new_zeros(()), attention
 
     def _step(self, state: Tensor, layout: Layout, edge_cost: Tensor | None) -> tuple[Tensor, Any]:
         if self.recompute == "steps" and torch.is_grad_enabled():
-            return checkpoint(self.block, state, layout, edge_cost, use_reentrant=False)
-        return self.block(state, layout, edge_cost)
+            out = checkpoint(self.block, state, layout, edge_cost, use_reentrant=False)
+        else:
+            out = self.block(state, layout, edge_cost)
+        return (out, None) if edge_cost is None else out
 
     def _announce(self, reason: str | None) -> None:
         column_step = "fused" if reason is None else f"plain ({reason})"
@@ -329,20 +352,20 @@ class Columnformer(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         theirs = state_dict.get(prefix + "sheet_fingerprint")
-        if theirs is not None and not torch.equal(theirs.cpu(), self.sheet_fingerprint.cpu()):
+        if theirs is not None and _hex(theirs) != self.sheet.fingerprint:
             raise SheetMismatchError(
                 f"the parameters belong to another graph (fingerprint {_hex(theirs)[:16]}) than this model's sheet "
-                f"({_hex(self.sheet_fingerprint)[:16]}, {self.sheet.num_columns} columns, "
+                f"({self.sheet.fingerprint[:16]}, {self.sheet.num_columns} columns, "
                 f"{self.sheet.edge_index.size(1)} edges): build the model on the sheet they were learned on"
             )
         theirs = state_dict.get(prefix + "geometry_fingerprint")
-        if theirs is not None and not torch.equal(theirs.cpu(), self.geometry_fingerprint.cpu()):
+        if theirs is not None and _hex(theirs) != self.sheet.geometry_fingerprint:
             warnings.warn(
                 "the parameters were learned on the same graph with other positions or distances; "
                 "wiring costs and maps follow this model's sheet",
                 stacklevel=2,
             )
-            state_dict[prefix + "geometry_fingerprint"] = self.geometry_fingerprint.clone()
+            state_dict[prefix + "geometry_fingerprint"] = _digest(self.sheet.geometry_fingerprint)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
@@ -406,7 +429,7 @@ def _embedding(rows: int, dim: int) -> nn.Parameter:
 
 
 def _digest(fingerprint: str) -> Tensor:
-    return torch.tensor(list(bytes.fromhex(fingerprint)), dtype=torch.uint8)
+    return torch.tensor(list(bytes.fromhex(fingerprint)), dtype=torch.uint8, device="cpu")
 
 
 def _hex(digest: Tensor) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from colgraph.nn.constructor import constructor
+from colgraph.torch_internals import static_shape
+
 __all__ = ["VisionTransformer"]
 
 
@@ -30,6 +33,7 @@ class VisionTransformer(nn.Module):
         ValueError: for sizes that do not fit.
     """
 
+    @constructor
     def __init__(
         self,
         image_size: int = 32,
@@ -67,7 +71,7 @@ class VisionTransformer(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``[B,classes]``."""
-        if images.dim() != 4 or tuple(images.shape[1:]) != (self.in_channels, *self.image_size):
+        if images.dim() != 4 or static_shape(images)[1:] != (self.in_channels, *self.image_size):
             raise ValueError(
                 f"images must have shape [B, {self.in_channels}, {self.image_size[0]}, {self.image_size[1]}], "
                 f"got {list(images.shape)}"

@@ -15,9 +15,12 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from colgraph.models.buffers import SheetBuffers, factory_device, in_dtype_of
 from colgraph.models.columnformer import Columnformer, Unroll, given_arguments
 from colgraph.models.reach import late_columns, steps_to_reach
 from colgraph.models.sharing import load_pretrained, push_pretrained, save_pretrained
+from colgraph.nn.constructor import constructor
+from colgraph.torch_internals import static_shape
 
 __all__ = ["VisionColumnformer", "VisionUnroll", "assign_patches"]
 
@@ -35,7 +38,7 @@ class VisionUnroll(Unroll):
     step_logits: Tensor | None = None
 
 
-class VisionColumnformer(nn.Module):
+class VisionColumnformer(SheetBuffers):
     """Images ``[B,channels,height,width]`` to logits ``[B,classes]``.
 
     A shared patch embedding (a strided convolution) feeds the input columns; after the last step a shared LayerNorm,
@@ -61,6 +64,7 @@ class VisionColumnformer(nn.Module):
     assignment: Tensor
     outputs: Tensor
 
+    @constructor
     def __init__(
         self,
         model: Columnformer,
@@ -95,19 +99,30 @@ class VisionColumnformer(nn.Module):
         self.patch_embedding = nn.Conv2d(in_channels, model.dim, patch_size, patch_size)
         self.norm = nn.LayerNorm(model.dim)
         self.head = nn.Linear(model.dim, num_classes)
-        outputs = model.sheet.outputs
-        self.pool = nn.Parameter(torch.zeros(num_classes, outputs.numel())) if readout == "spatial" else None
-        self.register_buffer("outputs", outputs, persistent=False)
+        outputs = model.sheet.outputs.numel()
+        self.pool = nn.Parameter(torch.zeros(num_classes, outputs)) if readout == "spatial" else None
+        for name, value in self.sheet_buffers().items():
+            self.register_buffer(name, value.to(factory_device()), persistent=name == "assignment")
         _warn_of_late_outputs(model)
-        self.register_buffer("assignment", torch.from_numpy(assign_patches(grid, model.sheet.pos[inputs].numpy())))
+
+    def sheet_buffers(self) -> dict[str, Tensor]:
+        """The output columns, and the patch of each input column."""
+        sheet, (height, width) = self.model.sheet, self.image_size
+        grid = (height // self.patch_size, width // self.patch_size)
+        assignment = assign_patches(grid, sheet.pos[sheet.inputs].numpy())
+        return {"outputs": sheet.outputs, "assignment": torch.from_numpy(assignment)}
 
     def embed(self, images: Tensor) -> Tensor:
         """Patch vectors ``[P,B,C]`` in the order of the input columns."""
-        if images.dim() != 4 or tuple(images.shape[1:]) != (self.in_channels, *self.image_size):
+        if images.dim() != 4 or static_shape(images)[1:] != (self.in_channels, *self.image_size):
             raise ValueError(
                 f"images must have shape [B, {self.in_channels}, {self.image_size[0]}, {self.image_size[1]}], "
                 f"got {list(images.shape)}"
             )
+        if not images.is_floating_point():
+            name = str(images.dtype).removeprefix("torch.")
+            raise ValueError(f"images must be floating-point, normalised as in training, got {name}")
+        images = in_dtype_of(self, images, "images")
         patches = self.patch_embedding(images).flatten(2).permute(2, 0, 1)
         return patches.index_select(0, self.assignment)
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
 from colgraph.layout import Layout
+from colgraph.nn.constructor import constructor
 from colgraph.nn.shared import make_linear
 from colgraph.ops import resolve_backend, sheet_attention
 from colgraph.ops.column_step import AttentionStep, LayoutAttention
 from colgraph.ops.reference import edge_softmax
+from colgraph.torch_internals import watches_messages
 
 __all__ = ["SheetAttention"]
 
 _log = logging.getLogger("colgraph")
+_LARGEST_HALF = torch.finfo(torch.float16).max
 
 
 class SheetAttention(MessagePassing):
@@ -33,15 +38,17 @@ class SheetAttention(MessagePassing):
         value_projection: add value and output weights.
         edge_bias: ``[E,H]`` initial bias, or None for no bias.
         learn_bias: whether the bias is a parameter (else a buffer).
-        backend: see :func:`colgraph.ops.sheet_attention`. "reference" runs ``MessagePassing.propagate``.
+        backend: see :func:`colgraph.ops.sheet_attention`. "reference" runs ``MessagePassing.propagate``; so does "auto"
+            where somebody waits for its messages: PyG's hooks and explainers, a subclass's own ``message``.
         parametrization: of untied projections, "plain" or "shared+difference".
 
     Shapes:
-        ``forward(x [N,B,C], layout, edge_cost [E] | None) -> out [N,B,C], cost [N,B,H] | None``.
+        ``forward(x [N,B,C], layout) -> out [N,B,C]``, and with an ``edge_cost [E]`` ``-> out, cost [N,B,H]``.
     """
 
     edge_bias: Tensor | None
 
+    @constructor
     def __init__(
         self,
         dim: int,
@@ -73,19 +80,36 @@ class SheetAttention(MessagePassing):
         key = self.key(x).view(n, b, self.num_heads, self.qk_dim)
         value = x if self.value is None else self.value(x)
         # Under autocast linear maps come out in low precision and the norm before them does not.
-        return query, key, value.view(n, b, self.num_heads, -1).to(query.dtype)
+        return query, key, value.view(n, b, self.num_heads, self.dim // self.num_heads).to(query.dtype)
 
-    def forward(self, x: Tensor, layout: Layout, edge_cost: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, x: Tensor, layout: Layout, edge_cost: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor | None]:
         query, key, value = self.project(x)
-        backend = resolve_backend(self.backend, query.device, query.dtype)
+        backend = self._resolve(query)
         self._announce(backend, query)
         cost: Tensor | None
         if backend == "reference":
             out, cost = self._propagate(query, key, value, layout, edge_cost)
         else:
             out, cost = sheet_attention(query, key, value, self.edge_bias, layout, edge_cost=edge_cost, backend=backend)
-        out = out.reshape(x.shape)
-        return (out if self.output is None else self.output(out)), cost
+        return self._result(out.reshape(x.shape), cost)
+
+    def _result(self, out: Tensor, cost: Tensor | None) -> Tensor | tuple[Tensor, Tensor | None]:
+        out = out if self.output is None else self.output(out)
+        return out if cost is None else (out, cost)
+
+    def _resolve(self, query: Tensor) -> str:
+        """The backend that will run."""
+        messages = watches_messages(self) or type(self).message is not SheetAttention.message
+        if not messages or self.backend == "reference":
+            return resolve_backend(self.backend, query.device, query.dtype)
+        if self.backend != "auto":
+            raise ValueError(
+                f"backend {self.backend!r} makes no messages, and a hook, an explainer or a message() of "
+                f"{type(self).__name__}'s own waits for them: backend='reference' or 'auto'"
+            )
+        return "reference"
 
     def in_steps(self, layout: Layout) -> AttentionStep:
         """The same attention, forward and backward by hand, for :mod:`colgraph.nn.column_step`."""
@@ -103,7 +127,10 @@ class SheetAttention(MessagePassing):
             edge_bias=self.edge_bias,
             edge_cost=edge_cost,
         )
-        return (out, None) if edge_cost is None else (out[..., :-1], out[..., -1])
+        # Biases and costs of higher precision make messages of higher precision.
+        if edge_cost is None:
+            return out.to(value.dtype), None
+        return out[..., :-1].to(value.dtype), out[..., -1].to(edge_cost.dtype)
 
     def message(
         self,
@@ -123,13 +150,26 @@ class SheetAttention(MessagePassing):
         message = weight * value_j
         if edge_cost is None:
             return message
-        return torch.cat([message, weight * edge_cost[:, None, None, None].to(message.dtype)], -1)
+        spent = weight * edge_cost[:, None, None, None]
+        return torch.cat([message.to(spent.dtype), spent.expand(*message.shape[:-1], 1)], -1)
 
     def _announce(self, backend: str, query: Tensor) -> None:
         if backend != self._announced and not torch.compiler.is_compiling():
             self._announced = backend
             dtype = str(query.dtype).removeprefix("torch.")
             _log.info("attention backend: %s (%s on %s)", backend, dtype, query.device.type)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        bias = self.edge_bias
+        if bias is not None and bias.numel() and not bias.is_meta and bias.dtype != torch.float16:
+            largest = float(bias.detach().abs().nan_to_num(posinf=0.0).max())
+            if largest > _LARGEST_HALF and fn(bias.detach()[:0]).dtype == torch.float16:
+                raise ValueError(
+                    f"float16 holds numbers up to {_LARGEST_HALF:g}, and an edge bias is -{largest:g}: "
+                    "model.bfloat16(), or a larger locality_sigma"
+                )
+        super()._apply(fn, recurse)
+        return self
 
     __repr__ = nn.Module.__repr__
 

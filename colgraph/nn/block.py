@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from colgraph.layout import Layout
 from colgraph.nn.attention import SheetAttention
+from colgraph.nn.constructor import constructor
 from colgraph.nn.shared import make_linear, make_norm
 
 __all__ = ["ColumnBlock", "ColumnMlp"]
@@ -21,6 +22,7 @@ class ColumnMlp(nn.Module):
         ``fc1 [N,M,C]``, ``fc2 [N,C,M]``; ``[N,B,C] -> [N,B,C]``.
     """
 
+    @constructor
     def __init__(
         self, dim: int, hidden_dim: int, num_columns: int | None = None, parametrization: str = "plain"
     ) -> None:
@@ -53,9 +55,10 @@ class ColumnBlock(nn.Module):
             per column (see :mod:`colgraph.nn.shared`).
 
     Shapes:
-        ``forward(x [N,B,C], layout, edge_cost [E] | None) -> x' [N,B,C], cost [N,B,H] | None``.
+        ``forward(x [N,B,C], layout) -> x' [N,B,C]``, and with an ``edge_cost [E]`` ``-> x', cost [N,B,H]``.
     """
 
+    @constructor
     def __init__(
         self,
         num_columns: int,
@@ -89,7 +92,11 @@ class ColumnBlock(nn.Module):
         self.norm2 = make_norm(dim, columns["norm"], parametrization)
         self.mlp = ColumnMlp(dim, mlp_dim, columns["mlp"], parametrization)
 
-    def forward(self, x: Tensor, layout: Layout, edge_cost: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        heard, cost = self.attention(self.norm1(x), layout, edge_cost)
+    def forward(
+        self, x: Tensor, layout: Layout, edge_cost: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor | None]:
+        heard = self.attention(self.norm1(x), layout, edge_cost)
+        heard, cost = (heard, None) if edge_cost is None else heard
         y = x + heard if self.attention_residual else heard
-        return y + self.mlp(self.norm2(y)), cost
+        out = y + self.mlp(self.norm2(y))
+        return out if edge_cost is None else (out, cost)

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from colgraph.nn.constructor import constructor
 from colgraph.ops.column_step import empty
+from colgraph.torch_internals import static_shape
 
 __all__ = ["ColumnLayerNorm", "ColumnLinear", "apply_linear", "apply_norm"]
 
@@ -27,7 +29,7 @@ def apply_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def apply_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """``[N,B,C] -> [N,B,C]`` with scales and shifts ``[N,C]`` per column."""
-    normal = F.layer_norm(x, x.shape[-1:], None, None, eps)
+    normal = F.layer_norm(x, static_shape(weight)[-1:], None, None, eps)
     return torch.addcmul(bias.unsqueeze(1), normal, weight.unsqueeze(1))
 
 
@@ -47,6 +49,7 @@ class ColumnLinear(nn.Module):
     biases start at zero.
     """
 
+    @constructor
     def __init__(self, in_features: int, out_features: int, num_columns: int | None = None, zero: bool = False) -> None:
         super().__init__()
         self.in_features, self.out_features, self.num_columns = in_features, out_features, num_columns
@@ -80,6 +83,7 @@ class ColumnLayerNorm(nn.Module):
         weight and bias ``[N,C]`` (tied ``[C]``); ``[N,B,C] -> [N,B,C]``.
     """
 
+    @constructor
     def __init__(self, dim: int, num_columns: int | None = None, eps: float = 1e-5, zero: bool = False) -> None:
         super().__init__()
         self.dim, self.num_columns, self.eps, self.zero = dim, num_columns, eps, zero

@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from colgraph.nn.constructor import constructor
 from colgraph.nn.layers import ColumnLayerNorm, ColumnLinear, apply_linear, apply_norm
+from colgraph.torch_internals import has_hooks
 
 __all__ = ["PARAMETRIZATIONS", "SharedColumnLayerNorm", "SharedColumnLinear", "SharedDifference"]
 __all__ += ["make_linear", "make_norm", "replace_by_plain", "weights_held"]
@@ -46,7 +48,16 @@ class SharedDifference(nn.Module):
         self._held: dict[int, dict[str, Tensor]] = {}
 
     def pair(self, name: str) -> tuple[Tensor, Tensor]:
-        """The shared tensor and the differences that ``weight`` or ``bias`` is the sum of."""
+        """The shared tensor and the differences that ``weight`` or ``bias`` is the sum of.
+
+        Raises:
+            ValueError: if hooks wait for a call of one of the two, which never comes.
+        """
+        if has_hooks(self.shared) or has_hooks(self.difference):
+            raise ValueError(
+                f"a {type(self).__name__} is called as a whole, so that hooks (and torch.nn.utils.weight_norm) on its "
+                "shared part or its difference never run: put them on the whole, or use parametrizations"
+            )
         return getattr(self.shared, name), getattr(self.difference, name)
 
     def _sum(self, name: str) -> Tensor:
@@ -102,6 +113,7 @@ class SharedColumnLinear(SharedDifference):
         ``[N,out]``; ``[N,B,in] -> [N,B,out]``.
     """
 
+    @constructor
     def __init__(self, in_features: int, out_features: int, num_columns: int) -> None:
         super().__init__(
             ColumnLinear(in_features, out_features), ColumnLinear(in_features, out_features, num_columns, zero=True)
@@ -118,6 +130,7 @@ class SharedColumnLinear(SharedDifference):
 class SharedColumnLayerNorm(SharedDifference):
     """:class:`ColumnLayerNorm` with ``N`` columns, its scales and shifts written as shared + difference."""
 
+    @constructor
     def __init__(self, dim: int, num_columns: int, eps: float = 1e-5) -> None:
         super().__init__(ColumnLayerNorm(dim, eps=eps), ColumnLayerNorm(dim, num_columns, eps, zero=True))
         self.dim, self.eps = dim, eps

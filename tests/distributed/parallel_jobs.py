@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -43,7 +44,8 @@ def serve(rank: int, port: int, tasks: Any, answers: Any) -> None:
             timeout=timedelta(seconds=30),
         )
         try:
-            value = globals()[name](**options)
+            job_of = globals().get(name) or getattr(importlib.import_module("module_jobs"), name)
+            value = job_of(**options)
         except Exception as error:
             value = error
         answers.put((job, rank, value))

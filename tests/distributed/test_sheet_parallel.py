@@ -87,6 +87,25 @@ def test_float32_computed_again(ranks):
     assert errors["gradient"] < 4 * errors["gradient of one"]
 
 
+def test_gradients_beside_far_masks(ranks):
+    errors = worst(ranks.run("far_masks", 3))
+    assert errors["fused"] == 1
+    assert errors["gradient"] < 1e-5 * errors["largest"]
+
+
+def test_what_takes_the_whole_model_is_refused_on_every_rank(ranks):
+    for messages in ranks.run("refused", 2):
+        for penalty, transform, hook in (messages[:3], messages[3:]):
+            assert "gradients of gradients do not cross processes" in penalty
+            assert "take the whole model" in transform
+            assert "hooks on messages" in hook
+
+
+def test_an_empty_batch(ranks):
+    for results in ranks.run("nothing", 2):
+        assert set(results.values()) == {0.0}, results
+
+
 def test_autocast_sends_half_precision(ranks):
     for errors in ranks.run("autocast", 2):
         assert errors["bytes"] == errors["expected"]

@@ -1,0 +1,102 @@
+"""What models take from their sheet and do not learn: right in every dtype, on every device, and after ``to_empty``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from colgraph.sheet import Sheet
+
+__all__ = ["SheetBuffers", "factory_device", "in_dtype_of", "wiring_costs"]
+
+_LOW = (torch.float16, torch.bfloat16)
+
+
+class SheetBuffers(nn.Module):
+    """A module with buffers that follow from its sheet.
+
+    They are made where new parameters are (``torch.device("meta")`` included), and made again where a module leaves the
+    meta device, by ``to_empty`` or ``load_state_dict(assign=True)``, for nothing else would fill them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_load_state_dict_post_hook(_after_loading)
+
+    def sheet_buffers(self) -> dict[str, Tensor]:
+        """The buffers by name, on the CPU."""
+        raise NotImplementedError
+
+    def restore_buffers(self, device: torch.device) -> None:
+        """Make those on the meta device, which has no numbers, anew on another."""
+        if self._on_meta():
+            for name, value in self.sheet_buffers().items():
+                if getattr(self, name).is_meta:
+                    setattr(self, name, value.to(device))
+
+    def _on_meta(self) -> bool:
+        return any(buffer.is_meta for buffer in self.buffers(recurse=False))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        before = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, recurse)
+        for name, buffer in before.items():
+            now = getattr(self, name)
+            if buffer.is_meta and not now.is_meta:
+                setattr(self, name, self.sheet_buffers()[name].to(now.device))
+            elif now.dtype in _LOW and buffer.dtype not in _LOW:
+                # Distances in micrometres, squared, are beyond float16; and nothing is gained by rounding them.
+                setattr(self, name, buffer.to(now.device))
+        return self
+
+
+def _after_loading(module: SheetBuffers, _: Any) -> None:
+    device = next((parameter.device for parameter in module.parameters()), None)
+    if device is not None and device.type != "meta":
+        module.restore_buffers(device)
+
+
+def factory_device() -> torch.device:
+    """Where new parameters are made: what ``torch.set_default_device`` and ``with torch.device(...)`` say."""
+    return torch.empty(0).device
+
+
+def wiring_costs(sheet: Sheet, power: float) -> Tensor:
+    """``[E]`` the cost ``d_ij ** power`` of listening through each edge, in torch's default dtype.
+
+    Raises:
+        ValueError: if ``power`` is not finite, or the cost of an edge is not.
+    """
+    if isinstance(power, bool) or not isinstance(power, int | float) or not math.isfinite(power):
+        raise ValueError(f"wiring_power must be a finite number, got {power!r}")
+    costs = (sheet.edge_distance.double() ** power).to(torch.get_default_dtype())
+    wrong = torch.nonzero(~torch.isfinite(costs)).flatten()
+    if wrong.numel():
+        source, target = sheet.edge_index[:, wrong[0]].tolist()
+        raise ValueError(
+            f"wiring_power={power:g} makes {wrong.numel()} edges infinitely costly, the first {source} -> {target} "
+            f"of length {float(sheet.edge_distance[wrong[0]]):g}: a power of at least 0 serves edges of length 0"
+        )
+    return costs
+
+
+def in_dtype_of(module: nn.Module, tensor: Tensor, name: str) -> Tensor:
+    """``tensor`` as the module's parameters can take it.
+
+    Raises:
+        ValueError: if the parameters cannot hold it without loss (float64 for float32 parameters).
+    """
+    own = next((parameter.dtype for parameter in module.parameters()), tensor.dtype)
+    if tensor.dtype == own:
+        return tensor
+    automatic = torch.is_autocast_enabled(tensor.device.type)
+    if automatic and tensor.dtype in (*_LOW, torch.float32):
+        return tensor
+    if torch.promote_types(tensor.dtype, own) != own:
+        theirs, mine = (str(dtype).removeprefix("torch.") for dtype in (tensor.dtype, own))
+        raise ValueError(f"{name} is {theirs}, the model {mine}: {name}.to(torch.{mine}), or model.to(torch.{theirs})")
+    return tensor if automatic else tensor.to(own)
