@@ -120,6 +120,14 @@ class SheetParallel(Columnformer):
         self.geometry_fingerprint = _bytes(self.sheet.geometry_fingerprint)
         self.layout = self.block.attention.whole
 
+    def restore_buffers(self, device: torch.device) -> None:
+        """Not to be had.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("a part of a sheet cannot be emptied (to_empty): build it, and load the parameters")
+
     @torch.no_grad()
     def _draw(self) -> None:
         """Draw the rows that the plain model would draw for these columns, in its order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from colgraph.sheet import Sheet
+from colgraph.torch_internals import is_dispatched
 
 __all__ = ["SheetBuffers", "factory_device", "in_dtype_of", "wiring_costs"]
 
@@ -19,8 +21,8 @@ _LOW = (torch.float16, torch.bfloat16)
 class SheetBuffers(nn.Module):
     """A module with buffers that follow from its sheet.
 
-    They are made where new parameters are (``torch.device("meta")`` included), and made again where a module leaves the
-    meta device, by ``to_empty`` or ``load_state_dict(assign=True)``, for nothing else would fill them.
+    They are made where new parameters are (``torch.device("meta")`` included), and made again where nothing else would
+    fill them: after ``to_empty``, and where a module leaves the meta device by ``load_state_dict(assign=True)``.
     """
 
     def __init__(self) -> None:
@@ -31,32 +33,50 @@ class SheetBuffers(nn.Module):
         """The buffers by name, on the CPU."""
         raise NotImplementedError
 
-    def restore_buffers(self, device: torch.device) -> None:
-        """Make those on the meta device, which has no numbers, anew on another."""
-        if self._on_meta():
-            for name, value in self.sheet_buffers().items():
-                if getattr(self, name).is_meta:
-                    setattr(self, name, value.to(device))
+    def register_sheet_buffers(self, *persistent: str) -> None:
+        """Make the buffers, those named part of the state dict."""
+        device = factory_device()
+        with torch.device("cpu"):
+            made = self.sheet_buffers()
+        for name, value in made.items():
+            self.register_buffer(name, value.to(device), persistent=name in persistent)
 
-    def _on_meta(self) -> bool:
+    def restore_buffers(self, device: torch.device) -> None:
+        """Make the buffers anew, on a device."""
+        with torch.device("cpu"):
+            made = self.sheet_buffers()
+        for name, value in made.items():
+            dtype = getattr(self, name).dtype if value.is_floating_point() else None
+            setattr(self, name, value.to(device, dtype))
+
+    def on_meta(self) -> bool:
+        """Whether buffers are on the meta device, which has no numbers."""
         return any(buffer.is_meta for buffer in self.buffers(recurse=False))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         before = dict(self.named_buffers(recurse=False))
+        filled = not self.on_meta() and _keeps_numbers(fn)
         super()._apply(fn, recurse)
         for name, buffer in before.items():
             now = getattr(self, name)
-            if buffer.is_meta and not now.is_meta:
-                setattr(self, name, self.sheet_buffers()[name].to(now.device))
-            elif now.dtype in _LOW and buffer.dtype not in _LOW:
+            if now.dtype in _LOW and buffer.dtype not in _LOW:
                 # Distances in micrometres, squared, are beyond float16; and nothing is gained by rounding them.
                 setattr(self, name, buffer.to(now.device))
+        if not filled and not self.on_meta():
+            self.restore_buffers(next(self.buffers(recurse=False)).device)
         return self
+
+
+def _keeps_numbers(fn: Callable[[Tensor], Tensor]) -> bool:
+    """Whether ``fn`` moves what is in a tensor, as ``to`` does, and not the room for it alone, as ``to_empty`` does."""
+    numbers = torch.frombuffer(bytearray(os.urandom(64)), dtype=torch.uint8)
+    moved = fn(numbers)
+    return not moved.is_meta and (is_dispatched() or torch.equal(moved.cpu(), numbers.cpu()))
 
 
 def _after_loading(module: SheetBuffers, _: Any) -> None:
     device = next((parameter.device for parameter in module.parameters()), None)
-    if device is not None and device.type != "meta":
+    if module.on_meta() and device is not None and device.type != "meta":
         module.restore_buffers(device)
 
 

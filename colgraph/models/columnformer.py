@@ -141,11 +141,12 @@ class Columnformer(SheetBuffers):
         for name in ("value_projection", "attention_residual", "position_embedding", "time_embedding"):
             _check_choice(name, arguments[name], (True, False))
         check_backend(backend)
-        self.sheet = sheet.checked().clone().to("cpu")
+        with torch.device("cpu"):
+            self.sheet = sheet.checked().clone().to("cpu")
+            bias = None if edge_bias is None else initial_edge_bias(self.sheet, num_heads, locality_sigma)
         self.num_columns = sheet.num_columns
         self.dim, self.steps, self.inject, self.recompute = dim, steps, inject, recompute
         self.untied, self.wiring_power = parse_untied(untied), wiring_power
-        bias = None if edge_bias is None else initial_edge_bias(self.sheet, num_heads, locality_sigma)
         self.block = ColumnBlock(
             sheet.num_columns,
             dim,
@@ -162,10 +163,9 @@ class Columnformer(SheetBuffers):
         )
         self.position_embedding = _embedding(sheet.num_columns, dim) if position_embedding else None
         self.time_embedding = _embedding(steps, dim) if time_embedding else None
-        for name, value in self.sheet_buffers().items():
-            self.register_buffer(name, value.to(factory_device()), persistent=name.endswith("fingerprint"))
+        self.register_sheet_buffers("sheet_fingerprint", "geometry_fingerprint")
         self._column_step: str | None = None
-        self.layout = Layout(self.sheet.edge_index, self.num_columns, self.sheet.pos)
+        self.layout = self._make_layout(factory_device())
 
     def sheet_buffers(self) -> dict[str, Tensor]:
         """Input columns, the cost of each edge, and the sheet's two fingerprints."""
@@ -175,6 +175,15 @@ class Columnformer(SheetBuffers):
             "sheet_fingerprint": _digest(self.sheet.fingerprint),
             "geometry_fingerprint": _digest(self.sheet.geometry_fingerprint),
         }
+
+    def restore_buffers(self, device: torch.device) -> None:
+        """Make the buffers anew, and the layout."""
+        super().restore_buffers(device)
+        self.layout = self._make_layout(device)
+
+    def _make_layout(self, device: torch.device) -> Layout:
+        with torch.device("cpu"):
+            return Layout(self.sheet.edge_index, self.num_columns, self.sheet.pos).to(device)
 
     # ------------------------------------------------------------------ running
 
@@ -406,7 +415,7 @@ def initial_edge_bias(sheet: Sheet, num_heads: int, sigma: float | None = None) 
             f"{dead:,} of {edges.shape[1]:,} edges of {sheet.geometry!r} ({dead / edges.shape[1]:.1%}) start without "
             f"weight in practice (bias -d^2 / (2 sigma^2), sigma {sigma:.4g}) and may never get any: give a larger "
             "locality_sigma, edge_bias=None, or shorter edges (of strengths: weight_is='strength:-log')",
-            stacklevel=3,
+            stacklevel=4,  # over the constructor that wraps this one
         )
     return bias[:, None].repeat(1, num_heads)
 

@@ -15,7 +15,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from colgraph.models.buffers import SheetBuffers, factory_device, in_dtype_of
+from colgraph.models.buffers import SheetBuffers, in_dtype_of
 from colgraph.models.columnformer import Columnformer, Unroll, given_arguments
 from colgraph.models.reach import late_columns, steps_to_reach
 from colgraph.models.sharing import load_pretrained, push_pretrained, save_pretrained
@@ -101,8 +101,7 @@ class VisionColumnformer(SheetBuffers):
         self.head = nn.Linear(model.dim, num_classes)
         outputs = model.sheet.outputs.numel()
         self.pool = nn.Parameter(torch.zeros(num_classes, outputs)) if readout == "spatial" else None
-        for name, value in self.sheet_buffers().items():
-            self.register_buffer(name, value.to(factory_device()), persistent=name == "assignment")
+        self.register_sheet_buffers("assignment")
         _warn_of_late_outputs(model)
 
     def sheet_buffers(self) -> dict[str, Tensor]:
@@ -223,7 +222,7 @@ def _warn_of_late_outputs(model: Columnformer) -> None:
             f"{late:,} of {model.sheet.outputs.numel():,} output columns of {model.sheet.geometry!r} cannot know of "
             f"the input within {model.steps} steps and only dilute the readout: give more steps, or outputs that hear "
             "it (build_sheet(..., num_outputs=) or outputs=)",
-            stacklevel=3,
+            stacklevel=4,  # over the constructor that wraps this one
         )
 
 

@@ -112,7 +112,7 @@ def test_an_empty_batch(sheet, backend, inject):
         assert unroll.states.shape == (2, 12, 0, 6)
         assert unroll.attention.shape == (2, sheet.edge_index.size(1), 0, 2)
         unroll = model.unroll(x)
-        assert float(unroll.wiring_cost) == 0
+        assert unroll.wiring_cost.item() == 0
         (unroll.state.sum() + unroll.wiring_cost).backward()
         assert x.grad.shape == x.shape
         assert not any(bool(p.grad.any()) for p in model.parameters() if p.grad is not None)
