@@ -16,12 +16,17 @@ _KINDS: tuple[tuple[type, type], ...] = ((np.bool_, bool), (np.integer, int), (n
 
 
 def plain_value(value: Any) -> Any:
-    """NumPy's scalars, alone, in a list or tuple, or as a row, as the Python values they stand for; others as given."""
+    """Scalars of NumPy and torch as the Python values they stand for; others as given.
+
+    Alone, in a list or tuple, or as a row of NumPy's.
+    """
     for theirs, ours in _KINDS:
         if isinstance(value, theirs):
             return ours(value)
     if isinstance(value, np.ndarray) and value.ndim <= 1:
         return value.tolist()
+    if isinstance(value, torch.Tensor) and value.dim() == 0:
+        return value.item()
     if type(value) in (list, tuple):
         return type(value)(plain_value(each) for each in value)
     return value

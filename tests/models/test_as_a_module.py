@@ -372,7 +372,7 @@ def test_options_from_numpy(sheet):
     plain |= {"locality_sigma": 0.5, "wiring_power": 2.0, "inject": "every", "untied": ["norm", "mlp"]}
     given = {
         **{name: np.int64(plain[name]) for name in ("dim", "steps", "num_heads", "qk_dim")},
-        "mlp_dim": np.uint8(5),
+        "mlp_dim": torch.tensor(5),
         "value_projection": np.bool_(True),
         "locality_sigma": np.float32(0.5),
         "wiring_power": np.longdouble(2),
