@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import colgraph as cg
 from colgraph.locality import DEAD, dead_edges, default_sigma
-from colgraph.models.columnformer import initial_edge_bias
+from colgraph.models.buffers import initial_edge_bias
 
 
 def heavy(seed=0, n=60, spread=2.5):

@@ -21,8 +21,7 @@ from colgraph.distributed.partition import Partition, halo_bytes, partition_shee
 from colgraph.distributed.rows import draw_embedding, draw_linear, row_kinds, shared_parameters, take_rows
 from colgraph.layout import Layout
 from colgraph.models import Columnformer, Unroll
-from colgraph.models.buffers import wiring_costs
-from colgraph.models.columnformer import initial_edge_bias
+from colgraph.models.buffers import initial_edge_bias, wiring_costs
 from colgraph.nn import ColumnLinear
 from colgraph.nn.column_step import Drive
 from colgraph.sheet import Sheet

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from colgraph.locality import dead_edges, default_sigma
 from colgraph.sheet import Sheet
 from colgraph.torch_internals import is_dispatched
 
-__all__ = ["SheetBuffers", "factory_device", "in_dtype_of", "wiring_costs"]
+__all__ = ["SheetBuffers", "factory_device", "in_dtype_of", "initial_edge_bias", "wiring_costs"]
 
 _LOW = (torch.float16, torch.bfloat16)
 
@@ -83,6 +85,32 @@ def _after_loading(module: SheetBuffers, _: Any) -> None:
 def factory_device() -> torch.device:
     """Where new parameters are made: what ``torch.set_default_device`` and ``with torch.device(...)`` say."""
     return torch.empty(0).device
+
+
+def initial_edge_bias(sheet: Sheet, num_heads: int, sigma: float | None = None) -> Tensor:
+    """``-d_ij^2 / (2 sigma^2)`` for every edge and head, ``[E,H]``; see :func:`colgraph.locality.default_sigma`.
+
+    Warns of edges that start practically without weight: hardly any gradient reaches them, so they stay so.
+    """
+    distance, edges = sheet.edge_distance.detach(), sheet.edge_index.cpu().numpy()
+    if sigma is None:
+        sigma = default_sigma(edges, distance.cpu().numpy(), sheet.spacing, sheet.metric)
+    sigma = float(sigma)
+    if not sigma > 0:
+        raise ValueError(f"locality_sigma must be positive, got {sigma:g}")
+    bias = -(distance**2) / (2 * sigma**2)
+    if not bool(torch.isfinite(bias).all()):
+        # The square of a long length overflows, and a column of nothing but infinities has no softmax.
+        bias = (-((distance.double() / sigma) ** 2) / 2).clamp(min=-1e30).to(distance.dtype)
+    dead = dead_edges(edges[1], bias.cpu().numpy(), sheet.num_columns)
+    if dead:
+        warnings.warn(
+            f"{dead:,} of {edges.shape[1]:,} edges of {sheet.geometry!r} ({dead / edges.shape[1]:.1%}) start without "
+            f"weight in practice (bias -d^2 / (2 sigma^2), sigma {sigma:.4g}) and may never get any: give a larger "
+            "locality_sigma, edge_bias=None, or shorter edges (of strengths: weight_is='strength:-log')",
+            stacklevel=4,  # over the constructor that wraps this one
+        )
+    return bias[:, None].repeat(1, num_heads)
 
 
 def wiring_costs(sheet: Sheet, power: float) -> Tensor:

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from colgraph.layout import Layout
-from colgraph.locality import dead_edges, default_sigma
-from colgraph.models.buffers import SheetBuffers, factory_device, in_dtype_of, wiring_costs
+from colgraph.models.buffers import SheetBuffers, factory_device, in_dtype_of, initial_edge_bias, wiring_costs
 from colgraph.nn import ColumnBlock
 from colgraph.nn.column_step import Drive, unroll_columns, why_plain
 from colgraph.nn.constructor import constructor, plain_value
@@ -392,32 +391,6 @@ def given_arguments(names: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
     kept = {name: value for name, value in names.items() if name not in ("self", "__class__", *left_out)}
     plain = (str, int, float, bool, type(None))
     return {name: value if isinstance(value, plain) else list(value) for name, value in kept.items()}
-
-
-def initial_edge_bias(sheet: Sheet, num_heads: int, sigma: float | None = None) -> Tensor:
-    """``-d_ij^2 / (2 sigma^2)`` for every edge and head, ``[E,H]``; see :func:`colgraph.locality.default_sigma`.
-
-    Warns of edges that start practically without weight: hardly any gradient reaches them, so they stay so.
-    """
-    distance, edges = sheet.edge_distance.detach(), sheet.edge_index.cpu().numpy()
-    if sigma is None:
-        sigma = default_sigma(edges, distance.cpu().numpy(), sheet.spacing, sheet.metric)
-    sigma = float(sigma)
-    if not sigma > 0:
-        raise ValueError(f"locality_sigma must be positive, got {sigma:g}")
-    bias = -(distance**2) / (2 * sigma**2)
-    if not bool(torch.isfinite(bias).all()):
-        # The square of a long length overflows, and a column of nothing but infinities has no softmax.
-        bias = (-((distance.double() / sigma) ** 2) / 2).clamp(min=-1e30).to(distance.dtype)
-    dead = dead_edges(edges[1], bias.cpu().numpy(), sheet.num_columns)
-    if dead:
-        warnings.warn(
-            f"{dead:,} of {edges.shape[1]:,} edges of {sheet.geometry!r} ({dead / edges.shape[1]:.1%}) start without "
-            f"weight in practice (bias -d^2 / (2 sigma^2), sigma {sigma:.4g}) and may never get any: give a larger "
-            "locality_sigma, edge_bias=None, or shorter edges (of strengths: weight_is='strength:-log')",
-            stacklevel=4,  # over the constructor that wraps this one
-        )
-    return bias[:, None].repeat(1, num_heads)
 
 
 def parse_untied(untied: Collection[str] | str) -> tuple[str, ...]:
