@@ -362,7 +362,7 @@ def main() -> None:
     try:
         draw(results, arguments.out / "attention.png")
     except ImportError:
-        print("no plot: matplotlib is missing (pip install 'colgraph[viz]')")
+        print("no plot: matplotlib is missing (pip install -e '.[viz]')")
     print(f"\nwritten to {arguments.out}")
 
 

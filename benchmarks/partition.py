@@ -3,7 +3,7 @@
     python benchmarks/partition.py             # about two minutes on two cores
     python benchmarks/partition.py --quick     # without the million
 
-METIS is measured where pymetis is installed (pip install 'colgraph[metis]'). Seconds are wall-clock, with CPU seconds
+METIS is measured where pymetis is installed (pip install -e '.[metis]'). Seconds are wall-clock, with CPU seconds
 beside them, which mean the same on a busy machine.
 """
 

@@ -16,6 +16,7 @@ PACKAGE = ROOT / "colgraph"
 
 # What each room may import from the package; "" is the package's own top level.
 ARROWS: dict[str, set[str]] = {
+    "extras": set(),
     "text": set(),
     "tiles": set(),
     "layout": {"tiles"},
@@ -71,7 +72,13 @@ def test_imports_run_downwards(path):
         parts = name.split(".")
         if parts[0] == "colgraph" and len(parts) > 1 and parts[1] != here:
             known = parts[1] in ARROWS
-            assert not known or parts[1] in ARROWS[here], f"{path.name} imports {name}"
+            # How a missing package is installed is said in one place, to all rooms.
+            assert not known or parts[1] in ARROWS[here] | {"extras"}, f"{path.name} imports {name}"
+
+
+def test_hints_at_extras_come_from_one_place():
+    for path in FILES:
+        assert "colgraph[" not in path.read_text() or room(path) == "extras", f"{path}: use extras.missing_package"
 
 
 def test_commands_are_run_by_rooms_below_the_command_line():

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from colgraph.analysis.arrays import check_choice, check_count
 from colgraph.analysis.nets import bar, device_of, evaluation
+from colgraph.extras import missing_package
 
 __all__ = ["responses"]
 
@@ -213,5 +214,5 @@ def _h5py() -> Any:
     try:
         import h5py
     except ImportError as error:
-        raise ImportError("HDF5 files need h5py: pip install 'colgraph[analysis]'") from error
+        raise missing_package("HDF5 files need", "h5py", "analysis") from error
     return h5py

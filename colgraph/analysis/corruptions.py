@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from colgraph.analysis.arrays import check_choice
+from colgraph.extras import missing_package
 
 __all__ = ["CORRUPTIONS", "as_images", "corrupt"]
 
@@ -309,7 +310,7 @@ def _jpeg_compression(x: Images, i: int, rng: np.random.Generator) -> Images:
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImportError("jpeg_compression needs pillow: pip install 'colgraph[analysis]'") from error
+        raise missing_package("jpeg_compression needs", "pillow", "analysis") from error
     quality = (25, 18, 15, 10, 7)[i]
 
     def through(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from colgraph.analysis.arrays import Array, as_edge_values, as_edges, as_labels,
 from colgraph.analysis.result import Result
 from colgraph.analysis.stats import column_blocks, jackknife_interval
 from colgraph.analysis.topography import MapResult
+from colgraph.extras import missing_package
 from colgraph.rewire import edge_codes, swap_ends
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def _louvain(graph: _Undirected, seed: int) -> NDArray[np.int64]:
     try:
         from sknetwork.clustering import Louvain
     except ImportError as error:
-        raise ImportError("modularity needs scikit-network: pip install 'colgraph[analysis]'") from error
+        raise missing_package("modularity needs", "scikit-network", "analysis") from error
     found = Louvain(random_state=seed, shuffle_nodes=True).fit_predict(sparse.csr_matrix(graph.matrix()))
     size, first = np.bincount(found), np.unique(found, return_index=True)[1]
     rank = np.empty(len(size), dtype=np.int64)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.analysis.arrays import Array
+from colgraph.extras import missing_package
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +48,7 @@ def axes(ax: Axes | None) -> Axes:
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install 'colgraph[viz]'") from error
+        raise missing_package("plots need", "matplotlib", "viz") from error
     return plt.subplots(layout="constrained")[1]
 
 

@@ -30,6 +30,7 @@ from colgraph.analysis.nets import (
 )
 from colgraph.analysis.result import Result
 from colgraph.analysis.stats import jackknife_interval, permuted, random_groups
+from colgraph.extras import missing_package
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -259,7 +260,7 @@ def _foolbox() -> Any:
     try:
         import foolbox
     except ImportError as error:
-        raise ImportError("attacks need foolbox: pip install 'colgraph[analysis]'") from error
+        raise missing_package("attacks need", "foolbox", "analysis") from error
     return foolbox
 
 

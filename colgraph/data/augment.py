@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from colgraph.extras import missing_package
+
 __all__ = [
     "AUGMENTATIONS",
     "BatchTransform",
@@ -152,7 +154,7 @@ def augment_kornia(
     try:
         from kornia import augmentation as k
     except ImportError as error:
-        raise ImportError("--augment kornia needs the package kornia: pip install 'colgraph[train]'") from error
+        raise missing_package("--augment kornia needs", "kornia", "train") from error
     if images.size(1) != 3:
         raise ValueError(f"augment kornia takes images of 3 channels, got {images.size(1)}: use natural")
     size = (images.size(2), images.size(3))

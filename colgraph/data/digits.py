@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from colgraph.data.decode import image_to_tensor
+from colgraph.extras import missing_package
 
 __all__ = ["load_digits"]
 
@@ -30,7 +31,7 @@ def load_digits(image_size: int = 8, channels: int = 1) -> tuple[Tensor, Tensor,
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise ImportError("--data digits needs scikit-learn: pip install 'colgraph[train]'") from error
+        raise missing_package("--data digits needs", "scikit-learn", "train") from error
     bunch = datasets.load_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
     if image_size == 8:

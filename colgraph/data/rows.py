@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from colgraph.data.sets import EncodedImages
+from colgraph.extras import missing_package
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -60,7 +61,7 @@ def import_datasets() -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise ImportError("reading images needs the package datasets: pip install 'colgraph[train]'") from error
+        raise missing_package("reading images needs", "datasets", "train") from error
     datasets.logging.set_verbosity_error()
     return datasets
 

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from colgraph.distributed.bisection import bisect_space, graph_coordinate
+from colgraph.extras import missing_package
 from colgraph.layout import spatial_order
 from colgraph.sheet import Sheet
 
@@ -242,7 +243,7 @@ def _metis(edge_index: NDArray[np.int64], work: NDArray[np.float64], n: int, par
     try:
         import pymetis  # type: ignore[import-not-found]
     except ImportError as error:
-        raise ImportError("method 'metis' needs the package pymetis: pip install 'colgraph[metis]'") from error
+        raise missing_package("method 'metis' needs", "pymetis", "metis") from error
     source, target = edge_index[:, edge_index[0] != edge_index[1]]
     # METIS cuts undirected graphs: both directions, each pair once.
     code = np.unique(np.concatenate([target * n + source, source * n + target]))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from colgraph.data import ImageSet, ImageSplits, load_images
+from colgraph.extras import missing_package
 from colgraph.models import VisionColumnformer
 from colgraph.training.checkpoint import TrainedModel, load_trained
 from colgraph.training.folder import write_text
@@ -51,7 +52,7 @@ def evaluate_images(
             MulticlassConfusionMatrix,
         )
     except ImportError as error:
-        raise ImportError("evaluation needs the package torchmetrics: pip install 'colgraph[train]'") from error
+        raise missing_package("evaluation needs", "torchmetrics", "train") from error
     top = min(5, classes)
     device, dtype = next(net.parameters()).device, next(net.parameters()).dtype
     one = MulticlassAccuracy(classes, average="micro").to(device)

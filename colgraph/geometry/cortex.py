@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from colgraph.extras import missing_package
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.registry import register_geometry
 
@@ -118,9 +119,7 @@ def _load(side: str, surface: str) -> _Surface:
         import nibabel
         from nilearn.datasets import fetch_surf_fsaverage
     except ImportError as error:
-        raise ImportError(
-            f"geometry 'cortex' needs the package {error.name}: pip install 'colgraph[cortex]'", name=error.name
-        ) from error
+        raise missing_package("geometry 'cortex' needs", error.name or "nilearn", "cortex") from error
     # This mesh is part of nilearn's package; only the finer ones would be downloaded.
     file = fetch_surf_fsaverage("fsaverage5")[f"{_NILEARN_KEYS[surface]}_{side}"]
     image: Any = nibabel.load(file)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from colgraph.extras import missing_package
 from colgraph.models.columnformer import Columnformer, SheetMismatchError
 from colgraph.sheet import load_sheet
 
@@ -56,9 +57,7 @@ def _import_hub() -> Any:
         import huggingface_hub
         import safetensors.torch  # noqa: F401
     except ImportError as error:
-        raise ImportError(
-            f"saving and loading shared models needs the package {error.name}: pip install 'colgraph[train]'"
-        ) from error
+        raise missing_package("saving and loading shared models needs", error.name or "", "train") from error
     return huggingface_hub
 
 

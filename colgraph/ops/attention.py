@@ -55,7 +55,7 @@ _BACKENDS: dict[str, _Backend] = {
         "torch_scatter",
         ("cpu", "cuda"),
         (*_FLOATS, torch.float64),
-        "pip install --no-build-isolation 'colgraph[scatter]'",
+        "pip install --no-build-isolation torch-scatter",
     ),
 }
 

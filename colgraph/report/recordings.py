@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colgraph.data import decode_image, find_images
+from colgraph.extras import missing_package
 from colgraph.text import Table, is_number, parse_numbers, read_table
 
 __all__ = ["Recordings", "natural_key", "read_regions", "read_responses", "read_stimuli"]
@@ -101,7 +102,7 @@ def _hdf5(path: Path) -> dict[str, NDArray[Any]]:
     try:
         import h5py
     except ImportError as error:
-        raise ImportError("HDF5 files need h5py: pip install 'colgraph[analysis]'") from error
+        raise missing_package("HDF5 files need", "h5py", "analysis") from error
     with h5py.File(path, "r") as file:
         found = {name: value for name, value in file.items() if isinstance(value, h5py.Dataset)}
         return {

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from colgraph.data import ImageSplits
+from colgraph.extras import missing_package
+from colgraph.models import VisionColumnformer, VisionTransformer
 from colgraph.script import run_script
 from colgraph.training.checkpoint import TrainedModel, load_checkpoint, load_trained, sheet_of_run
 from colgraph.training.config import TrainConfig
@@ -14,9 +17,6 @@ from colgraph.training.errors import InterruptedRunError, TrainingDivergedError,
 from colgraph.training.flags import RunFlags, parse_flags
 from colgraph.training.folder import RunFolder, open_run_folder
 from colgraph.training.setup import make_model, make_sheet, unreached_outputs
-
-if TYPE_CHECKING:
-    from colgraph.training.run import train
 
 __all__ = [
     "InterruptedRunError",
@@ -39,11 +39,17 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name != "train":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def train(
+    net: VisionColumnformer | VisionTransformer, images: ImageSplits, config: TrainConfig, folder: RunFolder
+) -> dict[str, Any]:
+    """As :func:`colgraph.training.run.train`, which is imported when it is called.
+
+    Raises:
+        ImportError: without Lightning.
+    """
     try:
-        from colgraph.training.run import train
+        from colgraph.training.run import train as begin
     except ModuleNotFoundError as error:
-        raise ImportError(f"training needs the package {error.name}: pip install 'colgraph[train]'") from error
-    return train
+        package = (error.name or "lightning").partition(".")[0]
+        raise missing_package("training needs", package, "train") from error
+    return begin(net, images, config, folder)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from colgraph.data import AUGMENTATIONS
+from colgraph.extras import missing_package
 from colgraph.geometry import CONTROLS, NEIGHBORHOODS
 from colgraph.models.columnformer import PARAMETRIZATIONS, parse_untied
 
@@ -284,14 +285,21 @@ def _to_str(name: str, value: Any) -> str:
 _CONVERT: dict[Any, Any] = {int: _to_int, float: _to_float, bool: _to_bool, str: _to_str}
 
 
+def _yaml() -> Any:
+    try:
+        import yaml
+    except ImportError as error:
+        raise missing_package("files of settings need", "pyyaml", "train") from error
+    return yaml
+
+
 def load_yaml(path: str | Path) -> dict[str, Any]:
     """The settings of a YAML file.
 
     Raises:
         ValueError: if the file cannot be read, or holds anything but settings with names.
     """
-    import yaml
-
+    yaml = _yaml()
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -311,7 +319,5 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
 
 def save_yaml(settings: Mapping[str, Any]) -> str:
     """Settings as YAML text, in their own order, read back by :func:`load_yaml`."""
-    import yaml
-
-    text: str = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
+    text: str = _yaml().safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
     return text

@@ -22,6 +22,7 @@ from colgraph.data import ImageSplits
 from colgraph.distributed import SheetParallelVision
 from colgraph.distributed.model import digest
 from colgraph.distributed.partition import check_parts
+from colgraph.extras import missing_package
 from colgraph.models import VisionColumnformer, VisionTransformer
 from colgraph.models.flops import count_flops
 from colgraph.ops import resolve_backend
@@ -125,9 +126,7 @@ def _trainer(
     devices = str(started) if started else config.devices
     loggers: list[Any] = []
     if config.tensorboard:
-        from lightning.pytorch.loggers import TensorBoardLogger
-
-        loggers.append(TensorBoardLogger(folder.path, name="tensorboard", version=""))
+        loggers.append(_tensorboard(folder))
     try:
         return pl.Trainer(
             max_epochs=config.epochs,
@@ -151,6 +150,18 @@ def _trainer(
             f"cannot train with --accelerator {config.accelerator} --devices {devices} "
             f"--precision {config.precision}: {reason}"
         ) from error
+
+
+def _tensorboard(folder: RunFolder) -> Any:
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    try:
+        # Lightning would miss it at the first line that it logs.
+        import tensorboard  # noqa: F401
+    except ModuleNotFoundError as error:
+        need = "--tensorboard (--no-tensorboard does without) needs"
+        raise missing_package(need, "tensorboard", "train") from error
+    return TensorBoardLogger(folder.path, name="tensorboard", version="")
 
 
 def _facts(sheet: Sheet | None, images: ImageSplits, config: TrainConfig) -> dict[str, str]:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from colgraph.extras import missing_package
+
 __all__ = ["SheetMap", "sheet_viewer"]
 
 _MARKUP = """
@@ -201,5 +203,5 @@ def _lut(name: str) -> NDArray[np.float64]:
     try:
         from matplotlib import colormaps
     except ImportError as error:
-        raise ImportError("the viewer takes its colours from matplotlib: pip install 'colgraph[viz]'") from error
+        raise missing_package("the viewer takes its colors from", "matplotlib", "viz") from error
     return np.round(255 * np.asarray(colormaps[name](np.linspace(0, 1, 256)))[:, :3])

@@ -214,7 +214,7 @@ def test_bad_requests(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=message):
             responses(net, images, progress=False, **arguments)
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(ImportError, match=r"pip install 'colgraph\[analysis\]'"):
+    with pytest.raises(ImportError, match=r"pip install -e .*\[analysis\]"):
         responses(net, images, out=tmp_path / "x.h5", progress=False)
 
 

@@ -93,5 +93,5 @@ def test_wrong_options_name_the_closest():
 
 def test_missing_nilearn_names_the_pip_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "nilearn.datasets", None)
-    with pytest.raises(ImportError, match=r"pip install 'colgraph\[cortex\]'"):
+    with pytest.raises(ImportError, match=r"pip install -e .*\[cortex\]"):
         cg.geometry("cortex")

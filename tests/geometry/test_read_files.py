@@ -104,7 +104,7 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(tmp_path, mon
     for module in [m for m in sys.modules if m.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=rf"{package}, which is not installed: pip install 'colgraph\[{extra}\]'"):
+    with pytest.raises(ImportError, match=rf"{package}, which is not installed: pip install -e .*\[{extra}\]"):
         read_geometry(tmp_path / name)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from colgraph.extras import missing_package
 from colgraph.text import decode_text
 
 __all__ = ["Source", "open_source", "optional", "parsing", "warn"]
@@ -114,9 +115,7 @@ def optional(module: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        raise ImportError(
-            f"this needs the package {package}, which is not installed: pip install 'colgraph[{extra}]'"
-        ) from error
+        raise missing_package("this needs the package", package, extra) from error
 
 
 def warn(name: str, notes: list[str]) -> None:

@@ -1,0 +1,53 @@
+"""Optional packages: the one place that says how a missing one is installed."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from importlib import metadata
+from pathlib import Path
+
+__all__ = ["install_line", "missing_package"]
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def missing_package(need: str, package: str, extra: str) -> ImportError:
+    """The error of one line for an optional package that is not there.
+
+    Args:
+        need: what needs it, such as ``figures need``.
+        package: its name.
+        extra: the extra of colgraph that brings it.
+    """
+    return ImportError(f"{need} {package}, which is not installed: {install_line(extra)}", name=package)
+
+
+def install_line(extra: str) -> str:
+    """The pip line that brings an extra of colgraph here.
+
+    No index has colgraph. In a checkout that is the checkout with the extra; elsewhere it is what the extra consists
+    of, as the installed package says.
+    """
+    if (_ROOT / "pyproject.toml").is_file():
+        return f"pip install -e {shlex.quote(f'{_ROOT if Path.cwd() != _ROOT else os.curdir}[{extra}]')}"
+    return f"pip install {' '.join(map(shlex.quote, _requirements(extra)))}"
+
+
+def _requirements(extra: str) -> list[str]:
+    """What the installed package's metadata list under an extra; extras of colgraph's own are looked up in turn."""
+    try:
+        lines = metadata.requires("colgraph") or []
+    except metadata.PackageNotFoundError:
+        return [f"colgraph[{extra}]"]
+    found: list[str] = []
+    for line in lines:
+        requirement, _, marker = line.partition(";")
+        if f"extra == '{extra}'" not in marker.replace('"', "'"):
+            continue
+        name, bracket, more = requirement.strip().partition("[")
+        if name == "colgraph" and bracket:
+            found += [each for part in more.rstrip("]").split(",") for each in _requirements(part.strip())]
+        else:
+            found.append(requirement.strip())
+    return list(dict.fromkeys(found))

@@ -1,0 +1,57 @@
+"""Hints at missing packages work where they are said."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from colgraph import extras
+
+ROOT = Path(__file__).parent.parent
+DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+def test_in_a_checkout_the_checkout_is_installed(monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    assert extras.install_line("viz") == "pip install -e '.[viz]'"
+    monkeypatch.chdir(tmp_path)
+    assert shlex.split(extras.install_line("viz"))[-1] == f"{ROOT}[viz]"
+
+
+def test_elsewhere_the_packages_are_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(extras, "_ROOT", tmp_path)
+    lines = [
+        "torch>=2.6",
+        "matplotlib>=3.8; extra == 'viz'",
+        'colgraph[viz]; extra == "train"',
+        'x>=1; extra == "train"',
+    ]
+    monkeypatch.setattr(extras.metadata, "requires", lambda name: lines)
+    assert extras.install_line("train") == "pip install 'matplotlib>=3.8' 'x>=1'"
+
+
+@pytest.mark.parametrize("extra", ["mesh", "cortex", "viz", "train", "analysis", "metis"])
+def test_the_installed_package_knows_its_extras(monkeypatch, tmp_path, extra):
+    monkeypatch.setattr(extras, "_ROOT", tmp_path)
+    words = shlex.split(extras.install_line(extra))[2:]
+    assert len(words) >= sum(not line.startswith("colgraph") for line in DECLARED[extra])
+    assert not any(word.startswith("colgraph") for word in words)
+
+
+@pytest.mark.parametrize("missing", ["lightning", "yaml", "tensorboard"])
+def test_the_training_script_says_what_is_missing_in_one_line(tmp_path, missing):
+    flags = "train --data digits --epochs 1 --widths 2,2 --neighbors knn:2 --dim 8 --patch-size 4 --out r"
+    code = (
+        f"import sys, runpy; sys.modules[{missing!r}] = None; sys.argv = {flags!r}.split()\n"
+        f"runpy.run_path({str(ROOT / 'examples' / 'imagenet100.py')!r}, run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "pip install" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "r" / "summary.json").exists()
