@@ -13,6 +13,7 @@ from colgraph.experiments.results import read_results, summarise, write_rows
 from colgraph.experiments.tables import csv_table, fill_markers, markdown_table
 from colgraph.script import OneLineParser, ScriptError
 from colgraph.training.folder import write_text
+from colgraph.training.lock import check_settled
 
 __all__ = ["run_evaluate", "run_results", "run_share", "run_sweep"]
 
@@ -79,7 +80,7 @@ def run_evaluate(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: if the run or the data cannot be read, or do not fit each other.
     """
-    from colgraph.experiments.evaluate import SPLITS, evaluate_run
+    from colgraph.experiments.evaluate import SPLITS, confusion_file, evaluate_run, evaluation_file
 
     parser = OneLineParser(
         prog="colgraph evaluate",
@@ -89,19 +90,22 @@ def run_evaluate(arguments: Sequence[str]) -> None:
     parser.add_argument("--data", metavar="X", help="images of the same classes (default: those of the run)")
     parser.add_argument("--split", default="test", metavar="X", help=f"{', '.join(SPLITS)} (test)")
     parser.add_argument(
-        "--best", action="store_true", help="best.ckpt, chosen on held-out images, instead of last.ckpt"
+        "--best", action="store_true", help="best.ckpt, chosen on validation images, instead of last.ckpt"
     )
     parser.add_argument("--batch-size", type=int, default=256, metavar="B", help="images at a time (256)")
-    parser.add_argument("-o", "--output", metavar="FILE", help="JSON to write; confusion.png goes beside it")
+    output = "JSON to write; the confusion matrix goes beside it (RUN/evaluation[-best][-SPLIT][-DATA].json)"
+    parser.add_argument("-o", "--output", metavar="FILE", help=output)
     known = parser.parse_args(list(arguments))
     if known.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, got {known.batch_size}")
-    out = Path(known.output) if known.output else Path(known.run) / "evaluation.json"
+    checkpoint = "best" if known.best else "last"
+    run = Path(known.run)
+    out = Path(known.output) if known.output else evaluation_file(run, known.data, known.split, checkpoint)
     found = evaluate_run(
-        Path(known.run),
+        run,
         known.data,
         split=known.split,
-        checkpoint="best" if known.best else "last",
+        checkpoint=checkpoint,
         batch_size=known.batch_size,
         output=out,
     )
@@ -114,7 +118,9 @@ def run_evaluate(arguments: Sequence[str]) -> None:
         print(f"{'accuracy per step':20} {'  '.join(f'{value:.1%}' for value in found['accuracy_per_step'])}")
     if found["images_per_second"]:
         print(f"{'images per second':20} {found['images_per_second']:,.0f}")
-    print(f"{out}\n{out.with_name('confusion.png')}")
+    if known.best:
+        print(f"{'chosen':20} {found['chosen']}")
+    print(f"{out}\n{confusion_file(out)}")
 
 
 def run_share(arguments: Sequence[str]) -> None:
@@ -131,6 +137,7 @@ def run_share(arguments: Sequence[str]) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="where to write (upload it with `hf upload`)")
     parser.add_argument("--overwrite", action="store_true", help="replace the model that the folder holds")
     known = parser.parse_args(list(arguments))
+    check_settled(Path(known.run))
     net = load_trained(known.run).net
     if not isinstance(net, VisionColumnformer):
         raise ValueError(f"run {known.run!r} trained a vit, the baseline: only models with a sheet are shared")

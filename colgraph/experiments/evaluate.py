@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from colgraph.extras import missing_package
 from colgraph.models import VisionColumnformer
 from colgraph.training.checkpoint import TrainedModel, load_trained
 from colgraph.training.folder import write_text
+from colgraph.training.lock import check_settled
 
-__all__ = ["SPLITS", "evaluate_images", "evaluate_run"]
+__all__ = ["SPLITS", "confusion_file", "evaluate_images", "evaluate_run", "evaluation_file"]
 
 SPLITS = ("test", "val", "train")
 _BINS = 15
@@ -107,7 +109,7 @@ def evaluate_run(
     batch_size: int = 256,
     output: Path | None = None,
 ) -> dict[str, Any]:
-    """Evaluate a run's model; writes JSON, and ``confusion.png`` beside it.
+    """Evaluate a run's model; writes JSON, and the confusion matrix as a figure beside it.
 
     Args:
         run: the run folder.
@@ -115,13 +117,13 @@ def evaluate_run(
         split: "test", "val" or "train".
         checkpoint: "last" or "best".
         batch_size: images at a time.
-        output: the JSON file; ``evaluation.json`` in the run folder by default.
+        output: the JSON file; :func:`evaluation_file` in the run folder by default.
 
     Returns:
         What the JSON holds.
 
     Raises:
-        ValueError: if there is no such checkpoint, or the data have other classes.
+        ValueError: if there is no such checkpoint, the data have other classes, or another process trains the run.
     """
     if split not in SPLITS:
         raise ValueError(f"--split must be one of {', '.join(SPLITS)}, got {split!r}")
@@ -130,7 +132,8 @@ def evaluate_run(
     file = run / "checkpoints" / f"{checkpoint}.ckpt"
     if not file.is_file():
         raise ValueError(f"run {str(run)!r} has no {checkpoint}.ckpt in its checkpoints: train it first")
-    output = output or run / "evaluation.json"
+    check_settled(run)
+    output = output or evaluation_file(run, data, split, checkpoint)
     if not output.parent.is_dir():
         raise ValueError(f"cannot write {str(output)!r}: there is no folder {str(output.parent)!r}")
     trained = load_trained(file)
@@ -143,6 +146,7 @@ def evaluate_run(
         "data": splits.source,
         "split": split,
         "checkpoint": checkpoint,
+        "chosen": _chosen(checkpoint, data in (None, trained.config.data) and images is splits.val),
         "step": trained.step,
         **measures,
         "classes": trained.classes,
@@ -150,8 +154,33 @@ def evaluate_run(
     }
     text = json.dumps({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in content.items()})
     write_text(output, text + "\n")
-    _draw(confusion, trained.classes, measures, splits, output.with_name("confusion.png"))
+    _draw(confusion, trained.classes, measures, splits, confusion_file(output))
     return content
+
+
+def evaluation_file(run: Path, data: str | None = None, split: str = "test", checkpoint: str = "last") -> Path:
+    """``evaluation.json`` in a run folder; one of another checkpoint, split or data says which in its name."""
+    other = "" if data is None else re.sub(r"[^\w.-]+", "-", Path(data).name.partition(".")[0]) or "data"
+    words = [word for word, usual in ((checkpoint, "last"), (split, "test"), (other, "")) if word != usual]
+    return run / f"{'-'.join(['evaluation', *words])}.json"
+
+
+def confusion_file(output: Path) -> Path:
+    """The figure beside a JSON file: ``evaluation-best.json`` has ``confusion-best.png``."""
+    return output.with_name(f"confusion{output.stem.removeprefix('evaluation') if _named(output) else ''}.png")
+
+
+def _named(output: Path) -> bool:
+    return output.stem.startswith("evaluation-")
+
+
+def _chosen(checkpoint: str, here: bool) -> str:
+    """How the checkpoint was chosen: by its accuracy on the images that it is measured on, or on others."""
+    if checkpoint == "last":
+        return "the last step, whatever its accuracy"
+    if here:
+        return "the epoch with the highest accuracy on these very images, so that accuracy is biased upwards"
+    return "the epoch with the highest accuracy on the run's validation images"
 
 
 def _images(trained: TrainedModel, data: str | None) -> ImageSplits:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from colgraph.training.config import TrainConfig, describe_settings, load_yaml, save_yaml
+from colgraph.training.config import TrainConfig, describe_settings
 from colgraph.training.flags import parse_flags
+from colgraph.training.resume import changes_text, read_record
 
 __all__ = ["Job", "parse_seeds", "parse_share", "plan", "setting_words", "training_script"]
 
@@ -57,26 +58,20 @@ class Job:
             if self.folder.is_dir() and any(not path.name.startswith(".") for path in self.folder.iterdir()):
                 raise ValueError(f"{str(self.folder)!r} is not empty and not a run folder: name another --out")
             return
-        here, there = _plain(self.settings), load_yaml(file)
-        usual = _plain(TrainConfig())
+        record = read_record(file)
+        changed = changes_text(record.changes)
+        if changed:
+            raise ValueError(f"{str(self.folder)!r} holds a run with {changed}: name another --out")
+        here, there = self.settings.flat(), record.config.flat()
         for name in dict.fromkeys((*here, *there)):
-            # A patch size that is not set is chosen by the run and then written down.
-            if name == "patch_size" and here.get(name) is None:
+            # What is left to the run is chosen by it, and then written down.
+            if (name, here.get(name)) in (("patch_size", None), ("devices", "auto")):
                 continue
-            found = there.get(name, usual.get(name))
-            if here.get(name) != found:
+            if here.get(name) != there.get(name):
                 raise ValueError(
-                    f"{str(self.folder)!r} holds a run with {name}={found!r}, the sweep asks for "
+                    f"{str(self.folder)!r} holds a run with {name}={there.get(name)!r}, the sweep asks for "
                     f"{here.get(name)!r}: name another --out"
                 )
-
-
-def _plain(settings: TrainConfig) -> dict[str, object]:
-    """Settings as they come back from YAML."""
-    import yaml
-
-    content: dict[str, object] = yaml.safe_load(save_yaml(settings.flat()))
-    return content
 
 
 def training_script(given: str | None) -> Path:

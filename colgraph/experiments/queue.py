@@ -14,6 +14,7 @@ from typing import Any
 
 from colgraph.experiments.jobs import Job
 from colgraph.training.errors import InterruptedRunError
+from colgraph.training.lock import holder_of
 
 __all__ = ["Outcome", "run_jobs"]
 
@@ -27,7 +28,7 @@ class Outcome:
 
     Attributes:
         job: the run.
-        state: "done", "finished before", "failed", or "running elsewhere" (another sweep has it).
+        state: "done", "finished before", "failed", or "running elsewhere" (another sweep or command has it).
         reason: of a failure, one line.
         seconds: that it took.
     """
@@ -121,7 +122,7 @@ def _environment(at_once: int) -> dict[str, str]:
 def _start(job: Job, out: Path, environment: dict[str, str]) -> _Running | Outcome:
     if job.finished:
         return Outcome(job, "finished before")
-    lock = _lock(out / "locks" / job.name)
+    lock = None if holder_of(job.folder) else _lock(out / "locks" / job.name)
     if lock is None:
         return Outcome(job, "running elsewhere")
     if job.finished:  # in the meantime, by the one who had the lock

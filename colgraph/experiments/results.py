@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from colgraph.training.folder import write_text
+from colgraph.training.resume import changes_text
 
 __all__ = ["FIELDS", "merge_rows", "read_results", "row_of_run", "summarise", "write_rows"]
 
@@ -21,7 +22,8 @@ FIELDS = (
     *("parameters", "flops_per_image", "train_flops", "seconds", "cpu_seconds", "images_per_second"),
     *("peak_memory_bytes", "wiring_cost", "wiring_cost_in_spacings", "columns", "edges", "epochs", "steps"),
     *("train_images", "test_images", "device", "processor", "cores", "threads"),
-    *("commit", "command", "fingerprint", "parameters_sha256", "resumed_from_step", "versions"),
+    *("commit", "command", "fingerprint", "parameters_sha256", "resumed_from_step", "changes"),
+    "versions",
 )
 """What a row holds; all but ``config`` come from a run's ``summary.json``, null where it does not say."""
 
@@ -96,12 +98,15 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One entry per config and data: means over seeds, with the standard error of the test accuracy.
 
+    A run whose number of epochs or batch was changed when it went on has an entry of its own, which says so.
     Numbers are means over seeds; ``test_accuracy_se`` is ``s / sqrt(n)`` with the sample standard deviation s, null
     for a single seed. ``peak_memory_bytes`` is the largest.
     """
     groups: dict[tuple[Any, Any], list[Mapping[str, Any]]] = {}
     for row in rows:
-        groups.setdefault((row["config"], row["data"]), []).append(row)
+        changed = changes_text(row.get("changes") or ())
+        config = f"{row['config']} ({changed})" if changed else row["config"]
+        groups.setdefault((config, row["data"]), []).append(row)
     return [_entry(config, data, members) for (config, data), members in groups.items()]
 
 

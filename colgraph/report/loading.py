@@ -18,7 +18,8 @@ from colgraph.data import as_bytes, load_images
 from colgraph.models import VisionColumnformer
 from colgraph.sheet import Sheet
 from colgraph.training import TrainConfig, load_trained, make_model
-from colgraph.training.config import load_yaml
+from colgraph.training.lock import check_settled
+from colgraph.training.resume import changes_text, read_record
 
 __all__ = ["PlainImages", "Run", "load_run"]
 
@@ -113,7 +114,7 @@ def load_run(path: str | os.PathLike[str], *, images: int = 1000) -> Run:
 
     Raises:
         ValueError: if it is no run folder, lacks its checkpoint, was written by another version, or its images cannot
-            be read again.
+            be read again, or if another process is writing to it.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -122,6 +123,7 @@ def load_run(path: str | os.PathLike[str], *, images: int = 1000) -> Run:
         raise ValueError(f"{str(folder)!r} is no run folder: it has no config.yaml")
     if not (folder / "checkpoints" / "last.ckpt").is_file():
         raise ValueError(f"run {str(folder)!r} has no checkpoint (checkpoints/last.ckpt is missing): train it first")
+    check_settled(folder)
     if read_config(folder).get("model") == "vit":
         raise ValueError(f"run {str(folder)!r} trained a vit, the baseline: only models with a sheet are analysed")
     try:
@@ -149,9 +151,13 @@ def load_run(path: str | os.PathLike[str], *, images: int = 1000) -> Run:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The settings of a run folder; empty where it holds none."""
+    """The settings of a run folder, and what was changed when it went on; empty where it holds none."""
     path = folder / "config.yaml"
-    return load_yaml(path) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    record = read_record(path)
+    changed = changes_text(record.changes)
+    return record.config.flat() | ({"changes": changed} if changed else {})
 
 
 def _summary(folder: Path) -> dict[str, Any]:

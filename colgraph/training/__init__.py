@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from colgraph.data import ImageSplits
@@ -40,7 +41,10 @@ __all__ = [
 
 
 def train(
-    net: VisionColumnformer | VisionTransformer, images: ImageSplits, config: TrainConfig, folder: RunFolder
+    net: VisionColumnformer | VisionTransformer,
+    images: ImageSplits,
+    config: TrainConfig,
+    folder: RunFolder | str | os.PathLike[str],
 ) -> dict[str, Any]:
     """As :func:`colgraph.training.run.train`, which is imported when it is called.
 

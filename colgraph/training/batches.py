@@ -16,7 +16,7 @@ from colgraph.data import Batch, ImageSet, ImageSplits, MemoryImages
 from colgraph.data.augment import mix_pairs, mix_seed
 from colgraph.training.config import TrainConfig
 
-__all__ = ["ImageBatches", "StepSampler"]
+__all__ = ["ImageBatches", "StepSampler", "steps_per_epoch"]
 
 _MIXING = 0x319  # sets the draws of mixup apart from those of the augmentation
 
@@ -60,6 +60,12 @@ class StepSampler(Sampler[int]):
         generator = torch.Generator().manual_seed(mix_seed(self.seed, epoch))
         order = torch.randperm(self.count, generator=generator)[self.rank :: self.world]
         yield from order[done * self.batch_size : len(self)].tolist()
+
+
+def steps_per_epoch(config: TrainConfig, count: int) -> int:
+    """Optimizer steps of an epoch of ``count`` training images, on ``config.devices`` processes."""
+    world = max(int(config.devices) // config.sheet_parallel, 1)
+    return StepSampler(count, config.batch_size, 0, lambda: 0, 0, world, config.epoch_images).batches
 
 
 class ImageBatches(pl.LightningDataModule):

@@ -182,36 +182,55 @@ class StopOnSignal(Callback):
 
 
 class ProgressBar(Callback):
-    """One bar over the whole run, with the epoch, the running loss and the last held-out accuracy."""
+    """One bar over the whole run, with the epoch, the running loss and the last held-out accuracy.
+
+    The first step compiles kernels, or loads them: that is said, and the bar and its clock begin after it.
+    """
 
     def __init__(self) -> None:
         self._bar: Any = None
 
     @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Open the bar."""
+        """Say what takes so long."""
+        if trainer.global_step < trainer.estimated_stepping_batches:
+            sys.stderr.write("the first step compiles kernels, which may take a minute; the clock starts after it\n")
+
+    def _open(self, trainer: Trainer) -> None:
         from tqdm import tqdm
 
+        class Bar(tqdm):  # type: ignore[type-arg]
+            # A thread that watches over slow bars would outlive the run.
+            monitor_interval = 0
+
         shown = sys.stderr.isatty()
-        self._bar = tqdm(
+        self._bar = Bar(
             total=int(trainer.estimated_stepping_batches),
             initial=trainer.global_step,
-            desc=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
+            desc=self._title(trainer),
             unit="step",
             mininterval=0.2 if shown else 10.0,
+            miniters=1,
             dynamic_ncols=shown,
             smoothing=0.05,
         )
 
+    def _title(self, trainer: Trainer) -> str:
+        return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+
     @rank_zero_only
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Name the epoch."""
-        self._bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
+        if self._bar is not None:
+            self._bar.set_description(self._title(trainer), refresh=False)
 
     @rank_zero_only
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Count a step."""
-        self._bar.update(1)
+        if self._bar is None:
+            self._open(trainer)
+        else:
+            self._bar.update(1)
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from colgraph.data import BatchTransform, ImageSplits
 from colgraph.distributed import checkpoint as sharded
-from colgraph.models import VisionColumnformer, VisionTransformer
+from colgraph.models import SheetMismatchError, VisionColumnformer, VisionTransformer
 from colgraph.sheet import Sheet
 from colgraph.training.config import TrainConfig
 from colgraph.training.folder import RunFolder
+from colgraph.training.resume import RunRecord
 from colgraph.training.setup import make_model, make_sheet
 
-__all__ = ["KEY", "TrainedModel", "load_checkpoint", "load_trained", "pack_run", "sheet_of_run"]
+__all__ = ["KEY", "TrainedModel", "check_images", "load_checkpoint", "load_trained", "pack_run", "sheet_of_run"]
 
 KEY = "colgraph"
 """Where a checkpoint keeps what :func:`pack_run` returns."""
@@ -48,15 +52,57 @@ class TrainedModel:
     step: int
 
 
-def pack_run(config: TrainConfig, sheet: Sheet | None, images: ImageSplits) -> dict[str, Any]:
-    """Settings, sheet and classes as plain values and tensors, which ``torch.load(weights_only=True)`` reads."""
+def pack_run(record: RunRecord, sheet: Sheet | None, images: ImageSplits, wiring_power: float = 1.0) -> dict[str, Any]:
+    """Record, sheet and classes as plain values and tensors, which ``torch.load(weights_only=True)`` reads."""
     return {
-        "config": config.flat(),
+        "config": record.config.flat(),
+        "changes": [dict(change) for change in record.changes],
+        "own": list(record.own),
+        "wiring_power": float(wiring_power),
         "sheet": None if sheet is None else _pack_sheet(sheet),
         "classes": list(images.classes),
         "mean": list(images.mean),
         "std": list(images.std),
+        "images": _count(images),
     }
+
+
+def check_images(packed: Mapping[str, Any], images: ImageSplits) -> None:
+    """Refuse images that are not those a run has learned from.
+
+    Args:
+        packed: from :func:`pack_run`, when the run was saved; of a version that counted no images, less is compared.
+        images: those that are there now.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    then, now = packed.get("images", {}), _count(images)
+    told = [(f"{name} images", then.get(name, now[name]), now[name]) for name in ("training", "validation", "test")]
+    told.append(("classes", len(packed["classes"]), len(images.classes)))
+    for what, before, after in told:
+        if before != after:
+            raise ValueError(f"the data of the run had {before} {what}, {images.source!r} has {after}: {_SAME_IMAGES}")
+    pixels = [abs(a - b) for name in ("mean", "std") for a, b in zip(packed[name], getattr(images, name))]
+    for differs, what in (
+        (list(packed["classes"]) != list(images.classes), "the names or the order of its classes"),
+        (then.get("labels", now["labels"]) != now["labels"], "the labels of its images"),
+        (max(pixels, default=0.0) > _SAME_PIXELS, "the pixels of its training images"),
+    ):
+        if differs:
+            raise ValueError(f"{images.source!r} differs from the data of the run in {what}: {_SAME_IMAGES}")
+
+
+_SAME_IMAGES = "resume with the images that it began with, or begin another run with --out"
+_SAME_PIXELS = 1e-4  # in the mean over many images, on a scale from 0 to 1
+
+
+def _count(images: ImageSplits) -> dict[str, Any]:
+    sets = {"training": images.train, "validation": images.val, "test": images.test}
+    labels = hashlib.sha256()
+    for part in sets.values():
+        labels.update(part.labels.to(torch.int64).numpy().tobytes())
+    return {**{name: len(part) for name, part in sets.items()}, "labels": labels.hexdigest()}
 
 
 def _pack_sheet(sheet: Sheet) -> dict[str, Any]:
@@ -118,26 +164,42 @@ def load_trained(run: str | os.PathLike[str]) -> TrainedModel:
     """Read a model back from a run folder (its ``last.ckpt``) or a checkpoint file.
 
     Raises:
-        ValueError: if there is no checkpoint, or it cannot be read.
+        ValueError: if there is no checkpoint, it cannot be read, or the network was of a class of the user's own.
     """
     path = Path(run)
     path = path / "checkpoints" / "last.ckpt" if path.is_dir() else path
     content = load_checkpoint(path)
     packed = content[KEY]
-    known = {item.name for item in fields(TrainConfig)}
-    settings = {name: value for name, value in packed["config"].items() if name in known}
-    options = {name: value for name, value in packed["config"].items() if name not in known}
-    config = TrainConfig(**settings, options=options)
+    foreign = [part for part in packed.get("own", ()) if part.startswith("network")]
+    if foreign:
+        raise ValueError(
+            f"{str(run)!r} has trained a {foreign[0]}, which only its own code can make: build it there, and load the "
+            "state_dict that load_checkpoint reads"
+        )
+    config = TrainConfig.from_flat(packed["config"])
     sheet = None if packed["sheet"] is None else _unpack_sheet(packed["sheet"])
-    net = make_model(config, sheet, len(packed["classes"]))
+    net = make_model(config, sheet, len(packed["classes"]), wiring_power=packed.get("wiring_power", 1.0))
     if "shards" in content:
         sharded.load_checkpoint(path.parent / content["shards"], net)
     else:
         state = {name.removeprefix(NET): value for name, value in content["state_dict"].items() if name.startswith(NET)}
-        net.load_state_dict(state)
+        _load(net, state, path)
     transform = BatchTransform(packed["mean"], packed["std"])
     net.about = _about(config, packed, path.parent.parent / "summary.json")
     return TrainedModel(net.eval(), config, list(packed["classes"]), transform, int(content["global_step"]))
+
+
+def _load(net: nn.Module, state: Mapping[str, Any], path: Path) -> None:
+    try:
+        net.load_state_dict(state)
+    except SheetMismatchError:
+        raise
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"the parameters in {str(path)!r} do not fit the network that its settings describe: it was changed after "
+            f"it was made, or written by another version of colgraph ({reason})"
+        ) from error
 
 
 _SCORES = (

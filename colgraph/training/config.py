@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
+
+import numpy as np
 
 from colgraph.data import AUGMENTATIONS
 from colgraph.extras import missing_package
@@ -64,7 +66,9 @@ class TrainConfig:
     split_seed: int = _setting(0, "chooses the held-out fifth of data that has no held-out split", low=0)
     memory_gb: float = _setting(2.0, "decode all images up front if they fit in this many GB", low=0)
     max_corrupt: int = _setting(10, "leave out up to so many images that cannot be read", low=0)
-    workers: int | None = _setting(None, "processes that read images (default: as many as cores, at most 8)", low=0)
+    workers: int | None = _setting(
+        None, "processes that read images not held in memory (default: as many as cores, at most 8)", low=0
+    )
 
     model: str = _setting(
         "columnformer", "columnformer, or vit: the baseline, which has no sheet", choices=("columnformer", "vit")
@@ -163,6 +167,7 @@ class TrainConfig:
         vit, parts = self.model == "vit", self.sheet_parallel
         checks = (
             (vit and parts > 1, "sheet_parallel", f"a vit has no sheet to share, got {parts}"),
+            (vit and self.control != "none", "control", "a vit has no sheet to rewire or to shuffle: leave it out"),
             (vit and self.spatial_weight > 0, "spatial_weight", "a vit has no columns in space, so there is no loss"),
             (self.augment == "kornia" and self.channels != 3, "augment", "kornia takes 3 channels: use natural"),
             (
@@ -177,10 +182,64 @@ class TrainConfig:
             if wrong:
                 raise ValueError(f"{name}: {reason}")
 
+    def lacks(self, name: str) -> str | None:
+        """What a setting would need to have an effect with the others, as a flag; None where it has one."""
+        return next((flag for names, fits, flag in _NEEDS if name in names and not fits(self)), None)
+
     def flat(self) -> dict[str, Any]:
         """All settings as one mapping of plain values, the geometry's options among them: what a YAML file holds."""
         settings = asdict(self)
         return settings | settings.pop("options")
+
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> TrainConfig:
+        """Back from :meth:`flat`; what is no setting is an option of the geometry.
+
+        Raises:
+            ValueError: as for the class.
+        """
+        options = {name: value for name, value in settings.items() if name not in _FIELDS}
+        return cls(**{name: value for name, value in settings.items() if name in _FIELDS}, options=options)
+
+
+_NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] = (
+    (("depth",), lambda c: c.model == "vit", "--model vit"),
+    (
+        (
+            *("control", "neighbors", "metric", "mask", "axis", "num_outputs", "outputs", "steps", "qk_dim"),
+            *("untied", "readout"),
+            *("parametrization", "value_projection", "attention_residual", "edge_bias", "locality_sigma", "inject"),
+            *("position_embedding", "time_embedding", "recompute", "backend", "wiring", "spatial_weight"),
+            *("sheet_parallel", "difference_lr", "difference_decay", "edge_bias_lr"),
+        ),
+        lambda c: c.model == "columnformer",
+        "--model columnformer",
+    ),
+    # A geometry says how large the patches of a vit are, unless they are given.
+    (
+        ("geometry", "num_inputs", "inputs"),
+        lambda c: c.model == "columnformer" or c.patch_size is None,
+        "--model columnformer",
+    ),
+    (("crop", "colour"), lambda c: c.augment in ("natural", "kornia"), "--augment natural or kornia"),
+    (("flip",), lambda c: c.augment in ("natural", "kornia", "shift"), "--augment natural, kornia or shift"),
+    (("parametrization",), lambda c: c.parametrization == "plain" or c.untied != "none", "untied parts (--untied all)"),
+    (
+        ("difference_lr", "difference_decay"),
+        lambda c: c.parametrization != "plain" and c.untied != "none",
+        "--parametrization shared+difference",
+    ),
+    (("edge_bias_lr",), lambda c: c.edge_bias == "learned", "--edge-bias learned"),
+    (("locality_sigma",), lambda c: c.edge_bias != "none", "--edge-bias learned or fixed"),
+    (
+        ("embedding_lr",),
+        lambda c: c.model == "vit" or c.position_embedding or c.time_embedding,
+        "--position-embedding or --time-embedding",
+    ),
+    (("inject",), lambda c: c.inject == "first" or c.steps > 1, "--steps 2 or more"),
+    (("max_corrupt", "memory_gb"), lambda c: c.data != "digits", "--data of image files"),
+)
+"""Settings, when they have an effect, and what they need for it."""
 
 
 def parse_interval(text: str) -> tuple[int, float]:
@@ -214,11 +273,11 @@ def coerce(name: str, value: Any) -> Any:
     Raises:
         ValueError: as ``name: what is wrong``.
     """
-    hint, limits = _HINTS[name], _FIELDS[name].metadata
+    hint, limits, value = _HINTS[name], _FIELDS[name].metadata, _plain(value)
     kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind is not type(None)]
     if len(kinds) < len(typing.get_args(hint)) and (value is None or value == "none"):
         return None
-    value = _CONVERT[kinds[0]](name, _plain(value))
+    value = _CONVERT[kinds[0]](name, value)
     choices = limits.get("choices")
     if choices is not None and value not in choices:
         near = difflib.get_close_matches(str(value), list(map(str, choices)), n=1)
@@ -239,9 +298,14 @@ _LIMITS: tuple[tuple[str, Any, str], ...] = (
 
 
 def _plain(value: Any) -> Any:
-    """A number or a list of another library (numpy, torch) as Python's own, so that every check and file knows it."""
+    """Numbers, texts and lists as Python's own, whatever library they come from: what checks and files know."""
+    if isinstance(value, np.floating) and value.itemsize < 8:
+        # The shortest decimal that is this number: 0.001 rather than 0.0010000000474974513.
+        return float(str(value))
+    if isinstance(value, PurePath):
+        return str(value)
     if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
+        return {str(name): _plain(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return value.tolist() if hasattr(value, "tolist") else value

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import difflib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from colgraph.geometry import option_names
 from colgraph.script import OneLineParser, parse_options
 from colgraph.training.config import GEOMETRY_SETTINGS, TrainConfig, coerce, describe_settings, load_yaml
+from colgraph.training.resume import changed_settings, geometry_function, read_record, repeatable
 
-__all__ = ["RunFlags", "load_settings", "parse_flags"]
+__all__ = ["RunFlags", "default_folder", "load_settings", "parse_flags"]
 
 _SESSION = ("out", "resume", "overwrite", "config")
 
@@ -33,6 +35,12 @@ class RunFlags:
     resume: bool = False
     overwrite: bool = False
 
+    def __post_init__(self) -> None:
+        if self.out is not None:
+            object.__setattr__(self, "out", Path(self.out).expanduser())
+        if self.resume and self.overwrite:
+            raise ValueError("--resume goes on with a run and --overwrite replaces it: give one of them")
+
 
 def parse_flags(
     arguments: Sequence[str] | None = None, *, presets: str | Path | None = None, description: str = ""
@@ -42,43 +50,50 @@ def parse_flags(
     Every setting of :class:`TrainConfig` is a flag, with dashes for underscores (switches as ``--flag`` and
     ``--no-flag``), and so is every option of the chosen geometry. Later sources override earlier ones: the defaults of
     ``TrainConfig``; the preset of the data source, ``<presets>/<data>.yaml``; the file given by ``--config``; flags.
-    With ``--resume``, the run folder's ``config.yaml`` stands in place of the first two.
+    With ``--resume``, the run folder's ``config.yaml`` stands in place of the first two, and what cannot change
+    (:data:`colgraph.training.resume.ON_RESUME`) is refused.
 
     What belongs to one geometry (its options, and defaults and presets of ``GEOMETRY_SETTINGS``) is dropped when a
     later source chooses another one.
 
     Args:
         arguments: the command line; ``sys.argv[1:]`` if not given.
-        presets: folder of YAML files named after data sources.
+        presets: folder of YAML files named after data sources, or one YAML file for all of them.
         description: shown by ``--help``.
 
     Raises:
-        ValueError: for an unknown flag or key (with the closest), or a bad value.
+        ValueError: for an unknown flag or key (with the closest), a bad value, a flag that would have no effect, or a
+            setting that the run to go on with cannot take.
     """
     known, extra = _parser(description).parse_known_args(arguments)
     flags = vars(known)
     session = {name: flags.pop(name) for name in _SESSION if name in flags}
-    run = RunFlags(
-        Path(session["out"]).expanduser() if "out" in session else None,
-        session.get("resume", False),
-        session.get("overwrite", False),
-    )
-    if run.resume and run.overwrite:
-        raise ValueError("--resume goes on with a run and --overwrite replaces it: give one of them")
-    file = load_settings(session["config"]) if "config" in session else {}
+    run = RunFlags(session.get("out"), session.get("resume", False), session.get("overwrite", False))
+    words = flags | parse_options(extra, _flag_names(), option_names())
+    # A run that goes on may be told its own record again, whatever has changed since it began.
+    given = None if run.resume else words
+    file = load_settings(session["config"], given=given) if "config" in session else {}
     if "out" in file:
-        run = RunFlags(run.out or Path(str(file.pop("out"))).expanduser(), run.resume, run.overwrite)
-    user = [
-        (file, "the config file"),
-        (flags | parse_options(extra, _flag_names(), option_names()), "the command line"),
-    ]
-    saved = run.out / "config.yaml" if run.resume and run.out is not None else None
-    if saved is not None and saved.is_file():
-        base, owned = load_yaml(saved), True
-    else:
-        data = {**file, **flags}.get("data", TrainConfig.data)
-        base, owned = _preset(presets, data), False
-    return _config([(base, owned), *((layer, True) for layer, _ in user)]), run
+        run = replace(run, out=run.out or Path(str(file.pop("out"))))
+    user = [(file, True), (words, True)]
+    config = _config([(_preset(presets, {**file, **flags}.get("data", TrainConfig.data)), False), *user])
+    if run.resume:
+        run = replace(run, out=run.out or default_folder(config))
+        return _gone_on(run.out, user) or config, run
+    _check_effect(config, words)
+    return config, run
+
+
+def _gone_on(folder: Path | None, user: Sequence[tuple[Mapping[str, Any], bool]]) -> TrainConfig | None:
+    """The settings of a run that goes on, with those that may change; None where there is no run."""
+    if folder is None or not (folder / "config.yaml").is_file():
+        return None
+    record = read_record(folder / "config.yaml").config
+    config = _config([(record.flat(), True), *user])
+    # A run without a checkpoint begins again: nothing has been learned with the settings that it had.
+    if (folder / "checkpoints" / "last.ckpt").is_file():
+        changed_settings(record, config)
+    return config
 
 
 # ---------------------------------------------------------------------- pieces
@@ -117,24 +132,30 @@ def _parser(description: str) -> OneLineParser:
     return parser
 
 
-def load_settings(path: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+def load_settings(path: str | Path, above: tuple[Path, ...] = (), given: Collection[str] | None = ()) -> dict[str, Any]:
     """The settings of a YAML file, on top of those of the file that its key ``base`` names (relative to it).
 
     A file that chooses another geometry than its base drops what belonged to the base's one.
 
+    Args:
+        path: the file.
+        above: files that have this one as their base.
+        given: settings that the command line says anew; None lets a record pass that no settings can repeat.
+
     Raises:
-        ValueError: if a file cannot be read, has a key that is none, or is a base of itself.
+        ValueError: if a file cannot be read, has a key that is none, is a base of itself, or is the record of a run
+            that no settings can repeat.
     """
     here = Path(path).expanduser()
     if here.resolve() in above:
         raise ValueError(f"config {str(path)!r} is a base of itself")
-    settings = _checked(here)
+    settings = _checked(here, given)
     base = settings.pop("base", None)
     if base is None:
         return settings
     if not isinstance(base, str) or not base:
         raise ValueError(f"base in {str(path)!r} must name a YAML file, got {base!r}")
-    below = load_settings(here.parent / base, (*above, here.resolve()))
+    below = load_settings(here.parent / base, (*above, here.resolve()), given)
     if settings.get("geometry", below.get("geometry")) != below.get("geometry"):
         known = describe_settings()
         below = {name: value for name, value in below.items() if name in known and name not in GEOMETRY_SETTINGS}
@@ -147,8 +168,8 @@ def _replaced(layer: Mapping[str, Any]) -> list[str]:
     return [b for pair in pairs for a, b in (pair, pair[::-1]) if layer.get(a) is not None and b not in layer]
 
 
-def _checked(path: Path) -> dict[str, Any]:
-    settings = load_yaml(path)
+def _checked(path: Path, given: Collection[str] | None) -> dict[str, Any]:
+    settings = repeatable(load_yaml(path), given, path)
     for name in ("resume", "overwrite", "config"):
         if name in settings:
             raise ValueError(f"{name} in {str(path)!r} is a flag of the command line: give {_flag(name)} there")
@@ -160,8 +181,19 @@ def _checked(path: Path) -> dict[str, Any]:
     return settings
 
 
+def default_folder(config: TrainConfig) -> Path:
+    """Where a run goes that names no folder: ``runs/<data>-<geometry>-seed<seed>``."""
+
+    def stem(text: str) -> str:
+        return re.sub(r"[^\w.-]+", "-", Path(text.rpartition(":")[2] or text).name.partition(".")[0]) or "run"
+
+    return Path("runs") / f"{stem(config.data)}-{stem(config.geometry)}-seed{config.seed}"
+
+
 def _preset(presets: str | Path | None, data: Any) -> dict[str, Any]:
-    """The settings of ``<presets>/<data>.yaml``, where ``data`` is a plain name that has one."""
+    """The settings of ``<presets>/<data>.yaml``, where ``data`` is a plain name that has one, or of the one file."""
+    if presets is not None and Path(presets).is_file():
+        return load_settings(presets)
     if presets is None or not str(data).isidentifier():
         return {}
     path = Path(presets) / f"{data}.yaml"
@@ -196,9 +228,20 @@ def _config(layers: Sequence[tuple[Mapping[str, Any], bool]]) -> TrainConfig:
         raise ValueError(f"{_flag(name)}: {reason}") from error
 
 
+def _check_effect(config: TrainConfig, words: Mapping[str, Any]) -> None:
+    """Refuse a flag that plays no part with the other settings; at its default it asks for nothing."""
+    known = describe_settings()
+    for name in words:
+        if name in known and getattr(config, name) == known[name][0]:
+            continue
+        needs = config.lacks(name if name in known else "geometry")
+        if needs:
+            raise ValueError(f"{_flag(name)} has no effect here: it needs {needs}; leave it out")
+
+
 def _check_option_names(geometry: str, options: Mapping[str, Any]) -> None:
     """Refuse what is neither a setting nor an option of a geometry whose options are known."""
-    function = _function(geometry) if options else None
+    function = geometry_function(geometry) if options else None
     if function is None:
         return
     parameters = inspect.signature(function).parameters
@@ -210,12 +253,3 @@ def _check_option_names(geometry: str, options: Mapping[str, Any]) -> None:
             hint = f"; did you mean {_flag(near[0])}?" if near else ""
             has = ", ".join(map(_flag, parameters)) or "none"
             raise ValueError(f"unknown flag or key {_flag(name)}{hint} (options of geometry {geometry!r}: {has})")
-
-
-def _function(geometry: str) -> Callable[..., Any] | None:
-    """The function behind a registered or plug-in geometry; None for files, whose readers check for themselves."""
-    from colgraph.geometry.registry import find_geometry, is_plugin, list_geometries, load_plugin
-
-    if is_plugin(geometry):
-        return load_plugin(geometry)
-    return find_geometry(geometry) if geometry in list_geometries() else None

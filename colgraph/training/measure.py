@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shlex
@@ -11,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-__all__ = ["code_commit", "command_line", "cpu_seconds", "machine", "peak_memory_bytes"]
+__all__ = ["code_commit", "command_line", "cpu_seconds", "machine", "parameters_sha256", "peak_memory_bytes"]
 
 
 def cpu_seconds() -> float:
@@ -73,3 +75,13 @@ def machine(device: torch.device) -> dict[str, Any]:
             ]
             name = names[0] if names else name
     return {"processor": name or platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+
+
+def parameters_sha256(net: nn.Module) -> str:
+    """SHA-256 over names, shapes and bytes of all parameters, in order of name: equal for equal models."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(net.named_parameters()):
+        value = parameter.detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -29,6 +29,9 @@ class SheetClassifier(pl.LightningModule):
         net: the vision model; a ViT has no wiring cost.
         config: learning rate, decay, schedule, label smoothing and weight of the wiring cost.
         packed: what every checkpoint carries, from :func:`colgraph.training.checkpoint.pack_run`.
+
+    Attributes:
+        reschedule: whether the number of epochs is another than in the checkpoint that training goes on from.
     """
 
     totals: Tensor
@@ -40,6 +43,7 @@ class SheetClassifier(pl.LightningModule):
         self.net = net
         self.config = config
         self.packed = packed or {}
+        self.reschedule = False
         self.spacing: float | None = None
         if not isinstance(net, VisionTransformer):
             self.spacing = net.model.sheet.spacing
@@ -153,6 +157,14 @@ class SheetClassifier(pl.LightningModule):
         warmup = round(config.warmup * total / config.epochs)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule_factor(step, warmup, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """With another number of epochs, the next step's learning rate is the new schedule's, not the saved one."""
+        schedule: Any = self.lr_schedulers()
+        if self.reschedule:
+            factor = schedule.lr_lambdas[0](schedule.last_epoch)
+            for group, base in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
+                group["lr"] = base * factor
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import logging
 import os
 import platform
@@ -12,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -29,17 +29,22 @@ from colgraph.ops import resolve_backend
 from colgraph.script import is_helper_process
 from colgraph.sheet import Sheet
 from colgraph.training.average import AverageWeights
-from colgraph.training.batches import ImageBatches
+from colgraph.training.batches import ImageBatches, steps_per_epoch
 from colgraph.training.callbacks import Checkpoints, ProgressBar, StepSeeds, StopOnSignal
-from colgraph.training.checkpoint import KEY, load_checkpoint, pack_run
+from colgraph.training.checkpoint import pack_run
 from colgraph.training.config import TrainConfig
 from colgraph.training.errors import TrainingDivergedError
 from colgraph.training.figures import RunFigures
-from colgraph.training.folder import RunFolder, num_processes
-from colgraph.training.measure import code_commit, command_line, machine, peak_memory_bytes
+from colgraph.training.flags import RunFlags
+from colgraph.training.folder import RunFolder, check_run_folder, open_run_folder
+from colgraph.training.lock import hold_folder
+from colgraph.training.measure import code_commit, command_line, machine, parameters_sha256, peak_memory_bytes
 from colgraph.training.metrics import MetricsLog
 from colgraph.training.module import SheetClassifier
-from colgraph.training.parallel import SheetParallelStrategy, is_sharded, watched
+from colgraph.training.origin import settings_of
+from colgraph.training.parallel import SheetParallelStrategy, watched
+from colgraph.training.past import begin, go_on, read_past
+from colgraph.training.resume import RunRecord, describe_change, num_processes
 from colgraph.training.setup import unreached_outputs
 
 __all__ = ["parameters_sha256", "train"]
@@ -49,46 +54,75 @@ _TRAVELS = {"32-true": "float32", "bf16-mixed": "bfloat16", "16-mixed": "float16
 
 
 def train(
-    net: VisionColumnformer | VisionTransformer, images: ImageSplits, config: TrainConfig, folder: RunFolder
+    net: VisionColumnformer | VisionTransformer,
+    images: ImageSplits,
+    config: TrainConfig,
+    folder: RunFolder | str | os.PathLike[str],
 ) -> dict[str, Any]:
     """Train a model and write ``config.yaml, metrics.csv, summary.json, checkpoints/, figures/`` in its folder.
 
     ``test_accuracy`` is that of the parameters after the last step, not of a checkpoint chosen by looking at it.
+    ``config.yaml`` says what ran: sizes, sheet and readout are the network's own, whatever the settings say, and what
+    no setting describes is named there.
 
     Args:
         net: the model, on the CPU.
         images: what to learn and to be tested on.
         config: the settings.
-        folder: from :func:`colgraph.training.open_run_folder`; with ``resume``, training goes on from its last
-            checkpoint.
+        folder: from :func:`colgraph.training.open_run_folder`, or the path of a new run; with ``resume``, training goes
+            on from the last checkpoint, with settings that
+            :data:`colgraph.training.resume.ON_RESUME` lets change.
 
     Returns:
         What ``summary.json`` holds.
 
     Raises:
-        ValueError: before the first step, for parts that do not fit together or devices that are not there.
+        ValueError: before the first step, for parts that do not fit together, devices that are not there, settings or
+            images that a run which goes on cannot take, and a folder that another process writes to.
         TrainingDivergedError: if the loss stops being a number; the last good checkpoint stays.
         InterruptedRunError: on Ctrl-C or SIGTERM, after writing a checkpoint.
         UnwritableRunError: if the disk is full or the folder cannot be written to; the last good checkpoint stays.
     """
+    if not isinstance(net, VisionColumnformer | VisionTransformer):
+        raise ValueError(
+            f"train takes a VisionColumnformer or a VisionTransformer, got {type(net).__name__}: wrap a Columnformer "
+            "in VisionColumnformer, or train other networks with a loop of your own"
+        )
+    if not isinstance(folder, RunFolder):
+        folder = open_run_folder(config, RunFlags(Path(folder)))
+    if is_helper_process():
+        return _train(net, images, config, folder)
+    with hold_folder(folder.path):
+        check_run_folder(folder)
+        return _train(net, images, config, folder)
+
+
+def _train(
+    net: VisionColumnformer | VisionTransformer, images: ImageSplits, config: TrainConfig, folder: RunFolder
+) -> dict[str, Any]:
     sheet = None if isinstance(net, VisionTransformer) else net.model.sheet
-    config = dataclasses.replace(config, patch_size=net.patch_size)
-    _warn([*images.notes, *_notes(sheet, config)])
+    config = dataclasses.replace(settings_of(net, config), devices=str(_world(config)))
     if sheet is not None:
         check_parts(config.sheet_parallel, sheet.num_columns)
-    resumed, sharded = _resumed_step(folder, net) if folder.resume else (None, False)
+    past = read_past(folder, net) if folder.resume else None
+    record, new = begin(net, images, config) if past is None else go_on(past, net, images, config)
+    config = record.config
+    _warn([*images.notes, *_notes(sheet, config, images), *map(describe_change, new)])
     hint = f"go on with --resume --out {folder.path}"
     log = MetricsLog(folder.metrics, hint)
     checkpoints = Checkpoints(folder, config.checkpoint_every, hint)
     figures = RunFigures(folder.figures, images, log, config.figure_every)
-    module = SheetClassifier(net, config, pack_run(config, sheet, images))
+    power = 1.0 if isinstance(net, VisionTransformer) else float(net.model.arguments["wiring_power"])
+    module = SheetClassifier(net, config, pack_run(record, sheet, images, power))
+    module.reschedule = any(change["setting"] == "epochs" for change in new)
     batches = ImageBatches(images, config)
     stop = StopOnSignal(checkpoints, hint)
     with _quiet():
         # Checkpoints come after what they carry, and the stop after the checkpoint that it relies on.
         average = [AverageWeights(config.ema)] if config.ema else []
         callbacks = [StepSeeds(config.seed), *average, ProgressBar(), log, figures, checkpoints, stop]
-        facts = _facts(sheet, images, config) if sharded or num_processes(config) > 1 else None
+        several = (past is not None and past.sharded) or int(config.devices) > 1
+        facts = _facts(sheet, images, config) if several else None
         trainer = _trainer(config, folder, facts, callbacks)
         # Everything that can be refused has been refused once the folder is touched.
         resolve_backend(config.backend, trainer.strategy.root_device, torch.float32)
@@ -96,24 +130,38 @@ def train(
             if isinstance(trainer.strategy, SheetParallelStrategy):
                 trainer.strategy.meet()
             if trainer.is_global_zero:
-                folder.prepare(config)
+                ended = past is not None and past.step >= config.epochs * steps_per_epoch(config, len(images.train))
+                folder.prepare(record, ended)
             _fit(trainer, module, batches, folder)
             for ema in average:
                 ema.finish(module.net)
             trainer.test(module, batches, verbose=False)
             _take_back(net, module.net)
-    summary = _summary(net, module, images, config, log, checkpoints, resumed, trainer)
+    resumed = None if past is None else past.step
+    summary = _summary(net, module, images, record, log, checkpoints, resumed, trainer)
     if trainer.is_global_zero:
         folder.write_summary(summary)
     return summary
 
 
-def _notes(sheet: Sheet | None, config: TrainConfig) -> list[str]:
+def _world(config: TrainConfig) -> int:
+    """The number of processes that will train: what "auto" amounts to, where that is asked for."""
+    on_gpu = config.accelerator in ("auto", "gpu") and torch.cuda.is_available()
+    return num_processes(config) or (torch.cuda.device_count() if on_gpu else 1)
+
+
+def _notes(sheet: Sheet | None, config: TrainConfig, images: ImageSplits) -> list[str]:
     """What a user should know before a run begins."""
+    notes, count = [], len(images.train)
+    if config.epoch_images is not None and config.epoch_images > count:
+        notes.append(f"an epoch is all {count} training images: --epoch-images {config.epoch_images} are more")
+    if config.batch_size > count:
+        notes.append(f"a step takes all {count} training images: --batch-size {config.batch_size} are more")
     if sheet is None:
-        return ["a vit has no sheet: of geometry, neighbours, steps, wiring and the like only the patch size counts"]
+        what = "of geometry, neighbours, steps, wiring and the like only the patch size counts"
+        return [*notes, f"a vit has no sheet: {what}"]
     unreached_outputs(sheet, config.steps)  # refused if that is all of them; the model has warned of some
-    return []
+    return notes
 
 
 def _trainer(
@@ -186,42 +234,6 @@ def _fit(trainer: pl.Trainer, module: SheetClassifier, batches: ImageBatches, fo
         ) from error
 
 
-def _resumed_step(folder: RunFolder, net: nn.Module) -> tuple[int, bool]:
-    """The step of the checkpoint to go on from, once it is known to fit, and whether its parameters lie in a folder."""
-    content = load_checkpoint(folder.last)
-    if is_sharded(content):
-        return int(content["global_step"]), True
-    _check_ends(content[KEY]["sheet"], net)
-    theirs = {name.removeprefix("net."): value for name, value in content["state_dict"].items()}
-    mine = net.state_dict()
-    for name in sorted(mine, key=lambda name: name != "model.sheet_fingerprint"):
-        if name not in theirs or theirs[name].shape != mine[name].shape:
-            found = list(theirs[name].shape) if name in theirs else "nothing"
-            raise ValueError(
-                f"{str(folder.last)!r} does not fit the model: {name} is {found} there and {list(mine[name].shape)} "
-                "here; resume with the settings of the run (its config.yaml)"
-            )
-        if name == "model.sheet_fingerprint" and not torch.equal(theirs[name], mine[name]):
-            raise ValueError(
-                f"{str(folder.last)!r} belongs to another graph: resume with the geometry and neighbours of the run"
-            )
-    return int(content["global_step"]), False
-
-
-def _check_ends(packed: dict[str, Any] | None, net: nn.Module) -> None:
-    """Refuse a sheet with other input or output columns than the run has had; no parameter need tell."""
-    if packed is None or not isinstance(net, VisionColumnformer):
-        return
-    for ends, what in (("input_rank", "input"), ("output_mask", "output")):
-        if packed[ends].shape == net.model.sheet[ends].shape and not torch.equal(
-            packed[ends], net.model.sheet[ends].cpu()
-        ):
-            raise ValueError(
-                f"the run has other {what} columns than this sheet: take the sheet of its checkpoint, "
-                "colgraph.training.sheet_of_run(config, folder)"
-            )
-
-
 def _take_back(net: nn.Module, trained: nn.Module) -> None:
     """Give the whole model what its parts have learned."""
     if isinstance(trained, SheetParallelVision):
@@ -256,13 +268,13 @@ def _summary(
     net: nn.Module,
     module: SheetClassifier,
     images: ImageSplits,
-    config: TrainConfig,
+    record: RunRecord,
     log: MetricsLog,
     checkpoints: Checkpoints,
     resumed: int | None,
     trainer: pl.Trainer,
 ) -> dict[str, Any]:
-    metrics = module.metrics
+    metrics, config = module.metrics, record.config
     return {
         "test_accuracy": metrics["test_accuracy"],
         "test_loss": metrics["test_loss"],
@@ -284,6 +296,8 @@ def _summary(
         "seconds": round(log.seconds, 2),
         **_cost(net, log, trainer),
         "resumed_from_step": resumed,
+        "changes": [dict(change) for change in record.changes],
+        "own": list(record.own),
         "data": config.data,
         "parameters_sha256": parameters_sha256(net),
         "device": str(trainer.strategy.root_device),
@@ -310,16 +324,6 @@ def _cost(net: nn.Module, log: MetricsLog, trainer: pl.Trainer) -> dict[str, Any
         "commit": code_commit(),
         "command": command_line(),
     }
-
-
-def parameters_sha256(net: nn.Module) -> str:
-    """SHA-256 over names, shapes and bytes of all parameters, in order of name: equal for equal models."""
-    digest = hashlib.sha256()
-    for name, parameter in sorted(net.named_parameters()):
-        value = parameter.detach().cpu().contiguous()
-        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
-        digest.update(value.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from colgraph.models.reach import late_columns, steps_to_reach
 from colgraph.models.vision import assign_patches
 from colgraph.sheet import Sheet
 from colgraph.training.config import TrainConfig
+from colgraph.training.origin import remember_net, remember_sheet
 
 __all__ = ["make_model", "make_sheet", "patch_size_for", "unreached_outputs"]
 
@@ -63,7 +64,10 @@ def make_sheet(config: TrainConfig) -> Sheet:
         )
     _check_space_and_time(config, sheet)
     chosen = config.num_outputs is not None or config.outputs is not None or shape.outputs is not None
-    return sheet if chosen else _read_out_where_heard(sheet, config.steps)
+    if not chosen:
+        sheet = _read_out_where_heard(sheet, config.steps)
+    remember_sheet(sheet, config)
+    return sheet
 
 
 def _shape(config: TrainConfig) -> Geometry:
@@ -158,21 +162,29 @@ def patch_size_for(config: TrainConfig, shape: Geometry) -> int:
 
 
 @overload
-def make_model(config: TrainConfig, sheet: Sheet, num_classes: int) -> VisionColumnformer: ...
-
-
-@overload
-def make_model(config: TrainConfig, sheet: None, num_classes: int) -> VisionTransformer: ...
+def make_model(
+    config: TrainConfig, sheet: Sheet, num_classes: int, *, wiring_power: float = 1.0
+) -> VisionColumnformer: ...
 
 
 @overload
 def make_model(
-    config: TrainConfig, sheet: Sheet | None, num_classes: int
+    config: TrainConfig, sheet: None, num_classes: int, *, wiring_power: float = 1.0
+) -> VisionTransformer: ...
+
+
+@overload
+def make_model(
+    config: TrainConfig, sheet: Sheet | None, num_classes: int, *, wiring_power: float = 1.0
 ) -> VisionColumnformer | VisionTransformer: ...
 
 
-def make_model(config: TrainConfig, sheet: Sheet | None, num_classes: int) -> VisionColumnformer | VisionTransformer:
+def make_model(
+    config: TrainConfig, sheet: Sheet | None, num_classes: int, *, wiring_power: float = 1.0
+) -> VisionColumnformer | VisionTransformer:
     """The vision model that settings describe, on a sheet whose inputs are its patches; a ViT without a sheet.
+
+    Its parameters are drawn from ``config.seed``; torch's global generator is left as it was.
 
     With shuffled positions, patches go to the columns that they would go to on the sheet itself: the graph, and with it
     who sees what, is the part that stays.
@@ -182,8 +194,18 @@ def make_model(config: TrainConfig, sheet: Sheet | None, num_classes: int) -> Vi
     """
     if (sheet is None) != (config.model == "vit"):
         raise ValueError(f"model {config.model!r} {'has no' if config.model == 'vit' else 'needs a'} sheet")
-    if sheet is None:
-        return _make_vit(config, num_classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        net = (
+            _make_vit(config, num_classes)
+            if sheet is None
+            else _make_sheet_model(config, sheet, num_classes, wiring_power)
+        )
+    remember_net(net, config)
+    return net
+
+
+def _make_sheet_model(config: TrainConfig, sheet: Sheet, num_classes: int, wiring_power: float) -> VisionColumnformer:
     side = math.isqrt(sheet.inputs.numel())
     columnformer = Columnformer(
         sheet,
@@ -201,6 +223,7 @@ def make_model(config: TrainConfig, sheet: Sheet | None, num_classes: int) -> Vi
         position_embedding=config.position_embedding,
         time_embedding=config.time_embedding,
         inject=config.inject,
+        wiring_power=wiring_power,
         recompute=None if config.recompute == "none" else config.recompute,
         backend=config.backend,
     )

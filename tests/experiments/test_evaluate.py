@@ -101,6 +101,24 @@ def test_run_is_as_good_as_its_summary_says(
         assert words in said
 
 
+def test_the_best_checkpoint_has_a_file_of_its_own_that_says_how_it_was_chosen(
+    trained: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = trained
+    run(["evaluate", str(path)])
+    last = (path / "evaluation.json").read_bytes(), (path / "confusion.png").read_bytes()
+    run(["evaluate", str(path), "--best"])
+    run(["evaluate", str(path), "--split", "train"])
+    assert ((path / "evaluation.json").read_bytes(), (path / "confusion.png").read_bytes()) == last
+    found = {
+        name: json.loads((path / f"evaluation{name}.json").read_text())["chosen"] for name in ("", "-best", "-train")
+    }
+    assert found[""] == found["-train"] == "the last step, whatever its accuracy"
+    assert "on these very images, so that accuracy is biased upwards" in found["-best"]
+    assert (path / "confusion-best.png").is_file()
+    assert found["-best"] in capsys.readouterr().out
+
+
 def folder_of_digits(root: Path, classes: list[str]) -> Path:
     images = load_images("digits", image_size=8, channels=1).train
     for name in classes:
@@ -118,6 +136,7 @@ def test_other_images_of_the_same_classes_and_of_others(trained: tuple[Path, dic
     run(words)
     found = json.loads((tmp_path / "e.json").read_text())
     assert (found["images"], found["split"], found["checkpoint"]) == (80, "train", "best")
+    assert found["chosen"] == "the epoch with the highest accuracy on the run's validation images"
     assert (tmp_path / "confusion.png").is_file()
     # A run that was trained on the same folder with its classes the other way round.
     turned = load_images(same, image_size=8, channels=1)

@@ -12,6 +12,7 @@ import yaml
 
 from colgraph.training import RunFlags, TrainConfig, open_run_folder, parse_flags
 from colgraph.training.config import load_yaml, save_yaml
+from colgraph.training.resume import RunRecord
 
 PRESETS = Path(__file__).parents[2] / "examples" / "configs"
 
@@ -173,7 +174,7 @@ def test_run_folder_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert not (tmp_path / "runs").exists()
     run = tmp_path / "run"
     folder = open_run_folder(config, RunFlags(run))
-    folder.prepare(config)
+    folder.prepare(RunRecord(config))
     (run / "keep.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"exists: go on with --resume, replace it with --overwrite"):
         open_run_folder(config, RunFlags(run))
@@ -188,7 +189,7 @@ def test_run_folder_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     folder.summary.unlink()
     folder.last.write_bytes(b"x")
     assert open_run_folder(config, RunFlags(run, resume=True)).resume
-    open_run_folder(config, RunFlags(run, overwrite=True)).prepare(config)
+    open_run_folder(config, RunFlags(run, overwrite=True)).prepare(RunRecord(config))
     assert not folder.last.exists()
     assert (run / "keep.txt").read_text() == "mine"
     other = tmp_path / "other"

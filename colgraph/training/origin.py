@@ -1,0 +1,150 @@
+"""Where a network comes from: its settings read off itself, and what no setting describes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from colgraph.models import Columnformer, VisionColumnformer, VisionTransformer
+from colgraph.sheet import Sheet
+from colgraph.training.config import GEOMETRY_SETTINGS, TrainConfig
+from colgraph.training.measure import parameters_sha256
+
+__all__ = [
+    "SHEET_SETTINGS",
+    "foreign_class",
+    "own_parts",
+    "remember_net",
+    "remember_sheet",
+    "settings_of",
+    "with_sheet",
+]
+
+SHEET_SETTINGS = ("geometry", "options", *GEOMETRY_SETTINGS, "control")
+"""Settings that make a sheet, and no more than that."""
+
+_KNOWN = ("colgraph", "torch", "torch_geometric")
+
+# What make_sheet and make_model have made in this process: so much less to make again for a comparison.
+_sheets: dict[tuple[Any, ...], dict[str, Any]] = {}
+_nets: WeakKeyDictionary[nn.Module, tuple[int, str, int]] = WeakKeyDictionary()
+
+
+def remember_sheet(sheet: Sheet, config: TrainConfig) -> None:
+    """Note that settings make a sheet."""
+    _sheets[_identity(sheet)] = _sheet_settings(config)
+
+
+def remember_net(net: nn.Module, config: TrainConfig) -> None:
+    """Note that settings make a network, as it is now."""
+    _nets[net] = (config.seed, config.control, _writes(net))
+
+
+def foreign_class(net: nn.Module) -> str | None:
+    """The first class in a network that is neither colgraph's nor torch's, or a derived one of the whole; else None."""
+    if type(net) not in (VisionColumnformer, VisionTransformer):
+        return _name(net)
+    if isinstance(net, VisionColumnformer) and type(net.model) is not Columnformer:
+        return _name(net.model)
+    strangers = (module for module in net.modules() if type(module).__module__.partition(".")[0] not in _KNOWN)
+    return next(map(_name, strangers), None)
+
+
+def settings_of(net: VisionColumnformer | VisionTransformer, config: TrainConfig) -> TrainConfig:
+    """Settings, with what a network itself says about its sizes in place of what they say.
+
+    Raises:
+        ValueError: for a network that takes no images of the sets that training knows.
+    """
+    height, width = net.image_size
+    if height != width:
+        raise ValueError(f"training takes square images, the network takes {height} x {width}")
+    sizes: dict[str, Any] = {"image_size": height, "patch_size": net.patch_size, "channels": net.in_channels}
+    if isinstance(net, VisionTransformer):
+        layer: Any = net.encoder.layers[0]
+        heads, mlp = layer.self_attn.num_heads, layer.linear1.out_features
+        sizes |= {"model": "vit", "dim": net.dim, "depth": net.depth, "heads": heads, "mlp_dim": mlp}
+        return dataclasses.replace(config, **sizes)
+    model, given = net.model, net.model.arguments
+    if model.inject == "sequence":
+        raise ValueError("training takes images, the network takes films (inject='sequence')")
+    sizes |= {name: getattr(model, name) for name in ("dim", "steps", "inject", "parametrization")}
+    sizes |= {name: given[name] for name in ("qk_dim", "mlp_dim", "value_projection", "attention_residual", "backend")}
+    sizes |= {name: given[name] for name in ("locality_sigma", "position_embedding", "time_embedding")}
+    sizes |= {"heads": given["num_heads"], "untied": ",".join(model.untied) or "none", "model": "columnformer"}
+    sizes |= {"edge_bias": given["edge_bias"] or "none", "recompute": model.recompute or "none"}
+    return dataclasses.replace(config, **sizes, readout=net.readout)
+
+
+def with_sheet(config: TrainConfig, sheet: Sheet) -> TrainConfig:
+    """The settings as they are if they may be about this sheet; else its name and what it says of itself."""
+    known = _sheets.get(_identity(sheet))
+    if known == _sheet_settings(config) or _makes_sheet(config, sheet) or config.geometry == str(sheet.geometry):
+        return config
+    about = {"geometry": str(sheet.geometry or "a sheet made in Python"), "metric": str(sheet.metric), "options": {}}
+    counts = {"num_inputs": sheet.inputs.numel(), "num_outputs": sheet.outputs.numel()}
+    nothing = {"neighbors": None, "mask": None, "axis": None, "control": "none"}
+    return dataclasses.replace(config, **about, **counts, **nothing)
+
+
+def own_parts(net: VisionColumnformer | VisionTransformer, config: TrainConfig, classes: int) -> tuple[str, ...]:
+    """What of a network its settings do not make again: its class, its sheet, or the parameters it begins with.
+
+    What ``make_sheet`` and ``make_model`` have made is known; other networks are compared with what the settings make.
+
+    Args:
+        net: the network, before training.
+        config: from :func:`settings_of` and :func:`with_sheet`.
+        classes: number of classes.
+    """
+    foreign = foreign_class(net)
+    if foreign is not None:
+        return (f"network of class {foreign}",)
+    parts = []
+    if isinstance(net, VisionColumnformer):
+        sheet = net.model.sheet
+        if net.model.arguments["wiring_power"] != 1:
+            parts.append(f"wiring_power={net.model.arguments['wiring_power']:g}")
+        known = _sheets.get(_identity(sheet)) == _sheet_settings(config)
+        if not known and not _makes_sheet(config, sheet):
+            parts.append("sheet")
+    if not parts and _nets.get(net) != (config.seed, config.control, _writes(net)):
+        from colgraph.training.setup import make_model
+
+        again = make_model(config, getattr(getattr(net, "model", None), "sheet", None), classes)
+        if parameters_sha256(again) != parameters_sha256(net):
+            parts.append("parameters at the start")
+    return tuple(parts)
+
+
+def _makes_sheet(config: TrainConfig, sheet: Sheet) -> bool:
+    from colgraph.training.setup import make_sheet
+
+    try:
+        made = make_sheet(config)
+    except (ValueError, ImportError):
+        return False
+    return _identity(made) == _identity(sheet)
+
+
+def _identity(sheet: Sheet) -> tuple[Any, ...]:
+    ends = (tuple(columns.tolist()) for columns in (sheet.inputs, sheet.outputs))
+    return (sheet.fingerprint, sheet.geometry_fingerprint, *ends)
+
+
+def _sheet_settings(config: TrainConfig) -> dict[str, Any]:
+    # What can hear the input within the steps is read out, where nothing else is said; a control is drawn by the seed.
+    settings = {name: getattr(config, name) for name in (*SHEET_SETTINGS, "steps")}
+    return settings | {"seed": config.seed if config.control != "none" else None}
+
+
+def _writes(net: nn.Module) -> int:
+    """Counts how often parameters were written to in place."""
+    return sum(parameter._version for parameter in net.parameters())
+
+
+def _name(module: nn.Module) -> str:
+    return f"{type(module).__module__}.{type(module).__qualname__}"

@@ -1,0 +1,186 @@
+"""A record says what ran: the network's own sizes and sheet, and what no setting describes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip("lightning")
+pytest.importorskip("sklearn")
+
+import colgraph as cg
+from colgraph.cli import run as command
+from colgraph.data import load_images
+from colgraph.data.sources import ImageSplits
+from colgraph.models import VisionTransformer
+from colgraph.report.loading import load_run
+from colgraph.training import RunFlags, RunFolder, TrainConfig, load_trained, make_model, make_sheet, parse_flags, train
+from colgraph.training.config import load_yaml, save_yaml
+from colgraph.training.measure import parameters_sha256
+from colgraph.training.resume import read_record
+
+LOOP: dict[str, Any] = {
+    "data": "digits",
+    "image_size": 8,
+    "channels": 1,
+    "augment": "none",
+    "epochs": 1,
+    "batch_size": 256,
+    "tensorboard": False,
+    "figure_every": 0,
+    "wiring": 0.01,
+}
+
+
+@pytest.fixture(scope="module")
+def images() -> ImageSplits:
+    return load_images("digits", image_size=8, channels=1)
+
+
+def own_net(sheet: cg.Sheet | None = None, **options: Any) -> cg.VisionColumnformer:
+    sheet = sheet or cg.build_sheet("sphere", subdivisions=1, neighbors=cg.KNN(6), num_inputs=16)
+    model = cg.Columnformer(sheet, **{"dim": 12, "steps": 3, "num_heads": 2, "qk_dim": 5, "mlp_dim": 7, **options})
+    return cg.VisionColumnformer(model, 8, 2, 1, 10, readout="spatial")
+
+
+def test_a_network_of_ones_own_is_recorded_as_it_is(images: ImageSplits, tmp_path: Path) -> None:
+    net = own_net(untied="mlp", edge_bias="fixed", wiring_power=2.0, inject="every")
+    summary = train(net, images, TrainConfig(**LOOP), tmp_path / "run")
+    record = read_record(tmp_path / "run" / "config.yaml")
+    config = record.config
+    assert (config.dim, config.steps, config.heads, config.qk_dim, config.mlp_dim) == (12, 3, 2, 5, 7)
+    assert (config.untied, config.edge_bias, config.inject, config.readout) == ("mlp", "fixed", "every", "spatial")
+    assert (config.geometry, config.patch_size, config.num_inputs) == ("sphere", 2, 16)
+    assert list(record.own) == ["wiring_power=2", "sheet"] == summary["own"]
+    # What reads it gets the network, with its sheet and its cost of wires.
+    loaded = load_trained(tmp_path / "run").net
+    assert parameters_sha256(loaded) == parameters_sha256(net)
+    assert torch.equal(loaded.model.edge_cost, net.model.edge_cost)
+    command(["evaluate", str(tmp_path / "run")])
+    assert load_run(tmp_path / "run").sheet.fingerprint == net.model.sheet.fingerprint
+    # And no settings claim to train it again.
+    with pytest.raises(ValueError, match=r"whose wiring_power=2 and sheet came from Python"):
+        parse_flags(["--config", str(tmp_path / "run" / "config.yaml")])
+    again = own_net(untied="mlp", edge_bias="fixed", wiring_power=2.0, inject="every")
+    assert train(again, images, TrainConfig(**LOOP), RunFolder(tmp_path / "run", resume=True))["changes"] == []
+
+
+def test_what_settings_describe_is_recorded_as_theirs_however_it_was_made(images: ImageSplits, tmp_path: Path) -> None:
+    options = {"neighbors": "knn:6", "dim": 12, "steps": 3, "heads": 2, "qk_dim": 5, "mlp_dim": 7, "readout": "spatial"}
+    config = TrainConfig(**LOOP, geometry="sphere", options={"subdivisions": 1}, num_inputs=16, seed=3, **options)
+    torch.manual_seed(3)
+    first = train(own_net(), images, config, tmp_path / "run")
+    assert first["own"] == []
+    again, flags = parse_flags(["--config", str(tmp_path / "run" / "config.yaml"), "--out", str(tmp_path / "again")])
+    net = make_model(again, make_sheet(again), 10)
+    second = train(net, images, again, RunFolder(flags.out or tmp_path))
+    assert second["parameters_sha256"] == first["parameters_sha256"]
+
+
+def test_parameters_that_no_seed_draws_are_said(images: ImageSplits, tmp_path: Path) -> None:
+    config = TrainConfig(**LOOP, options={"widths": [2, 2]}, neighbors="knn:4", dim=8, steps=2, qk_dim=4, mlp_dim=8)
+    net = make_model(config, make_sheet(config), 10)
+    nn.init.constant_(net.head.bias, 0.5)
+    assert train(net, images, config, tmp_path / "run")["own"] == ["parameters at the start"]
+    with pytest.raises(ValueError, match="whose parameters at the start came from Python"):
+        parse_flags(["--config", str(tmp_path / "run" / "config.yaml")])
+
+
+class Louder(cg.VisionColumnformer):
+    def classify(self, state: torch.Tensor) -> torch.Tensor:
+        return 2 * super().classify(state)
+
+
+def test_a_class_of_ones_own_is_said_and_not_taken_for_another(images: ImageSplits, tmp_path: Path) -> None:
+    sheet = cg.build_sheet("stack", widths=[2, 2], neighbors="knn:4", num_inputs=4)
+    net = Louder(cg.Columnformer(sheet, dim=8, steps=2), 8, 4, 1, 10)
+    summary = train(net, images, TrainConfig(**LOOP), tmp_path / "run")
+    assert summary["own"][0].endswith(".Louder")
+    for words in (["evaluate", str(tmp_path / "run")], ["analyse", str(tmp_path / "run")]):
+        with pytest.raises(ValueError, match=r"has trained a network of class .*Louder, which only its own code"):
+            command(words)
+    changed = own_net()
+    changed.head = nn.Sequential(changed.head)  # type: ignore[assignment]
+    train(changed, images, TrainConfig(**LOOP), tmp_path / "changed")
+    with pytest.raises(ValueError, match="was changed after it was made"):
+        load_trained(tmp_path / "changed")
+
+
+def test_a_vit_of_ones_own(images: ImageSplits, tmp_path: Path) -> None:
+    net = VisionTransformer(8, 2, 1, 10, dim=12, depth=2, num_heads=3, mlp_dim=9)
+    train(net, images, TrainConfig(**LOOP), tmp_path / "run")
+    config = read_record(tmp_path / "run" / "config.yaml").config
+    assert (config.model, config.dim, config.depth, config.heads, config.mlp_dim) == ("vit", 12, 2, 3, 9)
+    assert parameters_sha256(load_trained(tmp_path / "run").net) == parameters_sha256(net)
+
+
+def test_what_is_no_vision_model_is_refused(images: ImageSplits, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"takes a VisionColumnformer or a VisionTransformer, got Linear"):
+        train(nn.Linear(2, 2), images, TrainConfig(**LOOP), tmp_path / "run")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="takes films"):
+        train(own_net(inject="sequence"), images, TrainConfig(**LOOP), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_never_takes_over_a_run(images: ImageSplits, tmp_path: Path) -> None:
+    train(own_net(), images, TrainConfig(**LOOP), tmp_path / "run")
+    for folder in (tmp_path / "run", RunFolder(tmp_path / "run")):
+        with pytest.raises(ValueError, match="exists: go on with --resume"):
+            train(own_net(), images, TrainConfig(**LOOP), folder)
+
+
+def test_overwriting_takes_away_what_was_measured_of_the_run_before(images: ImageSplits, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    train(own_net(), images, TrainConfig(**LOOP), path)
+    command(["evaluate", str(path)])
+    (path / "notes.txt").write_text("mine")
+    train(own_net(), images, TrainConfig(**LOOP), RunFolder(path, overwrite=True))
+    assert not list(path.glob("evaluation*"))
+    assert (path / "notes.txt").exists()
+
+
+def test_no_thread_outlives_a_run(tmp_path: Path) -> None:
+    """One that is inside a library at exit ends the process with 'terminate called'."""
+    code = (
+        "import threading\n"
+        "from colgraph.data import load_images\n"
+        "from colgraph.training import TrainConfig, make_model, make_sheet, train\n"
+        f"config = TrainConfig(**{ {**LOOP, 'tensorboard': True, 'dim': 8, 'steps': 2}!r}, "
+        "options={'widths': [2, 2]}, neighbors='knn:4')\n"
+        "images = load_images('digits', image_size=8, channels=1)\n"
+        f"train(make_model(config, make_sheet(config), 10), images, config, {str(tmp_path / 'run')!r})\n"
+        "print([t for t in threading.enumerate() if t is not threading.main_thread()])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "[]", done.stdout
+
+
+def test_settings_of_numpy_and_of_paths_are_plain(tmp_path: Path) -> None:
+    config = TrainConfig(
+        batch_size=np.int64(7),  # type: ignore[arg-type]
+        lr=np.float32(1e-3),  # type: ignore[arg-type]
+        flip=np.bool_(False),  # type: ignore[arg-type]
+        data=tmp_path,  # type: ignore[arg-type]
+        options={"widths": np.array([4, 4]), "gap": np.float16(0.5), "file": tmp_path},
+    )
+    (tmp_path / "config.yaml").write_text(save_yaml(config.flat()))
+    back = load_yaml(tmp_path / "config.yaml")
+    assert (back["batch_size"], back["lr"], back["flip"]) == (7, 0.001, False)
+    assert (back["widths"], back["gap"], back["file"], back["data"]) == ([4, 4], 0.5, str(tmp_path), str(tmp_path))
+    for bad in (np.float32(3.5), np.bool_(True)):
+        with pytest.raises(ValueError, match="batch_size: must be a whole number"):
+            TrainConfig(batch_size=bad)
+    assert RunFlags(out="x").out == Path("x")  # type: ignore[arg-type]
+
+
+def test_nothing_is_left_running_in_this_process() -> None:
+    ours = [t for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
+    assert ours == []
