@@ -225,8 +225,17 @@ class _HeadlessError(ValueError):
     """Rank 0 is not there to say what is wrong."""
 
 
-def meet(rank: int, world: int, seconds: float) -> Store:
+_BY_HAND = "start all of them with the same MASTER_ADDR, MASTER_PORT and WORLD_SIZE"
+
+
+def meet(rank: int, world: int, seconds: float, hint: str = _BY_HAND) -> Store:
     """Wait until all ranks have come, at ``MASTER_ADDR:MASTER_PORT``.
+
+    Args:
+        rank: this rank.
+        world: number of ranks.
+        seconds: how long to wait.
+        hint: what to do where some do not come.
 
     Returns:
         The store at which they met; whoever lets go of it may take it from the others.
@@ -246,8 +255,7 @@ def meet(rank: int, world: int, seconds: float) -> Store:
         if time.monotonic() > deadline:
             missing = ", ".join(str(r) for r, name in enumerate(names) if not store.check([name]))
             raise ValueError(
-                f"not all of the {world} ranks came within {seconds:g} s: no sign of rank {missing}; start all of them "
-                "with the same MASTER_ADDR, MASTER_PORT and WORLD_SIZE"
+                f"not all of the {world} ranks came within {seconds:g} s: no sign of rank {missing}; {hint}"
             )
         time.sleep(0.05)
     return store
@@ -285,7 +293,14 @@ def _phrase(error: Exception) -> str:
     return known.group(0) if known else _first_line(error)[:200]
 
 
-def _is_lost_contact(error: Exception) -> bool:
-    """Whether a collective failed because another rank is gone."""
-    signs = ("gloo", "NCCL", "Connection closed", "Connection reset", "Timed out", "Socket")
-    return isinstance(error, dist.DistError) or any(sign in str(error) for sign in signs)
+# Gloo raises plain RuntimeErrors: from a place in its sources, or because an earlier wait has closed the connection.
+_FROM_GLOO = re.compile(r"\[[^\]\s]*/gloo/[^\]\s]+\.(cc|h):\d+\] |Application timeout caused pair closure|Gloo connect")
+
+
+def _is_lost_contact(error: BaseException) -> bool:
+    """Whether a collective failed because another rank is gone; what an error says of files is no sign of it."""
+    if error.__cause__ is not None and _is_lost_contact(error.__cause__):
+        return True
+    return isinstance(error, dist.DistError) or (
+        type(error) is RuntimeError and _FROM_GLOO.match(str(error)) is not None
+    )

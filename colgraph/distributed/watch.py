@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import sys
@@ -68,6 +69,8 @@ class Watch:
             self._store.set(_key(rank), "0")
             self._thread = threading.Thread(target=self._run, name="colgraph-watch", daemon=True)
             self._thread.start()
+            # At exit the interpreter ends threads wherever they are; inside the store, that aborts the process.
+            atexit.register(self._quit)
 
     def leave(self) -> None:
         """This rank is done; its silence is no alarm from now on."""
@@ -122,6 +125,7 @@ class Watch:
         self._stopping.set()
         self._thread.join()
         self._thread = None
+        atexit.unregister(self._quit)
         return True
 
     def _say_goodbye(self) -> None:

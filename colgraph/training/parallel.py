@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -29,6 +30,7 @@ SHARDS = "shards"
 
 _NET = "net."
 _STARTUP = 45.0  # seconds within which all processes must have come
+_STARTED_HERE = "this machine was too slow to start them: give fewer --devices"
 _PATIENCE = 30.0  # seconds without a beat after which a process is taken for dead
 
 
@@ -73,7 +75,8 @@ class SheetParallelStrategy(DDPStrategy):
         os.environ.setdefault("MASTER_ADDR", str(environment.main_address))
         os.environ.setdefault("MASTER_PORT", str(environment.main_port))
         self.set_world_ranks()
-        store = meet(self.global_rank, self.world_size, _STARTUP) if self.world_size > 1 else None
+        hint = () if environment.creates_processes_externally else (_STARTED_HERE,)
+        store = meet(self.global_rank, self.world_size, _STARTUP, *hint) if self.world_size > 1 else None
         super().setup_distributed()
         del store
         self.mesh = make_mesh(self.parts)
@@ -221,3 +224,11 @@ def watched(strategy: Any, hint: str) -> Iterator[None]:
         watch = getattr(strategy, "watch", None)
         if watch is not None:
             watch.leave()
+            # Threads of a group that is still open at exit abort the process; of a run that failed, waiting for them
+            # could take for ever.
+            atexit.register(_close_groups)
+
+
+def _close_groups() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
+import torch.distributed as dist
 
-from colgraph.distributed.launch import mesh_shape, session
+from colgraph.distributed.launch import mesh_shape, reason_of, session
 
 
 def errors(text: str) -> list[str]:
@@ -127,3 +130,48 @@ def test_a_shape_that_cannot_be_ends_before_anything_is_opened(monkeypatch, caps
         pass
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith("error: 3 processes do not divide")
+
+
+GLOO = "[/ci/third_party/gloo/gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:12679: Connection reset by peer"
+
+
+def wrapped(cause):
+    error = RuntimeError("training failed")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (RuntimeError(GLOO), True),
+        (RuntimeError("[x/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 6000ms for recv operation"), True),
+        (RuntimeError("Application timeout caused pair closure"), True),
+        (dist.DistBackendError("NCCL error in: ProcessGroupNCCL.cpp:1, remote process exited"), True),
+        (dist.DistNetworkError("The client socket has failed to connect"), True),
+        (wrapped(RuntimeError(GLOO)), True),
+        (FileNotFoundError(2, "No such file or directory", "/data/gloo/images"), False),
+        (ValueError("no file or folder '/data/gloo/NCCL/Socket'"), False),
+        (RuntimeError("cannot read /data/gloo/pair.cc:3"), False),
+        (RuntimeError("PytorchStreamReader failed reading /runs/gloo-NCCL/last.ckpt: Timed out"), False),
+        (ConnectionError("Connection closed by the Hub"), False),
+        (TimeoutError("Timed out reading from https://host"), False),
+        (NotImplementedError(GLOO), False),
+    ],
+)
+def test_a_lost_rank_is_told_by_the_kind_of_error_and_not_by_words_in_it(error, lost):
+    assert reason_of(error, None)[0] is lost
+
+
+def test_a_watch_that_nobody_ended_is_ended_at_exit():
+    code = (
+        "import atexit, os, threading\n"
+        "from colgraph.distributed.launch import _free_port\n"
+        "os.environ |= {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(_free_port())}\n"
+        "atexit.register(lambda: print([t.name for t in threading.enumerate()], flush=True))\n"
+        "from colgraph.distributed.watch import Watch\n"
+        "watch = Watch(0, 2, 30.0)\n"
+        "print([t.name for t in threading.enumerate()])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["['MainThread', 'colgraph-watch']", "['MainThread']"]
