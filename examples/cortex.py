@@ -45,10 +45,12 @@ CONFIG = Path(__file__).parent / "configs" / "cortex.yaml"
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Settings, sheet, data, model, training, and a figure on the surface."""
-    given = ["--config", str(CONFIG), *(sys.argv[1:] if arguments is None else arguments)]
-    config, flags = parse_flags(given, description=__doc__)
+    config, flags = parse_flags(arguments, presets=CONFIG, description=__doc__)
     if config.geometry != "cortex":
         raise ValueError(f"this example is about geometry 'cortex', got {config.geometry!r}: use imagenet100.py")
+    for name in ("control", "mask", "axis", "num_inputs"):
+        if getattr(config, name) != getattr(TrainConfig, name):
+            raise ValueError(f"--{name.replace('_', '-')} plays no part in this example, which makes its own sheet")
     folder = open_run_folder(config, flags)
 
     sheet = make_cortex(config)
@@ -62,7 +64,6 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     )
     print(sheet.describe())
 
-    torch.manual_seed(config.seed)
     net = make_model(config, sheet, num_classes=len(images.classes))
     print(f"\n{sum(p.numel() for p in net.parameters()):,} parameters, writing to {folder.path}\n")
     summary = train(net, images, config, folder)

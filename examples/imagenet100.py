@@ -23,8 +23,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from colgraph.data import load_images
 from colgraph.training import make_model, open_run_folder, parse_flags, run_script, sheet_of_run, train
 
@@ -57,7 +55,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     )
 
     # 4. The model: patches enter at the input columns, the sheet talks for some steps, output columns are read out.
-    torch.manual_seed(config.seed)
+    # Its parameters are drawn from the seed.
     model = make_model(config, sheet, num_classes=len(images.classes))
     size = f"{config.depth} blocks" if sheet is None else f"{config.steps} steps"
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {size}, writing to {folder.path}\n")

@@ -219,3 +219,63 @@ def test_numbers_of_numpy_and_torch_are_plain_ones(tmp_path: Path) -> None:
     for wrong in (np.float32(3.5), np.bool_(True)):
         with pytest.raises(ValueError, match="epochs: must be a whole number"):
             TrainConfig(epochs=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("words", "needs"),
+    [
+        ("--depth 3", "--model vit"),
+        ("--model vit --steps 3", "--model columnformer"),
+        ("--model vit --untied none", "--model columnformer"),
+        ("--model vit --backend reference", "--model columnformer"),
+        ("--model vit --wiring 0.5", "--model columnformer"),
+        ("--model vit --patch-size 2 --widths 4,4", "--model columnformer"),
+        ("--model vit --patch-size 2 --geometry sphere", "--model columnformer"),
+        ("--crop 0.5", "--augment natural or kornia"),
+        ("--no-flip", "--augment natural, kornia or shift"),
+        ("--augment shift --colour 0.5", "--augment natural or kornia"),
+        ("--difference-lr 2", r"--parametrization shared\+difference"),
+        ("--parametrization shared+difference --untied none", "untied parts"),
+        ("--edge-bias fixed --edge-bias-lr 2", "--edge-bias learned"),
+        ("--edge-bias none --locality-sigma 2", "--edge-bias learned or fixed"),
+        ("--no-position-embedding --embedding-lr 2", "--position-embedding or --time-embedding"),
+        ("--inject every --steps 1", "--steps 2 or more"),
+        ("--memory-gb 1", "--data of image files"),
+    ],
+)
+def test_a_flag_without_an_effect_is_refused_with_what_it_needs(words: str, needs: str) -> None:
+    with pytest.raises(ValueError, match=f"has no effect here: it needs {needs}"):
+        parse("--data", "digits", *words.split())
+
+
+def test_a_flag_with_an_effect_is_taken() -> None:
+    for words in (
+        "--model vit --depth 3 --embedding-lr 2",
+        "--augment shift --no-flip",
+        "--parametrization shared+difference --difference-lr 2",
+        "--inject every",
+        "--depth 4",  # its default
+    ):
+        parse("--data", "digits", *words.split())
+
+
+def test_no_vit_has_a_control() -> None:
+    with pytest.raises(ValueError, match="control: a vit has no sheet"):
+        TrainConfig(model="vit", control="random-graph")
+
+
+def test_resuming_without_out_finds_the_record_of_the_default_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = parse("--data", "digits", "--lr", "0.25")
+    open_run_folder(config, RunFlags()).prepare(RunRecord(config))
+    again, flags = parse_flags(["--data", "digits", "--resume"], presets=PRESETS)
+    assert (again.lr, flags.out) == (0.25, Path("runs/digits-stack-seed0"))
+
+
+def test_devices_that_are_not_there_are_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    config = TrainConfig(devices="9999", accelerator="cpu")
+    with pytest.raises(ValueError, match=r"--devices 9999: there are \d+ CPU cores here; give --devices \d+ or fewer"):
+        open_run_folder(config, RunFlags(tmp_path / "run"))
