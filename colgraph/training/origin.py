@@ -84,10 +84,18 @@ def with_sheet(config: TrainConfig, sheet: Sheet) -> TrainConfig:
     known = _sheets.get(_identity(sheet))
     if known == _sheet_settings(config) or _makes_sheet(config, sheet) or config.geometry == str(sheet.geometry):
         return config
-    about = {"geometry": str(sheet.geometry or "a sheet made in Python"), "metric": str(sheet.metric), "options": {}}
-    counts = {"num_inputs": sheet.inputs.numel(), "num_outputs": sheet.outputs.numel()}
-    nothing = {"neighbors": None, "mask": None, "axis": None, "control": "none"}
-    return dataclasses.replace(config, **about, **counts, **nothing)
+    return dataclasses.replace(
+        config,
+        geometry=str(sheet.geometry or "a sheet made in Python"),
+        metric=str(sheet.metric),
+        options={},
+        num_inputs=sheet.inputs.numel(),
+        num_outputs=sheet.outputs.numel(),
+        neighbors=None,
+        mask=None,
+        axis=None,
+        control="none",
+    )
 
 
 def own_parts(net: VisionColumnformer | VisionTransformer, config: TrainConfig, classes: int) -> tuple[str, ...]:

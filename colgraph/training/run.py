@@ -10,6 +10,7 @@ import platform
 import sys
 import warnings
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -205,7 +206,7 @@ def _tensorboard(folder: RunFolder) -> Any:
 
     try:
         # Lightning would miss it at the first line that it logs.
-        import tensorboard  # noqa: F401
+        import_module("tensorboard")
     except ModuleNotFoundError as error:
         need = "--tensorboard (--no-tensorboard does without) needs"
         raise missing_package(need, "tensorboard", "train") from error
