@@ -6,7 +6,7 @@ One module a family: ``topography``, ``orientation``, ``pinwheels``, ``selectivi
 and ``plot(ax)``; see ``docs/analyses.md``.
 """
 
-from colgraph.analysis.arrays import column_signal, varying
+from colgraph.analysis.arrays import among, column_signal, varying
 from colgraph.analysis.collect import responses
 from colgraph.analysis.connectivity import edge_lengths, strengths, wiring
 from colgraph.analysis.corruptions import CORRUPTIONS, corrupt
@@ -34,6 +34,7 @@ __all__ = [
     "Result",
     "activity_noise",
     "adversarial_accuracy",
+    "among",
     "category_rdm",
     "category_selectivity",
     "category_set",

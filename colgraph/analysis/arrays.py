@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Array",
+    "among",
     "as_edge_values",
     "as_edges",
     "as_labels",
@@ -91,6 +92,26 @@ def varying(responses: NDArray[Any]) -> NDArray[np.bool_]:
     spread = np.ptp(responses, axis=0) if responses.ndim == 2 else np.ptp(responses, axis=0).max(-1)
     size = np.abs(responses).max(axis=rest)
     return np.asarray(spread > 8 * np.finfo(responses.dtype).eps * size)
+
+
+def among(groups: Any, kept: Any) -> NDArray[np.int64]:
+    """Edges ``[2,E]`` or faces ``[3,F]`` all of whose columns are kept, by the columns' numbers among those.
+
+    Args:
+        groups: ``[k, G]`` indices of columns.
+        kept: ``[columns]`` True where a column is kept, such as :func:`varying` says.
+
+    Raises:
+        ValueError: for a mask that is none, or groups that name a column beyond it.
+    """
+    index, mask = _array(groups, "groups"), _array(kept, "kept")
+    if mask.dtype != bool or mask.ndim != 1:
+        raise ValueError(f"kept must be a boolean mask [columns], got {mask.dtype} of shape {list(mask.shape)}")
+    if index.ndim != 2 or index.dtype.kind not in "iu":
+        raise ValueError(f"groups must be integers of shape [k, G], got {index.dtype} of shape {list(index.shape)}")
+    if index.size and (index.min() < 0 or index.max() >= len(mask)):
+        raise ValueError(f"groups must lie in 0..{len(mask) - 1}, got {int(index.min())}..{int(index.max())}")
+    return np.asarray((np.cumsum(mask) - 1)[index[:, mask[index].all(0)]], dtype=np.int64)
 
 
 def check_varies(responses: NDArray[Any], what: str = "responses") -> None:

@@ -219,6 +219,7 @@ def lesion_curve(
         np.empty((0, len(levels))) if order is None else random.mean(2).T,
         level_name=f"share of {what} taken out",
         null_name="taken out at random",
+        seed=seed,
     )
 
 
@@ -309,7 +310,7 @@ def lesion_regions(
     rng = np.random.default_rng(seed)
     shuffled = [rng.permutation(region) for _ in range(check_count("draws", draws))]
     null = np.array([[without(other == r).mean() for r in range(len(names))] for other in shuffled])
-    accuracy, ends = correct.mean(1), image_interval(correct)
+    accuracy, ends = correct.mean(1), image_interval(correct, seed)
     worst = int(accuracy.argmin())
     return RegionLesions(
         name=f"drop without region {names[worst]}",
@@ -367,4 +368,4 @@ def activity_noise(
         return _correct(net, data, index, change, batch_size)
 
     unit = "shares of a column's activity"
-    return noise_curve("activity noise", unit, answer, images, labels, levels, draws, progress)
+    return noise_curve("activity noise", unit, answer, images, labels, levels, draws, seed, progress)

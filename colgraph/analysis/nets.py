@@ -85,9 +85,9 @@ def labelled_images(images: Any, labels: Any) -> tuple[NDArray[Any], NDArray[np.
     return data, index.astype(np.int64)
 
 
-def image_interval(correct: Array) -> Array:
-    """``[2, ...]``: interval of the mean of ``correct [..., B]`` over images."""
-    group = random_groups(correct.shape[-1], 0)
+def image_interval(correct: Array, seed: int) -> Array:
+    """``[2, ...]``: interval of the mean of ``correct [..., B]`` over images, by groups drawn with the seed."""
+    group = random_groups(correct.shape[-1], seed)
     left_out = np.stack([correct[..., group != g].mean(-1) for g in range(int(group.max()) + 1)])
     return np.clip(jackknife_interval(correct.mean(-1), left_out), 0, 1)
 
@@ -151,11 +151,15 @@ def accuracy_curve(
     *,
     level_name: str,
     null_name: str,
+    seed: int,
     tail: str = "less",
 ) -> AccuracyCurve:
-    """An :class:`AccuracyCurve` from ``correct [K, B]`` (shares between 0 and 1) and ``null [draws, K]``."""
+    """An :class:`AccuracyCurve` from ``correct [K, B]`` (shares between 0 and 1) and ``null [draws, K]``.
+
+    The seed draws the interval's groups of images.
+    """
     counted = levels > 0
-    group = random_groups(correct.shape[1], 0)
+    group = random_groups(correct.shape[1], seed)
     left_out = [correct[counted][:, group != g].mean() for g in range(int(group.max()) + 1)]
     value = float(correct[counted].mean())
     return AccuracyCurve(
@@ -166,7 +170,7 @@ def accuracy_curve(
         tail=tail,
         levels=levels,
         accuracy=correct.mean(1),
-        accuracy_interval=image_interval(correct),
+        accuracy_interval=image_interval(correct, seed),
         accuracy_null=null,
         level_name=level_name,
         null_name=null_name,
@@ -190,6 +194,7 @@ def noise_curve(
     labels: Any,
     levels: Sequence[float],
     draws: int,
+    seed: int,
     progress: bool,
 ) -> AccuracyCurve:
     """The mean over draws of ``answer(images, labels, level, draw)``, which images are classified rightly, by level."""
@@ -201,5 +206,5 @@ def noise_curve(
         correct[k] += answer(data, index, float(amounts[k]), draw) / draws
     nothing = np.empty((0, len(amounts)))
     return accuracy_curve(
-        f"accuracy under {kind}", amounts, correct, nothing, level_name=f"noise ({unit})", null_name=""
+        f"accuracy under {kind}", amounts, correct, nothing, level_name=f"noise ({unit})", null_name="", seed=seed
     )

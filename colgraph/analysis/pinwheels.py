@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import Delaunay, cKDTree
+from scipy.spatial import Delaunay, QhullError, cKDTree
 
 from colgraph.analysis import plotting
 from colgraph.analysis.arrays import Array, as_positions, as_vector
@@ -213,7 +213,10 @@ def _grid_squares(points: Array) -> NDArray[np.int64] | None:
 
 def _triangles(points: Array) -> NDArray[np.int64]:
     """Delaunay triangles without long edges; refused where they do not make a sheet."""
-    triangle = Delaunay(points).simplices.astype(np.int64)
+    try:
+        triangle = Delaunay(points).simplices.astype(np.int64)
+    except QhullError as error:
+        raise ValueError("pinwheels need a two-dimensional sheet, but the positions lie on a line") from error
     spacing = float(np.median(cKDTree(points).query(points, k=2)[0][:, 1]))
     longest = np.linalg.norm(points[triangle] - points[np.roll(triangle, 1, axis=1)], axis=2).max(1)
     triangle = triangle[longest <= 3 * spacing]

@@ -238,7 +238,13 @@ def _pink(field: NDArray[Any]) -> NDArray[Any]:
 
 
 def category_set(
-    images: Any, labels: Any, *, per_class: int = 20, classes: Sequence[Any] | None = None, seed: int = 0
+    images: Any,
+    labels: Any,
+    *,
+    per_class: int = 20,
+    fewer: bool = False,
+    classes: Sequence[Any] | None = None,
+    seed: int = 0,
 ) -> Probes:
     """Equally many images of each class, drawn at random from any labelled images.
 
@@ -246,6 +252,7 @@ def category_set(
         images: ``[n, channels, height, width]`` between 0 and 1, or uint8, uint16 or bool.
         labels: ``[n]`` numbers or text.
         per_class: images of each class.
+        fewer: take all images of a class that has not so many, instead of refusing it.
         classes: which ones; all if not given.
         seed: of the draw.
 
@@ -264,8 +271,8 @@ def category_set(
     for name in chosen:
         check_choice("class", name, known)
         members = np.flatnonzero(label == name)
-        if len(members) < check_count("per_class", per_class):
+        if len(members) < check_count("per_class", per_class) and not fewer:
             raise ValueError(f"class {name!r} has {len(members)} images, {per_class} are needed: lower per_class")
-        index.append(np.sort(rng.choice(members, per_class, replace=False)))
+        index.append(np.sort(rng.choice(members, min(per_class, len(members)), replace=False)))
     place = np.concatenate(index)
     return Probes(torch.from_numpy(data[place]), {"category": label[place], "index": place}, "categories")

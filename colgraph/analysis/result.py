@@ -46,8 +46,11 @@ class Result:
     @property
     def z(self) -> float:
         """How many of the null's standard deviations the value lies from its mean; NaN where there is no spread."""
-        spread = float(self.null.std()) if len(self.null) else 0.0
-        return (self.value - float(self.null.mean())) / spread if spread > 0 else float("nan")
+        if not len(self.null):
+            return float("nan")
+        mean, spread = float(self.null.mean()), float(self.null.std())
+        # A null of equal numbers has a spread of rounding errors.
+        return (self.value - mean) / spread if spread > 1e-12 * abs(mean) else float("nan")
 
     def summary(self) -> dict[str, Any]:
         """The numbers as plain values that JSON can hold (NaN becomes None)."""

@@ -155,7 +155,7 @@ def corruption_errors(
         corruptions=tuple(corruptions),
         severities=tuple(severities),
         errors=wrong.mean(2),
-        errors_interval=image_interval(wrong),
+        errors_interval=image_interval(wrong, seed),
         clean_error=float(clean.mean()),
         relative=float(((wrong.mean((1, 2)) - clean.mean()) / weight).mean()),
     )
@@ -253,6 +253,7 @@ def adversarial_accuracy(
         null,
         level_name="largest change of a pixel",
         null_name="random signs of the same size",
+        seed=seed,
     )
 
 
@@ -302,7 +303,7 @@ def weight_noise(
             return predict(net, data, batch_size=batch_size) == index
 
     unit = "standard deviations of the weights"
-    return noise_curve("weight noise", unit, answer, images, labels, levels, draws, progress)
+    return noise_curve("weight noise", unit, answer, images, labels, levels, draws, seed, progress)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ def category_rdm(labels: Any) -> Array:
     index = np.unique(label, return_inverse=True)[1]
     first, second = np.triu_indices(len(index), 1)
     differ = (index[first] != index[second]).astype(np.float64)
-    if not np.ptp(differ):
+    if not differ.size or not np.ptp(differ):
         raise ValueError("labels need two stimuli of one category, and two of different ones")
     return differ
 

@@ -379,7 +379,7 @@ def morans_i(
     left_out = []
     for block in range(int(blocks.max()) + 1):
         keep = np.flatnonzero(blocks != block)
-        if np.ptp(x[keep]) > 0 and (part := matrix[keep][:, keep]).sum() > 0:
+        if len(keep) > 1 and np.ptp(x[keep]) > 0 and (part := matrix[keep][:, keep]).sum() > 0:
             left_out.append(_moran(x[keep][None], part)[0])
     return MapResult(
         name="Moran's I",

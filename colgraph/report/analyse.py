@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 
 from colgraph.analysis import Result
-from colgraph.report.catalogue import CATALOGUE, NO_CONTROL, Analysis
+from colgraph.report.catalogue import NO_CONTROL, Analysis
 from colgraph.report.context import Context, ProbeSet, Settings, make_probes
 from colgraph.report.controls import Control, find_controls
 from colgraph.report.figures import draw_with_controls
 from colgraph.report.loading import Run, load_run
-from colgraph.report.measures import orientation_of
+from colgraph.report.measures import CATALOGUE, orientation_of
 from colgraph.training.folder import write_text
 
-__all__ = ["FORMAT", "analyse", "is_analysed", "read_maps"]
+__all__ = ["FORMAT", "analyse", "attempt", "is_analysed", "read_maps"]
 
 FORMAT = 3
 
@@ -56,22 +56,16 @@ def analyse(
     chosen = _chosen(only)
     start = perf_counter()
     kept, maps = _kept(Path(path), chosen, settings)
-    run = load_run(path)
+    run = load_run(path, seed=settings.seed)
     probes = make_probes(run, settings)
     say(f"{run.sheet.num_columns:,} columns, {len(probes.gratings)} gratings, {len(probes.natural)} natural images")
-    main = _context("run", run, run, probes, settings)
-    contexts, missing = [main], []
-    untrained = _context("untrained", run, run, probes, settings, net=run.untrained())
-    main.shared["attention before"] = untrained.attention
-    contexts += [untrained, main.shuffled()]
+    untrained = _context("untrained", "untrained", run, run, probes, settings, net=run.untrained())
+    main = replace(_context("run", "run", run, run, probes, settings), attention_before=untrained.attention)
+    contexts, missing = [main, untrained, main.shuffled()], []
     for control in find_controls(run):
-        found = _control_context(control, run, probes, settings)
-        contexts.extend([] if found is None else [found])
-        if control.path is None:
-            missing.append({"name": control.name, "reason": control.reason})
-        elif found is None:
-            reason = f"{control.path} answers with its classes in another order: train it again"
-            missing.append({"name": control.name, "reason": reason})
+        found, reason = _control_context(control, run, probes, settings)
+        contexts += [] if found is None else [found]
+        missing += [] if reason is None else [{"name": control.name, "reason": reason}]
     out = run.path / "analysis"
     (out / "figures").mkdir(parents=True, exist_ok=True)
     entries = {item.key: _entry(item, contexts, out / "figures", say) for item in chosen}
@@ -155,21 +149,29 @@ def _chosen(only: Iterable[str] | None) -> list[Analysis]:
     return [item for item in CATALOGUE if item.key in wanted]
 
 
-def _context(name: str, source: Run, run: Run, probes: ProbeSet, settings: Settings, net: Any = None) -> Context:
+def _context(
+    name: str, kind: str, source: Run, run: Run, probes: ProbeSet, settings: Settings, net: Any = None
+) -> Context:
     network = source.net if net is None else net
     positions = source.sheet.pos.numpy().astype(np.float64)
-    return Context(name, network, source.sheet, positions, probes, settings, run, run.net)
+    return Context(name, kind, network, source.sheet, positions, probes, settings, run)
 
 
-def _control_context(control: Control, run: Run, probes: ProbeSet, settings: Settings) -> Context | None:
-    """The control on the run's probes; None where there is none, or its classes are in another order."""
+def _control_context(
+    control: Control, run: Run, probes: ProbeSet, settings: Settings
+) -> tuple[Context | None, str | None]:
+    """The control's run, or why there is none."""
     if control.path is None:
-        return None
-    other = load_run(control.path, images=2)
+        return None, control.reason
+    try:
+        other = load_run(control.path, images=2)
+    except ValueError as error:
+        return None, " ".join(str(error).split())
     # The run's labels are shown to the control.
     if other.classes != run.classes:
-        return None
-    return replace(_context(control.name, other, run, probes, settings), seed=other.config.seed)
+        return None, f"{control.path} answers with its classes in another order: train it again"
+    context = _context(control.name, "trained", other, run, probes, settings)
+    return replace(context, seed=other.config.seed), None
 
 
 def _entry(item: Analysis, contexts: list[Context], figures: Path, say: Callable[[str], None]) -> dict[str, Any]:
@@ -179,25 +181,27 @@ def _entry(item: Analysis, contexts: list[Context], figures: Path, say: Callable
         "key": item.key,
         "title": item.title,
         "family": item.family,
-        "reading": item.reading,
+        "reading": item.reading.format(sampled=len(contexts[0].sample)),
         "result": None,
         "why_not": None,
         "controls": {},
         "figures": [],
     }
-    result, why_not = _attempt(item, contexts[0])
+    result, why_not = attempt(item, contexts[0])
     entry["why_not"] = why_not
     if result is not None:
         entry["result"] = result.summary()
         others: dict[str, Result] = {}
+        before = None
         for context in contexts[1:]:
             if context.kind not in item.controls:
                 entry["controls"][context.name] = {"why_not": NO_CONTROL[context.kind]}
                 continue
-            found, reason = _attempt(item, context)
+            found, reason = attempt(item, context)
             entry["controls"][context.name] = {"why_not": reason} if found is None else _of_control(found, context)
             others |= {} if found is None else {context.name: found}
-        entry["figures"] = draw_with_controls(item.title, result, others, figures, item.key)
+            before = found if context.kind == "untrained" else before
+        entry["figures"] = draw_with_controls(item.title, result, others, before, figures, item.key)
     entry["seconds"] = round(perf_counter() - start, 1)
     say(f"{item.title}: {why_not or _line(result)} ({entry['seconds']} s)")
     return entry
@@ -216,14 +220,23 @@ def _line(result: Result | None) -> str:
     return text + (f", by chance {result.null.mean():.3g}, p = {result.p_value:.2g}" if len(result.null) else "")
 
 
-def _attempt(item: Analysis, context: Context) -> tuple[Result | None, str | None]:
+def attempt(item: Analysis, context: Context) -> tuple[Result | None, str | None]:
     """A result, or why the analysis does not apply; a missing package is a reason, too."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
-            return item.compute(context), None
+            result = item.compute(context)
+        _check_defined(result)
+        return result, None
     except (ValueError, ImportError) as error:
         return None, " ".join(str(error).split())
+
+
+def _check_defined(result: Result) -> None:
+    """Raise ValueError where a number came out that is none: it would be a hole in a table."""
+    for what, numbers in (("number", np.array([result.value])), ("null", result.null)):
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"its {what} is not defined here: {result.name} came out as {numbers.flat[0]:g}")
 
 
 def _maps(c: Context) -> dict[str, np.ndarray]:

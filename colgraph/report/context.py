@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from colgraph.analysis import Pairs, Probes, category_set, gratings, noise, responses, sample_pairs, varying
+from colgraph.analysis import (
+    Pairs,
+    Probes,
+    Result,
+    among,
+    category_set,
+    gratings,
+    noise,
+    responses,
+    sample_pairs,
+    varying,
+)
 from colgraph.report.loading import PlainImages, Run
 from colgraph.sheet import Sheet
 
-__all__ = ["Context", "Settings", "make_probes"]
+__all__ = ["Context", "Settings", "evenly", "make_probes"]
+
+R = TypeVar("R", bound=Result)
 
 
 @dataclass(frozen=True)
@@ -24,7 +39,7 @@ class Settings:
 
     Attributes:
         probes: number of probe images in all: a third gratings, a quarter natural images, the rest noise.
-        permutations: shuffles of each null.
+        permutations: shuffles of each null, at most: where each takes long, fewer are made.
         nulls: random graphs of each graph null.
         seed: of everything drawn.
         robustness: None for what the size of the sheet allows, or whether to run corruptions, attacks and lesions.
@@ -51,17 +66,22 @@ class ProbeSet:
 
 
 def make_probes(run: Run, settings: Settings) -> ProbeSet:
-    """Gratings, natural images of every class, and noise, of the size that the run's network takes."""
+    """Gratings, natural images of every class, and noise, of the size that the run's network takes.
+
+    Of every class come equally many images, or all where it has fewer.
+    """
     size, channels = run.config.image_size, run.config.channels
     frequencies = int(np.clip(settings.probes // 3 // 40, 1, 8))
-    classes, counts = np.unique(run.labels, return_counts=True)
-    per_class = int(np.clip(settings.probes // 4 // len(classes), 2, counts.min()))
-    if counts.min() < 2:
-        raise ValueError(f"class {run.classes[int(classes[counts.argmin()])]!r} has fewer than 2 held-out images")
-    natural = category_set(run.images, run.labels, per_class=per_class, seed=settings.seed)
+    per_class = max(settings.probes // 4 // len(np.unique(run.labels)), 2)
+    natural = category_set(run.images, run.labels, per_class=per_class, fewer=True, seed=settings.seed)
     bars = gratings(size, frequencies=frequencies, channels=channels)
     rest = max(settings.probes - len(bars) - len(natural), 32)
     return ProbeSet(bars, natural, noise(size, rest, channels=channels, contrast=0.25, seed=settings.seed))
+
+
+def evenly(images: torch.Tensor, most: int) -> torch.Tensor:
+    """At most so many of the images, spread over all of them, because they come class by class."""
+    return images[np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,40 +89,64 @@ class Context:
     """A network on its sheet, with its responses.
 
     Attributes:
-        name: "run", or the name of a control.
+        name: what the report calls it.
+        kind: "run", "untrained", "shuffled" (positions), or "trained" (a run of its own).
         net: the network.
         sheet: its sheet.
         positions: ``[columns, 3]``, shuffled in one of the controls.
         probes: the stimuli.
         settings: how much is computed.
         run: the run that is analysed.
-        before: the untrained network, for comparisons of attention.
+        attention_before: ``[E]`` the untrained network's attention, for comparison.
         seed: of the run that a trained control comes from.
     """
 
     name: str
+    kind: str
     net: PlainImages
     sheet: Sheet
     positions: NDArray[np.float64]
     probes: ProbeSet
     settings: Settings
     run: Run
-    before: PlainImages | None = None
+    attention_before: NDArray[np.float64] | None = None
     shared: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
 
     def shuffled(self) -> Context:
         """The same responses with the columns' positions shuffled; the responses are not collected again."""
         order = np.random.default_rng(self.settings.seed).permutation(len(self.positions))
-        other = replace(self, name="shuffled positions", positions=self.positions[order])
+        other = replace(self, name="shuffled positions", kind="shuffled", positions=self.positions[order])
         for name in ("natural_states", "natural", "grating", "attention"):
             other.__dict__[name] = getattr(self, name)
         return other
 
-    @property
-    def kind(self) -> str:
-        """ "run", "untrained", "shuffled" (positions), or "trained" (a run of its own)."""
-        return {"run": "run", "untrained": "untrained", "shuffled positions": "shuffled"}.get(self.name, "trained")
+    def call(self, function: Callable[..., R], *given: Any, **named: Any) -> R:
+        """Call an analysis, with what its signature has and the caller does not give taken from here.
+
+        That is the seed, the number of permutations, positions and number of the columns, and how images are run.
+        """
+        signature = inspect.signature(function)
+        taken = signature.bind_partial(*given, **named).arguments
+        offered = {
+            "seed": self.settings.seed,
+            "permutations": self.settings.permutations,
+            "positions": self.places(),
+            "columns": len(self.positions),
+            "batch_size": self.settings.batch_size,
+            "progress": self.settings.progress,
+        }
+        more = {name: value for name, value in offered.items() if name in signature.parameters and name not in taken}
+        return function(*given, **named, **more)
+
+    def places(self, columns: Any = slice(None)) -> NDArray[np.float64] | None:
+        """Positions of some columns, for pictures and blocks; None where they all lie in one place."""
+        points = self.positions[columns]
+        return points if len(points) and np.ptp(points, axis=0).any() else None
+
+    def shuffles(self, most: int) -> int:
+        """The number of permutations, at most so many."""
+        return min(self.settings.permutations, most)
 
     @property
     def edges(self) -> NDArray[np.int64]:
@@ -112,7 +156,7 @@ class Context:
     @property
     def distance(self) -> NDArray[np.float64]:
         """``[E]`` length of each edge, between the (shuffled) positions."""
-        if self.name != "shuffled positions":
+        if self.kind != "shuffled":
             return np.asarray(self.sheet.edge_distance.numpy().astype(np.float64))
         return np.asarray(np.linalg.norm(self.positions[self.edges[0]] - self.positions[self.edges[1]], axis=1))
 
@@ -144,7 +188,7 @@ class Context:
     @property
     def sample(self) -> NDArray[np.int64]:
         """``[at most 256]`` columns drawn at random, ascending."""
-        return np.sort(np.random.default_rng(0).permutation(self.sheet.num_columns)[:256])
+        return np.sort(np.random.default_rng(self.settings.seed).permutation(self.sheet.num_columns)[:256])
 
     def class_name(self, label: Any) -> str:
         """The name of a class of natural images."""
@@ -157,8 +201,20 @@ class Context:
 
     @cached_property
     def active(self) -> NDArray[np.bool_]:
-        """``[columns]``: those whose response to natural images and to gratings varies at all."""
-        return varying(self.natural) & varying(self.grating)
+        """``[columns]``: those whose response to natural images (where there are several) and to gratings varies."""
+        grating = varying(self.grating)
+        return grating & varying(self.natural) if len(self.natural) > 1 else grating
+
+    @property
+    def answering(self) -> NDArray[np.bool_]:
+        """The active columns.
+
+        Raises:
+            ValueError: if there are none.
+        """
+        if not self.active.any():
+            raise ValueError("no column answers the probes: each is the same for all of them")
+        return self.active
 
     def among_active(self, groups: NDArray[np.int64]) -> NDArray[np.int64]:
         """Edges or faces ``[k, G]`` all of whose columns are active, by their numbers among the active ones.
@@ -166,15 +222,15 @@ class Context:
         Raises:
             ValueError: if there are none.
         """
-        inside = groups[:, self.active[groups].all(0)]
+        inside = among(groups, self.answering)
         if not inside.shape[1]:
             raise ValueError("no two connected columns answer the probes")
-        return np.asarray((np.cumsum(self.active) - 1)[inside])
+        return inside
 
     @cached_property
     def pairs(self) -> Pairs:
         """Pairs of active columns, at distances of the sheet's metric where that can be had."""
-        points = self.positions[self.active]
+        points = self.positions[self.answering]
         if self.sheet.metric == "geodesic" and self.sheet.face.numel():
             return _surface_pairs(self.sheet, self.positions, self.active, self.settings.seed)
         metric = "great_circle" if self.sheet.metric == "great_circle" else "euclidean"
@@ -188,13 +244,12 @@ class Context:
 
 @torch.no_grad()
 def mean_attention(net: PlainImages, images: torch.Tensor, most: int = 32) -> NDArray[np.float64]:
-    """``[E]``: the mean over at most ``most`` images, all steps and heads."""
+    """``[E]``: the mean over at most ``most`` images from all over the set, all steps and heads."""
     edges, steps = net.sheet.edge_index.size(1), net.steps
     # Recording attention holds steps x edges x images numbers.
     batch = int(np.clip(2e7 // (edges * steps), 1, most))
     total, count = np.zeros(edges), 0
-    for start in range(0, min(most, len(images)), batch):
-        part = images[start : start + batch]
+    for part in evenly(images, most).split(batch):
         attention = net.unroll(part, record=("attention",)).attention
         total += attention.double().mean((0, 3)).sum(1).numpy()
         count += len(part)

@@ -20,15 +20,14 @@ _COLOURS = (BLUE, GREEN, "#CC79A7", "#56B4E9", INK)
 
 
 def draw_with_controls(
-    title: str, result: Result, controls: Mapping[str, Result], folder: Path, key: str
+    title: str, result: Result, controls: Mapping[str, Result], before: Result | None, folder: Path, key: str
 ) -> list[dict[str, str]]:
-    """Draw a result, a map of it before training, and its value with interval and null beside those of its controls.
+    """Draw a result, its map before training (where there is one), and its value beside those of its controls.
 
     Returns:
         For each picture its file's name in ``folder`` and what it shows.
     """
     pictures = [_picture(f"{title}: this run", result, controls, folder / f"{key}.png")]
-    before = controls.get("untrained")
     if before is not None and getattr(before, "positions", None) is not None:
         pictures.append(_picture(f"{title}: untrained", before, {}, folder / f"{key}-untrained.png"))
     if controls:

@@ -109,8 +109,8 @@ class Run:
         return PlainImages(fresh, tuple(mean), tuple(std)).eval()
 
 
-def load_run(path: str | os.PathLike[str], *, images: int = 1000) -> Run:
-    """Read a run folder, with at most ``images`` of its held-out images.
+def load_run(path: str | os.PathLike[str], *, images: int = 1000, seed: int = 0) -> Run:
+    """Read a run folder, with at most ``images`` of its held-out images, drawn with the seed.
 
     Raises:
         ValueError: if it is no run folder, lacks its checkpoint, was written by another version, or its images cannot
@@ -144,7 +144,7 @@ def load_run(path: str | os.PathLike[str], *, images: int = 1000) -> Run:
         split_seed=config.split_seed,
         max_corrupt=config.max_corrupt,
     ).with_classes(trained.classes)
-    chosen = np.random.default_rng(0).permutation(len(splits.test))[:images]
+    chosen = np.random.default_rng(seed).permutation(len(splits.test))[:images]
     data, labels = splits.test.batch(sorted(chosen.tolist()))
     net = PlainImages(trained.net, trained.transform.mean, trained.transform.std).eval()
     return Run(folder, net, config, trained.classes, data.numpy(), labels.numpy(), _summary(folder), _history(folder))

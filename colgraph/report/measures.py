@@ -1,6 +1,6 @@
-"""What is computed of a network, one function per analysis of the report: from a context to a result.
+"""What is computed of a network: the analyses of a run, in the order of the report.
 
-A ``ValueError`` means that an analysis does not apply, and why.
+Each is a function from a context to a result. A ``ValueError`` means that it does not apply, and why.
 """
 
 from __future__ import annotations
@@ -11,104 +11,137 @@ import numpy as np
 
 from colgraph import analysis
 from colgraph.analysis import Result
-from colgraph.report.context import Context
+from colgraph.report.catalogue import ANSWERS, PLACELESS, Catalogue
+from colgraph.report.context import Context, evenly
+
+__all__ = ["CATALOGUE", "orientation_of"]
+
+CATALOGUE = Catalogue()
+
 
 # ---------------------------------------------------------------------- topography
 
 
+@CATALOGUE.declare(
+    "correlation_by_distance",
+    "Response correlation against distance",
+    "topography",
+    "A curve above the grey band near the left means that neighbours answer alike. Local edges alone lift it, so "
+    "learning shows only as a difference from the untrained network.",
+)
 def correlation(c: Context) -> Result:
-    x = c.natural[:, c.active]
-    return analysis.correlation_by_distance(
-        x, c.positions[c.active], pairs=c.pairs, permutations=c.settings.permutations, seed=c.settings.seed
-    )
+    return c.call(analysis.correlation_by_distance, c.natural[:, c.answering], c.positions[c.answering], pairs=c.pairs)
 
 
-def orientation(c: Context) -> analysis.orientation.OrientationMap:
-    labels = c.probes.gratings.labels
-    return analysis.orientation_map(
-        c.grating[:, c.active],
-        labels["orientation"],
-        within=labels["repeat"],
-        positions=c.positions[c.active],
-        permutations=min(c.settings.permutations, 100),
-        seed=c.settings.seed,
-    )
-
-
+@CATALOGUE.declare(
+    "orientation",
+    "Preferred orientation",
+    "topography",
+    "Colour is the orientation of the grating that drives a column most (length of its state); columns that are no "
+    "more selective than by chance are drawn small. Selectivity runs from 0 to 1; the null shuffles orientations.",
+    PLACELESS,
+)
 def orientation_of(c: Context) -> analysis.orientation.OrientationMap:
     """The orientation map of a context, computed once."""
     if "orientation" not in c.shared:
-        c.shared["orientation"] = orientation(c)
+        labels = c.probes.gratings.labels
+        c.shared["orientation"] = c.call(
+            analysis.orientation_map,
+            c.grating[:, c.answering],
+            labels["orientation"],
+            within=labels["repeat"],
+            positions=c.places(c.answering),
+            permutations=c.shuffles(100),
+        )
     found: analysis.orientation.OrientationMap = c.shared["orientation"]
     return found
 
 
+@CATALOGUE.declare(
+    "smoothness",
+    "Smoothness of the orientation map",
+    "topography",
+    "0: near columns prefer as different orientations as far ones; 1: near columns agree. The null lies above 0.",
+)
 def smoothness(c: Context) -> Result:
-    return analysis.smoothness(
-        orientation_of(c).preference,
-        c.positions[c.active],
-        period=np.pi,
-        pairs=c.pairs,
-        permutations=c.settings.permutations,
-        seed=c.settings.seed,
-    )
+    preference = orientation_of(c).preference
+    return c.call(analysis.smoothness, preference, c.positions[c.answering], period=np.pi, pairs=c.pairs)
 
 
+@CATALOGUE.declare(
+    "pinwheels",
+    "Pinwheels",
+    "topography",
+    "Marks are points around which all orientations occur. Noise has many; only a periodic map (one with a "
+    "wavelength) has a density to compare with pi per hypercolumn.",
+)
 def pinwheels(c: Context) -> Result:
     """On the surface, or on the layer with the most columns; of active columns, so that shuffles mix only those."""
-    preference = orientation_of(c).preference
-    few = min(c.settings.permutations, 50)
+    preference, few = orientation_of(c).preference, c.shuffles(50)
     face = c.sheet.face.numpy()
     if face.shape[1]:
-        points, seed = c.sheet.pos.numpy()[c.active], c.settings.seed
-        return analysis.pinwheels(preference, points, faces=c.among_active(face), permutations=few, seed=seed)
-    layer = c.sheet.layer.numpy()[c.active]
+        points = c.sheet.pos.numpy()[c.answering]
+        return c.call(analysis.pinwheels, preference, points, faces=c.among_active(face), permutations=few)
+    layer = c.sheet.layer.numpy()[c.answering]
     label, index, size = np.unique(layer, return_inverse=True, return_counts=True)
     mine = index == len(label) - 1 - int(size[::-1].argmax())
-    points = c.positions[c.active][mine]
-    return analysis.pinwheels(preference[mine], points, permutations=few, seed=c.settings.seed)
+    return c.call(analysis.pinwheels, preference[mine], c.positions[c.answering][mine], permutations=few)
 
 
+@CATALOGUE.declare(
+    "category",
+    "Category selectivity",
+    "topography",
+    "d' of the class to which columns are most selective: how far its responses lie from the others', in standard "
+    "deviations (TDANN's definition). Classes of images differ in their pixels, so untrained columns differ, too.",
+    PLACELESS,
+)
 def category(c: Context) -> analysis.selectivity.CategorySelectivity:
     """For the class to which columns are most selective, of ten at most; so is the null, class by class the same."""
-    labels = c.probes.natural.labels["category"]
-    found = [
-        analysis.category_selectivity(
-            c.natural[:, c.active],
-            labels,
-            name,
-            positions=c.positions[c.active],
-            permutations=c.settings.permutations,
-            seed=c.settings.seed,
-        )
-        for name in np.unique(labels)[:10].tolist()
-    ]
-    best = max(found, key=lambda r: r.value)
-    return replace(
-        best, name=f"highest mean |d'|, for {c.class_name(best.category)}", null=np.max([r.null for r in found], 0)
-    )
+    if "category" not in c.shared:
+        labels = c.probes.natural.labels["category"]
+        classes, count = np.unique(labels, return_counts=True)
+        able = classes[(count > 1) & (len(labels) - count > 1)][:10]
+        if not len(able):
+            raise ValueError(
+                f"selectivity needs two held-out images of a class and two of others, there are {len(labels)} of "
+                f"{len(classes)} classes"
+            )
+        x, points = c.natural[:, c.answering], c.places(c.answering)
+        found = [c.call(analysis.category_selectivity, x, labels, name, positions=points) for name in able.tolist()]
+        best = max(found, key=lambda r: r.value)
+        few = int((count < 2).sum())
+        name = f"highest mean |d'|, for {c.class_name(best.category)}"
+        name += f" ({few} of {len(classes)} classes have a single image and are left out)" if few else ""
+        c.shared["category"] = replace(best, name=name, null=np.max([r.null for r in found], 0))
+    result: analysis.selectivity.CategorySelectivity = c.shared["category"]
+    return result
 
 
+@CATALOGUE.declare(
+    "patches",
+    "Patches of category selectivity",
+    "topography",
+    "The tenth of columns with the highest d', joined where they are connected. A large patch beside a small null "
+    "means that selective columns lie together.",
+)
 def patches(c: Context) -> Result:
     values = _placed(c, np.nan_to_num(category(c).d_prime, posinf=10, neginf=-10))
-    return analysis.selective_patches(
-        values,
-        c.among_active(c.edges),
-        float(np.quantile(values, 0.9)),
-        positions=c.positions[c.active],
-        permutations=c.settings.permutations,
-        seed=c.settings.seed,
+    threshold = float(np.quantile(values, 0.9))
+    return c.call(
+        analysis.selective_patches, values, c.among_active(c.edges), threshold, positions=c.places(c.answering)
     )
 
 
+@CATALOGUE.declare(
+    "moran",
+    "Moran's I of mean activity",
+    "topography",
+    "Whether columns joined by an edge are active alike: 0 by chance, towards 1 on a smooth map.",
+)
 def moran(c: Context) -> Result:
-    result = analysis.morans_i(
-        _placed(c, c.natural.mean(0)[c.active]),
-        c.among_active(c.edges),
-        positions=c.positions[c.active],
-        permutations=c.settings.permutations,
-        seed=c.settings.seed,
-    )
+    values = _placed(c, c.natural.mean(0)[c.answering])
+    result = c.call(analysis.morans_i, values, c.among_active(c.edges), positions=c.places(c.answering))
     return replace(result, map_label="mean length of the state")
 
 
@@ -122,67 +155,93 @@ def _placed(c: Context, values: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------------- connectivity
 
 
+@CATALOGUE.declare(
+    "wiring",
+    "Wire listened through",
+    "connectivity",
+    "The expected length of wire of each column. Below the null: attention prefers short edges.",
+)
 def wiring(c: Context) -> Result:
     _knows_distance(c)
-    return analysis.wiring(
-        c.attention,
-        c.edges,
-        c.distance,
-        columns=len(c.positions),
-        positions=c.positions,
-        permutations=_edge_shuffles(c),
-    )
+    return c.call(analysis.wiring, c.attention, c.edges, c.distance, permutations=_edge_shuffles(c))
 
 
+@CATALOGUE.declare(
+    "edge_lengths",
+    "Effective edge lengths",
+    "connectivity",
+    "Where attention comes from, beside what it was before training (blue) and what equal weights would give (dotted).",
+)
 def lengths(c: Context) -> Result:
     _knows_distance(c)
-    before = None if c.before is None else c.shared.get("attention before")
-    return analysis.edge_lengths(
+    return c.call(
+        analysis.edge_lengths,
         c.attention,
         c.edges,
         c.distance,
-        before=before,
-        columns=len(c.positions),
-        positions=c.positions,
+        before=c.attention_before,
         permutations=_edge_shuffles(c),
     )
 
 
+@CATALOGUE.declare(
+    "strengths",
+    "Who is listened to",
+    "connectivity",
+    "Out-strength of each column; the number is its inequality. Above the null: attention makes hubs. Look where "
+    "they lie: columns that the image enters by are hubs without further ado.",
+    PLACELESS,
+)
 def strengths(c: Context) -> Result:
-    return analysis.strengths(
-        c.attention, c.edges, columns=len(c.positions), positions=c.positions, permutations=_edge_shuffles(c)
-    )
+    return c.call(analysis.strengths, c.attention, c.edges, permutations=_edge_shuffles(c))
 
 
 def _knows_distance(c: Context) -> None:
-    if not np.ptp(c.distance[c.edges[0] != c.edges[1]]) > 0:
+    between = c.distance[c.edges[0] != c.edges[1]]
+    if not len(between):
+        raise ValueError("no column listens to another: there is no wire")
+    if not np.ptp(between) > 0:
         raise ValueError("all edges are equally long: wiring cannot differ")
 
 
 def _edge_shuffles(c: Context) -> int:
     """Fewer shuffles on large graphs, where each is slow and the null narrow."""
-    return int(np.clip(5e6 // c.edges.shape[1], 20, c.settings.permutations))
+    return c.shuffles(int(max(5e6 // c.edges.shape[1], 20)))
 
 
+@CATALOGUE.declare(
+    "modularity",
+    "Modules of the attention graph",
+    "connectivity",
+    "Colours are modules found by the Louvain method. Random graphs of the same degrees have modules, too.",
+    PLACELESS,
+)
 def modularity(c: Context) -> Result:
-    return analysis.modularity(c.edges, c.attention, columns=len(c.positions), positions=c.positions, nulls=_nulls(c))
+    return c.call(analysis.modularity, c.edges, c.attention, nulls=_nulls(c))
 
 
+@CATALOGUE.declare(
+    "small_world",
+    "Small world",
+    "connectivity",
+    "The stronger half of the edges: clustering and path length as multiples of random graphs of equal degrees.",
+    PLACELESS,
+)
 def small_world(c: Context) -> Result:
     strong = c.attention >= np.quantile(c.attention, 0.5)
-    return analysis.small_world(
-        c.edges[:, strong],
-        columns=len(c.positions),
-        positions=c.positions,
-        nulls=max(_nulls(c), 2),
-        sources=int(np.clip(1e6 // len(c.positions), 50, 200)),
-    )
+    sources = int(np.clip(1e6 // len(c.positions), 50, 200))
+    return c.call(analysis.small_world, c.edges[:, strong], nulls=max(_nulls(c), 2), sources=sources)
 
 
+@CATALOGUE.declare(
+    "communicability",
+    "Communicability",
+    "connectivity",
+    "How well columns reach each other along all walks through the attention graph.",
+    PLACELESS,
+)
 def communicability(c: Context) -> Result:
-    return analysis.communicability(
-        c.edges, c.attention, columns=len(c.positions), positions=c.positions, nulls=_nulls(c)
-    )
+    return c.call(analysis.communicability, c.edges, c.attention, nulls=_nulls(c))
 
 
 def _nulls(c: Context) -> int:
@@ -193,14 +252,41 @@ def _nulls(c: Context) -> int:
 # ---------------------------------------------------------------------- representation
 
 
+@CATALOGUE.declare(
+    "dimensionality",
+    "Dimensionality of the last step",
+    "representation",
+    "How many dimensions the states of {sampled} columns use for natural images; bounded by the number of images.",
+    PLACELESS,
+)
 def dimensionality(c: Context) -> Result:
-    return analysis.participation_ratio(c.sample_states[:, -1], permutations=20, seed=c.settings.seed)
+    return c.call(analysis.participation_ratio, c.sample_states[:, -1], permutations=c.shuffles(20))
 
 
+@CATALOGUE.declare(
+    "cka",
+    "First step against last step",
+    "representation",
+    "Linear CKA: 1 where the steps change nothing but rotation and scale, at the null where they have nothing in "
+    "common.",
+    PLACELESS,
+)
 def steps_alike(c: Context) -> Result:
-    return analysis.cka(c.sample_states[:, 0], c.sample_states[:, -1], permutations=100, seed=c.settings.seed)
+    states = c.sample_states
+    if states.shape[1] < 2:
+        raise ValueError("the network takes a single step, and the first is the last")
+    return c.call(analysis.cka, states[:, 0], states[:, -1], permutations=c.shuffles(100))
 
 
+@CATALOGUE.declare(
+    "rsa",
+    "Where and when categories appear",
+    "representation",
+    "Each cell: how well the distances between images, in an area after a step, match a model in which images of a "
+    "class are alike and others are not (rank correlation). Pixels match it a little by themselves: compare with "
+    "the untrained network.",
+    PLACELESS,
+)
 def categories_by_step(c: Context) -> Result:
     """Similarity to the categories, in layers where there are any, else in what the image enters and leaves by."""
     layer = c.sheet.layer.numpy()
@@ -210,31 +296,49 @@ def categories_by_step(c: Context) -> Result:
         entry, way_out = (c.sheet.input_rank >= 0).numpy(), c.sheet.output_mask.numpy()
         area = np.where(entry, "inputs", np.where(way_out & ~way_out.all(), "outputs", "others"))
     model = analysis.category_rdm(c.probes.natural.labels["category"])
-    return analysis.rsa_by_step(
-        c.sample_states, area[c.sample], model, permutations=c.settings.permutations, seed=c.settings.seed
-    )
+    return c.call(analysis.rsa_by_step, c.sample_states, area[c.sample], model)
 
 
+@CATALOGUE.declare(
+    "energy",
+    "Energy",
+    "representation",
+    "A third for activity, two thirds for what arrives through edges (All-TNN), without unit.",
+    PLACELESS,
+)
 def energy(c: Context) -> Result:
-    return analysis.energy(c.natural, c.edges, c.attention, positions=c.positions, permutations=_edge_shuffles(c))
+    return c.call(analysis.energy, c.natural, c.edges, c.attention, permutations=_edge_shuffles(c))
 
 
 # ---------------------------------------------------------------------- fields
 
 
+@CATALOGUE.declare(
+    "fields",
+    "Effective receptive fields over steps",
+    "fields",
+    "How far from its centre a column's field reaches, by gradients; each grey line is a column.",
+    PLACELESS,
+)
 def gradient_fields(c: Context) -> Result:
     count = int(np.clip(40_000 // len(c.positions), 4, 16))
-    chosen = np.sort(np.random.default_rng(c.settings.seed).permutation(np.flatnonzero(c.active))[:count])
-    return analysis.gradient_fields(
-        c.net, c.probes.natural.images[::3][:8], chosen, batch_size=8, progress=c.settings.progress
-    )
+    chosen = np.sort(np.random.default_rng(c.settings.seed).permutation(np.flatnonzero(c.answering))[:count])
+    images = evenly(c.probes.natural.images, 8)
+    return c.call(analysis.gradient_fields, c.net, images, chosen, batch_size=8, permutations=c.shuffles(100))
 
 
+@CATALOGUE.declare(
+    "reverse_correlation",
+    "Receptive fields from noise",
+    "fields",
+    "The share of columns with a linear field beyond chance, and the strongest of them.",
+    PLACELESS,
+)
 def reverse_correlation(c: Context) -> Result:
     shown = analysis.varying(c.noise)
     if not shown.any():
         raise ValueError("no column answers noise")
-    result = analysis.reverse_correlation(c.noise[:, shown], c.probes.noise, permutations=20, seed=c.settings.seed)
+    result = c.call(analysis.reverse_correlation, c.noise[:, shown], c.probes.noise, permutations=c.shuffles(20))
     c.shared["fields"] = (np.flatnonzero(shown), result)
     return result
 
@@ -242,60 +346,74 @@ def reverse_correlation(c: Context) -> Result:
 # ---------------------------------------------------------------------- robustness
 
 
-def _held_out(c: Context) -> tuple[np.ndarray, np.ndarray]:
-    """As many held-out images as the size of the sheet allows."""
-    count = int(np.clip(100_000 // len(c.positions), 16, 200))
-    return c.run.images[:count], c.run.labels[:count]
-
-
+@CATALOGUE.declare(
+    "corruptions",
+    "Corrupted images",
+    "robustness",
+    "Error under ImageNet-C's families of corruption; lower is better.",
+    ANSWERS,
+)
 def corruptions(c: Context) -> Result:
-    images, labels = _held_out(c)
     severities = (1, 2, 3, 4, 5) if len(c.positions) <= 2000 else (1, 3, 5)
-    return analysis.corruption_errors(
-        c.net, images, labels, severities=severities, batch_size=c.settings.batch_size, progress=c.settings.progress
-    )
+    return c.call(analysis.corruption_errors, c.net, *_held_out(c), severities=severities)
 
 
+@CATALOGUE.declare(
+    "attack",
+    "Attacks",
+    "robustness",
+    "Accuracy under projected gradient descent, beside random changes of the same size (grey).",
+    ANSWERS,
+)
 def attack(c: Context) -> Result:
     _small_enough(c)
-    images, labels = _held_out(c)
-    return analysis.adversarial_accuracy(
-        c.net, images, labels, steps=10, draws=_draws(c), batch_size=c.settings.batch_size, progress=c.settings.progress
-    )
+    return c.call(analysis.adversarial_accuracy, c.net, *_held_out(c), steps=10, draws=_draws(c))
 
 
+@CATALOGUE.declare(
+    "lesions",
+    "Lesions",
+    "robustness",
+    "Accuracy when the most listened-to columns are taken out, beside as many at random (grey). Columns that the "
+    "image enters by are spared: without them the network is blind.",
+    ANSWERS,
+)
 def lesions(c: Context) -> Result:
     _small_enough(c)
-    images, labels = _held_out(c)
     heard = np.bincount(c.edges[0], c.attention, len(c.positions))
-    return analysis.lesion_curve(
-        c.net,
-        images,
-        labels,
-        c.edges,
-        score=heard,
-        spare=(c.sheet.input_rank >= 0).numpy(),
-        draws=_draws(c),
-        columns=len(c.positions),
-        batch_size=c.settings.batch_size,
-        progress=c.settings.progress,
-    )
+    entry = (c.sheet.input_rank >= 0).numpy()
+    return c.call(analysis.lesion_curve, c.net, *_held_out(c), c.edges, score=heard, spare=entry, draws=_draws(c))
 
 
+@CATALOGUE.declare(
+    "activity_noise",
+    "Noise on activity",
+    "robustness",
+    "Accuracy when every state is disturbed after every step.",
+    ANSWERS,
+)
 def activity_noise(c: Context) -> Result:
     _small_enough(c)
-    images, labels = _held_out(c)
-    return analysis.activity_noise(
-        c.net, images, labels, draws=3, batch_size=c.settings.batch_size, progress=c.settings.progress
-    )
+    return c.call(analysis.activity_noise, c.net, *_held_out(c), draws=3)
 
 
+@CATALOGUE.declare(
+    "weight_noise",
+    "Noise on weights",
+    "robustness",
+    "Accuracy when every parameter is disturbed.",
+    ANSWERS,
+)
 def weight_noise(c: Context) -> Result:
     _small_enough(c)
-    images, labels = _held_out(c)
-    return analysis.weight_noise(
-        c.net, images, labels, draws=3, batch_size=c.settings.batch_size, progress=c.settings.progress
-    )
+    return c.call(analysis.weight_noise, c.net, *_held_out(c), draws=3)
+
+
+def _held_out(c: Context) -> tuple[np.ndarray, np.ndarray]:
+    """Held-out images drawn at random, as many as the size of the sheet allows; the same for a run and its controls."""
+    count = int(np.clip(100_000 // len(c.positions), 16, 200))
+    chosen = np.sort(np.random.default_rng(c.settings.seed).permutation(len(c.run.images))[:count])
+    return c.run.images[chosen], c.run.labels[chosen]
 
 
 def _draws(c: Context) -> int:

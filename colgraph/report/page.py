@@ -137,7 +137,8 @@ def _head(folder: Path, results: dict[str, Any]) -> str:
         f"<section><h2>How to read this page</h2><p>Every number stands beside what chance gives (the grey null) and "
         f"beside its controls: {escape(controls)}. A map of a sheet with local edges looks smooth before any training; "
         f"only what differs from the controls was learned. What a map shows of a column is the length of its state "
-        f"vector. Intervals are 95%, over stimuli or blocks of the sheet, of this one run. "
+        f"vector. Intervals are 95%, over stimuli or blocks of the sheet, of this one run; a cell is empty "
+        f"where there is no null, or too few images or columns for an interval. "
         f"Probes: {escape(probes)}.</p>{note}{lacking}</section>"
     )
 

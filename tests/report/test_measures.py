@@ -1,0 +1,165 @@
+"""The seed reaches every measure, and what cannot be measured on a sheet is left out with a reason."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("lightning")
+pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
+
+import colgraph as cg
+from colgraph.report.analyse import attempt
+from colgraph.report.catalogue import Analysis
+from colgraph.report.context import Context, Settings, make_probes
+from colgraph.report.loading import PlainImages, Run
+from colgraph.report.measures import CATALOGUE
+from colgraph.training import TrainConfig
+from colgraph.viz.style import new_figure
+
+
+def small_run(sheet: cg.Sheet, *, steps: int = 3, counts: tuple[int, ...] = (9, 9, 9), size: int = 8) -> Run:
+    """An untrained network with as many random images of each class as ``counts`` says."""
+    import torch
+
+    torch.manual_seed(0)
+    model = cg.Columnformer(sheet, dim=6, steps=steps, qk_dim=4, mlp_dim=4)
+    patch = size // max(1, round(len(sheet.inputs) ** 0.5))
+    net = cg.VisionColumnformer(model, size, patch, 1, len(counts))
+    labels = np.repeat(np.arange(len(counts)), counts)
+    images = np.random.default_rng(0).integers(0, 255, (len(labels), 1, size, size)).astype(np.uint8)
+    images += (labels * 9).astype(np.uint8)[:, None, None, None]
+    names = [f"class {i}" for i in range(len(counts))]
+    config = TrainConfig(data="digits", image_size=size, channels=1, dim=6, steps=steps)
+    return Run(Path("none"), PlainImages(net, (0.5,), (0.3,)).eval(), config, names, images, labels, {}, [])
+
+
+def context_of(run: Run, settings: Settings) -> Context:
+    positions = run.sheet.pos.numpy().astype(np.float64)
+    return Context("run", "run", run.net, run.sheet, positions, make_probes(run, settings), settings, run)
+
+
+def same(first: Any, second: Any) -> bool:
+    """The same bits in value, null and interval."""
+    return all(
+        np.array_equal(np.asarray(getattr(first, name)), np.asarray(getattr(second, name)), equal_nan=True)
+        for name in ("value", "null", "interval")
+    )
+
+
+SETTINGS = Settings(probes=160, permutations=12, nulls=2, progress=False, batch_size=16)
+
+
+@pytest.fixture(scope="module")
+def grid_run() -> Run:
+    return small_run(cg.build_sheet("grid", shape=(6, 6), neighbors="knn:7", num_inputs=16))
+
+
+@pytest.mark.parametrize("item", CATALOGUE, ids=lambda item: item.key)
+def test_the_seed_reaches_every_measure(item: Analysis, grid_run: Run) -> None:
+    """With the same stimuli another seed gives other nulls or intervals, the same seed the same bits."""
+    if item.key == "modularity":
+        pytest.importorskip("sknetwork")
+    if item.key == "attack":
+        pytest.importorskip("foolbox")
+    first = context_of(grid_run, SETTINGS)
+    again = replace(first, shared={})
+    other = replace(first, shared={}, settings=replace(SETTINGS, seed=5))
+    result = item.compute(first)
+    assert same(result, item.compute(again))
+    assert not same(result, item.compute(other))
+
+
+# ---------------------------------------------------------------------- what does not apply
+
+
+def drawn(edges: list[list[int]], pos: Any, inputs: tuple[int, ...] = (0,)) -> cg.Sheet:
+    import torch
+
+    return cg.Sheet.from_edges(torch.tensor(edges), len(pos), pos=torch.tensor(pos), inputs=list(inputs))
+
+
+def grid(**options: Any) -> cg.Sheet:
+    return cg.build_sheet("grid", shape=(5, 5), neighbors="knn:6", **{"num_inputs": 4, **options})
+
+
+THREE = [[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]
+STRAIGHT = [[float(i), float(i), 0] for i in range(12)]
+
+
+def silent() -> Run:
+    """A network whose columns answer everything alike."""
+    import torch
+
+    run = small_run(grid())
+    with torch.no_grad():
+        for parameter in run.net.parameters():
+            parameter.zero_()
+    return run
+
+
+UNUSUAL: dict[str, tuple[Any, set[str]]] = {
+    "one class": (lambda: small_run(grid(), counts=(12,)), {"category", "patches", "rsa"}),
+    "one image of a class": (lambda: small_run(grid(), counts=(9, 1, 9)), set()),
+    "one image of each class": (lambda: small_run(grid(), counts=(1, 1, 1, 1)), {"category", "patches", "rsa"}),
+    "one image": (
+        lambda: small_run(grid(), counts=(1,)),
+        {"correlation_by_distance", "category", "patches", "rsa", "dimensionality", "cka", "energy"},
+    ),
+    "one step": (lambda: small_run(grid(), steps=1), {"cka"}),
+    "one input": (lambda: small_run(grid(num_inputs=1)), set()),
+    "a mesh": (lambda: small_run(cg.build_sheet("sphere", subdivisions=1, neighbors="knn:5", num_inputs=4)), set()),
+    "three columns": (
+        lambda: small_run(drawn([[0, 1, 2, 0, 1, 2], [0, 1, 2, 1, 2, 0]], THREE)),
+        {"correlation_by_distance", "smoothness", "pinwheels", "wiring", "edge_lengths", "small_world"},
+    ),
+    "one column": (
+        lambda: small_run(drawn([[0], [0]], THREE[:1])),
+        {"correlation_by_distance", "smoothness", "pinwheels", "moran", "wiring", "edge_lengths", "strengths"}
+        | {"modularity", "small_world", "communicability", "lesions"},
+    ),
+    "isolated columns": (
+        lambda: small_run(drawn([[0, 0, 1, 2], [0, 1, 2, 2]], STRAIGHT)),
+        {"correlation_by_distance", "smoothness", "pinwheels", "wiring", "edge_lengths", "small_world"},
+    ),
+    "a slanted line": (
+        lambda: small_run(drawn([[*range(12), *range(11)], [*range(12), *range(1, 12)]], STRAIGHT), steps=12),
+        {"pinwheels", "wiring", "edge_lengths", "small_world"},
+    ),
+    "no column answers": (
+        silent,
+        {"correlation_by_distance", "orientation", "smoothness", "pinwheels", "category", "patches", "moran"}
+        | {"dimensionality", "cka", "rsa", "fields", "reverse_correlation"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_each_analysis_is_right_or_left_out_with_a_reason(name: str) -> None:
+    """Never a number that is none, never the words of numpy, and nothing is left out because something else is."""
+    for package in ("sknetwork", "foolbox"):
+        pytest.importorskip(package)
+    make, left_out = UNUSUAL[name]
+    few = replace(SETTINGS, probes=60, permutations=3)
+    context = context_of(make(), few)
+    found = set()
+    for item in CATALOGUE:
+        result, reason = attempt(item, context)
+        assert (result is None) != (reason is None), item.key
+        if result is None:
+            found.add(item.key)
+            assert "\n" not in reason
+            assert not re.search(r"zero-size|identity|nan\b|broadcast|operands|Qhull|QH\d", reason), reason
+            continue
+        numbers = result.summary()
+        assert numbers["value"] is not None, item.key
+        figure = new_figure(4, 3)
+        axes = result.plot(figure.subplots())
+        assert not re.search(r"\bnan\b|\binf\b", axes.get_title()), item.key
+    assert found == left_out
