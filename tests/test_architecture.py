@@ -18,6 +18,7 @@ PACKAGE = ROOT / "colgraph"
 ARROWS: dict[str, set[str]] = {
     "extras": set(),
     "text": set(),
+    "extras": set(),
     "tiles": set(),
     "layout": {"tiles"},
     "locality": set(),
