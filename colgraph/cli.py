@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from colgraph.geometry import NEIGHBORHOODS, option_names
+from colgraph.output import check_file
 from colgraph.script import OneLineParser, parse_options, run_script
 
 __all__ = ["COMMANDS", "main", "run"]
@@ -114,12 +115,13 @@ def run_describe(words: list[str]) -> None:
 
 def run_view(words: list[str]) -> None:
     """``colgraph view GEOMETRY``."""
-    from colgraph.viz import draw_sheet, save_figure
+    from colgraph.viz import draw_sheet, picture_suffixes, save_figure
 
     parser = _sheet_parser("view")
     parser.add_argument("-o", "--output", metavar="FILE", default="sheet.png", help="picture to write (png, svg, pdf)")
     parser.add_argument("--max-edges", metavar="M", type=int, default=2500, help="draw at most this many edges")
     known, extra = parser.parse_known_args(words)
+    check_file("--output", known.output, picture_suffixes())
     if known.max_edges < 0:
         raise ValueError(f"--max-edges must not be negative, got {known.max_edges}")
     print(save_figure(draw_sheet(_sheet(known, extra), max_edges=known.max_edges), known.output))

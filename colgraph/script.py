@@ -93,7 +93,7 @@ def _value(text: str) -> Any:
 def run_script(main: Callable[[], Any]) -> None:
     """Run a script's ``main``; known errors become one line on stderr and an exit code, without a traceback.
 
-    Exit codes: 0 done; 2 a bad flag, file or value, or a missing package; 130 interrupted; those of
+    Exit codes: 0 done; 2 a bad flag, file or value, a full disk, or a missing package; 130 interrupted; those of
     :class:`ScriptError`. Warnings become one line each. Of several processes of one run, only the first prints.
     """
     with warnings.catch_warnings(), contextlib.ExitStack() as stack:
@@ -106,12 +106,14 @@ def run_script(main: Callable[[], Any]) -> None:
             _leave(error, error.exit_code)
         except (ValueError, ImportError) as error:
             _leave(error, 2)
-        except KeyboardInterrupt:
-            _leave("interrupted", 130)
         except BrokenPipeError:
             # The reader of our output (a pager, head) has left; there is nobody to tell.
             sys.stderr.close()
             raise SystemExit(1) from None
+        except OSError as error:
+            _leave(f"{str(error.filename)!r}: {error.strerror}" if error.filename else error, 2)
+        except KeyboardInterrupt:
+            _leave("interrupted", 130)
 
 
 def is_helper_process() -> bool:

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from colgraph.analysis import responses
+from colgraph.output import check_folder
 from colgraph.report import Run, load_run
 from colgraph.script import OneLineParser, run_script
 
@@ -47,6 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     out = Path(known.out)
     if out.exists():
         raise ValueError(f"{str(out)!r} exists: give --out another name, nothing is overwritten")
+    check_folder("--out", out)
     run = load_run(known.run, images=known.stimuli)
     if len(run.images) < known.stimuli:
         raise ValueError(f"--stimuli {known.stimuli}: the run has only {len(run.images)} held-out images")

@@ -11,8 +11,8 @@ from colgraph.experiments.jobs import Job, parse_seeds, parse_share, plan, train
 from colgraph.experiments.queue import Outcome, run_jobs
 from colgraph.experiments.results import read_results, summarise, write_rows
 from colgraph.experiments.tables import csv_table, fill_markers, markdown_table
+from colgraph.output import check_different, check_file, check_folder, write_text
 from colgraph.script import OneLineParser, ScriptError
-from colgraph.training.folder import write_text
 from colgraph.training.lock import check_settled
 
 __all__ = ["run_evaluate", "run_results", "run_share", "run_sweep"]
@@ -28,9 +28,7 @@ def run_sweep(arguments: Sequence[str]) -> None:
     known = _sweep_parser().parse_args(list(arguments))
     if known.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {known.jobs}")
-    out, seeds = Path(known.out), parse_seeds(known.seeds)
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {known.out!r} is a file: name a folder")
+    out, seeds = Path(known.out) if known.dry_run else check_folder("--out", known.out), parse_seeds(known.seeds)
     jobs = plan(known.configs, seeds, out, sets=known.set, script=training_script(known.script))
     if known.only:
         share, shares = parse_share(known.only)
@@ -60,7 +58,9 @@ def run_results(arguments: Sequence[str]) -> None:
         ValueError: for files or folders that hold no results, or documents without markers.
     """
     known = _results_parser().parse_args(list(arguments))
+    _check_outputs(known)
     rows = read_results(known.paths)
+    document = _filled(Path(known.into), rows) if known.into else ""
     if known.json:
         write_rows(Path(known.json), rows)
     for path, text in ((known.output, markdown_table), (known.csv, csv_table)):
@@ -69,7 +69,7 @@ def run_results(arguments: Sequence[str]) -> None:
     if known.plot:
         _plot(summarise(rows), Path(known.plot))
     if known.into:
-        _fill(Path(known.into), rows)
+        write_text(Path(known.into), document)
     written = [path for path in (known.json, known.output, known.csv, known.plot, known.into) if path]
     print("\n".join(written) if written else markdown_table(rows), end="\n" if written else "")
 
@@ -98,6 +98,9 @@ def run_evaluate(arguments: Sequence[str]) -> None:
     known = parser.parse_args(list(arguments))
     if known.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, got {known.batch_size}")
+    if known.output:
+        check_different({"--output": known.output, "its figure": str(Path(known.output).with_name("confusion.png"))})
+        check_file("--output", known.output)
     checkpoint = "best" if known.best else "last"
     run = Path(known.run)
     out = Path(known.output) if known.output else evaluation_file(run, known.data, known.split, checkpoint)
@@ -137,6 +140,7 @@ def run_share(arguments: Sequence[str]) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="where to write (upload it with `hf upload`)")
     parser.add_argument("--overwrite", action="store_true", help="replace the model that the folder holds")
     known = parser.parse_args(list(arguments))
+    check_folder("FOLDER", known.folder)
     check_settled(Path(known.run))
     net = load_trained(known.run).net
     if not isinstance(net, VisionColumnformer):
@@ -225,7 +229,21 @@ def _plot(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
     save_figure(draw_results(named, title=data[0] if len(data) == 1 else None), path)
 
 
-def _fill(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def _check_outputs(known: Any) -> None:
+    """Raise ValueError unless every file that is asked for can be written."""
+    outputs = {f"--{name}": getattr(known, name) for name in ("output", "json", "csv", "plot", "into")}
+    check_different(outputs)
+    for flag, given in outputs.items():
+        if given:
+            check_file(flag, given)
+    if known.plot:
+        from colgraph.viz import picture_suffixes
+
+        check_file("--plot", known.plot, picture_suffixes())
+
+
+def _filled(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
+    """The document with its tables made anew."""
     try:
         document = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -236,4 +254,4 @@ def _fill(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         raise ValueError(f"{str(path)!r}: {error}") from error
     for pattern in missing:
         sys.stderr.write(f"note: no config matches {pattern!r} in {path}\n")
-    write_text(path, text)
+    return text

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from colgraph.data import ImageSet, ImageSplits, load_images
 from colgraph.extras import missing_package
 from colgraph.models import VisionColumnformer
+from colgraph.output import check_file, write_text
 from colgraph.training.checkpoint import TrainedModel, load_trained
-from colgraph.training.folder import write_text
 from colgraph.training.lock import check_settled
 
 __all__ = ["SPLITS", "confusion_file", "evaluate_images", "evaluate_run", "evaluation_file"]
@@ -134,8 +134,8 @@ def evaluate_run(
         raise ValueError(f"run {str(run)!r} has no {checkpoint}.ckpt in its checkpoints: train it first")
     check_settled(run)
     output = output or evaluation_file(run, data, split, checkpoint)
-    if not output.parent.is_dir():
-        raise ValueError(f"cannot write {str(output)!r}: there is no folder {str(output.parent)!r}")
+    check_file("the file of the evaluation,", output)
+    check_file("the figure of the evaluation,", confusion_file(output))
     trained = load_trained(file)
     splits = _images(trained, data)
     images = {"test": splits.test, "val": splits.val, "train": splits.train}[split]

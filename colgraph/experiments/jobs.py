@@ -178,5 +178,7 @@ def parse_share(text: str) -> tuple[int, int]:
     """
     first, slash, last = text.partition("/")
     if not slash or not first.isdigit() or not last.isdigit() or not 1 <= int(first) <= int(last):
-        raise ValueError(f"--only {text!r}: expected i/n with i from 1 to n, such as 1/4")
+        raise ValueError(
+            f"--only {text!r}: expected i/n with i from 1 to n, such as 1/4; number a scheduler's array jobs from 1"
+        )
     return int(first), int(last)

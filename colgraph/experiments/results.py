@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from colgraph.training.folder import write_text
+from colgraph.output import write_text
 from colgraph.training.resume import changes_text
 
 __all__ = ["FIELDS", "merge_rows", "read_results", "row_of_run", "summarise", "write_rows"]

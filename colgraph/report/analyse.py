@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 
 from colgraph.analysis import Result
+from colgraph.output import check_folder, replacing, write_text
 from colgraph.report.catalogue import NO_CONTROL, Analysis
 from colgraph.report.context import Context, ProbeSet, Settings, make_probes
 from colgraph.report.controls import Control, find_controls
 from colgraph.report.figures import draw_with_controls
 from colgraph.report.loading import Run, load_run
 from colgraph.report.measures import CATALOGUE, orientation_of
-from colgraph.training.folder import write_text
 
-__all__ = ["FORMAT", "analyse", "attempt", "is_analysed", "read_maps"]
+__all__ = ["FORMAT", "analyse", "attempt", "is_analysed", "read_maps", "read_results"]
 
 FORMAT = 3
 
@@ -57,6 +57,7 @@ def analyse(
     start = perf_counter()
     kept, maps = _kept(Path(path), chosen, settings)
     run = load_run(path, seed=settings.seed)
+    out = check_folder("the folder of analyses", run.path / "analysis")
     probes = make_probes(run, settings)
     say(f"{run.sheet.num_columns:,} columns, {len(probes.gratings)} gratings, {len(probes.natural)} natural images")
     untrained = _context("untrained", "untrained", run, run, probes, settings, net=run.untrained())
@@ -66,7 +67,6 @@ def analyse(
         found, reason = _control_context(control, run, probes, settings)
         contexts += [] if found is None else [found]
         missing += [] if reason is None else [{"name": control.name, "reason": reason}]
-    out = run.path / "analysis"
     (out / "figures").mkdir(parents=True, exist_ok=True)
     entries = {item.key: _entry(item, contexts, out / "figures", say) for item in chosen}
     entries |= kept
@@ -87,9 +87,8 @@ def analyse(
     }
     maps |= _maps(main)
     # Results last: where they are, the rest is.
-    partial = out / "maps.part.npz"
-    np.savez_compressed(partial, **maps)  # type: ignore[arg-type]
-    os.replace(partial, out / "maps.npz")
+    with replacing(out / "maps.npz") as partial:
+        np.savez_compressed(partial, **maps)  # type: ignore[arg-type]
     write_text(out / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
     say(f"wrote {out} in {results['seconds']} s" + (f"; {len(kept)} other analyses are kept" if kept else ""))
     return results
@@ -108,10 +107,8 @@ def _kept(path: Path, chosen: list[Analysis], settings: Settings) -> tuple[dict[
     if len(chosen) == len(CATALOGUE) or not is_analysed(path):
         return {}, {}
     try:
-        earlier = json.loads((path / "analysis" / "results.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}, {}
-    if not isinstance(earlier, dict) or earlier.get("format") != FORMAT:
+        earlier = read_results(path)
+    except ValueError:
         return {}, {}
     others = {item.key for item in CATALOGUE} - {item.key for item in chosen}
     kept = {entry["key"]: entry for entry in earlier["analyses"] if entry["key"] in others}
@@ -123,6 +120,28 @@ def _kept(path: Path, chosen: list[Analysis], settings: Settings) -> tuple[dict[
                 f"which would be lost: give the same here (got {mine}), or analyse all"
             )
     return kept, read_maps(path / "analysis") if kept else {}
+
+
+def read_results(run: Path) -> dict[str, Any]:
+    """What :func:`analyse` found of a run.
+
+    Raises:
+        ValueError: where the run has not been analysed, or what was written is broken or of another version.
+    """
+    place = run / "analysis" / "results.json"
+    try:
+        content = json.loads(place.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{str(run)!r} has not been analysed: run colgraph analyse {run}") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {str(place)!r}: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        has = content.get("format") if isinstance(content, dict) else None
+        raise ValueError(
+            f"{str(place)!r} is of another version of colgraph (format {has}, this one reads {FORMAT}): run colgraph "
+            f"analyse {run}"
+        )
+    return content
 
 
 def read_maps(folder: Path) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ import torch
 
 from colgraph.analysis import compare, encode_table, responses
 from colgraph.analysis.encoding import EncodingTable
-from colgraph.report.analyse import analyse, is_analysed
+from colgraph.output import check_file, write_text
+from colgraph.report.analyse import analyse, is_analysed, read_results
 from colgraph.report.context import Settings
 from colgraph.report.loading import Run, load_run
 from colgraph.report.recordings import read_regions, read_responses, read_stimuli
 from colgraph.report.seeds import compare_seeds, seeds_json, seeds_table
 from colgraph.script import OneLineParser
-from colgraph.training.folder import write_text
 from colgraph.viz.style import new_figure, save_figure
 
 __all__ = ["run_analyse", "run_compare", "run_encode", "run_report"]
@@ -31,44 +32,44 @@ def _parser(name: str, about: str) -> OneLineParser:
 
 
 def _amounts(parser: OneLineParser) -> None:
-    parser.add_argument("--probes", type=int, default=1000, metavar="N", help="probe images in all (default 1000)")
-    parser.add_argument("--permutations", type=int, default=200, metavar="N", help="shuffles of each null (200)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything drawn (0)")
-    parser.add_argument("--batch-size", type=int, default=32, metavar="B", help="images at a time (32)")
-    parser.add_argument("--robustness", action="store_true", help="attacks and lesions on large sheets, too")
+    usual = Settings()
+    for flag, metavar, text in (
+        ("--probes", "N", "probe images in all"),
+        ("--permutations", "N", "shuffles of each null, at most: where each takes long, fewer are made"),
+        ("--seed", "N", "of everything drawn"),
+        ("--batch-size", "B", "images at a time"),
+    ):
+        name = flag[2:].replace("-", "_")
+        parser.add_argument(flag, type=int, metavar=metavar, help=f"{text} ({getattr(usual, name)})")
+    parser.add_argument(
+        "--robustness", action="store_true", default=None, help="attacks and lesions on large sheets, too"
+    )
     parser.add_argument("--only", metavar="NAMES", help="analyses to (re)make, separated by commas; others are kept")
 
 
-def _settings(known: Any) -> Settings:
+def _given(known: Any) -> dict[str, Any]:
+    """The settings of analyses that the command line names."""
     for name, least in (("probes", 40), ("permutations", 1), ("batch_size", 1), ("seed", 0)):
-        if getattr(known, name) < least:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(known, name)}")
-    return Settings(
-        probes=known.probes,
-        permutations=known.permutations,
-        seed=known.seed,
-        batch_size=known.batch_size,
-        robustness=True if known.robustness else None,
-        progress=sys.stderr.isatty(),
-    )
+        value = getattr(known, name)
+        if value is not None and value < least:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+    names = ("probes", "permutations", "seed", "batch_size", "robustness")
+    return {name: getattr(known, name) for name in names if getattr(known, name) is not None}
 
 
-def _names(known: Any) -> list[str] | None:
-    """The analyses that were asked for; None for all."""
-    return None if known.only is None else [name.strip() for name in known.only.split(",") if name.strip()]
-
-
-def _check_output(flag: str, path: Path, end: str) -> None:
-    if path.suffix.lower() != end or not path.parent.is_dir():
-        raise ValueError(f"cannot write {str(path)!r}: give {flag} a name that ends in {end}, in a folder that exists")
+def _analyse(known: Any) -> None:
+    only = None if known.only is None else [name.strip() for name in known.only.split(",") if name.strip()]
+    settings = Settings(**_given(known), progress=sys.stderr.isatty())
+    if known.robustness and only is not None and not {"attack", "lesions", "activity_noise", "weight_noise"} & {*only}:
+        raise ValueError(f"--robustness plays no part in --only {known.only}: leave it out")
+    analyse(known.run, settings, only=only, say=print)
 
 
 def run_analyse(arguments: list[str]) -> None:
     """``colgraph analyse RUN``."""
     parser = _parser("analyse", "Every analysis of a run beside its controls, into RUN/analysis.")
     _amounts(parser)
-    known = parser.parse_args(arguments)
-    analyse(known.run, _settings(known), only=_names(known), say=print)
+    _analyse(parser.parse_args(arguments))
 
 
 def run_report(arguments: list[str]) -> None:
@@ -83,9 +84,24 @@ def run_report(arguments: list[str]) -> None:
     _amounts(parser)
     known = parser.parse_args(arguments)
     check_page(known.output)
+    given = _given(known)
     if known.only is not None or not is_analysed(Path(known.run)):
-        analyse(known.run, _settings(known), only=_names(known), say=print)
+        _analyse(known)
+    else:
+        _check_amounts(Path(known.run), given)
     print(write_page(known.run, known.output))
+
+
+def _check_amounts(run: Path, given: Mapping[str, Any]) -> None:
+    """Raise ValueError if a run was analysed with other settings than those that are asked for."""
+    stored = read_results(run).get("settings", {})
+    for name, value in given.items():
+        if stored.get(name) != value:
+            flag = f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
+            raise ValueError(
+                f"{flag}: {str(run)!r} has been analysed with {name}={stored.get(name)}: leave the flag out, or run "
+                f"colgraph analyse {run} {flag} first"
+            )
 
 
 def run_compare(arguments: list[str]) -> None:
@@ -98,9 +114,9 @@ def run_compare(arguments: list[str]) -> None:
     parser.add_argument("-o", "--output", metavar="FILE.md", help="write the Markdown table here")
     parser.add_argument("--json", metavar="FILE", help="write all numbers here, those of each seed too")
     known = parser.parse_args(arguments)
-    for flag, path, end in (("-o", known.output, ".md"), ("--json", known.json, ".json")):
+    for flag, path, end in (("--output", known.output, ".md"), ("--json", known.json, ".json")):
         if path:
-            _check_output(flag, Path(path), end)
+            check_file(flag, path, [end])
     compared = compare_seeds(known.runs)
     if known.json:
         write_text(Path(known.json), json.dumps(seeds_json(compared), indent=2, allow_nan=False) + "\n")
@@ -120,20 +136,24 @@ def run_encode(arguments: list[str]) -> None:
     )
     parser.add_argument("--stimuli", required=True, metavar="FOLDER", help="images, one per stimulus")
     parser.add_argument("--regions", metavar="FILE", help="a table: target, region")
-    parser.add_argument("--columns", type=int, default=512, metavar="N", help="columns used as features (512)")
+    parser.add_argument("--columns", type=int, default=512, metavar="N", help="columns used as features, at most (512)")
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="folds of the cross-validation (5)")
     parser.add_argument("--permutations", type=int, default=200, metavar="N", help="shuffles of each null (200)")
     parser.add_argument("-o", "--output", metavar="FILE", help="JSON to write (default: RUN/encoding.json)")
     known = parser.parse_args(arguments)
+    for name, least in (("columns", 1), ("folds", 2), ("permutations", 1)):
+        if getattr(known, name) < least:
+            raise ValueError(f"--{name} must be at least {least}, got {getattr(known, name)}")
+    if known.output:
+        _check_encoding(Path(known.output))
     run = load_run(known.run, images=2)
+    out = Path(known.output) if known.output else _check_encoding(run.path / "encoding.json")
     recorded = read_responses(Path(known.responses))
     size, channels = run.config.image_size, run.config.channels
     stimuli, notes = read_stimuli(Path(known.stimuli), recorded, size, channels)
     regions, more = (None, []) if known.regions is None else read_regions(Path(known.regions), recorded)
     notes = [*recorded.notes, *notes, *more]
     sys.stderr.write("".join(f"note: {note}\n" for note in notes))
-    out = Path(known.output) if known.output else run.path / "encoding.json"
-    _check_output("-o", out, ".json")
     amounts = known.columns, known.folds, known.permutations
     content, table = encoding_of(run, stimuli, recorded.values, regions, *amounts)
     content["notes"] = notes
@@ -146,6 +166,13 @@ def run_encode(arguments: list[str]) -> None:
         text = "" if share is None else f", {share:.2f} of the ceiling"
         print(f"{row['features']}, {row['region']}: held-out r = {row['value']:.3f}{text}, CKA {row['cka']:.3f}")
     print(f"{out}, {out.with_suffix('.png')}")
+
+
+def _check_encoding(path: Path) -> Path:
+    """The path of a JSON file beside which a figure is written."""
+    check_file("--output", path, [".json"])
+    check_file("the figure beside --output,", path.with_suffix(".png"))
+    return path
 
 
 def encoding_of(

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.report.analyse import FORMAT, read_maps
+from colgraph.output import check_file, write_text
+from colgraph.report.analyse import read_maps, read_results
 from colgraph.report.loading import read_config
-from colgraph.training.folder import write_text
 from colgraph.viz.viewer import SheetMap, sheet_viewer
 
 __all__ = ["check_page", "write_page"]
@@ -37,7 +37,7 @@ def write_page(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path
         ValueError: where the analysis is missing, broken or of another version, or the page cannot be written.
     """
     folder, path = Path(run), check_page(out)
-    results, maps = _read(folder)
+    results, maps = read_results(folder), read_maps(folder / "analysis")
     body = "\n".join(
         [
             _head(folder, results),
@@ -53,29 +53,7 @@ def write_page(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path
 
 def check_page(out: str | os.PathLike[str]) -> Path:
     """The path of a page, or a ValueError that says why none can be written there."""
-    path = Path(out)
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"the report is a page: give -o a name that ends in .html, got {str(path)!r}")
-    if not path.parent.is_dir():
-        raise ValueError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}")
-    return path
-
-
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    place = folder / "analysis"
-    try:
-        results = json.loads((place / "results.json").read_text(encoding="utf-8"))
-        maps = read_maps(place)
-    except FileNotFoundError as error:
-        raise ValueError(f"{str(folder)!r} has not been analysed: run colgraph analyse {folder}") from error
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"cannot read the analysis of {str(folder)!r}: {error}") from error
-    if results.get("format") != FORMAT:
-        raise ValueError(
-            f"the analysis of {str(folder)!r} has format {results.get('format')}, this version of colgraph reads "
-            f"{FORMAT}: run colgraph analyse again"
-        )
-    return results, maps
+    return check_file("--output", out, [".html", ".htm"])
 
 
 def _viewer(maps: dict[str, NDArray[Any]]) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from colgraph.report.analyse import FORMAT, is_analysed
+from colgraph.report.analyse import is_analysed, read_results
 from colgraph.report.controls import learned_settings
 from colgraph.report.loading import read_config
 
@@ -126,15 +126,7 @@ def seeds_json(compared: Mapping[str, Any]) -> dict[str, Any]:
 def _analysis(path: Path) -> dict[str, Any]:
     if not (path / "config.yaml").is_file():
         raise ValueError(f"{str(path)!r} is no run folder: it has no config.yaml")
-    place = path / "analysis" / "results.json"
-    try:
-        content = json.loads(place.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ValueError(f"{str(path)!r} has not been analysed: run colgraph analyse {path}") from error
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot read {str(place)!r}: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{str(place)!r} is of another version of colgraph: run colgraph analyse {path}")
+    content = read_results(path)
     if not content["finished"]:
         raise ValueError(f"{str(path)!r} had not been trained to its end when it was analysed: compare finished runs")
     if not is_analysed(path):
@@ -153,11 +145,11 @@ def _check_alike(paths: Sequence[Path], configs: _Each, found: _Each) -> None:
                 f"{str(path)!r} has {name}={mine.get(name)!r}, {str(paths[0])!r} {first.get(name)!r}: "
                 "compare runs that differ only in their seed"
             )
-        for name in ("probes", "permutations"):
-            if each["settings"][name] != found[0]["settings"][name]:
+        for name in ("probes", "permutations", "nulls", "seed"):
+            here, there = each["settings"].get(name), found[0]["settings"].get(name)
+            if here != there:
                 raise ValueError(
-                    f"{str(path)!r} was analysed with {name}={each['settings'][name]}, "
-                    f"{str(paths[0])!r} with {found[0]['settings'][name]}: analyse them alike"
+                    f"{str(path)!r} was analysed with {name}={here}, {str(paths[0])!r} with {there}: analyse them alike"
                 )
     seeds = [config.get("seed", 0) for config in configs]
     for place, seed in enumerate(seeds):

@@ -6,12 +6,12 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from colgraph.output import write_text
 from colgraph.script import is_helper_process
 from colgraph.training.config import TrainConfig
 from colgraph.training.errors import UnwritableRunError
@@ -229,18 +229,3 @@ def writing(path: Path, hint: str = "", part: Path | None = None) -> Iterator[No
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         more = f"; what was saved before is intact: {hint}" if hint else ""
         raise UnwritableRunError(f"cannot write {str(path)!r}: {reason}{more}") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -5,7 +5,7 @@ from colgraph.viz.confusion import draw_confusion
 from colgraph.viz.curves import draw_curves
 from colgraph.viz.results import draw_results
 from colgraph.viz.sheet import draw_sheet
-from colgraph.viz.style import save_figure
+from colgraph.viz.style import picture_suffixes, save_figure
 
 __all__ = [
     "central_column",
@@ -15,5 +15,6 @@ __all__ = [
     "draw_curves",
     "draw_results",
     "draw_sheet",
+    "picture_suffixes",
     "save_figure",
 ]

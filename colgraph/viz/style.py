@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from colgraph.extras import missing_package
+from colgraph.output import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "GREEN", "GREY", "INK", "ORANGE", "PALE", "SEQUENTIAL", "new_figure", "quiet", "save_figure"]
+__all__ = [
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "INK",
+    "ORANGE",
+    "PALE",
+    "SEQUENTIAL",
+    "new_figure",
+    "picture_suffixes",
+    "quiet",
+    "save_figure",
+]
 
 # Okabe and Ito (2008), "Color universal design".
 ORANGE, BLUE, GREEN = "#E69F00", "#0072B2", "#009E73"
@@ -63,6 +75,15 @@ def quiet(axes: Axes, **labels: Any) -> None:
     axes.set(**labels)
 
 
+def picture_suffixes() -> list[str]:
+    """What a picture's name may end in: ``.png``, ``.svg``, ``.pdf``, ...
+
+    Raises:
+        ImportError: if matplotlib is missing, with the line that installs it.
+    """
+    return [f".{kind}" for kind in sorted(new_figure(1, 1).canvas.get_supported_filetypes())]
+
+
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Write a figure to a file, whole or not at all; the suffix says the format.
 
@@ -76,16 +97,6 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
         raise ValueError(f"cannot draw {str(path)!r}: the suffix must be one of {', '.join(sorted(kinds))}")
     if not path.parent.is_dir():
         raise ValueError(f"cannot draw {str(path)!r}: there is no folder {str(path.parent)!r}")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}", suffix=path.suffix)
-    os.close(handle)
-    try:
+    with replacing(path) as temporary:
         figure.savefig(temporary, format=kind)
-        # A temporary file is private; a figure is as readable as any new file.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
     return path

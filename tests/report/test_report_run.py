@@ -215,7 +215,7 @@ def test_pages_refuse_what_they_cannot_show(analysed, runs, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(runs / "base" / "analysis", copy / "analysis")
     (copy / "analysis" / "results.json").write_text('{"format": 0}')
-    with pytest.raises(ValueError, match="has format 0"):
+    with pytest.raises(ValueError, match="format 0, this one reads"):
         write_page(copy, tmp_path / "x.html")
 
 
@@ -285,6 +285,30 @@ def test_commands_check_their_flags(runs):
         cli.run(["analyse", str(runs / "base"), "--probes", "3"])
     with pytest.raises(ValueError, match="required"):
         cli.run(["encode", str(runs / "base")])
+    for flag in ("--columns", "--folds", "--permutations"):
+        with pytest.raises(ValueError, match=f"{flag} must be at least"):
+            cli.run(["encode", "nowhere", "--responses", "r.npy", "--stimuli", "s", flag, "0"])
+    with pytest.raises(ValueError, match="--robustness plays no part in --only wiring"):
+        cli.run(["analyse", str(runs / "base"), "--only", "wiring", "--robustness"])
+
+
+def test_a_report_does_not_pass_over_flags_of_an_analysis_that_is_there(analysed, runs, tmp_path, capsys):
+    run, page = str(runs / "base"), str(tmp_path / "report.html")
+    for words in ("--probes 80", "--permutations 30", "--seed 1", "--batch-size 3", "--robustness"):
+        with pytest.raises(ValueError, match=f"{words}: .* has been analysed with .*colgraph analyse"):
+            cli.run(["report", run, "-o", page, *words.split()])
+    cli.run(["report", run, "-o", page, "--probes", "120", "--permutations", "20"])
+    assert capsys.readouterr().out.strip() == page
+
+
+def test_a_folder_of_analyses_that_cannot_be_made_is_said_first(runs, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(runs / "base", copy, ignore=shutil.ignore_patterns("analysis"))
+    (copy / "analysis").touch()
+    said: list[str] = []
+    with pytest.raises(ValueError, match="analysis' is a file: name a folder"):
+        analyse(copy, QUICK, only=["wiring"], say=said.append)
+    assert not said
 
 
 def test_runs_of_another_version_are_named(runs, tmp_path):
