@@ -26,6 +26,7 @@ import torch
 
 import colgraph as cg
 from colgraph.data import load_images
+from colgraph.geometry.controls import build_control
 from colgraph.geometry.neighbors import parse_neighborhood
 from colgraph.models import VisionColumnformer
 from colgraph.script import is_helper_process
@@ -48,12 +49,14 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     config, flags = parse_flags(arguments, presets=CONFIG, description=__doc__)
     if config.geometry != "cortex":
         raise ValueError(f"this example is about geometry 'cortex', got {config.geometry!r}: use imagenet100.py")
-    for name in ("control", "mask", "axis", "num_inputs"):
+    if config.model == "vit":
+        raise ValueError("this example trains a sheet, got --model vit: use imagenet100.py")
+    for name in ("mask", "axis", "num_inputs"):
         if getattr(config, name) != getattr(TrainConfig, name):
             raise ValueError(f"--{name.replace('_', '-')} plays no part in this example, which makes its own sheet")
     folder = open_run_folder(config, flags)
 
-    sheet = make_cortex(config)
+    sheet = make_sheet(config)
     images = load_images(
         config.data,
         image_size=config.image_size,
@@ -77,14 +80,20 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     return summary
 
 
-def make_cortex(config: TrainConfig) -> cg.Sheet:
-    """The surface with its neighbourhoods and tracts; the columns nearest to the occipital pole see a patch each."""
+def make_sheet(config: TrainConfig) -> cg.Sheet:
+    """The surface with its neighbourhoods and tracts, or its control; the columns nearest to the occipital pole see a
+    patch each.
+    """
+    if config.geometry != "cortex":
+        raise ValueError(f"this example is about geometry 'cortex', got {config.geometry!r}: use imagenet100.py")
+    if config.mask is not None:
+        raise ValueError(f"this example keeps the whole surface, got --mask {config.mask}: use imagenet100.py")
     shape = cg.geometry.geometry("cortex", **config.options)
     patches = (config.image_size // (config.patch_size or 1)) ** 2
-    if config.mask is not None:
-        raise ValueError("--mask: this example draws on the whole surface: leave it out, or use imagenet100.py")
-    return cg.build_sheet(
+    return build_control(
         shape,
+        config.control,
+        config.seed,
         neighbors=parse_neighborhood(config.neighbors or "knn:16") | cg.Edges(*draw_tracts(shape)),
         metric=config.metric,
         axis=config.axis,

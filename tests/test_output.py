@@ -19,8 +19,8 @@ from colgraph.script import run_script
 ROOT = Path(__file__).parents[1]
 REAL = "/proc/1" if Path("/proc/1").is_dir() else "/dev"
 
-# Each command with the output in place of OUT; its other arguments are not there, so that an error about them would mean
-# that the output was looked at too late. The suffix is what the output should end in.
+# Each command with the output in place of OUT; its other arguments are not there, so that an error about them would
+# mean that the output was looked at too late. The suffix is what the output should end in.
 FILES = {
     "view": ("view ring -o OUT", ".png"),
     "results": ("results nowhere -o OUT", ".md"),
@@ -131,9 +131,8 @@ def test_text_is_whole_or_not_there(tmp_path: Path) -> None:
         write_text(path, "x" * 5000)
     assert caught.value.errno == errno.EFBIG
     assert caught.value.filename == str(path)
-    with pytest.raises(KeyError), replacing(path) as temporary:
-        temporary.write_text("half")
-        raise KeyError
+    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
+        temporary.write_text(str(1 / 0))
     assert json.loads(path.read_text()) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
 

@@ -99,7 +99,7 @@ def run_evaluate(arguments: Sequence[str]) -> None:
     if known.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, got {known.batch_size}")
     if known.output:
-        check_different({"--output": known.output, "its figure": str(Path(known.output).with_name("confusion.png"))})
+        check_different({"--output": known.output, "its figure": str(confusion_file(Path(known.output)))})
         check_file("--output", known.output)
     checkpoint = "best" if known.best else "last"
     run = Path(known.run)

@@ -184,6 +184,7 @@ def _control_context(
         return None, control.reason
     try:
         other = load_run(control.path, images=2)
+        control.check(run.sheet, other.sheet)
     except ValueError as error:
         return None, " ".join(str(error).split())
     # The run's labels are shown to the control.

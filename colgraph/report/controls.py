@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import runpy
+import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from colgraph.report.loading import Run, read_config
+from colgraph.sheet import Sheet
 from colgraph.training.config import describe_settings
+from colgraph.training.flags import parse_flags
 
-__all__ = ["TRAINED_CONTROLS", "Control", "find_controls", "learned_settings"]
+__all__ = ["TRAINED_CONTROLS", "Control", "find_controls", "learned_settings", "training_script_of"]
+
+_EXAMPLES = Path(__file__).parents[2] / "examples"
+_SCRIPTS = ("imagenet100.py", "cortex.py")
+"""Training scripts; the first takes presets of data sources from ``configs`` beside it."""
 
 # Settings that do not change what is learned.
 _FREE = {
@@ -26,23 +35,36 @@ class Control:
     Attributes:
         name: what it is called in the report.
         setting: the setting in which it differs, and its value there.
-        flags: the command-line flags that train it.
+        keeps: what it has in common with the run: "sheet" (graph and places), "graph" or "columns".
         path: the run folder, or None where there is none.
         reason: why there is none.
     """
 
     name: str
     setting: tuple[str, Any]
-    flags: str
+    keeps: str
     path: Path | None = None
     reason: str = ""
 
+    @property
+    def flags(self) -> list[str]:
+        """The words of a command line that train it."""
+        name, value = self.setting
+        return [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
+
+    def check(self, run: Sheet, control: Sheet) -> None:
+        """Raise ValueError unless the control's sheet has in common with the run's what it should."""
+        same = run.fingerprint == control.fingerprint or self.keeps == "columns"
+        same &= run.geometry_fingerprint == control.geometry_fingerprint or self.keeps != "sheet"
+        if run.num_columns != control.num_columns or not same:
+            raise ValueError(f"{str(self.path)!r} has the settings of this control, but lies on another sheet")
+
 
 TRAINED_CONTROLS = (
-    Control("tied weights", ("untied", "none"), "--untied none"),
-    Control("no wiring cost", ("wiring", 0.0), "--wiring 0"),
-    Control("random graph", ("control", "random-graph"), "--control random-graph"),
-    Control("trained on shuffled positions", ("control", "shuffled-positions"), "--control shuffled-positions"),
+    Control("tied weights", ("untied", "none"), "sheet"),
+    Control("no wiring cost", ("wiring", 0.0), "sheet"),
+    Control("random graph", ("control", "random-graph"), "columns"),
+    Control("trained on shuffled positions", ("control", "shuffled-positions"), "graph"),
 )
 
 
@@ -54,22 +76,84 @@ def find_controls(run: Run) -> list[Control]:
     """
     mine = read_config(run.path)
     others = sorted(p for p in run.path.resolve().parent.iterdir() if p.is_dir() and p != run.path.resolve())
-    configs = {path: read_config(path) for path in others if (path / "checkpoints" / "last.ckpt").is_file()}
-    return [_find(control, run, mine, configs) for control in TRAINED_CONTROLS]
+    configs = {path: _config_of(path) for path in others if (path / "checkpoints" / "last.ckpt").is_file()}
+    found = [_find(control, mine, configs) for control in TRAINED_CONTROLS]
+    if all(control.path or control.reason for control in found):
+        return found
+    script, why_not = training_script_of(run)
+    return [
+        control
+        if control.path or control.reason
+        else replace(
+            control, reason=why_not if script is None else f"not trained yet: {_command(script, run, control)}"
+        )
+        for control in found
+    ]
 
 
-def _find(control: Control, run: Run, mine: Mapping[str, Any], configs: Mapping[Path, Mapping[str, Any]]) -> Control:
+def _config_of(path: Path) -> dict[str, Any]:
+    """The settings of a neighbouring folder; none where they cannot be read, for it is not this run's business."""
+    try:
+        return read_config(path)
+    except ValueError:
+        return {}
+
+
+def _find(control: Control, mine: Mapping[str, Any], configs: Mapping[Path, Mapping[str, Any]]) -> Control:
     name, value = control.setting
     if mine.get(name) == value:
-        return Control(control.name, control.setting, control.flags, None, "the run itself is this")
+        return replace(control, reason="the run itself is this")
     wanted = learned_settings({**mine, name: value})
-    alike = [path for path, config in configs.items() if learned_settings(config) == wanted]
+    alike = [path for path, config in configs.items() if config and learned_settings(config) == wanted]
     alike.sort(key=lambda path: configs[path].get("seed") != mine.get("seed"))
-    if alike:
-        return Control(control.name, control.setting, control.flags, alike[0])
-    command = f"python examples/imagenet100.py --config {run.path / 'config.yaml'} {control.flags} --out "
-    command += f"{run.path}-{control.name.replace(' ', '-')}"
-    return Control(control.name, control.setting, control.flags, None, f"not trained yet: {command}")
+    return replace(control, path=alike[0]) if alike else control
+
+
+# ---------------------------------------------------------------------- which command trains a control
+
+
+def training_script_of(run: Run) -> tuple[Path | None, str]:
+    """The training script of this checkout that makes the run's own sheet of its settings, or why there is none.
+
+    A script has a function ``make_sheet(config)``. What it makes is compared with the sheet that the run trained on: a
+    run from Python may lie on a sheet that its settings say nothing of.
+    """
+    scripts = [_EXAMPLES / name for name in _SCRIPTS if (_EXAMPLES / name).is_file()]
+    # The script that the run was started by, where that is known, is the first to be tried.
+    scripts.sort(key=lambda script: script.name not in str(run.summary.get("command")))
+    if not scripts:
+        return None, "not trained yet, and this is no checkout with training scripts"
+    for script in scripts:
+        try:
+            config, _ = parse_flags(["--config", str(run.path / "config.yaml")], presets=_presets(script))
+            sheet = runpy.run_path(str(script))["make_sheet"](config)
+        except (ValueError, ImportError):
+            continue
+        if _same(sheet, run.sheet):
+            return script, ""
+    return None, (
+        "not trained yet, and no command can: no training script here makes this run's sheet of its config.yaml; train "
+        "it as the run was trained, with this one setting, into a folder beside it"
+    )
+
+
+def _same(first: Sheet, second: Sheet) -> bool:
+    marks = [
+        (s.fingerprint, s.geometry_fingerprint, s.input_rank.tolist(), s.output_mask.tolist()) for s in (first, second)
+    ]
+    return marks[0] == marks[1]
+
+
+def _presets(script: Path) -> Path | None:
+    return _EXAMPLES / "configs" if script.name == _SCRIPTS[0] else None
+
+
+def _command(script: Path, run: Run, control: Control) -> str:
+    """As a shell takes it; the script's path as short as it can be."""
+    short = os.path.relpath(script)
+    name = str(script) if short.startswith(os.pardir) else short
+    out = f"{run.path}-{control.name.replace(' ', '-')}"
+    return shlex.join(["python", name, "--config", str(run.path / "config.yaml"), *control.flags, "--out", out])
 
 
 def learned_settings(config: Mapping[str, Any]) -> dict[str, Any]:
