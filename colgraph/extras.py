@@ -7,9 +7,12 @@ import shlex
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["install_line", "missing_package"]
+__all__ = ["install_line", "missing_module", "missing_package"]
 
 _ROOT = Path(__file__).resolve().parents[1]
+
+# What packages are called where they are installed, if it is not what they are called where they are imported.
+_NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "sknetwork": "scikit-network", "yaml": "pyyaml"}
 
 
 def missing_package(need: str, package: str, extra: str) -> ImportError:
@@ -17,10 +20,19 @@ def missing_package(need: str, package: str, extra: str) -> ImportError:
 
     Args:
         need: what needs it, such as ``figures need``.
-        package: its name.
+        package: its name, or that of a module in it.
         extra: the extra of colgraph that brings it.
     """
-    return ImportError(f"{need} {package}, which is not installed: {install_line(extra)}", name=package)
+    module = package.partition(".")[0]
+    name = _NAMES.get(module, module)
+    return ImportError(f"{need} {name}, which is not installed: {install_line(extra)}", name=module)
+
+
+def missing_module(error: ImportError) -> ImportError:
+    """The error of one line for a package that was not found where nobody said what needs it."""
+    if error.name is None or "pip install" in str(error):
+        return error
+    return missing_package("this needs", error.name, "all")
 
 
 def install_line(extra: str) -> str:

@@ -13,6 +13,8 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
+from colgraph.extras import missing_module
+
 __all__ = ["OneLineParser", "ScriptError", "is_helper_process", "parse_options", "run_script"]
 
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
@@ -104,7 +106,9 @@ def run_script(main: Callable[[], Any]) -> None:
             main()
         except ScriptError as error:
             _leave(error, error.exit_code)
-        except (ValueError, ImportError) as error:
+        except ImportError as error:
+            _leave(missing_module(error), 2)
+        except ValueError as error:
             _leave(error, 2)
         except BrokenPipeError:
             # The reader of our output (a pager, head) has left; there is nobody to tell.

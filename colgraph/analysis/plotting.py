@@ -48,7 +48,7 @@ def axes(ax: Axes | None) -> Axes:
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
-        raise missing_package("plots need", "matplotlib", "viz") from error
+        raise missing_package("plots need", error.name or "matplotlib", "viz") from error
     return plt.subplots(layout="constrained")[1]
 
 

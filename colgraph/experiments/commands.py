@@ -14,6 +14,7 @@ from colgraph.experiments.tables import csv_table, fill_markers, markdown_table
 from colgraph.output import check_different, check_file, check_folder, write_text
 from colgraph.script import OneLineParser, ScriptError
 from colgraph.training.lock import check_settled
+from colgraph.viz import picture_suffixes
 
 __all__ = ["run_evaluate", "run_results", "run_share", "run_sweep"]
 
@@ -37,6 +38,7 @@ def run_sweep(arguments: Sequence[str]) -> None:
         for job in jobs:
             print(f"{'finished' if job.finished else 'to run'}: {job.text()}")
         return
+    picture_suffixes()  # what draws the table is missed now, or after all runs
     out.mkdir(parents=True, exist_ok=True)
     outcomes = run_jobs(jobs, out, known.jobs, begun=_say_begun, ended=lambda outcome: _ended(outcome, out))
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
@@ -237,8 +239,6 @@ def _check_outputs(known: Any) -> None:
         if given:
             check_file(flag, given)
     if known.plot:
-        from colgraph.viz import picture_suffixes
-
         check_file("--plot", known.plot, picture_suffixes())
 
 

@@ -19,6 +19,7 @@ from colgraph.models import VisionColumnformer
 from colgraph.output import check_file, write_text
 from colgraph.training.checkpoint import TrainedModel, load_trained
 from colgraph.training.lock import check_settled
+from colgraph.viz import picture_suffixes
 
 __all__ = ["SPLITS", "confusion_file", "evaluate_images", "evaluate_run", "evaluation_file"]
 
@@ -135,7 +136,7 @@ def evaluate_run(
     check_settled(run)
     output = output or evaluation_file(run, data, split, checkpoint)
     check_file("the file of the evaluation,", output)
-    check_file("the figure of the evaluation,", confusion_file(output))
+    check_file("the figure of the evaluation,", confusion_file(output), picture_suffixes())
     trained = load_trained(file)
     splits = _images(trained, data)
     images = {"test": splits.test, "val": splits.val, "train": splits.train}[split]

@@ -23,6 +23,7 @@ from colgraph.report.controls import Control, find_controls
 from colgraph.report.figures import draw_with_controls
 from colgraph.report.loading import Run, load_run
 from colgraph.report.measures import CATALOGUE, orientation_of
+from colgraph.viz.style import picture_suffixes
 
 __all__ = ["FORMAT", "analyse", "attempt", "is_analysed", "read_maps", "read_results"]
 
@@ -58,6 +59,7 @@ def analyse(
     kept, maps = _kept(Path(path), chosen, settings)
     run = load_run(path, seed=settings.seed)
     out = check_folder("the folder of analyses", run.path / "analysis")
+    picture_suffixes()  # what draws figures is missed now, or after the first analysis
     probes = make_probes(run, settings)
     say(f"{run.sheet.num_columns:,} columns, {len(probes.gratings)} gratings, {len(probes.natural)} natural images")
     untrained = _context("untrained", "untrained", run, run, probes, settings, net=run.untrained())

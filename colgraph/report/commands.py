@@ -20,7 +20,7 @@ from colgraph.report.loading import Run, load_run
 from colgraph.report.recordings import read_regions, read_responses, read_stimuli
 from colgraph.report.seeds import compare_seeds, seeds_json, seeds_table
 from colgraph.script import OneLineParser
-from colgraph.viz.style import new_figure, save_figure
+from colgraph.viz.style import new_figure, picture_suffixes, save_figure
 
 __all__ = ["run_analyse", "run_compare", "run_encode", "run_report"]
 
@@ -171,7 +171,7 @@ def run_encode(arguments: list[str]) -> None:
 def _check_encoding(path: Path) -> Path:
     """The path of a JSON file beside which a figure is written."""
     check_file("--output", path, [".json"])
-    check_file("the figure beside --output,", path.with_suffix(".png"))
+    check_file("the figure beside --output,", path.with_suffix(".png"), picture_suffixes())
     return path
 
 

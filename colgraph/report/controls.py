@@ -123,15 +123,19 @@ def training_script_of(run: Run) -> tuple[Path | None, str]:
     scripts.sort(key=lambda script: script.name not in str(run.summary.get("command")))
     if not scripts:
         return None, "not trained yet, and this is no checkout with training scripts"
+    unknown = ""
     for script in scripts:
         try:
             config, _ = parse_flags(["--config", str(run.path / "config.yaml")], presets=_presets(script))
             sheet = runpy.run_path(str(script))["make_sheet"](config)
-        except (ValueError, ImportError):
+        except ValueError:
+            continue
+        except ImportError as error:
+            unknown = f"not trained yet; to know of a command: {error}"
             continue
         if _same(sheet, run.sheet):
             return script, ""
-    return None, (
+    return None, unknown or (
         "not trained yet, and no command can: no training script here makes this run's sheet of its config.yaml; train "
         "it as the run was trained, with this one setting, into a folder beside it"
     )

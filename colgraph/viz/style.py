@@ -58,7 +58,7 @@ def new_figure(width: float, height: float, title: str | None = None) -> Figure:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise missing_package("figures need", "matplotlib", "viz") from error
+        raise missing_package("figures need", error.name or "matplotlib", "viz") from error
     mpl.rcParams.update(_RC)
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
