@@ -130,7 +130,8 @@ def run_view(words: list[str]) -> None:
 def _sheet(known: argparse.Namespace, extra: Sequence[str]) -> Any:
     from colgraph.geometry import build_sheet
 
-    flags = ["--output", "--max-edges", *("--" + name.replace("_", "-") for name in _SHEET_FLAGS)]
+    names = [name for name in ("output", "max_edges", *_SHEET_FLAGS) if name in _SHEET_FLAGS or hasattr(known, name)]
+    flags = ["--" + name.replace("_", "-") for name in names]
     options = parse_options(extra, flags, option_names())
     settings = {name: getattr(known, name) for name in _SHEET_FLAGS if hasattr(known, name)}
     return build_sheet(known.source, **settings, **options)

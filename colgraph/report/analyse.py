@@ -27,7 +27,8 @@ from colgraph.viz.style import picture_suffixes
 
 __all__ = ["FORMAT", "analyse", "attempt", "is_analysed", "read_maps", "read_results"]
 
-FORMAT = 3
+FORMAT = 4
+"""Of ``results.json``; another one where numbers of the same name mean something else."""
 
 
 def analyse(
