@@ -39,7 +39,6 @@ NEED: dict[str, list[str]] = {
     "PIL": ["recordings.py RUN --out OUT/recordings --stimuli 20 --targets 1", "view ring -o OUT/x.png"],
     "huggingface_hub": ["share RUN OUT/shared"],
     "safetensors": ["share RUN OUT/shared"],
-    "trimesh": [f"describe {MESH}"],
     "nibabel": ["describe cortex --mesh fsaverage3"],
     "nilearn": ["describe cortex --mesh fsaverage3"],
     "tensorboard": [TRAIN],
@@ -52,7 +51,7 @@ DO_WITHOUT = {
     "h5py": [f"{ANALYSE} moran"],
     "tqdm": [f"{ANALYSE} moran"],
     "lightning": ["list", "results RUN", "sweep CONFIG --out OUT/s --dry-run"],
-    "trimesh": ["describe ring"],
+    "trimesh": ["describe ring", f"describe {MESH}"],
 }
 
 

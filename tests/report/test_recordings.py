@@ -294,7 +294,10 @@ def test_regions_that_do_not_match_are_refused(tmp_path: Path, text: str, words:
 
 
 def test_control_whose_classes_are_in_another_order_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    run, control = SimpleNamespace(classes=["a", "b"]), SimpleNamespace(path="elsewhere", name="tied weights")
+    run = SimpleNamespace(classes=["a", "b"], sheet=None)
+    control = SimpleNamespace(path="elsewhere", name="tied weights", check=lambda mine, other: None)
     room = import_module("colgraph.report.analyse")  # the package has a function of this name
-    monkeypatch.setattr(room, "load_run", lambda *_, **__: SimpleNamespace(classes=["b", "a"]))
-    assert room._control_context(control, run, None, None) is None
+    monkeypatch.setattr(room, "load_run", lambda *_, **__: SimpleNamespace(classes=["b", "a"], sheet=None))
+    context, reason = room._control_context(control, run, None, None)
+    assert context is None
+    assert reason == "elsewhere answers with its classes in another order: train it again"
