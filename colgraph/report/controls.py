@@ -14,6 +14,7 @@ from colgraph.report.loading import Run, read_config
 from colgraph.sheet import Sheet
 from colgraph.training.config import describe_settings
 from colgraph.training.flags import parse_flags
+from colgraph.training.setup import make_sheet
 
 __all__ = ["TRAINED_CONTROLS", "Control", "find_controls", "learned_settings", "training_script_of"]
 
@@ -115,7 +116,7 @@ def _find(control: Control, mine: Mapping[str, Any], configs: Mapping[Path, Mapp
 def training_script_of(run: Run) -> tuple[Path | None, str]:
     """The training script of this checkout that makes the run's own sheet of its settings, or why there is none.
 
-    A script has a function ``make_sheet(config)``. What it makes is compared with the sheet that the run trained on: a
+    A script may have a function ``make_sheet(config)`` of its own. What it makes is compared with the sheet that the run trained on: a
     run from Python may lie on a sheet that its settings say nothing of.
     """
     scripts = [_EXAMPLES / name for name in _SCRIPTS if (_EXAMPLES / name).is_file()]
@@ -127,7 +128,7 @@ def training_script_of(run: Run) -> tuple[Path | None, str]:
     for script in scripts:
         try:
             config, _ = parse_flags(["--config", str(run.path / "config.yaml")], presets=_presets(script))
-            sheet = runpy.run_path(str(script))["make_sheet"](config)
+            sheet = runpy.run_path(str(script)).get("make_sheet", make_sheet)(config)
         except ValueError:
             continue
         except ImportError as error:
