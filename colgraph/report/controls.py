@@ -116,8 +116,8 @@ def _find(control: Control, mine: Mapping[str, Any], configs: Mapping[Path, Mapp
 def training_script_of(run: Run) -> tuple[Path | None, str]:
     """The training script of this checkout that makes the run's own sheet of its settings, or why there is none.
 
-    A script may have a function ``make_sheet(config)`` of its own. What it makes is compared with the sheet that the run trained on: a
-    run from Python may lie on a sheet that its settings say nothing of.
+    A script may have a function ``make_sheet(config)`` of its own. What is made is compared with the sheet that the run
+    trained on: a run from Python may lie on a sheet that its settings say nothing of.
     """
     scripts = [_EXAMPLES / name for name in _SCRIPTS if (_EXAMPLES / name).is_file()]
     # The script that the run was started by, where that is known, is the first to be tried.
