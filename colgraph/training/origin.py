@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -132,7 +133,10 @@ def _makes_sheet(config: TrainConfig, sheet: Sheet) -> bool:
     from colgraph.training.setup import make_sheet
 
     try:
-        made = make_sheet(config)
+        with warnings.catch_warnings():
+            # Of a sheet that is only compared there is nothing to warn of.
+            warnings.simplefilter("ignore")
+            made = make_sheet(config)
     except (ValueError, ImportError):
         return False
     return _identity(made) == _identity(sheet)
