@@ -49,7 +49,7 @@ SMALL = {
     "colgraph encode": "--columns 12 --folds 2 --permutations 3",
     "colgraph sweep": "--dry-run --out runs/new",
     "examples/recordings.py": "--stimuli 30 --targets 2 --repeats 2",
-    "examples/imagenet100.py": "--dim 8 --qk-dim 4 --mlp-dim 8 --overwrite",
+    "examples/imagenet100.py": "--dim 8 --mlp-dim 8 --overwrite",
     "examples/cortex.py": "--mesh fsaverage3 --image-size 16 --num-outputs 32 --overwrite",
 }
 RUNS = ("make-train", "digits-stack-seed0", "sweep/digits-seed0", "digits/digits-tied-seed0")
