@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from colgraph.space import GRAPH_METRICS, Index, Links, Space, join
 from colgraph.space.connections import connections
 
 __all__ = [
+    "FROM_FILES",
     "KNN",
     "MAX_EDGES",
     "NEIGHBORHOODS",
@@ -275,16 +276,17 @@ _WORDS = ("knn:K", "radius:R", "given", "complete", "edges:FILE")
 NEIGHBORHOODS = ", ".join(_WORDS)
 """What a text may say, for the help of command lines."""
 
+FROM_FILES: dict[str, Callable[[str], Neighborhood]] = {}
+"""Neighbourhoods that are read from files, by their word: each made from the text behind its colon."""
+
 
 def _parse_one(text: str) -> Neighborhood:
     word, colon, value = (piece.strip() for piece in text.partition(":"))
     word = word.lower()
     if word in ("given", "complete") and not colon:
         return Given() if word == "given" else Complete()
-    if word == "edges":
-        from colgraph.geometry.tracts import EdgeFile
-
-        return EdgeFile.parse(value)
+    if word in FROM_FILES:
+        return FROM_FILES[word](value)
     try:
         if word == "knn":
             return KNN(int(value))

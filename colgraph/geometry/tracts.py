@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.geometry.base import Geometry
-from colgraph.geometry.neighbors import Edges, Neighborhood
+from colgraph.geometry.neighbors import FROM_FILES, Edges, Neighborhood
 
 __all__ = ["EdgeFile"]
 
@@ -59,6 +59,9 @@ class EdgeFile(Neighborhood):
             raise ValueError(f"{self.path!r} holds no edges: give a network file for neighbours 'edges:FILE'")
         column = _columns(network, geometry, self.path)
         return Edges(column[network.edges], network.edge_distance)
+
+
+FROM_FILES["edges"] = EdgeFile.parse
 
 
 def _columns(network: Geometry, geometry: Geometry, path: str) -> NDArray[np.int64]:

@@ -5,43 +5,19 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from torch import nn
 
 from colgraph.models import Columnformer, VisionColumnformer, VisionTransformer
 from colgraph.sheet import Sheet
-from colgraph.training.config import GEOMETRY_SETTINGS, TrainConfig
+from colgraph.training.config import TrainConfig
+from colgraph.training.made import made_net, made_sheet, same_sheet
 from colgraph.training.measure import parameters_sha256
+from colgraph.training.setup import make_model, make_sheet
 
-__all__ = [
-    "SHEET_SETTINGS",
-    "foreign_class",
-    "own_parts",
-    "remember_net",
-    "remember_sheet",
-    "settings_of",
-    "with_sheet",
-]
-
-SHEET_SETTINGS = ("geometry", "options", *GEOMETRY_SETTINGS, "control")
-"""Settings that make a sheet, and no more than that."""
+__all__ = ["foreign_class", "own_parts", "settings_of", "with_sheet"]
 
 _KNOWN = ("colgraph", "torch", "torch_geometric")
-
-# What make_sheet and make_model have made in this process: so much less to make again for a comparison.
-_sheets: dict[tuple[Any, ...], dict[str, Any]] = {}
-_nets: WeakKeyDictionary[nn.Module, tuple[int, str, int]] = WeakKeyDictionary()
-
-
-def remember_sheet(sheet: Sheet, config: TrainConfig) -> None:
-    """Note that settings make a sheet."""
-    _sheets[_identity(sheet)] = _sheet_settings(config)
-
-
-def remember_net(net: nn.Module, config: TrainConfig) -> None:
-    """Note that settings make a network, as it is now."""
-    _nets[net] = (config.seed, config.control, _writes(net))
 
 
 def foreign_class(net: nn.Module) -> str | None:
@@ -82,8 +58,7 @@ def settings_of(net: VisionColumnformer | VisionTransformer, config: TrainConfig
 
 def with_sheet(config: TrainConfig, sheet: Sheet) -> TrainConfig:
     """The settings as they are if they may be about this sheet; else its name and what it says of itself."""
-    known = _sheets.get(_identity(sheet))
-    if known == _sheet_settings(config) or _makes_sheet(config, sheet) or config.geometry == str(sheet.geometry):
+    if made_sheet(sheet, config) or _makes_sheet(config, sheet) or config.geometry == str(sheet.geometry):
         return config
     return dataclasses.replace(
         config,
@@ -117,12 +92,9 @@ def own_parts(net: VisionColumnformer | VisionTransformer, config: TrainConfig, 
         sheet = net.model.sheet
         if net.model.arguments["wiring_power"] != 1:
             parts.append(f"wiring_power={net.model.arguments['wiring_power']:g}")
-        known = _sheets.get(_identity(sheet)) == _sheet_settings(config)
-        if not known and not _makes_sheet(config, sheet):
+        if not made_sheet(sheet, config) and not _makes_sheet(config, sheet):
             parts.append("sheet")
-    if not parts and _nets.get(net) != (config.seed, config.control, _writes(net)):
-        from colgraph.training.setup import make_model
-
+    if not parts and not made_net(net, config):
         again = make_model(config, getattr(getattr(net, "model", None), "sheet", None), classes)
         if parameters_sha256(again) != parameters_sha256(net):
             parts.append("parameters at the start")
@@ -130,8 +102,6 @@ def own_parts(net: VisionColumnformer | VisionTransformer, config: TrainConfig, 
 
 
 def _makes_sheet(config: TrainConfig, sheet: Sheet) -> bool:
-    from colgraph.training.setup import make_sheet
-
     try:
         with warnings.catch_warnings():
             # Of a sheet that is only compared there is nothing to warn of.
@@ -139,23 +109,7 @@ def _makes_sheet(config: TrainConfig, sheet: Sheet) -> bool:
             made = make_sheet(config)
     except (ValueError, ImportError):
         return False
-    return _identity(made) == _identity(sheet)
-
-
-def _identity(sheet: Sheet) -> tuple[Any, ...]:
-    ends = (tuple(columns.tolist()) for columns in (sheet.inputs, sheet.outputs))
-    return (sheet.fingerprint, sheet.geometry_fingerprint, *ends)
-
-
-def _sheet_settings(config: TrainConfig) -> dict[str, Any]:
-    # What can hear the input within the steps is read out, where nothing else is said; a control is drawn by the seed.
-    settings = {name: getattr(config, name) for name in (*SHEET_SETTINGS, "steps")}
-    return settings | {"seed": config.seed if config.control != "none" else None}
-
-
-def _writes(net: nn.Module) -> int:
-    """Counts how often parameters were written to in place."""
-    return sum(parameter._version for parameter in net.parameters())
+    return same_sheet(made, sheet)
 
 
 def _name(module: nn.Module) -> str:

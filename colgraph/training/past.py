@@ -15,7 +15,8 @@ from colgraph.training.batches import steps_per_epoch
 from colgraph.training.checkpoint import KEY, check_images, load_checkpoint
 from colgraph.training.config import TrainConfig
 from colgraph.training.folder import RunFolder
-from colgraph.training.origin import SHEET_SETTINGS, own_parts, settings_of, with_sheet
+from colgraph.training.made import SHEET_SETTINGS
+from colgraph.training.origin import own_parts, settings_of, with_sheet
 from colgraph.training.parallel import is_sharded
 from colgraph.training.resume import Change, RunRecord, changed_settings, check_share
 

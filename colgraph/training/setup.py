@@ -18,7 +18,7 @@ from colgraph.models.reach import late_columns, steps_to_reach
 from colgraph.models.vision import assign_patches
 from colgraph.sheet import Sheet
 from colgraph.training.config import TrainConfig
-from colgraph.training.origin import remember_net, remember_sheet
+from colgraph.training.made import remember_net, remember_sheet
 
 __all__ = ["make_model", "make_sheet", "patch_size_for", "unreached_outputs"]
 
