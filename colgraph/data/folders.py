@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from colgraph.data.decode import image_suffixes
+from colgraph.data.labels import EncodedSplits, Part, import_datasets, join_parts
 from colgraph.data.metadata import METADATA_NAMES, Listed, read_metadata
-from colgraph.data.rows import EncodedSplits, Part, import_datasets, join_parts
 from colgraph.data.splits import split_of, splits_named
 
 __all__ = ["FoundFiles", "find_images", "load_folder"]

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from colgraph.data.rows import EncodedSplits, Part, import_datasets, join_parts
+from colgraph.data.labels import EncodedSplits, Part, import_datasets, join_parts
 from colgraph.data.splits import split_of
 
 __all__ = ["HUB_ID", "PROBE_SECONDS", "load_hub"]

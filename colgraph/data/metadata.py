@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from colgraph.data.rows import LABEL_COLUMNS
+from colgraph.data.labels import LABEL_COLUMNS
 from colgraph.data.splits import split_of
 from colgraph.text import read_table, read_text
 

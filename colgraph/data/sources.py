@@ -18,8 +18,8 @@ from colgraph.data.augment import BatchTransform
 from colgraph.data.digits import load_digits
 from colgraph.data.folders import load_folder
 from colgraph.data.hub import HUB_ID, load_hub
-from colgraph.data.local import load_parquet, parquet_files
-from colgraph.data.rows import EncodedSplits
+from colgraph.data.labels import EncodedSplits
+from colgraph.data.parquet import load_parquet, parquet_files
 from colgraph.data.sets import EncodedImages, ImageSet, LazyImages, MemoryImages, SkippedImages, hold_out
 
 __all__ = ["ImageSplits", "load_images"]

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from colgraph.experiments.jobs import Job, parse_seeds, parse_share, plan, training_script
+from colgraph.experiments.markdown import csv_table, fill_markers, markdown_table
 from colgraph.experiments.queue import Outcome, run_jobs
 from colgraph.experiments.results import read_results, summarise, write_rows
-from colgraph.experiments.tables import csv_table, fill_markers, markdown_table
 from colgraph.output import check_different, check_file, check_folder, write_text
 from colgraph.script import OneLineParser, ScriptError
 from colgraph.training.lock import check_settled

@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from colgraph.cli import run
+from colgraph.experiments.markdown import csv_table, fill_markers, markdown_table
 from colgraph.experiments.results import FIELDS, read_results, summarise
-from colgraph.experiments.tables import csv_table, fill_markers, markdown_table
 from colgraph.viz import draw_results
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from colgraph.data.folders import find_images
-from colgraph.data.rows import EncodedSplits, Part, import_datasets, join_parts
+from colgraph.data.labels import EncodedSplits, Part, import_datasets, join_parts
 from colgraph.data.splits import splits_named
 
 __all__ = ["load_parquet", "parquet_files"]
