@@ -1,4 +1,4 @@
-"""How long `colgraph analyse` takes on a sphere of 10,242 columns with 1,000 probe images, and how much memory.
+"""How long `colgraph analyze` takes on a sphere of 10,242 columns with 1,000 probe images, and how much memory.
 
     python benchmarks/analyse.py                  # trains the run first: one epoch, which is not timed
     python benchmarks/analyse.py --run runs/mine  # another run

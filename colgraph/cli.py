@@ -11,7 +11,7 @@ from typing import Any
 
 from colgraph.geometry import NEIGHBORHOODS, option_names
 from colgraph.output import check_file
-from colgraph.script import OneLineParser, parse_options, run_script
+from colgraph.script import OneLineParser, parse_options, run_script, spelled_as
 
 __all__ = ["COMMANDS", "main", "run"]
 
@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "results": ("tables of finished runs and results.json files", "colgraph.experiments.commands:run_results"),
     "evaluate": ("accuracy, calibration, confusions and speed of a run", "colgraph.experiments.commands:run_evaluate"),
     "share": ("a run's model as a folder that others can load", "colgraph.experiments.commands:run_share"),
-    "analyse": ("every analysis of a run, beside its controls", "colgraph.report.commands:run_analyse"),
+    "analyze": ("every analysis of a run, beside its controls", "colgraph.report.commands:run_analyse"),
     "report": ("one page about a run, with its sheet to turn and click", "colgraph.report.commands:run_report"),
     "compare": ("analysed runs of several seeds: intervals over seeds", "colgraph.report.commands:run_compare"),
     "encode": ("predict recorded brain responses from a run's columns", "colgraph.report.commands:run_encode"),
@@ -45,6 +45,7 @@ def run(arguments: Sequence[str]) -> None:
         ValueError: for anything that is not one of the commands with its flags.
     """
     words = list(arguments)
+    words[:1] = [spelled_as(word, COMMANDS) for word in words[:1]]
     _check_command(words)
     if words[0] not in COMMANDS:
         _parser().parse_args(words)
@@ -84,6 +85,7 @@ def _sheet_parser(command: str) -> OneLineParser:
         prog=f"colgraph {command}",
         description=COMMANDS[command][0],
         argument_default=argparse.SUPPRESS,
+        others=option_names(),
         epilog=f"Options of the geometry are flags too: colgraph {command} stack --widths 8,8,8",
     )
     parser.add_argument("source", metavar="GEOMETRY", help="a name from `colgraph list`, a file, or file.py:function")

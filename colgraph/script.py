@@ -15,12 +15,24 @@ from typing import Any, NoReturn
 
 from colgraph.extras import missing_module
 
-__all__ = ["OneLineParser", "ScriptError", "is_helper_process", "parse_options", "run_script"]
+__all__ = ["OneLineParser", "ScriptError", "is_helper_process", "parse_options", "run_script", "spelled_as"]
 
+_AMERICAN = {"analyse": "analyze", "colour": "color", "neighbour": "neighbor"}
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 
 
 _AFTER_YOU = 10.0  # seconds, in which whoever started a process ends it once the first one has failed
+
+
+def spelled_as(name: str, known: Iterable[str]) -> str:
+    """The known name that differs from this one only in being British or American; the name itself if none does."""
+    return next((other for other in known if _american(other) == _american(name)), name)
+
+
+def _american(name: str) -> str:
+    for british, american in _AMERICAN.items():
+        name = name.replace(british, american)
+    return name
 
 
 class ScriptError(RuntimeError):
@@ -30,10 +42,29 @@ class ScriptError(RuntimeError):
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An argparse parser without abbreviations, whose errors are ``ValueError``s of one line."""
+    """An argparse parser without abbreviations, whose errors are ``ValueError``s of one line.
 
-    def __init__(self, **kwargs: Any) -> None:
+    Flags may be spelled as in Britain or America.
+
+    Args:
+        others: names of flags that are not the parser's own, in whatever spelling.
+        **kwargs: of argparse's.
+    """
+
+    def __init__(self, *, others: Iterable[str] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs | {"allow_abbrev": False})
+        self._others = {"--" + name.replace("_", "-") for name in others}
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, with every flag in the spelling that it was declared in."""
+        words = sys.argv[1:] if args is None else args
+        return super().parse_known_args([self._spelled(word) for word in words], namespace)
+
+    def _spelled(self, word: str) -> str:
+        flag, equals, value = word.partition("=")
+        if not flag.startswith("--") or flag in self._others:
+            return word
+        return spelled_as(flag, self._option_string_actions) + equals + value
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, but an unknown flag is answered by the one it resembles."""

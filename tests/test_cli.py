@@ -11,7 +11,7 @@ import pytest
 
 import colgraph as cg
 from colgraph import cli
-from colgraph.script import ScriptError, parse_options, run_script
+from colgraph.script import OneLineParser, ScriptError, parse_options, run_script, spelled_as
 
 PLUGIN = """
 import numpy as np
@@ -60,6 +60,20 @@ def test_describe_is_the_report_of_the_sheet(capsys: pytest.CaptureFixture[str],
     assert "2 / 4 columns" in text
 
 
+def test_british_and_american_words_are_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["describe", "ring", "--columns", "9"]
+    american = out(capsys, *words, "--neighbors", "knn:3")
+    assert out(capsys, *words, "--neighbours", "knn:3") == out(capsys, *words, "--neighbours=knn:3") == american
+    assert out(capsys, *words, "--neighbors", "knn:5") != american
+    assert spelled_as("--num-neighbours", ["--num-neighbors", "--neighbors"]) == "--num-neighbors"
+    assert spelled_as("--colors", ["--color"]) == "--colors"
+    # An option of a geometry is its own, however it is spelled.
+    parser = OneLineParser(others=["neighbours"])
+    parser.add_argument("--neighbors")
+    known, extra = parser.parse_known_args(["--neighbors", "3", "--neighbours", "4"])
+    assert (known.neighbors, extra) == ("3", ["--neighbours", "4"])
+
+
 def test_view_writes_a_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     target = tmp_path / "s.svg"
@@ -74,7 +88,8 @@ def test_view_writes_a_picture(capsys: pytest.CaptureFixture[str], tmp_path: Pat
         ("lists", "did you mean list?"),
         ("describe", "GEOMETRY"),
         ("describe spher", "unknown geometry 'spher'"),
-        ("describe ring --neighbours knn:3", "did you mean --neighbors?"),
+        ("describe ring --nieghbors knn:3", "did you mean --neighbors?"),
+        ("describe ring --neighbours knn:300", "300"),
         ("describe ring --column 3", "no option 'column'"),
         ("describe ring --neighbors knn:300", "300"),
         ("describe ring --metric geodisic", "geodisic"),
@@ -90,11 +105,12 @@ def test_view_writes_a_picture(capsys: pytest.CaptureFixture[str], tmp_path: Pat
         ("view ring -o picture.xyz", "picture.xyz"),
         ("view ring -o no/such/folder/x.png", "no folder"),
         ("view ring --max-edges -3", "--max-edges"),
-        ("analyze runs/x", "did you mean analyse?"),
-        ("analyse", "RUN"),
+        ("analize runs/x", "did you mean analyze?"),
+        ("analyze", "RUN"),
+        ("analyze no/such/run", "'no/such/run' is no run folder"),
         ("analyse no/such/run", "'no/such/run' is no run folder"),
-        ("analyse no/such/run --permutation 3", "did you mean --permutations?"),
-        ("analyse a b", "unexpected 'b'"),
+        ("analyze no/such/run --permutation 3", "did you mean --permutations?"),
+        ("analyze a b", "unexpected 'b'"),
         ("report no/such/run -o x.html", "'no/such/run' is no run folder"),
         ("encode runs/x --responses r.npy", "--stimuli"),
     ],

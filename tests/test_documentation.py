@@ -44,7 +44,7 @@ PAGES = [
 
 # What commands get in addition, to be quick.
 SMALL = {
-    "colgraph analyse": "--probes 60 --permutations 4 --only wiring,moran",
+    "colgraph analyze": "--probes 60 --permutations 4 --only wiring,moran",
     "colgraph report": "--probes 60 --permutations 4 --only wiring,moran",
     "colgraph encode": "--columns 12 --folds 2 --permutations 3",
     "colgraph sweep": "--dry-run --out runs/new",
@@ -146,7 +146,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _write_images(place / "path" / "to" / "images")
     _train(place / "runs" / RUNS[0])
     with contextlib.chdir(place):
-        cli.run(["analyse", f"runs/{RUNS[0]}", *SMALL["colgraph analyse"].split()])
+        cli.run(["analyze", f"runs/{RUNS[0]}", *SMALL["colgraph analyze"].split()])
     for name in (*RUNS[1:], *(f"digits/digits-seed{seed}" for seed in range(SEEDS))):
         copy = place / "runs" / name
         shutil.copytree(place / "runs" / RUNS[0], copy)

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 MESH = ROOT / "geometries" / "torus_knot.obj"
 ENCODE = "encode RUN --responses OUT/no.npy --stimuli OUT"
 TRAIN = "imagenet100.py --data digits --epochs 1 --out OUT/trained"
-ANALYSE = "analyse RUN --probes 60 --permutations 2 --only"
+ANALYSE = "analyze RUN --probes 60 --permutations 2 --only"
 
 # Without a package, commands that need it.
 NEED: dict[str, list[str]] = {

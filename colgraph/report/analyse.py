@@ -135,14 +135,14 @@ def read_results(run: Path) -> dict[str, Any]:
     try:
         content = json.loads(place.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ValueError(f"{str(run)!r} has not been analysed: run colgraph analyse {run}") from error
+        raise ValueError(f"{str(run)!r} has not been analysed: run colgraph analyze {run}") from error
     except (OSError, ValueError) as error:
         raise ValueError(f"cannot read {str(place)!r}: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         has = content.get("format") if isinstance(content, dict) else None
         raise ValueError(
             f"{str(place)!r} is of another version of colgraph (format {has}, this one reads {FORMAT}): run colgraph "
-            f"analyse {run}"
+            f"analyze {run}"
         )
     return content
 

@@ -1,4 +1,4 @@
-"""``colgraph analyse``, ``report``, ``compare`` and ``encode``: from words on a command line to files."""
+"""``colgraph analyze``, ``report``, ``compare`` and ``encode``: from words on a command line to files."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def _analyse(known: Any) -> None:
 
 
 def run_analyse(arguments: list[str]) -> None:
-    """``colgraph analyse RUN``."""
-    parser = _parser("analyse", "Every analysis of a run beside its controls, into RUN/analysis.")
+    """``colgraph analyze RUN``."""
+    parser = _parser("analyze", "Every analysis of a run beside its controls, into RUN/analysis.")
     _amounts(parser)
     _analyse(parser.parse_args(arguments))
 
@@ -100,7 +100,7 @@ def _check_amounts(run: Path, given: Mapping[str, Any]) -> None:
             flag = f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
             raise ValueError(
                 f"{flag}: {str(run)!r} has been analysed with {name}={stored.get(name)}: leave the flag out, or run "
-                f"colgraph analyse {run} {flag} first"
+                f"colgraph analyze {run} {flag} first"
             )
 
 

@@ -67,7 +67,7 @@ def compare_seeds(runs: Iterable[str | os.PathLike[str]]) -> dict[str, Any]:
     """Collect the analyses of runs that differ in nothing but their seed.
 
     Args:
-        runs: folders of runs, analysed by ``colgraph analyse``.
+        runs: folders of runs, analysed by ``colgraph analyze``.
 
     Returns:
         ``runs`` (names), ``seeds``, ``test_accuracy`` (:class:`OverSeeds` or None) and ``analyses``: for each its
@@ -130,7 +130,7 @@ def _analysis(path: Path) -> dict[str, Any]:
     if not content["finished"]:
         raise ValueError(f"{str(path)!r} had not been trained to its end when it was analysed: compare finished runs")
     if not is_analysed(path):
-        raise ValueError(f"{str(path)!r} has been trained since it was analysed: run colgraph analyse {path}")
+        raise ValueError(f"{str(path)!r} has been trained since it was analysed: run colgraph analyze {path}")
     return content
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from colgraph.geometry import option_names
-from colgraph.script import OneLineParser, parse_options
+from colgraph.script import OneLineParser, parse_options, spelled_as
 from colgraph.training.config import GEOMETRY_SETTINGS, TrainConfig, coerce, describe_settings, load_yaml
 from colgraph.training.resume import changed_settings, geometry_function, read_record, repeatable
 
@@ -113,6 +113,7 @@ def _parser(description: str) -> OneLineParser:
         usage="%(prog)s [--SETTING VALUE ...]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
+        others=option_names(),
         epilog="Options of the geometry are flags too: --geometry stack --widths 8,8,8 (see `colgraph list`).",
     )
     parser.add_argument(
@@ -169,7 +170,12 @@ def _replaced(layer: Mapping[str, Any]) -> list[str]:
 
 
 def _checked(path: Path, given: Collection[str] | None) -> dict[str, Any]:
-    settings = repeatable(load_yaml(path), given, path)
+    content = repeatable(load_yaml(path), given, path)
+    settings = {
+        spelled_as(name, () if name in option_names() else describe_settings()): content[name] for name in content
+    }
+    if len(settings) < len(content):
+        raise ValueError(f"{str(path)!r} gives a setting twice, in British and American spelling: leave one out")
     for name in ("resume", "overwrite", "config"):
         if name in settings:
             raise ValueError(f"{name} in {str(path)!r} is a flag of the command line: give {_flag(name)} there")

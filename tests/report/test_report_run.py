@@ -282,20 +282,20 @@ def test_recordings_refuse_what_cannot_be(runs, tmp_path):
 
 def test_commands_check_their_flags(runs):
     with pytest.raises(ValueError, match="--probes must be at least 40"):
-        cli.run(["analyse", str(runs / "base"), "--probes", "3"])
+        cli.run(["analyze", str(runs / "base"), "--probes", "3"])
     with pytest.raises(ValueError, match="required"):
         cli.run(["encode", str(runs / "base")])
     for flag in ("--columns", "--folds", "--permutations"):
         with pytest.raises(ValueError, match=f"{flag} must be at least"):
             cli.run(["encode", "nowhere", "--responses", "r.npy", "--stimuli", "s", flag, "0"])
     with pytest.raises(ValueError, match="--robustness plays no part in --only wiring"):
-        cli.run(["analyse", str(runs / "base"), "--only", "wiring", "--robustness"])
+        cli.run(["analyze", str(runs / "base"), "--only", "wiring", "--robustness"])
 
 
 def test_a_report_does_not_pass_over_flags_of_an_analysis_that_is_there(analysed, runs, tmp_path, capsys):
     run, page = str(runs / "base"), str(tmp_path / "report.html")
     for words in ("--probes 80", "--permutations 30", "--seed 1", "--batch-size 3", "--robustness"):
-        with pytest.raises(ValueError, match=f"{words}: .* has been analysed with .*colgraph analyse"):
+        with pytest.raises(ValueError, match=f"{words}: .* has been analysed with .*colgraph analyze"):
             cli.run(["report", run, "-o", page, *words.split()])
     cli.run(["report", run, "-o", page, "--probes", "120", "--permutations", "20"])
     assert capsys.readouterr().out.strip() == page
@@ -320,11 +320,11 @@ def test_runs_of_another_version_are_named(runs, tmp_path):
     weights["of_an_old_name"] = weights.pop(next(name for name in weights if name.endswith("fc1.weight")))
     torch.save(content, place)
     with pytest.raises(ValueError, match=r"written by another version of colgraph") as caught:
-        cli.run(["analyse", str(copy)])
+        cli.run(["analyze", str(copy)])
     assert "\n" not in str(caught.value)
     place.write_bytes(b"no checkpoint at all")
     with pytest.raises(ValueError, match=r"last\.ckpt"):
-        cli.run(["analyse", str(copy)])
+        cli.run(["analyze", str(copy)])
     (copy / "config.yaml").write_text("epochs: 3\nof_an_old_name: 7\n")
     place.unlink()
     with pytest.raises(ValueError, match="no checkpoint"):

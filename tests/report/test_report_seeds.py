@@ -132,7 +132,7 @@ def test_runs_that_do_not_belong_together_are_refused(runs, tmp_path):
     with pytest.raises(ValueError, match="cannot read"):
         compare_seeds([bare])
     place.unlink()
-    with pytest.raises(ValueError, match="has not been analysed: run colgraph analyse"):
+    with pytest.raises(ValueError, match="has not been analysed: run colgraph analyze"):
         compare_seeds([bare])
     with pytest.raises(ValueError, match="is no run folder"):
         compare_seeds([tmp_path])

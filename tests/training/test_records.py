@@ -103,7 +103,7 @@ def test_a_class_of_ones_own_is_said_and_not_taken_for_another(images: ImageSpli
     net = Louder(cg.Columnformer(sheet, dim=8, steps=2), 8, 4, 1, 10)
     summary = train(net, images, TrainConfig(**LOOP), tmp_path / "run")
     assert summary["own"][0].endswith(".Louder")
-    for words in (["evaluate", str(tmp_path / "run")], ["analyse", str(tmp_path / "run")]):
+    for words in (["evaluate", str(tmp_path / "run")], ["analyze", str(tmp_path / "run")]):
         with pytest.raises(ValueError, match=r"has trained a network of class .*Louder, which only its own code"):
             command(words)
     changed = own_net()

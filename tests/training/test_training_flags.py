@@ -248,6 +248,18 @@ def test_a_flag_without_an_effect_is_refused_with_what_it_needs(words: str, need
         parse("--data", "digits", *words.split())
 
 
+def test_settings_may_be_spelled_as_in_britain_or_america(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    for color, neighbors in (("color", "neighbors"), ("colour", "neighbours")):
+        words = parse(f"--{color}", "0.5", f"--{neighbors}=knn:7")
+        assert (words.colour, words.neighbors) == (0.5, "knn:7")
+        file.write_text(f"{color}: 0.5\n{neighbors}: knn:7\n")
+        assert parse("--config", str(file)) == words
+    file.write_text("color: 0.5\ncolour: 0.4\n")
+    with pytest.raises(ValueError, match="gives a setting twice, in British and American spelling"):
+        parse("--config", str(file))
+
+
 def test_a_flag_with_an_effect_is_taken() -> None:
     for words in (
         "--model vit --depth 3 --embedding-lr 2",
