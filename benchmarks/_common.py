@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from colgraph.training import measure
+
 __all__ = [
     "RESULTS",
     "fresh_process",
@@ -33,16 +35,12 @@ RESULTS = Path(__file__).parent / "results"
 
 def machine(*packages: str) -> dict[str, Any]:
     """What a measurement was made on, and when."""
-    name, info = platform.processor(), Path("/proc/cpuinfo")
-    if info.exists():
-        lines = info.read_text().splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-        name = names[0] if names else name
+    here = measure.machine(torch.device("cpu"))
     return {
         "date": date.today().isoformat(),
-        "processor": name,
+        "processor": here["processor"],
         "system": platform.platform(),
-        "threads": torch.get_num_threads(),
+        "threads": here["threads"],
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         **{package: version(package) for package in ("torch", "torch-geometric", "numba", "numpy", *packages)},
@@ -76,18 +74,8 @@ def fresh_process(script: str, *arguments: str) -> dict[str, Any]:
 
 
 def peak_memory() -> int:
-    """The most bytes that this process ever held.
-
-    ``ru_maxrss`` would also count what the parent process held when it started this one.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    """The most bytes that this process ever held."""
+    return measure.peak_memory_bytes(torch.device("cpu"))
 
 
 def write_json(name: str, report: dict[str, Any], folder: Path = RESULTS) -> None:

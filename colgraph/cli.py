@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
 from colgraph.geometry import NEIGHBORHOODS, option_names
 from colgraph.output import check_file
-from colgraph.script import OneLineParser, parse_options, run_script, spelled_as
+from colgraph.script import OneLineParser, run_script, spelled_as
 
 __all__ = ["COMMANDS", "main", "run"]
 
@@ -112,7 +112,7 @@ def run_list(words: list[str]) -> None:
 
 def run_describe(words: list[str]) -> None:
     """``colgraph describe GEOMETRY``."""
-    print(_sheet(*_sheet_parser("describe").parse_known_args(words)).describe())
+    print(_sheet(*_sheet_parser("describe").parse_with_options(words)).describe())
 
 
 def run_view(words: list[str]) -> None:
@@ -122,19 +122,16 @@ def run_view(words: list[str]) -> None:
     parser = _sheet_parser("view")
     parser.add_argument("-o", "--output", metavar="FILE", default="sheet.png", help="picture to write (png, svg, pdf)")
     parser.add_argument("--max-edges", metavar="M", type=int, default=2500, help="draw at most this many edges")
-    known, extra = parser.parse_known_args(words)
+    known, options = parser.parse_with_options(words)
     check_file("--output", known.output, picture_suffixes())
     if known.max_edges < 0:
         raise ValueError(f"--max-edges must not be negative, got {known.max_edges}")
-    print(save_figure(draw_sheet(_sheet(known, extra), max_edges=known.max_edges), known.output))
+    print(save_figure(draw_sheet(_sheet(known, options), max_edges=known.max_edges), known.output))
 
 
-def _sheet(known: argparse.Namespace, extra: Sequence[str]) -> Any:
+def _sheet(known: argparse.Namespace, options: Mapping[str, Any]) -> Any:
     from colgraph.geometry import build_sheet
 
-    names = [name for name in ("output", "max_edges", *_SHEET_FLAGS) if name in _SHEET_FLAGS or hasattr(known, name)]
-    flags = ["--" + name.replace("_", "-") for name in names]
-    options = parse_options(extra, flags, option_names())
     settings = {name: getattr(known, name) for name in _SHEET_FLAGS if hasattr(known, name)}
     return build_sheet(known.source, **settings, **options)
 

@@ -47,13 +47,13 @@ class OneLineParser(argparse.ArgumentParser):
     Flags may be spelled as in Britain or America.
 
     Args:
-        others: names of flags that are not the parser's own, in whatever spelling.
+        others: names of options that are not the parser's own, however much they resemble its flags.
         **kwargs: of argparse's.
     """
 
     def __init__(self, *, others: Iterable[str] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs | {"allow_abbrev": False})
-        self._others = {"--" + name.replace("_", "-") for name in others}
+        self._others = set(others)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, with every flag in the spelling that it was declared in."""
@@ -62,17 +62,21 @@ class OneLineParser(argparse.ArgumentParser):
 
     def _spelled(self, word: str) -> str:
         flag, equals, value = word.partition("=")
-        if not flag.startswith("--") or flag in self._others:
+        if not flag.startswith("--") or _name(flag) in self._others:
             return word
         return spelled_as(flag, self._option_string_actions) + equals + value
+
+    def parse_with_options(self, args: Any = None) -> tuple[argparse.Namespace, dict[str, Any]]:
+        """What the parser knows, and the rest as options of a geometry; see :func:`parse_options`."""
+        known, extra = self.parse_known_args(args)
+        return known, parse_options(extra, self._option_string_actions, self._others)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, but an unknown flag is answered by the one it resembles."""
         known, extra = self.parse_known_args(args, namespace)
         if not extra:
             return known
-        flags = [flag for action in self._actions for flag in action.option_strings]
-        near = difflib.get_close_matches(extra[0].partition("=")[0], flags, n=1)
+        near = difflib.get_close_matches(extra[0].partition("=")[0], self._option_string_actions, n=1)
         what = f"unknown flag {extra[0]}" if extra[0].startswith("-") else f"unexpected {extra[0]!r}"
         raise ValueError(f"{what}; did you mean {near[0]}?" if near else f"{what} (see {self.prog} --help)")
 
@@ -102,7 +106,7 @@ def parse_options(extra: Sequence[str], known: Iterable[str] = (), exact: Iterab
         if not word.startswith("--") or len(word) < 3:
             raise ValueError(f"unexpected {word!r}: every value follows the --flag that it belongs to")
         flag, equals, value = word.partition("=")
-        name = flag[2:].replace("-", "_")
+        name = _name(flag)
         near = difflib.get_close_matches(flag.replace("_", "-"), flags, n=1, cutoff=0.8)
         if near and name not in fine:
             raise ValueError(f"unknown flag {flag}; did you mean {near[0]}?")
@@ -110,6 +114,10 @@ def parse_options(extra: Sequence[str], known: Iterable[str] = (), exact: Iterab
             value, equals = words.pop(0), "="
         options[name] = _value(value) if equals else True
     return options
+
+
+def _name(flag: str) -> str:
+    return flag[2:].replace("-", "_")
 
 
 def _value(text: str) -> Any:

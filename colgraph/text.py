@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Table", "decode_text", "is_number", "parse_numbers", "parse_table", "read_table", "read_text"]
+__all__ = ["Table", "decode_text", "is_number", "parse_numbers", "parse_table", "read_table", "read_text", "reason_of"]
 
 # UTF-32 before UTF-16, whose mark it begins with.
 _MARKS = (
@@ -33,6 +33,12 @@ _NUMBER = re.compile(r"([-+]?)([\d.,]*\d[\d.,]*)([ed][-+]?\d+)?")
 _GROUPED = re.compile(r"\d{1,3}(\D\d{3})+")
 _MISSING = {"nan", "na", "n/a", "#n/a", "<na>", "null", "none"}
 _INFINITE = {"inf", "infinity"}
+
+
+def reason_of(error: BaseException) -> str:
+    """What a library says is wrong, in one line: the first one of its message, or the name of the error."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 # ---------------------------------------------------------------------- characters

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from colgraph.text import reason_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,16 +46,11 @@ def decode_image(source: bytes | str, size: int, channels: int) -> Tensor:
     Raises:
         UnreadableImageError: if the image cannot be read, is truncated, or has pixels that have no agreed range.
     """
-    from PIL import Image
-
-    try:
-        with Image.open(_openable(source)) as image:
-            if image.format == "JPEG":
-                # Lets the JPEG decoder skip resolution that the resize would throw away, with a margin of two.
-                image.draft(image.mode, (2 * size, 2 * size))
-            return image_to_tensor(image, size, channels)
-    except Exception as error:
-        raise UnreadableImageError(_reason(error)) from error
+    with _opened(source) as image:
+        if image.format == "JPEG":
+            # Lets the JPEG decoder skip resolution that the resize would throw away, with a margin of two.
+            image.draft(image.mode, (2 * size, 2 * size))
+        return image_to_tensor(image, size, channels)
 
 
 def check_header(source: bytes | str) -> None:
@@ -61,13 +59,8 @@ def check_header(source: bytes | str) -> None:
     Raises:
         UnreadableImageError: if it is not the header of an image.
     """
-    from PIL import Image
-
-    try:
-        with Image.open(_openable(source)):
-            pass
-    except Exception as error:
-        raise UnreadableImageError(_reason(error)) from error
+    with _opened(source):
+        pass
 
 
 def image_to_tensor(image: Image, size: int, channels: int) -> Tensor:
@@ -193,14 +186,18 @@ def _to_mode(image: Image, mode: str) -> Image:
     return image.convert(mode)
 
 
-def _openable(source: bytes | str) -> io.BytesIO | str:
-    if not (source if isinstance(source, bytes) else os.path.getsize(source)):
-        raise ValueError("it is empty, of 0 bytes")
-    return io.BytesIO(source) if isinstance(source, bytes) else source
+@contextlib.contextmanager
+def _opened(source: bytes | str) -> Iterator[Image]:
+    """An image whose header has been read; whatever goes wrong with it is an :class:`UnreadableImageError`."""
+    from PIL import Image as PillowImage
+    from PIL import UnidentifiedImageError
 
-
-def _reason(error: BaseException) -> str:
-    if type(error).__name__ == "UnidentifiedImageError":
-        return "it is in no image format that Pillow knows"
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__
+    try:
+        if not (source if isinstance(source, bytes) else os.path.getsize(source)):
+            raise ValueError("it is empty, of 0 bytes")
+        with PillowImage.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            yield image
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError("it is in no image format that Pillow knows") from error
+    except Exception as error:
+        raise UnreadableImageError(reason_of(error)) from error

@@ -10,6 +10,7 @@ from typing import Any
 
 from colgraph.data.labels import EncodedSplits, Part, import_datasets, join_parts
 from colgraph.data.splits import split_of
+from colgraph.text import reason_of
 
 __all__ = ["HUB_ID", "PROBE_SECONDS", "load_hub"]
 
@@ -39,7 +40,7 @@ def load_hub(name: str) -> EncodedSplits:
                 tables = _load(datasets, name)
         except ValueError:
             raise ValueError(
-                f"cannot reach the Hugging Face Hub for {name!r} ({_line(fault)}) and no downloaded copy is here: "
+                f"cannot reach the Hugging Face Hub for {name!r} ({reason_of(fault)}) and no downloaded copy is here: "
                 "use --data digits (needs no network) or --data <folder> with one subfolder per class"
             ) from fault
     return _joined(name, {str(key): table for key, table in tables.items()})
@@ -102,7 +103,7 @@ def _load(datasets: Any, name: str) -> dict[str, Any]:
     try:
         loaded: dict[str, Any] = datasets.load_dataset(name)
     except Exception as error:
-        raise ValueError(f"cannot load {name!r} from the Hugging Face Hub: {_line(error)}") from error
+        raise ValueError(f"cannot load {name!r} from the Hugging Face Hub: {reason_of(error)}") from error
     return loaded
 
 
@@ -118,8 +119,3 @@ def _offline() -> Iterator[None]:
         yield
     finally:
         datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__

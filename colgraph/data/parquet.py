@@ -9,6 +9,7 @@ from typing import Any
 from colgraph.data.folders import find_images
 from colgraph.data.labels import EncodedSplits, Part, import_datasets, join_parts
 from colgraph.data.splits import splits_named
+from colgraph.text import reason_of
 
 __all__ = ["load_parquet", "parquet_files"]
 
@@ -87,9 +88,7 @@ def _read(files: list[Path]) -> Any:
     try:
         return datasets.Dataset.from_parquet([str(file) for file in files])
     except Exception as error:
-        cause = error.__cause__ or error
-        line = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-        raise ValueError(f"cannot read {str(files[0])!r}: {line}") from error
+        raise ValueError(f"cannot read {str(files[0])!r}: {reason_of(error.__cause__ or error)}") from error
     finally:
         datasets.enable_progress_bars()
 
@@ -106,8 +105,7 @@ def _features(file: Path) -> Any:
         metadata = parquet.read_metadata(file)
         features = import_datasets().Features.from_arrow_schema(metadata.schema.to_arrow_schema())
     except Exception as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"cannot read {str(file)!r} as parquet: {line}") from error
+        raise ValueError(f"cannot read {str(file)!r} as parquet: {reason_of(error)}") from error
     if metadata.num_rows == 0:
         raise ValueError(f"{str(file)!r} is empty: it has no images")
     return features

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -175,11 +176,8 @@ class EncodedImages:
             ValueError: names the first that is one too many to skip.
         """
         flags = skipped.watch(self)
-        with ThreadPoolExecutor(threads) as pool:
-            for indices in self._chunks():
-                for index, found in zip(indices, self.each(indices, check_header, pool.map)):
-                    if isinstance(found, UnreadableImageError):
-                        skipped.skip(self, flags, index, found)
+        for _ in self._readable(check_header, threads, skipped, flags):
+            pass
         return self.subset(np.flatnonzero(flags.numpy() == 0)) if flags.any() else self
 
     def decode_all(self, size: int, channels: int, threads: int, skipped: SkippedImages) -> MemoryImages:
@@ -195,22 +193,27 @@ class EncodedImages:
         images = np.empty((len(self), channels, size, size), dtype=np.uint8)
         often = 0.1 if sys.stderr.isatty() else 10.0  # seconds: a log keeps every line
         bar = tqdm(total=len(self), desc="reading images", unit=" images", delay=3, leave=False, mininterval=often)
-        # Pillow decodes and resizes outside the interpreter's lock, so threads share the work.
-        with ThreadPoolExecutor(threads) as pool, bar:
-            for indices in self._chunks():
-                decoded = self.each(indices, lambda source: decode_image(source, size, channels), pool.map)
-                for index, found in zip(indices, decoded):
-                    if isinstance(found, UnreadableImageError):
-                        skipped.skip(self, flags, index, found)
-                    else:
-                        images[index] = found.numpy()
-                bar.update(len(indices))
+        with bar:
+            work = partial(decode_image, size=size, channels=channels)
+            for index, image in self._readable(work, threads, skipped, flags):
+                images[index] = image.numpy()
+                bar.update(index + 1 - bar.n)
         whole = MemoryImages(torch.from_numpy(images), torch.from_numpy(self.labels))
         return whole.subset(np.flatnonzero(flags.numpy() == 0)) if flags.any() else whole
 
-    def _chunks(self) -> Iterator[range]:
-        for start in range(0, len(self), _CHUNK):
-            yield range(start, min(start + _CHUNK, len(self)))
+    def _readable(
+        self, work: Callable[[bytes | str], _Result], threads: int, skipped: SkippedImages, flags: Tensor
+    ) -> Iterator[tuple[int, _Result]]:
+        """``work`` done on every image, with the number of the image; those that are unreadable are skipped."""
+        # Pillow decodes and resizes outside the interpreter's lock, so threads share the work.
+        with ThreadPoolExecutor(threads) as pool:
+            for start in range(0, len(self), _CHUNK):
+                indices = range(start, min(start + _CHUNK, len(self)))
+                for index, found in zip(indices, self.each(indices, work, pool.map), strict=True):
+                    if isinstance(found, UnreadableImageError):
+                        skipped.skip(self, flags, index, found)
+                    else:
+                        yield index, found
 
     def name(self, index: int) -> str:
         """What an error calls an image: its path where it has one, else its row."""

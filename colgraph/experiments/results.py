@@ -71,22 +71,16 @@ def merge_rows(found: Iterable[tuple[str, _Row]]) -> list[_Row]:
         ValueError: if two rows of one config and seed are not the same run.
     """
     rows: dict[tuple[Any, ...], tuple[str, _Row]] = {}
-    order: dict[Any, int] = {}
     for where, row in found:
         key = (row["config"], row["data"], row["seed"])
-        order.setdefault(key[:2], len(order))
         other, known = rows.setdefault(key, (where, row))
         if known["parameters_sha256"] != row["parameters_sha256"]:
             raise ValueError(
                 f"config {key[0]!r} with seed {key[2]} is in {other!r} and, with other results, in {where!r}: "
                 "leave one out, or rename it"
             )
-    return [
-        row
-        for _, row in sorted(
-            rows.values(), key=lambda item: (order[item[1]["config"], item[1]["data"]], item[1]["seed"])
-        )
-    ]
+    order = list(dict.fromkeys(key[:2] for key in rows))
+    return [rows[key][1] for key in sorted(rows, key=lambda key: (order.index(key[:2]), key[2]))]
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from colgraph.data import decode_image, find_images
 from colgraph.extras import missing_package
-from colgraph.text import Table, is_number, parse_numbers, read_table
+from colgraph.text import Table, is_number, parse_numbers, read_table, reason_of
 
 __all__ = ["Recordings", "natural_key", "read_regions", "read_responses", "read_stimuli"]
 
@@ -83,7 +83,7 @@ def read_responses(path: Path) -> Recordings:
     try:
         arrays = _hdf5(path) if end in (".h5", ".hdf5") else _numpy(path)
     except (OSError, ValueError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = reason_of(error)
         if "pickle" in reason:
             reason = "it holds Python objects, or is broken: save numbers, and names as text (dtype=str)"
         raise ValueError(f"cannot read responses {str(path)!r}: {reason}") from error

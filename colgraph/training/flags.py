@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from colgraph.geometry import option_names
-from colgraph.script import OneLineParser, parse_options, spelled_as
+from colgraph.script import OneLineParser, spelled_as
 from colgraph.training.config import GEOMETRY_SETTINGS, TrainConfig, coerce, describe_settings, load_yaml
 from colgraph.training.resume import changed_settings, geometry_function, read_record, repeatable
 
@@ -65,11 +65,11 @@ def parse_flags(
         ValueError: for an unknown flag or key (with the closest), a bad value, a flag that would have no effect, or a
             setting that the run to go on with cannot take.
     """
-    known, extra = _parser(description).parse_known_args(arguments)
+    known, options = _parser(description).parse_with_options(arguments)
     flags = vars(known)
     session = {name: flags.pop(name) for name in _SESSION if name in flags}
     run = RunFlags(session.get("out"), session.get("resume", False), session.get("overwrite", False))
-    words = flags | parse_options(extra, _flag_names(), option_names())
+    words = flags | options
     # A run that goes on may be told its own record again, whatever has changed since it began.
     given = None if run.resume else words
     file = load_settings(session["config"], given=given) if "config" in session else {}
@@ -101,10 +101,6 @@ def _gone_on(folder: Path | None, user: Sequence[tuple[Mapping[str, Any], bool]]
 
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
-
-
-def _flag_names() -> list[str]:
-    return [_flag(name) for name in (*describe_settings(), *_SESSION)]
 
 
 def _parser(description: str) -> OneLineParser:
