@@ -121,11 +121,9 @@ def run_view(words: list[str]) -> None:
 
     parser = _sheet_parser("view")
     parser.add_argument("-o", "--output", metavar="FILE", default="sheet.png", help="picture to write (png, svg, pdf)")
-    parser.add_argument("--max-edges", metavar="M", type=int, default=2500, help="draw at most this many edges")
+    parser.add_number("--max-edges", "M", "draw at most this many edges (2500)", least=0, default=2500)
     known, options = parser.parse_with_options(words)
     check_file("--output", known.output, picture_suffixes())
-    if known.max_edges < 0:
-        raise ValueError(f"--max-edges must not be negative, got {known.max_edges}")
     print(save_figure(draw_sheet(_sheet(known, options), max_edges=known.max_edges), known.output))
 
 

@@ -54,11 +54,22 @@ class OneLineParser(argparse.ArgumentParser):
     def __init__(self, *, others: Iterable[str] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs | {"allow_abbrev": False})
         self._others = set(others)
+        self._least: dict[str, tuple[str, int]] = {}
+
+    def add_number(self, flag: str, metavar: str, text: str, *, least: int, default: int | None = None) -> None:
+        """Declare a flag that takes a whole number, and what is the least that it may be."""
+        action = self.add_argument(flag, type=int, metavar=metavar, help=text, default=default)
+        self._least[action.dest] = flag, least
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, with every flag in the spelling that it was declared in."""
         words = sys.argv[1:] if args is None else args
-        return super().parse_known_args([self._spelled(word) for word in words], namespace)
+        known, extra = super().parse_known_args([self._spelled(word) for word in words], namespace)
+        for name, (flag, least) in self._least.items():
+            value = getattr(known, name)
+            if value is not None and value < least:
+                raise ValueError(f"{flag} must be at least {least}, got {value}")
+        return known, extra
 
     def _spelled(self, word: str) -> str:
         flag, equals, value = word.partition("=")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -111,6 +112,29 @@ def test_a_library_is_known_in_its_room_only(library, rooms):
 def test_geometry_knows_no_torch_nn():
     for path in (PACKAGE / "geometry").rglob("*.py"):
         assert not any(name.startswith(("torch.nn", "torch_geometric.nn")) for name in imports(path)), path
+
+
+def names_defined(path: Path) -> set[str]:
+    """What a file defines at its top: functions, classes and constants."""
+    names = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
+def test_what_newcomers_look_for_is_where_the_page_says():
+    page = (ROOT / "docs" / "architecture.md").read_text().partition("## Where does it live?")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (.+\?) \| (.+) \|$", page, re.MULTILINE)
+    assert len(rows) >= 20
+    for question, answer in rows:
+        for place in re.findall("`(.+?)`", answer):
+            file, _, name = place.partition(":")
+            assert (ROOT / file).is_file(), f"{question}: {file}"
+            assert not name or name in names_defined(ROOT / file), f"{question}: {place}"
 
 
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}

@@ -123,7 +123,7 @@ def join_parts(parts: Sequence[Part], source: str) -> EncodedSplits:
     for split, some in tables.items():
         table = some[0] if len(some) == 1 else datasets.concatenate_datasets(some)
         found = np.concatenate(numbers[split])
-        splits[split] = EncodedImages(table, "image", np.arange(len(found)), found, f"{source} ({split})")
+        splits[split] = EncodedImages(table, np.arange(len(found)), found, f"{source} ({split})")
     return EncodedSplits(splits, classes, notes + _order_note(labels, classes))
 
 

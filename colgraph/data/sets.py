@@ -132,15 +132,13 @@ class EncodedImages:
     """Where encoded images are read from, before anybody has decoded one.
 
     Attributes:
-        table: a ``datasets.Dataset`` with an undecoded image column.
-        column: the name of that column.
+        table: a ``datasets.Dataset`` with an undecoded column "image".
         rows: ``[n]`` the row of each image.
         labels: ``[n]`` int64, the class of each image.
         where: what errors call the table.
     """
 
     table: Any
-    column: str
     rows: np.ndarray
     labels: np.ndarray
     where: str
@@ -154,7 +152,7 @@ class EncodedImages:
 
     def read(self, indices: Sequence[int]) -> list[bytes | str]:
         """The encoded bytes, or the path, of each image."""
-        return [_payload(cell) for cell in self.table[self.rows[list(indices)]][self.column]]
+        return [_payload(cell) for cell in self.table[self.rows[list(indices)]]["image"]]
 
     def each(
         self, indices: Sequence[int], work: Callable[[bytes | str], _Result], mapper: Any = map
@@ -218,7 +216,7 @@ class EncodedImages:
     def name(self, index: int) -> str:
         """What an error calls an image: its path where it has one, else its row."""
         row = int(self.rows[index])
-        path = (self.table[row][self.column] or {}).get("path")
+        path = (self.table[row]["image"] or {}).get("path")
         return repr(path) if path else f"{row} of {self.where}"
 
 

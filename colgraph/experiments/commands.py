@@ -27,8 +27,6 @@ def run_sweep(arguments: Sequence[str]) -> None:
         ScriptError: if a run failed; all others have been run.
     """
     known = _sweep_parser().parse_args(list(arguments))
-    if known.jobs < 1:
-        raise ValueError(f"--jobs must be at least 1, got {known.jobs}")
     out, seeds = Path(known.out) if known.dry_run else check_folder("--out", known.out), parse_seeds(known.seeds)
     jobs = plan(known.configs, seeds, out, sets=known.set, script=training_script(known.script))
     if known.only:
@@ -94,12 +92,10 @@ def run_evaluate(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--best", action="store_true", help="best.ckpt, chosen on validation images, instead of last.ckpt"
     )
-    parser.add_argument("--batch-size", type=int, default=256, metavar="B", help="images at a time (256)")
+    parser.add_number("--batch-size", "B", "images at a time (256)", least=1, default=256)
     output = "JSON to write; the confusion matrix goes beside it (RUN/evaluation[-best][-SPLIT][-DATA].json)"
     parser.add_argument("-o", "--output", metavar="FILE", help=output)
     known = parser.parse_args(list(arguments))
-    if known.batch_size < 1:
-        raise ValueError(f"--batch-size must be at least 1, got {known.batch_size}")
     if known.output:
         check_different({"--output": known.output, "its figure": str(confusion_file(Path(known.output)))})
         check_file("--output", known.output)
@@ -162,7 +158,7 @@ def _sweep_parser() -> OneLineParser:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of all runs; again for more"
     )
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time; each has cores/N threads (1)")
+    parser.add_number("--jobs", "N", "runs at a time; each has cores/N threads (1)", least=1, default=1)
     parser.add_argument("--only", metavar="i/n", help="the i-th of n shares of the runs, for a scheduler's array jobs")
     parser.add_argument("--script", metavar="FILE", help="training script (default: examples/imagenet100.py)")
     parser.add_argument("--dry-run", action="store_true", help="only list the runs, as commands")

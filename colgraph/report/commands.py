@@ -33,14 +33,11 @@ def _parser(name: str, about: str) -> OneLineParser:
 
 def _amounts(parser: OneLineParser) -> None:
     usual = Settings()
-    for flag, metavar, text in (
-        ("--probes", "N", "probe images in all"),
-        ("--permutations", "N", "shuffles of each null, at most: where each takes long, fewer are made"),
-        ("--seed", "N", "of everything drawn"),
-        ("--batch-size", "B", "images at a time"),
-    ):
-        name = flag[2:].replace("-", "_")
-        parser.add_argument(flag, type=int, metavar=metavar, help=f"{text} ({getattr(usual, name)})")
+    many = "shuffles of each null, at most: where each takes long, fewer are made"
+    parser.add_number("--probes", "N", f"probe images in all ({usual.probes})", least=40)
+    parser.add_number("--permutations", "N", f"{many} ({usual.permutations})", least=1)
+    parser.add_number("--seed", "N", f"of everything drawn ({usual.seed})", least=0)
+    parser.add_number("--batch-size", "B", f"images at a time ({usual.batch_size})", least=1)
     parser.add_argument(
         "--robustness", action="store_true", default=None, help="attacks and lesions on large sheets, too"
     )
@@ -49,10 +46,6 @@ def _amounts(parser: OneLineParser) -> None:
 
 def _given(known: Any) -> dict[str, Any]:
     """The settings of analyses that the command line names."""
-    for name, least in (("probes", 40), ("permutations", 1), ("batch_size", 1), ("seed", 0)):
-        value = getattr(known, name)
-        if value is not None and value < least:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
     names = ("probes", "permutations", "seed", "batch_size", "robustness")
     return {name: getattr(known, name) for name in names if getattr(known, name) is not None}
 
@@ -136,14 +129,11 @@ def run_encode(arguments: list[str]) -> None:
     )
     parser.add_argument("--stimuli", required=True, metavar="FOLDER", help="images, one per stimulus")
     parser.add_argument("--regions", metavar="FILE", help="a table: target, region")
-    parser.add_argument("--columns", type=int, default=512, metavar="N", help="columns used as features, at most (512)")
-    parser.add_argument("--folds", type=int, default=5, metavar="N", help="folds of the cross-validation (5)")
-    parser.add_argument("--permutations", type=int, default=200, metavar="N", help="shuffles of each null (200)")
+    parser.add_number("--columns", "N", "columns used as features, at most (512)", least=1, default=512)
+    parser.add_number("--folds", "N", "folds of the cross-validation (5)", least=2, default=5)
+    parser.add_number("--permutations", "N", "shuffles of each null (200)", least=1, default=200)
     parser.add_argument("-o", "--output", metavar="FILE", help="JSON to write (default: RUN/encoding.json)")
     known = parser.parse_args(arguments)
-    for name, least in (("columns", 1), ("folds", 2), ("permutations", 1)):
-        if getattr(known, name) < least:
-            raise ValueError(f"--{name} must be at least {least}, got {getattr(known, name)}")
     if known.output:
         _check_encoding(Path(known.output))
     run = load_run(known.run, images=2)
