@@ -14,7 +14,7 @@ from typing import Any
 from colgraph.geometry import option_names
 from colgraph.script import OneLineParser, spelled_as
 from colgraph.training.config import GEOMETRY_SETTINGS, TrainConfig, coerce, describe_settings, load_yaml
-from colgraph.training.resume import changed_settings, geometry_function, read_record, repeatable
+from colgraph.training.resume import changed_settings, geometry_function, is_whole, read_record, repeatable
 
 __all__ = ["RunFlags", "default_folder", "load_settings", "parse_flags"]
 
@@ -50,6 +50,7 @@ def parse_flags(
     Every setting of :class:`TrainConfig` is a flag, with dashes for underscores (switches as ``--flag`` and
     ``--no-flag``), and so is every option of the chosen geometry. Later sources override earlier ones: the defaults of
     ``TrainConfig``; the preset of the data source, ``<presets>/<data>.yaml``; the file given by ``--config``; flags.
+    A file that names every setting, as the record of a run does, needs no preset.
     With ``--resume``, the run folder's ``config.yaml`` stands in place of the first two, and what cannot change
     (:data:`colgraph.training.resume.ON_RESUME`) is refused.
 
@@ -76,7 +77,8 @@ def parse_flags(
     if "out" in file:
         run = replace(run, out=run.out or Path(str(file.pop("out"))))
     user = [(file, True), (words, True)]
-    config = _config([(_preset(presets, {**file, **flags}.get("data", TrainConfig.data)), False), *user])
+    preset = {} if is_whole(file) else _preset(presets, {**file, **flags}.get("data", TrainConfig.data))
+    config = _config([(preset, False), *user])
     if run.resume:
         run = replace(run, out=run.out or default_folder(config))
         return _gone_on(run.out, user) or config, run

@@ -22,6 +22,7 @@ __all__ = [
     "check_share",
     "describe_change",
     "geometry_function",
+    "is_whole",
     "num_processes",
     "read_record",
     "repeatable",
@@ -57,6 +58,8 @@ Change = dict[str, Any]
 """``{"step": 880, "setting": "epochs", "before": 10, "after": 20}``: the value holds from that step on."""
 
 _KEY = "record"
+
+_LATER = ("options", "inputs", "outputs")  # what records of the first version do not name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +119,11 @@ def repeatable(settings: Mapping[str, Any], given: Collection[str] | None, path:
                 f"give {flag} for a new run with one value"
             )
     return plain
+
+
+def is_whole(settings: Mapping[str, Any]) -> bool:
+    """Whether settings name all there are, as the record of a run does: a preset has nothing to add to them."""
+    return settings.keys() >= ON_RESUME.keys() - set(_LATER)
 
 
 def _parsed(settings: Mapping[str, Any], path: Path) -> RunRecord:

@@ -179,3 +179,31 @@ def test_settings_of_numpy_and_of_paths_are_plain(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="batch_size: must be a whole number"):
             TrainConfig(batch_size=bad)
     assert RunFlags(out="x").out == Path("x")  # type: ignore[arg-type]
+
+
+def test_a_record_is_trained_again_as_it_is_whatever_the_preset_of_its_data_says(
+    images: ImageSplits, tmp_path: Path
+) -> None:
+    presets = Path(__file__).parents[2] / "examples" / "configs"
+    small = {"dim": 4, "qk_dim": 4, "mlp_dim": 4, "steps": 2, "epoch_images": 32}
+    config = TrainConfig(**LOOP, geometry="stack", neighbors="complete", **small)
+    sheet = make_sheet(config)
+    train(make_model(config, sheet, 10), images, config, tmp_path / "run")
+    # The preset of digits has widths of its own; a file that only says what differs still stands on it.
+    record = tmp_path / "run" / "config.yaml"
+    (tmp_path / "more.yaml").write_text("base: run/config.yaml\nepochs: 2\n")
+    (tmp_path / "less.yaml").write_text("data: digits\ngeometry: stack\n")
+    for file in (record, tmp_path / "more.yaml"):
+        again, _ = parse_flags(["--config", str(file)], presets=presets)
+        assert again.options == config.options == {}
+        assert make_sheet(again).fingerprint == sheet.fingerprint
+    assert parse_flags(["--config", str(tmp_path / "less.yaml")], presets=presets)[0].options == {"widths": [4, 4, 4]}
+    assert parse_flags(["--config", str(record), "--widths", "3,3"], presets=presets)[0].options == {"widths": [3, 3]}
+
+
+def test_the_record_of_an_older_version_stands_alone_too(tmp_path: Path) -> None:
+    """What it could not say yet is at its default."""
+    older = Path(__file__).parents[1] / "older" / "0.1.0" / "run" / "config.yaml"
+    (tmp_path / "digits.yaml").write_text("widths: [5, 5]\ndirection: forward\ninputs: 0-3\n")
+    config, _ = parse_flags(["--config", str(older)], presets=tmp_path)
+    assert config == read_record(older).config
