@@ -25,12 +25,11 @@ import numpy as np
 import torch
 
 import colgraph as cg
-from colgraph.data import load_images
 from colgraph.geometry.controls import build_control
 from colgraph.geometry.neighbors import parse_neighborhood
 from colgraph.models import VisionColumnformer
 from colgraph.script import is_helper_process
-from colgraph.training import TrainConfig, make_model, open_run_folder, parse_flags, run_script, train
+from colgraph.training import TrainConfig, images_of, make_model, open_run_folder, parse_flags, run_script, train
 from colgraph.viz import save_figure
 from colgraph.viz.style import SEQUENTIAL, new_figure
 
@@ -57,14 +56,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     folder = open_run_folder(config, flags)
 
     sheet = make_sheet(config)
-    images = load_images(
-        config.data,
-        image_size=config.image_size,
-        channels=config.channels,
-        memory_gb=config.memory_gb,
-        split_seed=config.split_seed,
-        max_corrupt=config.max_corrupt,
-    )
+    images = images_of(config)
     print(sheet.describe())
 
     net = make_model(config, sheet, num_classes=len(images.classes))

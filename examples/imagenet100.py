@@ -23,8 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from pathlib import Path
 from typing import Any
 
-from colgraph.data import load_images
-from colgraph.training import make_model, open_run_folder, parse_flags, run_script, sheet_of_run, train
+from colgraph.training import images_of, make_model, open_run_folder, parse_flags, run_script, sheet_of_run, train
 
 PRESETS = Path(__file__).parent / "configs"
 
@@ -39,14 +38,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     sheet = None if config.model == "vit" else sheet_of_run(config, folder)
 
     # 3. Images, split into training, validation and test.
-    images = load_images(
-        config.data,
-        image_size=config.image_size,
-        channels=config.channels,
-        memory_gb=config.memory_gb,
-        split_seed=config.split_seed,
-        max_corrupt=config.max_corrupt,
-    )
+    images = images_of(config)
     # Mistakes in the data come before the report on the sheet, which would hide them.
     print("no sheet: a plain vision transformer" if sheet is None else sheet.describe())
     print(

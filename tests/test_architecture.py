@@ -109,6 +109,17 @@ def test_a_library_is_known_in_its_room_only(library, rooms):
     assert users <= rooms
 
 
+def test_the_files_of_a_run_are_named_in_one_place():
+    files = {"config.yaml", "metrics.csv", "summary.json", "checkpoints", "last.ckpt", "best.ckpt", "encoding.json"}
+    named = {
+        path.relative_to(PACKAGE).as_posix(): node.value
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and node.value in files
+    }
+    assert set(named) == {"training/folder.py"}, named
+
+
 def test_geometry_knows_no_torch_nn():
     for path in (PACKAGE / "geometry").rglob("*.py"):
         assert not any(name.startswith(("torch.nn", "torch_geometric.nn")) for name in imports(path)), path

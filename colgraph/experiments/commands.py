@@ -13,6 +13,7 @@ from colgraph.experiments.queue import Outcome, run_jobs
 from colgraph.experiments.results import read_results, summarise, write_rows
 from colgraph.output import check_different, check_file, check_folder, write_text
 from colgraph.script import OneLineParser, ScriptError
+from colgraph.training.folder import RunFolder, finished_runs
 from colgraph.training.lock import check_settled
 from colgraph.viz import picture_suffixes
 
@@ -80,7 +81,7 @@ def run_evaluate(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: if the run or the data cannot be read, or do not fit each other.
     """
-    from colgraph.experiments.evaluate import SPLITS, confusion_file, evaluate_run, evaluation_file
+    from colgraph.experiments.evaluate import SPLITS, confusion_file, evaluate_run
 
     parser = OneLineParser(
         prog="colgraph evaluate",
@@ -101,7 +102,7 @@ def run_evaluate(arguments: Sequence[str]) -> None:
         check_file("--output", known.output)
     checkpoint = "best" if known.best else "last"
     run = Path(known.run)
-    out = Path(known.output) if known.output else evaluation_file(run, known.data, known.split, checkpoint)
+    out = Path(known.output) if known.output else RunFolder(run).evaluation(known.data, known.split, checkpoint)
     found = evaluate_run(
         run,
         known.data,
@@ -202,7 +203,7 @@ def _ended(outcome: Outcome, out: Path) -> None:
 
 def _write_tables(out: Path, plot: bool = False) -> None:
     """The tables of all finished runs in the folder, those of other sweeps and machines among them."""
-    if not any(out.glob("*/summary.json")):
+    if not finished_runs(out):
         return
     rows = read_results([out])
     write_rows(out / "results.json", rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from colgraph.data import ImageSet, ImageSplits, load_images
+from colgraph.data import ImageSet, ImageSplits
 from colgraph.extras import missing_package
 from colgraph.models import VisionColumnformer
 from colgraph.output import check_file, write_text
-from colgraph.training.checkpoint import TrainedModel, load_trained
-from colgraph.training.lock import check_settled
+from colgraph.training.checkpoint import load_trained
+from colgraph.training.folder import RunFolder
+from colgraph.training.images import images_of
 from colgraph.viz import picture_suffixes
 
-__all__ = ["SPLITS", "confusion_file", "evaluate_images", "evaluate_run", "evaluation_file"]
+__all__ = ["SPLITS", "confusion_file", "evaluate_images", "evaluate_run"]
 
 SPLITS = ("test", "val", "train")
 _BINS = 15
@@ -118,7 +118,7 @@ def evaluate_run(
         split: "test", "val" or "train".
         checkpoint: "last" or "best".
         batch_size: images at a time.
-        output: the JSON file; :func:`evaluation_file` in the run folder by default.
+        output: the JSON file; :meth:`colgraph.training.RunFolder.evaluation` by default.
 
     Returns:
         What the JSON holds.
@@ -128,17 +128,12 @@ def evaluate_run(
     """
     if split not in SPLITS:
         raise ValueError(f"--split must be one of {', '.join(SPLITS)}, got {split!r}")
-    if not run.is_dir() or not (run / "config.yaml").is_file():
-        raise ValueError(f"{str(run)!r} is no run folder: it has no config.yaml")
-    file = run / "checkpoints" / f"{checkpoint}.ckpt"
-    if not file.is_file():
-        raise ValueError(f"run {str(run)!r} has no {checkpoint}.ckpt in its checkpoints: train it first")
-    check_settled(run)
-    output = output or evaluation_file(run, data, split, checkpoint)
+    file = RunFolder(run).checkpoint(checkpoint)
+    output = output or RunFolder(run).evaluation(data, split, checkpoint)
     check_file("the file of the evaluation,", output)
     check_file("the figure of the evaluation,", confusion_file(output), picture_suffixes())
     trained = load_trained(file)
-    splits = _images(trained, data)
+    splits = images_of(trained.config, data).with_classes(trained.classes)
     images = {"test": splits.test, "val": splits.val, "train": splits.train}[split]
     measures, confusion = evaluate_images(
         trained.net, images, trained.transform, len(trained.classes), batch_size=batch_size
@@ -159,13 +154,6 @@ def evaluate_run(
     return content
 
 
-def evaluation_file(run: Path, data: str | None = None, split: str = "test", checkpoint: str = "last") -> Path:
-    """``evaluation.json`` in a run folder; one of another checkpoint, split or data says which in its name."""
-    other = "" if data is None else re.sub(r"[^\w.-]+", "-", Path(data).name.partition(".")[0]) or "data"
-    words = [word for word, usual in ((checkpoint, "last"), (split, "test"), (other, "")) if word != usual]
-    return run / f"{'-'.join(['evaluation', *words])}.json"
-
-
 def confusion_file(output: Path) -> Path:
     """The figure beside a JSON file: ``evaluation-best.json`` has ``confusion-best.png``."""
     return output.with_name(f"confusion{output.stem.removeprefix('evaluation') if _named(output) else ''}.png")
@@ -182,19 +170,6 @@ def _chosen(checkpoint: str, here: bool) -> str:
     if here:
         return "the epoch with the highest accuracy on these very images, so that accuracy is biased upwards"
     return "the epoch with the highest accuracy on the run's validation images"
-
-
-def _images(trained: TrainedModel, data: str | None) -> ImageSplits:
-    config = trained.config
-    splits = load_images(
-        data or config.data,
-        image_size=config.image_size,
-        channels=config.channels,
-        memory_gb=config.memory_gb,
-        split_seed=config.split_seed,
-        max_corrupt=config.max_corrupt,
-    )
-    return splits.with_classes(trained.classes)
 
 
 def _draw(confusion: np.ndarray, classes: list[str], measures: dict[str, Any], splits: ImageSplits, path: Path) -> None:

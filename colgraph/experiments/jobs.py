@@ -11,7 +11,8 @@ from pathlib import Path
 
 from colgraph.training.config import TrainConfig, describe_settings
 from colgraph.training.flags import parse_flags
-from colgraph.training.resume import changes_text, read_record
+from colgraph.training.folder import RunFolder
+from colgraph.training.resume import changes_text
 
 __all__ = ["Job", "parse_seeds", "parse_share", "plan", "setting_words", "training_script"]
 
@@ -37,15 +38,15 @@ class Job:
     @property
     def finished(self) -> bool:
         """Whether the run has its results."""
-        return (self.folder / "summary.json").is_file()
+        return RunFolder(self.folder).finished
 
     def command(self) -> list[str]:
         """What to start now: from the beginning, or on from the last checkpoint."""
-        words = [sys.executable, *self.words]
-        if (self.folder / "checkpoints" / "last.ckpt").is_file():
+        words, run = [sys.executable, *self.words], RunFolder(self.folder)
+        if run.last.is_file():
             return [*words, "--resume"]
         # A run that ended before its first checkpoint has nothing to lose.
-        return [*words, "--overwrite"] if (self.folder / "config.yaml").is_file() else words
+        return [*words, "--overwrite"] if run.is_run else words
 
     def text(self) -> str:
         """The command as a shell would take it."""
@@ -53,12 +54,12 @@ class Job:
 
     def check_folder(self) -> None:
         """Raise ValueError if the folder holds a run with other settings than this one's."""
-        file = self.folder / "config.yaml"
-        if not file.is_file():
+        run = RunFolder(self.folder)
+        if not run.is_run:
             if self.folder.is_dir() and any(not path.name.startswith(".") for path in self.folder.iterdir()):
                 raise ValueError(f"{str(self.folder)!r} is not empty and not a run folder: name another --out")
             return
-        record = read_record(file)
+        record = run.record()
         changed = changes_text(record.changes)
         if changed:
             raise ValueError(f"{str(self.folder)!r} holds a run with {changed}: name another --out")

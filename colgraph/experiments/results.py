@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from colgraph.output import write_text
+from colgraph.training.folder import RunFolder, finished_runs
 from colgraph.training.resume import changes_text
 
 __all__ = ["FIELDS", "merge_rows", "read_results", "row_of_run", "summarise", "write_rows"]
@@ -37,9 +38,10 @@ def row_of_run(folder: Path) -> _Row:
     Raises:
         ValueError: if its ``summary.json`` is missing or cannot be read.
     """
-    summary = _load(folder / "summary.json")
+    file = RunFolder(folder).summary
+    summary = _load(file)
     if not isinstance(summary, dict) or "test_accuracy" not in summary or "seed" not in summary:
-        raise ValueError(f"{str(folder / 'summary.json')!r} is no summary of a training run")
+        raise ValueError(f"{str(file)!r} is no summary of a training run")
     row = {"config": _SEED.sub("", folder.resolve().name), **{name: _finite(summary.get(name)) for name in FIELDS[1:]}}
     return {name: row[name] for name in FIELDS}
 
@@ -53,9 +55,7 @@ def read_results(paths: Iterable[str | os.PathLike[str]]) -> list[_Row]:
     found: list[tuple[str, _Row]] = []
     for path in map(Path, paths):
         if path.is_dir():
-            runs = (
-                [path] if (path / "summary.json").is_file() else sorted(p.parent for p in path.glob("*/summary.json"))
-            )
+            runs = finished_runs(path)
             if not runs:
                 raise ValueError(f"{str(path)!r} holds no finished run (no summary.json in it or in its folders)")
             found += [(str(run), row_of_run(run)) for run in runs]

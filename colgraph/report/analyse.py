@@ -23,6 +23,7 @@ from colgraph.report.controls import Control, find_controls
 from colgraph.report.figures import draw_with_controls
 from colgraph.report.loading import Run, load_run
 from colgraph.report.measures import CATALOGUE, orientation_of
+from colgraph.training import RunFolder
 from colgraph.viz.style import picture_suffixes
 
 __all__ = ["FORMAT", "analyse", "attempt", "is_analysed", "read_maps", "read_results"]
@@ -59,7 +60,7 @@ def analyse(
     start = perf_counter()
     kept, maps = _kept(Path(path), chosen, settings)
     run = load_run(path, seed=settings.seed)
-    out = check_folder("the folder of analyses", run.path / "analysis")
+    out = check_folder("the folder of analyses", RunFolder(run.path).analysis)
     picture_suffixes()  # what draws figures is missed now, or after the first analysis
     probes = make_probes(run, settings)
     say(f"{run.sheet.num_columns:,} columns, {len(probes.gratings)} gratings, {len(probes.natural)} natural images")
@@ -99,7 +100,7 @@ def analyse(
 
 def is_analysed(run: Path) -> bool:
     """Whether a run has been analysed since it was last trained."""
-    results, checkpoint = run / "analysis" / "results.json", run / "checkpoints" / "last.ckpt"
+    results, checkpoint = RunFolder(run).analysis / "results.json", RunFolder(run).last
     if not results.is_file():
         return False
     return not checkpoint.is_file() or results.stat().st_mtime >= checkpoint.stat().st_mtime
@@ -119,10 +120,10 @@ def _kept(path: Path, chosen: list[Analysis], settings: Settings) -> tuple[dict[
         mine, theirs = getattr(settings, name), earlier["settings"].get(name)
         if kept and mine != theirs:
             raise ValueError(
-                f"{str(path / 'analysis')!r} holds {len(kept)} other analyses with {name}={theirs}, "
+                f"{str(RunFolder(path).analysis)!r} holds {len(kept)} other analyses with {name}={theirs}, "
                 f"which would be lost: give the same here (got {mine}), or analyse all"
             )
-    return kept, read_maps(path / "analysis") if kept else {}
+    return kept, read_maps(RunFolder(path).analysis) if kept else {}
 
 
 def read_results(run: Path) -> dict[str, Any]:
@@ -131,7 +132,7 @@ def read_results(run: Path) -> dict[str, Any]:
     Raises:
         ValueError: where the run has not been analysed, or what was written is broken or of another version.
     """
-    place = run / "analysis" / "results.json"
+    place = RunFolder(run).analysis / "results.json"
     try:
         content = json.loads(place.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -20,6 +20,7 @@ from colgraph.report.loading import Run, load_run
 from colgraph.report.recordings import read_regions, read_responses, read_stimuli
 from colgraph.report.seeds import compare_seeds, seeds_json, seeds_table
 from colgraph.script import OneLineParser
+from colgraph.training import RunFolder
 from colgraph.viz.style import new_figure, picture_suffixes, save_figure
 
 __all__ = ["run_analyse", "run_compare", "run_encode", "run_report"]
@@ -137,7 +138,7 @@ def run_encode(arguments: list[str]) -> None:
     if known.output:
         _check_encoding(Path(known.output))
     run = load_run(known.run, images=2)
-    out = Path(known.output) if known.output else _check_encoding(run.path / "encoding.json")
+    out = Path(known.output) if known.output else _check_encoding(RunFolder(run.path).encoding)
     recorded = read_responses(Path(known.responses))
     size, channels = run.config.image_size, run.config.channels
     stimuli, notes = read_stimuli(Path(known.stimuli), recorded, size, channels)

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from colgraph.report.loading import Run, read_config
+from colgraph.report.loading import Run
 from colgraph.sheet import Sheet
 from colgraph.training.config import describe_settings
 from colgraph.training.flags import parse_flags
+from colgraph.training.folder import RunFolder
 from colgraph.training.setup import make_sheet
 
 __all__ = ["TRAINED_CONTROLS", "Control", "find_controls", "learned_settings", "training_script_of"]
@@ -75,9 +76,9 @@ def find_controls(run: Run) -> list[Control]:
     A folder counts if its settings are the run's but for the control's own one, seeds and settings of the machine
     aside, and it holds a checkpoint; one of the same seed is preferred. Runs of a sweep lie in one folder.
     """
-    mine = read_config(run.path)
+    mine = RunFolder(run.path).settings()
     others = sorted(p for p in run.path.resolve().parent.iterdir() if p.is_dir() and p != run.path.resolve())
-    configs = {path: _config_of(path) for path in others if (path / "checkpoints" / "last.ckpt").is_file()}
+    configs = {path: _config_of(path) for path in others if RunFolder(path).last.is_file()}
     found = [_find(control, mine, configs) for control in TRAINED_CONTROLS]
     if all(control.path or control.reason for control in found):
         return found
@@ -95,7 +96,7 @@ def find_controls(run: Run) -> list[Control]:
 def _config_of(path: Path) -> dict[str, Any]:
     """The settings of a neighbouring folder; none where they cannot be read, for it is not this run's business."""
     try:
-        return read_config(path)
+        return RunFolder(path).settings()
     except ValueError:
         return {}
 
@@ -127,7 +128,7 @@ def training_script_of(run: Run) -> tuple[Path | None, str]:
     unknown = ""
     for script in scripts:
         try:
-            config, _ = parse_flags(["--config", str(run.path / "config.yaml")], presets=_presets(script))
+            config, _ = parse_flags(["--config", str(RunFolder(run.path).config)], presets=_presets(script))
             sheet = runpy.run_path(str(script)).get("make_sheet", make_sheet)(config)
         except ValueError:
             continue
@@ -158,7 +159,7 @@ def _command(script: Path, run: Run, control: Control) -> str:
     short = os.path.relpath(script)
     name = str(script) if short.startswith(os.pardir) else short
     out = f"{run.path}-{control.name.replace(' ', '-')}"
-    return shlex.join(["python", name, "--config", str(run.path / "config.yaml"), *control.flags, "--out", out])
+    return shlex.join(["python", name, "--config", str(RunFolder(run.path).config), *control.flags, "--out", out])
 
 
 def learned_settings(config: Mapping[str, Any]) -> dict[str, Any]:

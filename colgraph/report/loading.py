@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from colgraph.data import as_bytes, load_images
+from colgraph.data import as_bytes
 from colgraph.models import VisionColumnformer
 from colgraph.sheet import Sheet
-from colgraph.training import TrainConfig, load_trained, make_model
-from colgraph.training.lock import check_settled
-from colgraph.training.resume import changes_text, read_record
+from colgraph.training import RunFolder, TrainConfig, images_of, load_trained, make_model
 
 __all__ = ["PlainImages", "Run", "load_run"]
 
@@ -116,15 +112,9 @@ def load_run(path: str | os.PathLike[str], *, images: int = 1000, seed: int = 0)
         ValueError: if it is no run folder, lacks its checkpoint, was written by another version, or its images cannot
             be read again, or if another process is writing to it.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise ValueError(f"{str(folder)!r} is no run folder: it does not exist or is a file")
-    if not (folder / "config.yaml").is_file():
-        raise ValueError(f"{str(folder)!r} is no run folder: it has no config.yaml")
-    if not (folder / "checkpoints" / "last.ckpt").is_file():
-        raise ValueError(f"run {str(folder)!r} has no checkpoint (checkpoints/last.ckpt is missing): train it first")
-    check_settled(folder)
-    if read_config(folder).get("model") == "vit":
+    run, folder = RunFolder(Path(path)), Path(path)
+    run.checkpoint()
+    if run.settings().get("model") == "vit":
         raise ValueError(f"run {str(folder)!r} trained a vit, the baseline: only models with a sheet are analysed")
     try:
         trained = load_trained(folder)
@@ -136,52 +126,8 @@ def load_run(path: str | os.PathLike[str], *, images: int = 1000, seed: int = 0)
     config = trained.config
     if not isinstance(trained.net, VisionColumnformer):
         raise ValueError(f"run {str(folder)!r} trained a ViT, which has no sheet to analyse")
-    splits = load_images(
-        config.data,
-        image_size=config.image_size,
-        channels=config.channels,
-        memory_gb=config.memory_gb,
-        split_seed=config.split_seed,
-        max_corrupt=config.max_corrupt,
-    ).with_classes(trained.classes)
+    splits = images_of(config).with_classes(trained.classes)
     chosen = np.random.default_rng(seed).permutation(len(splits.test))[:images]
     data, labels = splits.test.batch(sorted(chosen.tolist()))
     net = PlainImages(trained.net, trained.transform.mean, trained.transform.std).eval()
-    return Run(folder, net, config, trained.classes, data.numpy(), labels.numpy(), _summary(folder), _history(folder))
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The settings of a run folder, and what was changed when it went on; empty where it holds none."""
-    path = folder / "config.yaml"
-    if not path.is_file():
-        return {}
-    record = read_record(path)
-    changed = changes_text(record.changes)
-    return record.config.flat() | ({"changes": changed} if changed else {})
-
-
-def _summary(folder: Path) -> dict[str, Any]:
-    path = folder / "summary.json"
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot read {str(path)!r}: {error}") from error
-    return content if isinstance(content, dict) else {}
-
-
-def _history(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "metrics.csv"
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [{k: _number(v) for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
-    return [row for row in rows if row.get("val_accuracy") is not None]
-
-
-def _number(text: Any) -> Any:
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return None
+    return Run(folder, net, config, trained.classes, data.numpy(), labels.numpy(), run.results(), run.history())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 from html import escape
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from colgraph.output import check_file, write_text
 from colgraph.report.analyse import read_maps, read_results
-from colgraph.report.loading import read_config
+from colgraph.training import RunFolder
 from colgraph.viz.viewer import SheetMap, sheet_viewer
 
 __all__ = ["check_page", "write_page"]
@@ -37,7 +36,7 @@ def write_page(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path
         ValueError: where the analysis is missing, broken or of another version, or the page cannot be written.
     """
     folder, path = Path(run), check_page(out)
-    results, maps = read_results(folder), read_maps(folder / "analysis")
+    results, maps = read_results(folder), read_maps(RunFolder(folder).analysis)
     body = "\n".join(
         [
             _head(folder, results),
@@ -93,9 +92,7 @@ def _viewer(maps: dict[str, NDArray[Any]]) -> str:
 
 
 def _head(folder: Path, results: dict[str, Any]) -> str:
-    summary_path = folder / "summary.json"
-    summary = json.loads(summary_path.read_text(encoding="utf-8")) if summary_path.is_file() else {}
-    config = read_config(folder)
+    summary, config = RunFolder(folder).results(), RunFolder(folder).settings()
     rows = [(name.replace("_", " "), summary[name]) for name in _SUMMARY if name in summary]
     rows = [(name, str(value)[:12] if name == "fingerprint" else value) for name, value in rows]
     rows += [(name, config[name]) for name in _SETTINGS if config.get(name) is not None]
@@ -123,7 +120,7 @@ def _head(folder: Path, results: dict[str, Any]) -> str:
 
 def _curves(folder: Path) -> str:
     images = ("curves.png", "attention_by_distance.png", "sheet.png", "column.png")
-    shown = [_image(folder / "figures" / name, name.split(".")[0].replace("_", " ")) for name in images]
+    shown = [_image(RunFolder(folder).figures / name, name.split(".")[0].replace("_", " ")) for name in images]
     found = [one for one in shown if one]
     return f"<section class='wide'><h2>Training</h2>{''.join(found)}</section>" if found else ""
 
@@ -146,7 +143,7 @@ def _entry(entry: dict[str, Any], folder: Path) -> str:
     head = f"<article id='{escape(entry['key'])}'><h3>{escape(entry['title'])}</h3>"
     if entry["result"] is None:
         return f"{head}<p class='quiet'>Does not apply: {escape(entry['why_not'])}.</p></article>"
-    shown = "".join(_image(folder / "analysis" / one["file"], one["alt"]) for one in entry["figures"])
+    shown = "".join(_image(RunFolder(folder).analysis / one["file"], one["alt"]) for one in entry["figures"])
     figure = f"<div class='pictures'>{shown}</div>"
     rows = _row("this run", entry["result"])
     for control, found in entry["controls"].items():

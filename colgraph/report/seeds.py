@@ -7,7 +7,6 @@ A control that was trained with another seed than its run does not count, for se
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +19,7 @@ from scipy import stats
 
 from colgraph.report.analyse import is_analysed, read_results
 from colgraph.report.controls import learned_settings
-from colgraph.report.loading import read_config
+from colgraph.training import RunFolder
 
 __all__ = ["OverSeeds", "compare_seeds", "seeds_json", "seeds_table"]
 
@@ -81,7 +80,7 @@ def compare_seeds(runs: Iterable[str | os.PathLike[str]]) -> dict[str, Any]:
     if not paths:
         raise ValueError("no runs to compare")
     found = [_analysis(path) for path in paths]
-    configs = [read_config(path) for path in paths]
+    configs = [RunFolder(path).settings() for path in paths]
     _check_alike(paths, configs, found)
     seeds = [config.get("seed", 0) for config in configs]
     entries = [{entry["key"]: entry for entry in each["analyses"]} for each in found]
@@ -124,8 +123,7 @@ def seeds_json(compared: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _analysis(path: Path) -> dict[str, Any]:
-    if not (path / "config.yaml").is_file():
-        raise ValueError(f"{str(path)!r} is no run folder: it has no config.yaml")
+    RunFolder(path).check()
     content = read_results(path)
     if not content["finished"]:
         raise ValueError(f"{str(path)!r} had not been trained to its end when it was analysed: compare finished runs")
@@ -158,11 +156,7 @@ def _check_alike(paths: Sequence[Path], configs: _Each, found: _Each) -> None:
 
 
 def _accuracy(path: Path) -> float | None:
-    try:
-        summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    value = summary.get("test_accuracy") if isinstance(summary, dict) else None
+    value = RunFolder(path).results().get("test_accuracy")
     return None if value is None else float(value)
 
 

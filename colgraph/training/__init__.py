@@ -16,7 +16,9 @@ from colgraph.training.checkpoint import TrainedModel, load_checkpoint, load_tra
 from colgraph.training.config import TrainConfig
 from colgraph.training.errors import InterruptedRunError, TrainingDivergedError, UnwritableRunError
 from colgraph.training.flags import RunFlags, parse_flags
-from colgraph.training.folder import RunFolder, open_run_folder
+from colgraph.training.folder import RunFolder
+from colgraph.training.images import images_of
+from colgraph.training.opening import open_run_folder
 from colgraph.training.setup import make_model, make_sheet, unreached_outputs
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "TrainedModel",
     "TrainingDivergedError",
     "UnwritableRunError",
+    "images_of",
     "load_checkpoint",
     "load_trained",
     "make_model",

@@ -167,7 +167,7 @@ def load_trained(run: str | os.PathLike[str]) -> TrainedModel:
         ValueError: if there is no checkpoint, it cannot be read, or the network was of a class of the user's own.
     """
     path = Path(run)
-    path = path / "checkpoints" / "last.ckpt" if path.is_dir() else path
+    path = RunFolder(path).last if path.is_dir() else path
     content = load_checkpoint(path)
     packed = content[KEY]
     foreign = [part for part in packed.get("own", ()) if part.startswith("network")]
@@ -185,7 +185,7 @@ def load_trained(run: str | os.PathLike[str]) -> TrainedModel:
         state = {name.removeprefix(NET): value for name, value in content["state_dict"].items() if name.startswith(NET)}
         _load(net, state, path)
     transform = BatchTransform(packed["mean"], packed["std"])
-    net.about = _about(config, packed, path.parent.parent / "summary.json")
+    net.about = _about(config, packed, RunFolder(path.parent.parent).summary)
     return TrainedModel(net.eval(), config, list(packed["classes"]), transform, int(content["global_step"]))
 
 

@@ -14,7 +14,8 @@ from typing import Any
 from colgraph.geometry import option_names
 from colgraph.script import OneLineParser, spelled_as
 from colgraph.training.config import GEOMETRY_SETTINGS, TrainConfig, coerce, describe_settings, load_yaml
-from colgraph.training.resume import changed_settings, geometry_function, is_whole, read_record, repeatable
+from colgraph.training.folder import RunFolder
+from colgraph.training.resume import changed_settings, geometry_function, is_whole, repeatable
 
 __all__ = ["RunFlags", "default_folder", "load_settings", "parse_flags"]
 
@@ -88,12 +89,12 @@ def parse_flags(
 
 def _gone_on(folder: Path | None, user: Sequence[tuple[Mapping[str, Any], bool]]) -> TrainConfig | None:
     """The settings of a run that goes on, with those that may change; None where there is no run."""
-    if folder is None or not (folder / "config.yaml").is_file():
+    if folder is None or not RunFolder(folder).is_run:
         return None
-    record = read_record(folder / "config.yaml").config
+    record = RunFolder(folder).record().config
     config = _config([(record.flat(), True), *user])
     # A run without a checkpoint begins again: nothing has been learned with the settings that it had.
-    if (folder / "checkpoints" / "last.ckpt").is_file():
+    if RunFolder(folder).last.is_file():
         changed_settings(record, config)
     return config
 

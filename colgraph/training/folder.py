@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
-import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,19 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from colgraph.output import write_text
-from colgraph.script import is_helper_process
-from colgraph.training.config import TrainConfig
 from colgraph.training.errors import UnwritableRunError
-from colgraph.training.flags import RunFlags, default_folder
-from colgraph.training.lock import LOCK_NAME, holder_of
-from colgraph.training.resume import RunRecord, num_processes
+from colgraph.training.lock import check_settled
+from colgraph.training.resume import RunRecord, changes_text, read_record
 
-__all__ = ["RunFolder", "check_run_folder", "open_run_folder", "write_text", "writing"]
+__all__ = ["RunFolder", "finished_runs", "writing"]
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run keeps what it writes.
+    """Where a run keeps what it writes, and the way back to it.
 
     Attributes:
         path: the folder.
@@ -79,6 +77,94 @@ class RunFolder:
         """The folder of TensorBoard's event files."""
         return self.path / "tensorboard"
 
+    @property
+    def analysis(self) -> Path:
+        """The folder of what ``colgraph analyse`` finds."""
+        return self.path / "analysis"
+
+    @property
+    def encoding(self) -> Path:
+        """What ``colgraph encode`` finds, where no other file is named."""
+        return self.path / "encoding.json"
+
+    def evaluation(self, data: str | None = None, split: str = "test", checkpoint: str = "last") -> Path:
+        """``evaluation.json``; one of another checkpoint, split or data says which in its name."""
+        other = "" if data is None else re.sub(r"[^\w.-]+", "-", Path(data).name.partition(".")[0]) or "data"
+        words = [word for word, usual in ((checkpoint, "last"), (split, "test"), (other, "")) if word != usual]
+        return self.path / f"{'-'.join(['evaluation', *words])}.json"
+
+    # ------------------------------------------------------------------ reading
+
+    @property
+    def is_run(self) -> bool:
+        """Whether there is a run, however far it has come."""
+        return self.config.is_file()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has its results."""
+        return self.summary.is_file()
+
+    def check(self) -> None:
+        """Raise ValueError where there is no run."""
+        if not self.path.is_dir():
+            raise ValueError(f"{str(self.path)!r} is no run folder: it does not exist or is a file")
+        if not self.is_run:
+            raise ValueError(f"{str(self.path)!r} is no run folder: it has no {self.config.name}")
+
+    def checkpoint(self, name: str = "last") -> Path:
+        """The file of a checkpoint that is there to be read: "last" or "best".
+
+        Raises:
+            ValueError: where there is no run or no such checkpoint, and while another process trains the run.
+        """
+        self.check()
+        file = self.best if name == "best" else self.last
+        if not file.is_file():
+            raise ValueError(f"run {str(self.path)!r} has no {file.name} in its checkpoints: train it first")
+        check_settled(self.path)
+        return file
+
+    def record(self) -> RunRecord:
+        """What ``config.yaml`` says; raises ValueError as :func:`read_record` does."""
+        return read_record(self.config)
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as plain values, and what was changed when the run went on; empty where there is no run.
+
+        Raises:
+            ValueError: as :func:`read_record` does.
+        """
+        if not self.is_run:
+            return {}
+        record = self.record()
+        changed = changes_text(record.changes)
+        return record.config.flat() | ({"changes": changed} if changed else {})
+
+    def results(self) -> dict[str, Any]:
+        """What ``summary.json`` holds; empty where the run has not ended.
+
+        Raises:
+            ValueError: if it cannot be read.
+        """
+        if not self.finished:
+            return {}
+        try:
+            content = json.loads(self.summary.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"cannot read {str(self.summary)!r}: {error}") from error
+        return content if isinstance(content, dict) else {}
+
+    def history(self) -> list[dict[str, Any]]:
+        """The rows of ``metrics.csv`` that end an epoch, as numbers; None where one says nothing."""
+        if not self.metrics.is_file():
+            return []
+        with self.metrics.open(newline="", encoding="utf-8") as file:
+            rows = [{k: _number(v) for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
+        return [row for row in rows if row.get("val_accuracy") is not None]
+
+    # ------------------------------------------------------------------ writing
+
     def prepare(self, record: RunRecord, ended: bool = False) -> None:
         """Make the folder ready to be written to: remove an earlier run if asked to, and write ``config.yaml``.
 
@@ -89,7 +175,8 @@ class RunFolder:
             ended: whether the run that goes on has nothing left to do, so that its results stand.
         """
         if self.overwrite:
-            for path in (self.metrics, self.config, *_measured(self.path)):
+            measured = [path for pattern in ("evaluation*.json", "confusion*.png") for path in self.path.glob(pattern)]
+            for path in (self.metrics, self.config, self.encoding, self.analysis / "results.json", *measured):
                 path.unlink(missing_ok=True)
             for path in (self.checkpoints, self.figures, self.tensorboard):
                 shutil.rmtree(path, ignore_errors=True)
@@ -108,102 +195,17 @@ class RunFolder:
             write_text(self.summary, json.dumps(dict(summary), indent=2) + "\n")
 
 
-def open_run_folder(config: TrainConfig, flags: RunFlags) -> RunFolder:
-    """The folder of a run, checked but not yet touched.
-
-    Raises:
-        ValueError: if it holds a run and neither ``resume`` nor ``overwrite`` is given, if there is nothing to resume,
-            if it is not a folder that a run may use, if another process writes to it, or if too few or too many
-            processes were started or asked for.
-    """
-    _check_processes(config, flags)
-    folder = RunFolder(flags.out or default_folder(config), flags.resume, flags.overwrite)
-    if flags.resume and _died_before_its_first_checkpoint(folder):
-        folder = RunFolder(folder.path, overwrite=True)
-    if is_helper_process():
-        return folder
-    check_run_folder(folder)
-    parent = next(p for p in (folder.path, *folder.path.absolute().parents) if p.exists())
-    if not os.access(parent, os.W_OK):
-        raise ValueError(f"cannot write to {str(parent)!r}: name another folder with --out")
-    holder = holder_of(folder.path)
-    if holder:
-        raise ValueError(
-            f"the run folder {str(folder.path)!r} is in use by {holder}: wait until it has ended, or name another with "
-            "--out"
-        )
-    return folder
+def finished_runs(path: Path) -> list[Path]:
+    """The run folder itself, if it holds a finished run; else those of finished runs in it, by name."""
+    inside = sorted(path.iterdir()) if path.is_dir() and not RunFolder(path).finished else [path]
+    return [folder for folder in inside if RunFolder(folder).finished]
 
 
-def check_run_folder(folder: RunFolder) -> None:
-    """Refuse a folder whose content does not allow what is asked for.
-
-    Raises:
-        ValueError: if it holds a run and neither ``resume`` nor ``overwrite`` is given, if there is nothing to resume,
-            or if it is not a folder that a run may use.
-    """
-    path = folder.path
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"--out {str(path)!r} is a file: name a folder")
-    if folder.resume:
-        if not folder.last.is_file():
-            raise ValueError(f"nothing to resume in {str(path)!r}: there is no {folder.last.name} in its checkpoints")
-        return
-    passing = (f".{folder.config.name}", LOCK_NAME)
-    if path.is_dir() and any(not entry.name.startswith(passing) for entry in path.iterdir()):
-        if not folder.config.is_file():
-            raise ValueError(f"--out {str(path)!r} is not empty and not a run folder: name a new or empty folder")
-        if not folder.overwrite:
-            raise ValueError(
-                f"the run folder {str(path)!r} exists: go on with --resume, replace it with --overwrite, or name "
-                "another with --out"
-            )
-
-
-def _measured(path: Path) -> list[Path]:
-    """What was measured of the run that a folder held."""
-    patterns = ("evaluation*.json", "confusion*.png", "encoding.json", "analysis/results.json")
-    return [file for pattern in patterns for file in path.glob(pattern)]
-
-
-def _died_before_its_first_checkpoint(folder: RunFolder) -> bool:
-    """Whether there is a run that has nothing but its settings: to go on with it is to begin."""
-    return folder.config.is_file() and not folder.summary.exists() and not any(folder.checkpoints.glob("*.ckpt"))
-
-
-def _check_processes(config: TrainConfig, flags: RunFlags) -> None:
-    """Raise ValueError unless the processes that are started divide into replicas and parts of the sheet."""
-    world, here = num_processes(config), os.environ.get("LOCAL_WORLD_SIZE")
-    # A run that goes on brings the number of processes that it had; whether another one fits is seen later.
-    if here is not None and not flags.resume and config.devices not in ("1", "auto", here, str(world)):
-        raise ValueError(f"--devices {config.devices}, but torchrun has started {here} processes here: leave it out")
-    if config.sheet_parallel > 1:
-        if world in (0, 1):
-            raise ValueError(
-                f"--sheet-parallel {config.sheet_parallel} needs as many processes: start with torchrun "
-                f"--nproc-per-node {config.sheet_parallel}, or give --devices {config.sheet_parallel}"
-            )
-        from colgraph.distributed.launch import mesh_shape
-
-        mesh_shape(world, config.sheet_parallel)
-    if here is None:
-        _check_devices(config, world)
-
-
-def _check_devices(config: TrainConfig, wanted: int) -> None:
-    """Raise ValueError if there are fewer devices here than one for each process that would be started."""
-    import torch
-
-    there, what = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, "CPU cores"
-    if config.accelerator != "cpu" and torch.cuda.is_available():
-        there, what = torch.cuda.device_count(), "GPUs"
-    elif config.accelerator != "cpu" and torch.backends.mps.is_available():
-        there, what = 1, "GPUs"
-    if wanted > there:
-        raise ValueError(
-            f"--devices {wanted}: there are {there} {what} here; give --devices {there} or fewer, or start {wanted} "
-            "processes with torchrun"
-        )
+def _number(text: Any) -> Any:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return None
 
 
 @contextlib.contextmanager

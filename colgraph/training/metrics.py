@@ -13,8 +13,9 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
+from colgraph.output import write_text
 from colgraph.training.errors import UnwritableRunError
-from colgraph.training.folder import write_text, writing
+from colgraph.training.folder import writing
 from colgraph.training.measure import cpu_seconds
 
 __all__ = ["COLUMNS", "MetricsLog"]

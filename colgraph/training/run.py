@@ -37,11 +37,12 @@ from colgraph.training.config import TrainConfig
 from colgraph.training.errors import TrainingDivergedError
 from colgraph.training.figures import RunFigures
 from colgraph.training.flags import RunFlags
-from colgraph.training.folder import RunFolder, check_run_folder, open_run_folder
+from colgraph.training.folder import RunFolder
 from colgraph.training.lock import hold_folder
 from colgraph.training.measure import code_commit, command_line, machine, parameters_sha256, peak_memory_bytes
 from colgraph.training.metrics import MetricsLog
 from colgraph.training.module import SheetClassifier
+from colgraph.training.opening import check_run_folder, open_run_folder
 from colgraph.training.origin import settings_of
 from colgraph.training.parallel import SheetParallelStrategy, watched
 from colgraph.training.past import begin, go_on, read_past
