@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import sys
 import time
@@ -20,7 +19,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from colgraph.distributed.watch import Watch, connect
 
 __all__ = ["MESH_NAMES", "check_agreement", "make_mesh", "meet", "mesh_device", "mesh_group", "mesh_shape"]
-__all__ += ["reason_of", "session", "sheet_group"]
+__all__ += ["session", "sheet_group"]
 
 MESH_NAMES = ("data", "sheet")
 
@@ -170,16 +169,12 @@ def session(
         device_type = _pick_device(device_type)
         watch = _start(rank, world, device_type, startup_timeout, patience, timeout)
         yield make_mesh(sheet, data, device_type=device_type)
-    except (ValueError, ImportError) as error:
-        _fail(watch, str(error))
-        _end(str(error), rank == 0 or isinstance(error, _HeadlessError), 2)
-    except Exception as error:
-        lost, reason = reason_of(error, watch)
-        if not lost:
-            raise
-        _end(reason, rank == 0 or "rank 0" in reason, 1)
     except BaseException as error:
-        _fail(watch, type(error).__name__)
+        failure = None if watch is None else watch.blame(error)
+        if failure is not None:
+            _end(failure.reason, 0 in (rank, failure.rank), 1)
+        if isinstance(error, ValueError | ImportError):
+            _end(str(error), rank == 0 or isinstance(error, _HeadlessError), 2)
         raise
     else:
         watch.leave()
@@ -261,46 +256,7 @@ def meet(rank: int, world: int, seconds: float, hint: str = _BY_HAND) -> Store:
     return store
 
 
-def reason_of(error: Exception, watch: Watch | None) -> tuple[bool, str]:
-    """Whether an error means that another rank is gone, and why; otherwise the others are told of this one."""
-    if not _is_lost_contact(error):
-        message = _first_line(error)
-        _fail(watch, message if isinstance(error, ValueError) else f"{type(error).__name__}: {message}")
-        return False, message
-    reason = None if watch is None else watch.ask()
-    return True, reason or f"lost contact with another rank ({_phrase(error)})"
-
-
-def _fail(watch: Watch | None, message: str) -> None:
-    if watch is not None:
-        watch.fail(message)
-
-
 def _end(message: str, say: bool, code: int) -> NoReturn:
     if say:
         print(f"error: {message}", file=sys.stderr, flush=True)
     sys.exit(code)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
-def _phrase(error: Exception) -> str:
-    """What a transport says, without where in its sources."""
-    known = re.search(r"(Connection \w+( by \w+)?|[Tt]imed out( after)? [^.]*|Broken pipe)", str(error))
-    return known.group(0) if known else _first_line(error)[:200]
-
-
-# Gloo raises plain RuntimeErrors: from a place in its sources, or because an earlier wait has closed the connection.
-_FROM_GLOO = re.compile(r"\[[^\]\s]*/gloo/[^\]\s]+\.(cc|h):\d+\] |Application timeout caused pair closure|Gloo connect")
-
-
-def _is_lost_contact(error: BaseException) -> bool:
-    """Whether a collective failed because another rank is gone; what an error says of files is no sign of it."""
-    if error.__cause__ is not None and _is_lost_contact(error.__cause__):
-        return True
-    return isinstance(error, dist.DistError) or (
-        type(error) is RuntimeError and _FROM_GLOO.match(str(error)) is not None
-    )

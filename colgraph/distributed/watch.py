@@ -1,4 +1,4 @@
-"""Ranks that keep an eye on each other."""
+"""Ranks that keep an eye on each other: the first that fails ends them all, and is named."""
 
 from __future__ import annotations
 
@@ -9,16 +9,27 @@ import sys
 import threading
 import time
 from datetime import timedelta
+from typing import NamedTuple
 
 import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
-__all__ = ["Watch", "connect"]
+__all__ = ["Failure", "Watch", "connect"]
 
 _INTERVAL = 2.0
 _GRACE = 5.0  # seconds to wait for the rank that failed first to say why
 _LINGER = 2.0  # seconds for which the rank that keeps the store waits for the others to leave it
 _GONE = "-1"
+
+
+class Failure(NamedTuple):
+    """Which rank has ended the run, and why."""
+
+    rank: int
+    reason: str
+
+
+_NO_STORE = Failure(0, "rank 0, which keeps the store, is gone")
 
 
 def connect(name: str, rank: int, world: int, seconds: float) -> Store:
@@ -77,33 +88,42 @@ class Watch:
         if self._quit():
             self._say_goodbye()
 
-    def fail(self, message: str) -> None:
-        """This rank has failed: tell the others why."""
-        if self._quit():
-            self._publish(message)
-            self._say_goodbye()
+    def blame(self, error: BaseException, own: bool = False) -> Failure | None:
+        """The rank whose failure an error here follows from; None if it is this rank's own, which the others are told.
 
-    def ask(self) -> str | None:
-        """Contact with a rank was lost: the reason that one has given, or who is silent; None if that is unknown."""
+        A transport that loses a peer raises a ``RuntimeError``, and so do many mistakes. Which it was is not read from
+        its words, but from what other ranks say within a few seconds, or that they say nothing any more.
+
+        Args:
+            error: that has ended this rank's work.
+            own: whether it is known to be this rank's own.
+        """
         if not self._quit():
             return None
+        words = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        message = words if isinstance(error, ValueError) else f"{type(error).__name__}: {words}"
         try:
-            reason = self._reason()
+            mine = own or isinstance(error, ValueError | ImportError)
+            lost = not mine and any(isinstance(each, RuntimeError) for each in (error, error.__cause__))
+            found = self._other_failure() if lost else None
+            if found is None:
+                self._publish(Failure(self._rank, f"rank {self._rank}: {message}"))
         except dist.DistError:
-            reason = "rank 0, which keeps the store, is gone"
+            found = _NO_STORE
         self._say_goodbye()
-        return reason
+        return found
 
-    def _reason(self) -> str | None:
+    def _other_failure(self) -> Failure | None:
+        """What another rank says within a few seconds, or which are silent for so long."""
         before, deadline = self._beats(), time.monotonic() + _GRACE
         while (now := time.monotonic()) < deadline:
-            if self._store.check(["failed"]):
-                return self._store.get("failed").decode()
+            if told := self._told():
+                return told
             self._store.set(_key(self._rank), f"asking {now}")
             time.sleep(0.1)
         beats = self._beats()
         silent = [r for r, beat in beats.items() if r != self._rank and beat == before[r] and beat != _GONE]
-        return f"rank {', '.join(map(str, silent))} died" if silent else None
+        return Failure(silent[0], f"rank {', '.join(map(str, silent))} died") if silent else None
 
     def _beats(self) -> dict[int, str]:
         return {rank: self._beat(rank) for rank in range(self._world)}
@@ -111,12 +131,12 @@ class Watch:
     def _beat(self, rank: int) -> str:
         return self._store.get(_key(rank)).decode() if self._store.check([_key(rank)]) else ""
 
-    def _publish(self, message: str) -> str:
-        """Keep the first reason given; returns it."""
-        try:
-            return self._store.compare_set("failed", "", f"rank {self._rank}: {message}").decode()
-        except dist.DistError:
-            return message
+    def _told(self) -> Failure | None:
+        return _read(self._store.get("failed")) if self._store.check(["failed"]) else None
+
+    def _publish(self, failure: Failure) -> Failure:
+        """Keep the first failure that is told; returns it."""
+        return _read(self._store.compare_set("failed", "", f"{failure.rank} {failure.reason}"))
 
     def _quit(self) -> bool:
         """End the thread. False where there is none."""
@@ -147,26 +167,30 @@ class Watch:
             count += 1
             try:
                 self._store.set(_key(self._rank), str(count))
-                if self._store.check(["failed"]):
-                    self._give_up(self._store.get("failed").decode())
-                beat = self._beat(following)
+                failure, beat = self._told(), self._beat(following)
+                if beat != heard or beat == _GONE:
+                    heard, since = beat, time.monotonic()
+                elif failure is None and time.monotonic() - since > self._patience:
+                    silence = f"rank {following} has not been heard of for {self._patience:g} s"
+                    failure = self._publish(Failure(following, silence))
             except dist.DistError:
-                self._give_up("rank 0, which keeps the store, is gone")
-            if beat != heard or beat == _GONE:
-                heard, since = beat, time.monotonic()
-            if time.monotonic() - since > self._patience:
-                message = f"rank {following} has not been heard of for {self._patience:g} s"
-                self._publish(message)
-                self._give_up(message)
+                failure = _NO_STORE
+            if failure is not None:
+                self._give_up(failure)
 
-    def _give_up(self, message: str) -> None:
+    def _give_up(self, failure: Failure) -> None:
         """End the process from here: the main thread may be waiting inside a collective for ever."""
         # A collective that fails by itself ends the process in better order: give it the time.
         if not self._stopping.wait(_GRACE):
-            if self._rank == 0 or message.startswith("rank 0"):
-                print(f"error: {message}", file=sys.stderr, flush=True)
+            if 0 in (self._rank, failure.rank):
+                print(f"error: {failure.reason}", file=sys.stderr, flush=True)
             os._exit(1)
 
 
 def _key(rank: int) -> str:
     return f"beat-{rank}"
+
+
+def _read(told: bytes) -> Failure:
+    rank, _, reason = told.decode().partition(" ")
+    return Failure(int(rank), reason)

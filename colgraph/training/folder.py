@@ -121,7 +121,8 @@ class RunFolder:
         self.check()
         file = self.best if name == "best" else self.last
         if not file.is_file():
-            raise ValueError(f"run {str(self.path)!r} has no {file.name} in its checkpoints: train it first")
+            missing = file.relative_to(self.path).as_posix()
+            raise ValueError(f"run {str(self.path)!r} has no checkpoint ({missing} is missing): train it first")
         check_settled(self.path)
         return file
 
@@ -218,16 +219,14 @@ def writing(path: Path, hint: str = "", part: Path | None = None) -> Iterator[No
         part: an unfinished file that is then removed.
 
     Raises:
-        UnwritableRunError: in place of an ``OSError``, and of the ``RuntimeError`` that ``torch.save`` makes of one.
+        UnwritableRunError: in place of an ``OSError``.
     """
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         if part is not None:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
-        if isinstance(error, RuntimeError) and not (part is not None and "writ" in str(error)):
-            raise
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        reason = error.strerror or " ".join(str(error).split())
         more = f"; what was saved before is intact: {hint}" if hint else ""
         raise UnwritableRunError(f"cannot write {str(path)!r}: {reason}{more}") from error

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from colgraph.distributed import SheetParallelVision, load_checkpoint, make_mesh, save_checkpoint
-from colgraph.distributed.launch import check_agreement, meet, mesh_device, mesh_group, reason_of
+from colgraph.distributed.launch import check_agreement, meet, mesh_device, mesh_group
 from colgraph.distributed.rows import row_kinds, take_rows
 from colgraph.distributed.watch import Watch
 from colgraph.script import ScriptError
@@ -211,15 +211,15 @@ def watched(strategy: Any, hint: str) -> Iterator[None]:
         watch = getattr(strategy, "watch", None)
         if watch is None:
             raise
-        lost, reason = reason_of(error, watch)
-        if not lost and strategy.global_rank and isinstance(error, ScriptError | ValueError | ImportError):
+        failure = watch.blame(error, own=isinstance(error, ScriptError))
+        if failure is None and strategy.global_rank and isinstance(error, ScriptError | ValueError | ImportError):
             # The first process says it: it has met the same error, or is told of this one.
             raise SystemExit(getattr(error, "exit_code", 2)) from error
-        if not lost:
+        if failure is None:
             raise
-        if strategy.global_rank and "rank 0" not in reason:
+        if 0 not in (strategy.global_rank, failure.rank):
             raise SystemExit(1) from error
-        raise LostRankError(f"{reason}; {hint}") from error
+        raise LostRankError(f"{failure.reason}; {hint}") from error
     else:
         watch = getattr(strategy, "watch", None)
         if watch is not None:

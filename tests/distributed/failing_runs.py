@@ -79,6 +79,17 @@ def bug(rank: int) -> None:
         dist.barrier()
 
 
+def broken(rank: int) -> None:
+    """One rank raises what a transport raises when it has lost another."""
+    with session(**QUICK) as mesh:
+
+        def event(step: int) -> None:
+            if rank == 1 and step == 1:
+                raise RuntimeError("[/x/gloo/pair.cc:5] Connection reset by peer")
+
+        _train(mesh, 100, event)
+
+
 def missing(rank: int) -> None:
     """The second rank never comes."""
     if rank == 0:

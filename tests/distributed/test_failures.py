@@ -7,9 +7,8 @@ import subprocess
 import sys
 
 import pytest
-import torch.distributed as dist
 
-from colgraph.distributed.launch import mesh_shape, reason_of, session
+from colgraph.distributed.launch import mesh_shape, session
 
 
 def errors(text: str) -> list[str]:
@@ -61,6 +60,16 @@ def test_a_programming_error_keeps_its_traceback(run_to_the_end):
     assert "no such thing" in bug.said
     assert "Traceback" not in first.said
     assert errors(first.said) == ["error: rank 1: KeyError: 'no such thing'"]
+
+
+def test_an_error_that_looks_like_a_lost_contact_is_its_own_ranks(run_to_the_end):
+    """Whose it is follows from what the ranks say, and not from the words in it."""
+    first, broken = run_to_the_end("broken", 2)
+    assert "Traceback" in broken.said
+    assert "Connection reset by peer" in broken.said
+    assert "Traceback" not in first.said
+    assert errors(first.said) == ["error: rank 1: RuntimeError: [/x/gloo/pair.cc:5] Connection reset by peer"]
+    assert first.code == broken.code == 1
 
 
 def test_a_rank_that_never_comes(run_to_the_end):
@@ -130,37 +139,6 @@ def test_a_shape_that_cannot_be_ends_before_anything_is_opened(monkeypatch, caps
         pass
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith("error: 3 processes do not divide")
-
-
-GLOO = "[/ci/third_party/gloo/gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:12679: Connection reset by peer"
-
-
-def wrapped(cause):
-    error = RuntimeError("training failed")
-    error.__cause__ = cause
-    return error
-
-
-@pytest.mark.parametrize(
-    ("error", "lost"),
-    [
-        (RuntimeError(GLOO), True),
-        (RuntimeError("[x/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 6000ms for recv operation"), True),
-        (RuntimeError("Application timeout caused pair closure"), True),
-        (dist.DistBackendError("NCCL error in: ProcessGroupNCCL.cpp:1, remote process exited"), True),
-        (dist.DistNetworkError("The client socket has failed to connect"), True),
-        (wrapped(RuntimeError(GLOO)), True),
-        (FileNotFoundError(2, "No such file or directory", "/data/gloo/images"), False),
-        (ValueError("no file or folder '/data/gloo/NCCL/Socket'"), False),
-        (RuntimeError("cannot read /data/gloo/pair.cc:3"), False),
-        (RuntimeError("PytorchStreamReader failed reading /runs/gloo-NCCL/last.ckpt: Timed out"), False),
-        (ConnectionError("Connection closed by the Hub"), False),
-        (TimeoutError("Timed out reading from https://host"), False),
-        (NotImplementedError(GLOO), False),
-    ],
-)
-def test_a_lost_rank_is_told_by_the_kind_of_error_and_not_by_words_in_it(error, lost):
-    assert reason_of(error, None)[0] is lost
 
 
 def test_a_watch_that_nobody_ended_is_ended_at_exit():
