@@ -46,7 +46,8 @@ class StepSeeds(Callback):
 class Checkpoints(Callback):
     """``last.ckpt`` at the start, at an interval and after every epoch; ``best.ckpt`` at the best held-out accuracy.
 
-    Files are written whole or not at all, and never with a parameter that is not a number.
+    Files are written whole or not at all, and never with a parameter that is not a number. Lightning's ModelCheckpoint
+    forgets its best score where the folder has moved, and a file of it passes through the system's temporary folder.
 
     Args:
         folder: of the run.
@@ -184,7 +185,8 @@ class StopOnSignal(Callback):
 class ProgressBar(Callback):
     """One bar over the whole run, with the epoch, the running loss and the last held-out accuracy.
 
-    The first step compiles kernels, or loads them: that is said, and the bar and its clock begin after it.
+    The first step compiles kernels, or loads them: that is said, and the bar and its clock begin after it. Lightning's
+    bars are one an epoch, which do not say when the run ends, among what a script prints.
     """
 
     def __init__(self) -> None:

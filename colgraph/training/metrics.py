@@ -31,6 +31,7 @@ class MetricsLog(Callback):
     """Steps and epochs, in ``metrics.csv`` and (epochs) the loggers; both travel in checkpoints.
 
     A run that goes on first cuts the file back to what its checkpoint knows, so that every step is in it once.
+    Lightning's CSVLogger deletes the file of a run that goes on, and gives steps and epochs rows of their own.
 
     Args:
         path: the CSV file.

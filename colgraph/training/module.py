@@ -34,8 +34,6 @@ class SheetClassifier(pl.LightningModule):
         reschedule: whether the number of epochs is another than in the checkpoint that training goes on from.
     """
 
-    totals: Tensor
-
     def __init__(
         self, net: VisionColumnformer | VisionTransformer, config: TrainConfig, packed: dict[str, Any] | None = None
     ) -> None:
@@ -49,8 +47,9 @@ class SheetClassifier(pl.LightningModule):
             self.spacing = net.model.sheet.spacing
             self.places = net.model.sheet.pos.float() / self.spacing
         self.metrics: dict[str, float] = {}
-        # Sums of loss, correct answers, wiring cost and images since the last time they were read.
-        self.register_buffer("totals", torch.zeros(4, dtype=torch.float32), persistent=False)
+        # Sums of loss, correct answers, wiring cost and images since the last time they were read. Those of self.log
+        # are in no checkpoint: a run that goes on inside an epoch would forget the epoch's first part.
+        self.totals = torch.zeros(4)
 
     # ------------------------------------------------------------------ steps
 
@@ -107,18 +106,19 @@ class SheetClassifier(pl.LightningModule):
     def _count(self, loss: Tensor, logits: Tensor, labels: Tensor, wiring: Tensor) -> None:
         n = labels.numel()
         correct = (logits.detach().argmax(-1) == labels).sum().to(torch.float32)
-        self.totals += torch.stack([loss.detach().float() * n, correct, wiring.detach().float() * n, correct * 0 + n])
+        sums = torch.stack([loss.detach().float() * n, correct, wiring.detach().float() * n, correct * 0 + n])
+        self.totals = self.totals.to(sums.device) + sums
 
     def _read(self, split: str) -> None:
         """Turn the sums into ``<split>_loss``, ``<split>_accuracy`` and ``<split>_wiring_cost``, over all processes."""
-        totals = self.trainer.strategy.reduce(self.totals.clone(), reduce_op="sum")
+        totals = self.trainer.strategy.reduce(self.totals.to(self.device), reduce_op="sum")
         loss, correct, wiring, n = torch.as_tensor(totals).tolist()
         n = max(n, 1.0)
         values = {"loss": loss / n, "accuracy": correct / n, "wiring_cost": wiring / n}
         if self.spacing is None:
             del values["wiring_cost"]
         self.metrics |= {f"{split}_{name}": value for name, value in values.items()}
-        self.totals.zero_()
+        self.totals = torch.zeros(4)
 
     def on_validation_epoch_start(self) -> None:
         """Close the training epoch: validation runs inside of it."""
@@ -131,7 +131,7 @@ class SheetClassifier(pl.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Begin counting afresh."""
-        self.totals.zero_()
+        self.totals = torch.zeros(4)
 
     def on_test_epoch_end(self) -> None:
         """Close the test pass."""
@@ -186,7 +186,7 @@ class SheetClassifier(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the sums of an unfinished epoch."""
-        self.totals.copy_(checkpoint[KEY]["totals"])
+        self.totals = checkpoint[KEY]["totals"]
         self.metrics = dict(checkpoint[KEY]["metrics"])
 
 

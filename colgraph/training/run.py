@@ -135,8 +135,8 @@ def _train(
                 ended = past is not None and past.step >= config.epochs * steps_per_epoch(config, len(images.train))
                 folder.prepare(record, ended)
             _fit(trainer, module, batches, folder)
-            for ema in average:
-                ema.finish(module.net)
+            for ema in average:  # also where nothing was left to train
+                ema.on_train_end(trainer, module)
             trainer.test(module, batches, verbose=False)
             _take_back(net, module.net)
     resumed = None if past is None else past.step

@@ -6,6 +6,7 @@ they gave for the same images (``outputs.npz``).
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -75,3 +76,29 @@ def test_a_run_goes_on(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "15" in (run / "metrics.csv").read_text()
+
+
+def test_its_average_goes_on_beside_its_weights(tmp_path, monkeypatch):
+    from colgraph.training import RunFolder, images_of, load_checkpoint, make_model, make_sheet, train
+    from colgraph.training.average import AverageWeights
+    from colgraph.training.module import SheetClassifier
+
+    folder = RunFolder(tmp_path / "run", resume=True)
+    shutil.copytree(HERE / "run", folder.path)
+    saved, seen = load_checkpoint(folder.last), []
+    original, update = SheetClassifier.training_step, AverageWeights.on_train_batch_end
+
+    def step(self, batch, batch_idx):
+        seen.append(self.net.head.weight.detach().clone())
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(SheetClassifier, "training_step", step)
+    monkeypatch.setattr(AverageWeights, "on_train_batch_end", lambda *args: None if len(seen) > 1 else update(*args))
+    config = dataclasses.replace(folder.record().config, epochs=3)
+    train(make_model(config, make_sheet(config), 10), images_of(config), config, folder)
+    raw, average = saved["raw_parameters"]["net.head.weight"], saved["state_dict"]["net.head.weight"]
+    assert torch.equal(seen[0], raw)
+    assert not torch.equal(raw, average)
+    # One step of the average, from where it was.
+    once = load_checkpoint(folder.last)["state_dict"]["net.head.weight"]
+    torch.testing.assert_close(once, config.ema * average + (1 - config.ema) * seen[1])
