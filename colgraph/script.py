@@ -7,15 +7,17 @@ import ast
 import contextlib
 import difflib
 import os
+import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from colgraph.extras import missing_module
 
-__all__ = ["OneLineParser", "ScriptError", "is_helper_process", "parse_options", "run_script", "spelled_as"]
+__all__ = ["OneLineParser", "ScriptError", "is_helper_process", "on_stop_signals", "parse_options", "run_script"]
+__all__ += ["spelled_as"]
 
 _AMERICAN = {"analyse": "analyze", "colour": "color", "neighbour": "neighbor"}
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
@@ -168,6 +170,20 @@ def run_script(main: Callable[[], Any]) -> None:
             _leave(f"{str(error.filename)!r}: {error.strerror}" if error.filename else error, 2)
         except KeyboardInterrupt:
             _leave("interrupted", 130)
+
+
+@contextlib.contextmanager
+def on_stop_signals(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM go to a handler, in the main thread; others may set none, and the caller's stay there."""
+    before: dict[int, Any] = {}
+    with contextlib.suppress(ValueError):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for each, usual in before.items():
+            signal.signal(each, usual)
 
 
 def is_helper_process() -> bool:

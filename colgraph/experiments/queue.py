@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from colgraph.experiments.jobs import Job
+from colgraph.script import on_stop_signals
 from colgraph.training.errors import InterruptedRunError
 from colgraph.training.lock import holder_of
 
@@ -85,7 +85,8 @@ def run_jobs(
         outcomes.append(outcome)
         ended(outcome)
 
-    with _Stop() as stop:
+    stop = _Stop()
+    with on_stop_signals(stop.ask):
         try:
             while waiting or running:
                 while waiting and len(running) < at_once and not stop.asked:
@@ -173,25 +174,15 @@ def _outcome(entry: _Running) -> Outcome:
     return Outcome(entry.job, "failed", f"{how}: {said} (log: {entry.log})", took)
 
 
-class _Stop(contextlib.AbstractContextManager["_Stop"]):
+class _Stop:
     """Ctrl-C and SIGTERM: the first asks running jobs to save and end, the second ends them at once."""
 
     def __init__(self) -> None:
         self.asked = 0
         self._passed: dict[int, int] = {}
-        self._handlers: dict[int, Any] = {}
 
-    def __enter__(self) -> _Stop:
-        with contextlib.suppress(ValueError):  # only the main thread may; elsewhere the caller's handlers stay
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._handlers[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: Any) -> None:
+    def ask(self, number: int, frame: Any) -> None:
+        """To be called at a signal."""
         self.asked += 1
 
     def pass_on(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -16,7 +16,7 @@ from colgraph.data import Batch, ImageSet, ImageSplits, MemoryImages
 from colgraph.data.augment import mix_pairs, mix_seed
 from colgraph.training.config import TrainConfig
 
-__all__ = ["ImageBatches", "StepSampler", "steps_per_epoch"]
+__all__ = ["ImageBatches", "StepSampler", "share_of", "steps_per_epoch"]
 
 _MIXING = 0x319  # sets the draws of mixup apart from those of the augmentation
 
@@ -68,6 +68,12 @@ def steps_per_epoch(config: TrainConfig, count: int) -> int:
     return StepSampler(count, config.batch_size, 0, lambda: 0, 0, world, config.epoch_images).batches
 
 
+def share_of(trainer: Any) -> tuple[int, int]:
+    """Which share of the images this process sees, of how many; processes that share a sheet see the same."""
+    share = trainer.distributed_sampler_kwargs or {"rank": 0, "num_replicas": 1}
+    return share["rank"], share["num_replicas"]
+
+
 class ImageBatches(pl.LightningDataModule):
     """Training, held-out and test batches; augmented and normalised on the device.
 
@@ -95,7 +101,7 @@ class ImageBatches(pl.LightningDataModule):
             self.config.batch_size,
             self.config.seed,
             lambda: trainer.global_step,
-            *self._share(),
+            *share_of(trainer),
             self.config.epoch_images,
         )
         return self._loader(self.images.train, sampler, sampler.batch_size)
@@ -108,14 +114,8 @@ class ImageBatches(pl.LightningDataModule):
         """The test images in order, each exactly once over all processes."""
         return self._held_out(self.images.test)
 
-    def _share(self) -> tuple[int, int]:
-        """Which share of the images this process sees, of how many; processes that share a sheet see the same."""
-        trainer: Any = self.trainer
-        share = trainer.distributed_sampler_kwargs or {"rank": 0, "num_replicas": 1}
-        return share["rank"], share["num_replicas"]
-
     def _held_out(self, images: ImageSet) -> DataLoader[Batch]:
-        rank, world = self._share()
+        rank, world = share_of(self.trainer)
         mine = range(rank, len(images), world)
         return self._loader(images, mine, max(self.config.batch_size, 256))
 
@@ -141,7 +141,7 @@ class ImageBatches(pl.LightningDataModule):
         dtype = next(trainer.lightning_module.parameters()).dtype
         if not trainer.training:
             return self.transform.evaluate(images).to(dtype), labels
-        step, rank = trainer.global_step, self._share()[0]
+        step, rank = trainer.global_step, share_of(trainer)[0]
         pixels = self.transform.train(images, step, rank)
         if self.config.mixup == 0:
             return pixels.to(dtype), labels

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
-import signal
 import sys
 import time
 from pathlib import Path
@@ -16,6 +16,8 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from colgraph.data.augment import mix_seed
+from colgraph.script import on_stop_signals
+from colgraph.training.batches import share_of
 from colgraph.training.config import parse_interval
 from colgraph.training.errors import InterruptedRunError, TrainingDivergedError
 from colgraph.training.folder import RunFolder, writing
@@ -35,12 +37,15 @@ class StepSeeds(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Seed the step; processes that see the same images draw the same."""
-        strategy: Any = trainer.strategy
-        share = (getattr(strategy, "distributed_sampler_kwargs", None) or {}).get("rank", 0)
-        seed = mix_seed(self.seed, trainer.global_step, share)
+        seed = mix_seed(self.seed, trainer.global_step, share_of(trainer)[0])
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002 (the global generator is what others may use)
         random.seed(seed)
+
+
+def _any(decision: bool, trainer: Trainer) -> bool:
+    """Whether any process says so."""
+    return decision if trainer.world_size == 1 else bool(trainer.strategy.reduce_boolean_decision(decision, all=False))
 
 
 class Checkpoints(Callback):
@@ -76,11 +81,8 @@ class Checkpoints(Callback):
     def _due(self, trainer: Trainer) -> bool:
         if self.steps:
             return trainer.global_step % self.steps == 0
-        due = time.monotonic() - self._saved_at >= self.seconds
-        if trainer.world_size == 1:
-            return due
         # All processes write a checkpoint together, and their clocks differ.
-        return bool(trainer.strategy.reduce_boolean_decision(due, all=False))
+        return _any(time.monotonic() - self._saved_at >= self.seconds, trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Save the epoch."""
@@ -131,16 +133,17 @@ class StopOnSignal(Callback):
         self.checkpoints = checkpoints
         self.resume_hint = resume_hint
         self.asked = False
-        self._handlers: dict[int, Any] = {}
+        self._signals = contextlib.ExitStack()
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Take over both signals."""
-        try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._handlers[number] = signal.signal(number, self._ask)
-        except ValueError:
-            # Only the main thread may; elsewhere the caller's handlers stay.
-            self._handlers.clear()
+        """Take over both signals, of which Lightning has taken SIGTERM for itself when training began."""
+        self._signals.enter_context(on_stop_signals(self._ask))
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any, exception: BaseException | None = None) -> None:
+        """Give the signals back."""
+        self._signals.close()
+
+    on_exception = on_train_end
 
     def _ask(self, number: int, frame: Any) -> None:
         if self.asked:
@@ -150,36 +153,17 @@ class StopOnSignal(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stop inside an epoch; its last step belongs to the epoch's end."""
-        if self._agreed(trainer) and batch_idx + 1 < trainer.num_training_batches:
+        if _any(self.asked, trainer) and batch_idx + 1 < trainer.num_training_batches:
             self.checkpoints.save(trainer, self.checkpoints.folder.last)
             self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Stop between epochs; the checkpoint has just been written."""
-        if self._agreed(trainer) and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+        if _any(self.asked, trainer) and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
             self._stop(trainer)
-
-    def _agreed(self, trainer: Trainer) -> bool:
-        """Whether any process was asked to stop."""
-        if trainer.world_size == 1:
-            return self.asked
-        return bool(trainer.strategy.reduce_boolean_decision(self.asked, all=False))
 
     def _stop(self, trainer: Trainer) -> None:
         raise InterruptedRunError(f"stopped after step {trainer.global_step}; {self.resume_hint}")
-
-    def _restore(self) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers.clear()
-
-    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Give the signals back."""
-        self._restore()
-
-    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
-        """Give the signals back."""
-        self._restore()
 
 
 class ProgressBar(Callback):
@@ -241,15 +225,10 @@ class ProgressBar(Callback):
         text = f"loss {metrics['train_loss']:.3f}, held-out accuracy {metrics['val_accuracy']:.1%}"
         self._bar.set_postfix_str(text, refresh=False)
 
-    def _finish(self) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: Any, exception: BaseException | None = None) -> None:
+        """Close the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
-    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Close the bar."""
-        self._finish()
-
-    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
-        """Close the bar."""
-        self._finish()
+    on_exception = on_train_end

@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from colgraph.output import write_text
+from colgraph.training.batches import share_of
 from colgraph.training.errors import UnwritableRunError
 from colgraph.training.folder import writing
 from colgraph.training.measure import cpu_seconds
@@ -97,7 +98,7 @@ class MetricsLog(Callback):
         self._flush()
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs
         self.steps.append((trainer.current_epoch + 1, trainer.global_step, self._rate, float(loss)))
-        now, count = time.monotonic(), len(batch[1]) * _replicas(trainer)
+        now, count = time.monotonic(), len(batch[1]) * share_of(trainer)[1]
         self.images += count
         if self._mark is not None and self._compiled:
             self.timed_images += count
@@ -173,9 +174,3 @@ def _lines(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO(newline="")
     csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="").writerows(rows)
     return text.getvalue()
-
-
-def _replicas(trainer: Trainer) -> int:
-    """How many processes see different images."""
-    strategy: Any = trainer.strategy
-    return int((getattr(strategy, "distributed_sampler_kwargs", None) or {}).get("num_replicas", 1))
