@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +12,24 @@ from scipy.spatial import cKDTree
 
 from colgraph.analysis.arrays import Array, as_positions, as_vector, check_choice, check_count
 
-__all__ = ["Distance", "Pairs", "bin_pairs", "sample_pairs"]
+__all__ = ["Distance", "Pairs", "Space", "bin_pairs", "sample_pairs"]
 
-Distance = str | Callable[[NDArray[np.int64], NDArray[np.int64]], Array]
-"""A metric: "euclidean", "great_circle", or a function of two index arrays ``[P]`` that returns distances ``[P]``."""
+Index = NDArray[np.int64]
+
+
+class Space(Protocol):
+    """Columns and how far they are from each other, as ``sheet.space`` is."""
+
+    def nearest(self, k: int, targets: Index, sources: Index) -> Any:
+        """Something that begins with two arrays: the k nearest ``sources`` of each of ``targets``, and the targets."""
+
+    def between(self, source: Index, target: Index) -> Array:
+        """Distance of each pair; infinite where there is no way."""
+
+
+Distance = str | Callable[[Index, Index], Array] | Space
+"""A metric: "euclidean", "great_circle", a :class:`Space` such as ``sheet.space``, or a function of two index arrays
+``[P]`` that returns distances ``[P]``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +45,8 @@ class Pairs:
         spacing: the median distance of a column to its nearest neighbour, the unit in which distances are reported.
     """
 
-    first: NDArray[np.int64]
-    second: NDArray[np.int64]
+    first: Index
+    second: Index
     distance: Array
     uniform: NDArray[np.bool_]
     spacing: float
@@ -73,20 +88,24 @@ def sample_pairs(
     count: int = 100_000,
     max_columns: int = 4000,
     neighbours: int = 8,
+    spacing: float | None = None,
     seed: int = 0,
 ) -> Pairs:
     """Pairs of columns: all of them where there are at most ``count``, else a sample.
 
     The sample is uniform over pairs, plus each column's nearest neighbours. On sheets of more than ``max_columns``
-    columns it is drawn among ``max_columns`` of them, half chosen at random and half in small patches.
+    columns it is drawn among ``max_columns`` of them, half chosen at random and half in small patches. Pairs that are
+    infinitely far from each other are left out.
 
     Args:
         positions: ``[columns, D]``.
         metric: "euclidean", "great_circle" (positions on a sphere around the origin; arcs in units of the positions),
-            or a function of two index arrays that returns their distances (geodesic, periodic, ...).
+            a :class:`Space` such as ``sheet.space``, or a function of two index arrays that returns their distances
+            (neighbours are then the nearest by a straight line).
         count: size of the uniform sample.
         max_columns: how many columns may take part.
         neighbours: how many nearest neighbours of each column are added to the uniform sample.
+        spacing: the unit of distances; the median distance to the nearest neighbour if not given.
         seed: of the sample.
 
     Raises:
@@ -95,85 +114,85 @@ def sample_pairs(
     points = as_positions(positions)
     check_count("count", count, 2)
     check_count("max_columns", max_columns, 4)
-    measure = _measure(points, metric)
+    space = _space(points, metric)
     rng = np.random.default_rng(seed)
-    chosen, pool = _choose_columns(points, max_columns, rng)
+    chosen, pool = _choose_columns(space, len(points), max_columns, rng)
     total = len(chosen) * (len(chosen) - 1) // 2
     if total <= count:
         rows, columns = np.triu_indices(len(chosen), 1)
-        first, second = chosen[rows], chosen[columns]
-        code = first * len(points) + second
+        code = chosen[rows] * len(points) + chosen[columns]
     else:
-        first, second = _random_pairs(chosen, count, rng)
-        code = np.unique(first * len(points) + second)
-    uniform = np.ones(len(code), dtype=bool)
-    near = _near_pairs(points, pool, neighbours)
-    near = near[~np.isin(near, code)]
-    code, uniform = np.concatenate([code, near]), np.concatenate([uniform, np.zeros(len(near), dtype=bool)])
-    first, second = np.divmod(code, len(points))
-    return Pairs(first, second, measure(first, second), uniform, _spacing(points[pool], pool, measure))
+        code = np.unique(_random_pairs(chosen, count, rng) @ [len(points), 1])
+    near = np.sort(np.stack(space.nearest(neighbours, pool, pool)[:2], 1), axis=1) @ [len(points), 1]
+    near = np.setdiff1d(near, code)
+    first, second = np.divmod(np.concatenate([code, near]), len(points))
+    distance, uniform = space.between(first, second), np.arange(len(first)) < len(code)
+    known = np.isfinite(distance)
+    unit = _spacing(space, len(points), pool) if spacing is None else spacing
+    return Pairs(first[known], second[known], distance[known], uniform[known], unit)
 
 
-def _measure(points: Array, metric: Distance) -> Callable[[NDArray[np.int64], NDArray[np.int64]], Array]:
+@dataclass(frozen=True, eq=False)
+class _Points:
+    """The space of a metric for which the nearest columns are those in a straight line."""
+
+    points: Array
+    between: Callable[[Index, Index], Array]
+
+    def nearest(self, k: int, targets: Index, sources: Index) -> tuple[Index, Index]:
+        found = cKDTree(self.points[sources]).query(self.points[targets], k=np.arange(1, min(k + 1, len(sources)) + 1))[
+            1
+        ]
+        source, target = sources[found].ravel(), np.repeat(targets, found.shape[1])
+        return source[source != target], target[source != target]
+
+
+def _space(points: Array, metric: Distance) -> Space:
     if not isinstance(metric, str):
-        return metric
+        return _Points(points, metric) if callable(metric) else metric
     check_choice("metric", metric, ("euclidean", "great_circle"))
     if metric == "euclidean":
-        return lambda first, second: np.linalg.norm(points[first] - points[second], axis=1)
+        return _Points(points, lambda first, second: np.linalg.norm(points[first] - points[second], axis=1))
     radius = np.linalg.norm(points, axis=1)
     if points.shape[1] != 3 or radius.min() <= 0 or np.ptp(radius) > 1e-3 * radius.mean():
         raise ValueError("metric 'great_circle' needs positions on a sphere around the origin")
     unit = points / radius[:, None]
 
-    def arc(first: NDArray[np.int64], second: NDArray[np.int64]) -> Array:
+    def arc(first: Index, second: Index) -> Array:
         chord = np.linalg.norm(unit[first] - unit[second], axis=1)
         return np.asarray(2 * radius.mean() * np.arcsin(np.minimum(chord / 2, 1)))
 
-    return arc
+    return _Points(points, arc)
 
 
-def _choose_columns(points: Array, most: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _choose_columns(space: Space, columns: int, most: int, rng: np.random.Generator) -> tuple[Index, Index]:
     """Columns of the uniform sample, and all columns that take part (those, and patches around some places)."""
-    everyone = np.arange(len(points))
-    if len(points) <= most:
+    everyone = np.arange(columns)
+    if columns <= most:
         return everyone, everyone
     chosen = np.sort(rng.choice(everyone, most // 2, replace=False))
     size = 20
     centres = rng.choice(everyone, max((most - len(chosen)) // size, 1), replace=False)
-    patches = cKDTree(points).query(points[centres], k=size)[1].ravel()
-    return chosen, np.union1d(chosen, patches)
+    patches = space.nearest(size - 1, centres, everyone)[0]
+    return chosen, np.unique(np.concatenate([chosen, centres, patches]))
 
 
-def _random_pairs(
-    columns: NDArray[np.int64], count: int, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """``count`` pairs (a few less where a pair is drawn twice), the smaller column first."""
+def _random_pairs(columns: Index, count: int, rng: np.random.Generator) -> Index:
+    """``[P,2]`` of ``count`` pairs (a few less where a pair is drawn twice), the smaller column first."""
     first = rng.integers(len(columns), size=count)
     second = (first + rng.integers(1, len(columns), size=count)) % len(columns)
-    return columns[np.minimum(first, second)], columns[np.maximum(first, second)]
+    return columns[np.sort(np.stack([first, second], 1), axis=1)]
 
 
-def _near_pairs(points: Array, pool: NDArray[np.int64], neighbours: int) -> NDArray[np.int64]:
-    """Codes ``first * N + second`` of the pairs of each column with its nearest neighbours in the pool."""
-    found = cKDTree(points[pool]).query(points[pool], k=min(neighbours + 1, len(pool)))[1]
-    first = pool[np.repeat(found[:, :1], found.shape[1] - 1, axis=1)]
-    second = pool[found[:, 1:]]
-    low, high = np.minimum(first, second).ravel(), np.maximum(first, second).ravel()
-    return np.unique((low * len(points) + high)[low != high])
-
-
-def _spacing(
-    points: Array, pool: NDArray[np.int64], measure: Callable[[NDArray[np.int64], NDArray[np.int64]], Array]
-) -> float:
+def _spacing(space: Space, columns: int, pool: Index) -> float:
     """Median distance to the nearest other place."""
     sample = np.linspace(0, len(pool) - 1, min(len(pool), 2000)).astype(np.int64)
-    found = cKDTree(points).query(points[sample], k=2)[1]
-    distance = measure(pool[sample], pool[found[:, 1]])
+    distance = space.between(*space.nearest(1, pool[sample], np.arange(columns))[:2])
     positive = distance[distance > 0]
     return float(np.median(positive)) if len(positive) else 1.0
 
 
-def bin_pairs(distance: Array, bins: int, least: int = 10) -> tuple[NDArray[np.int64], Array]:
+def bin_pairs(distance: Array, bins: int, least: int = 10) -> tuple[Index, Array]:
     """Which distance bin each pair falls in, and each bin's mean distance.
 
     Edges grow geometrically from the shortest to the longest distance, because structure on a sheet is fine near a

@@ -28,7 +28,7 @@ from colgraph.viz.style import picture_suffixes
 
 __all__ = ["FORMAT", "analyse", "attempt", "is_analysed", "read_maps", "read_results"]
 
-FORMAT = 4
+FORMAT = 5
 """Of ``results.json``; another one where numbers of the same name mean something else."""
 
 
@@ -175,9 +175,7 @@ def _chosen(only: Iterable[str] | None) -> list[Analysis]:
 def _context(
     name: str, kind: str, source: Run, run: Run, probes: ProbeSet, settings: Settings, net: Any = None
 ) -> Context:
-    network = source.net if net is None else net
-    positions = source.sheet.pos.numpy().astype(np.float64)
-    return Context(name, kind, network, source.sheet, positions, probes, settings, run)
+    return Context(name, kind, source.net if net is None else net, source.sheet, probes, settings, run)
 
 
 def _control_context(
@@ -271,6 +269,7 @@ def _maps(c: Context) -> dict[str, np.ndarray]:
         "face": sheet.face.numpy().T,
         "edges": c.edges.astype(np.int32),
         "attention": c.attention.astype(np.float32),
+        "distance": c.distance.astype(np.float32),
         "layer": sheet.layer.numpy(),
         "inputs": (sheet.input_rank >= 0).numpy(),
         "outputs": sheet.output_mask.numpy(),

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 
 from colgraph.analysis import (
     Pairs,
@@ -27,6 +26,7 @@ from colgraph.analysis import (
 )
 from colgraph.report.loading import PlainImages, Run
 from colgraph.sheet import Sheet
+from colgraph.space import GRAPH_METRICS, Index, Links, Space, apart
 
 __all__ = ["Context", "Settings", "evenly", "make_probes"]
 
@@ -93,10 +93,10 @@ class Context:
         kind: "run", "untrained", "shuffled" (positions), or "trained" (a run of its own).
         net: the network.
         sheet: its sheet.
-        positions: ``[columns, 3]``, shuffled in one of the controls.
         probes: the stimuli.
         settings: how much is computed.
         run: the run that is analysed.
+        order: ``[columns]``, for shuffled positions: column i stands in the place of column ``order[i]``.
         attention_before: ``[E]`` the untrained network's attention, for comparison.
         seed: of the run that a trained control comes from.
     """
@@ -105,18 +105,18 @@ class Context:
     kind: str
     net: PlainImages
     sheet: Sheet
-    positions: NDArray[np.float64]
     probes: ProbeSet
     settings: Settings
     run: Run
+    order: Index | None = None
     attention_before: NDArray[np.float64] | None = None
     shared: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
 
     def shuffled(self) -> Context:
         """The same responses with the columns' positions shuffled; the responses are not collected again."""
-        order = np.random.default_rng(self.settings.seed).permutation(len(self.positions))
-        other = replace(self, name="shuffled positions", kind="shuffled", positions=self.positions[order])
+        order = np.random.default_rng(self.settings.seed).permutation(self.sheet.num_columns)
+        other = replace(self, name="shuffled positions", kind="shuffled", order=order)
         for name in ("natural_states", "natural", "grating", "attention"):
             other.__dict__[name] = getattr(self, name)
         return other
@@ -131,7 +131,7 @@ class Context:
         offered = {
             "seed": self.settings.seed,
             "permutations": self.settings.permutations,
-            "positions": self.places(),
+            "positions": self.drawn(self.positions),
             "columns": len(self.positions),
             "batch_size": self.settings.batch_size,
             "progress": self.settings.progress,
@@ -139,9 +139,8 @@ class Context:
         more = {name: value for name, value in offered.items() if name in signature.parameters and name not in taken}
         return function(*given, **named, **more)
 
-    def places(self, columns: Any = slice(None)) -> NDArray[np.float64] | None:
-        """Positions of some columns, for pictures and blocks; None where they all lie in one place."""
-        points = self.positions[columns]
+    def drawn(self, points: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Positions as they are, for pictures and blocks; None where they are all in one place."""
         return points if len(points) and np.ptp(points, axis=0).any() else None
 
     def shuffles(self, most: int) -> int:
@@ -154,11 +153,48 @@ class Context:
         return np.asarray(self.sheet.edge_index.numpy())
 
     @property
+    def place(self) -> Index:
+        """``[columns]`` in the place of which column of the sheet each stands."""
+        return np.arange(self.sheet.num_columns) if self.order is None else self.order
+
+    @cached_property
+    def positions(self) -> NDArray[np.float64]:
+        """``[columns, 3]`` where each column stands."""
+        return self.sheet.pos.numpy().astype(np.float64)[self.place]
+
+    @cached_property
     def distance(self) -> NDArray[np.float64]:
-        """``[E]`` length of each edge, between the (shuffled) positions."""
-        if self.kind != "shuffled":
-            return np.asarray(self.sheet.edge_distance.numpy().astype(np.float64))
-        return np.asarray(np.linalg.norm(self.positions[self.edges[0]] - self.positions[self.edges[1]], axis=1))
+        """``[E]`` length of each edge, between the places of its ends: that of the sheet's own edge, or by its metric.
+
+        Raises:
+            ValueError: where columns stand in places between which the metric knows no way, or too many to search.
+        """
+        own = self.sheet.edge_distance.numpy().astype(np.float64)
+        if self.order is None:
+            return own
+        # Edges of a sheet are sorted by target, then by source.
+        weight = np.array([1, self.sheet.num_columns])
+        code, moved = weight @ self.edges, weight @ self.order[self.edges]
+        nearest = np.minimum(np.searchsorted(code, moved), len(code) - 1)
+        distance, others = own[nearest], code[nearest] != moved
+        if others.any():
+            self._check_search()
+            distance[others] = self.sheet.space.between(*self.order[self.edges[:, others]])
+        if not np.isfinite(distance).all():
+            raise ValueError(
+                f"metric {self.sheet.metric!r} does not say how far all columns of {self.sheet.geometry!r} are from "
+                "each other"
+            )
+        return distance
+
+    def _check_search(self, most: int = 20_000) -> None:
+        """Ways from everywhere to everywhere take a minute on ten thousand columns, and sixteen times that on four."""
+        columns = self.sheet.num_columns
+        if _searched(self.sheet) and columns > most:
+            raise ValueError(
+                f"left out on a sheet of {columns:,} columns for its time: metric {self.sheet.metric!r} searches ways "
+                "across all of it where columns are dealt out anew"
+            )
 
     @cached_property
     def natural_states(self) -> NDArray[np.float32]:
@@ -216,25 +252,48 @@ class Context:
             raise ValueError("no column answers the probes: each is the same for all of them")
         return self.active
 
-    def among_active(self, groups: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Edges or faces ``[k, G]`` all of whose columns are active, by their numbers among the active ones.
+    @property
+    def taken(self) -> NDArray[np.bool_]:
+        """``[columns]``: the places of the sheet where an active column stands.
 
         Raises:
             ValueError: if there are none.
         """
-        inside = among(groups, self.answering)
+        taken = np.zeros(len(self.active), dtype=bool)
+        taken[self.place[self.answering]] = True
+        return taken
+
+    def at_places(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Values ``[..., active columns]``, in the order of the places that are taken."""
+        return values[..., np.argsort(self.place[self.answering])]
+
+    @property
+    def points(self) -> NDArray[np.float64]:
+        """``[active columns, 3]`` the places that are taken."""
+        return self.sheet.pos.numpy().astype(np.float64)[self.taken]
+
+    def among_taken(self, groups: Index) -> Index:
+        """The sheet's edges or faces ``[k, G]`` between places that are taken, by their numbers among those.
+
+        Raises:
+            ValueError: if there are none.
+        """
+        inside = among(groups, self.taken)
         if not inside.shape[1]:
             raise ValueError("no two connected columns answer the probes")
         return inside
 
     @cached_property
     def pairs(self) -> Pairs:
-        """Pairs of active columns, at distances of the sheet's metric where that can be had."""
-        points = self.positions[self.answering]
-        if self.sheet.metric == "geodesic" and self.sheet.face.numel():
-            return _surface_pairs(self.sheet, self.positions, self.active, self.settings.seed)
-        metric = "great_circle" if self.sheet.metric == "great_circle" else "euclidean"
-        return sample_pairs(points, metric=metric, seed=self.settings.seed)
+        """Pairs of places that are taken, at distances of the sheet's metric."""
+        # A search costs as much for one pair of a column as for a hundred.
+        return sample_pairs(
+            self.points,
+            metric=_Some(self.sheet.space, np.flatnonzero(self.taken)),
+            max_columns=1000 if _searched(self.sheet) else 4000,
+            spacing=self.sheet.spacing,
+            seed=self.settings.seed,
+        )
 
     def _collect(self, probes: Probes, **options: Any) -> Any:
         return responses(
@@ -256,41 +315,21 @@ def mean_attention(net: PlainImages, images: torch.Tensor, most: int = 32) -> ND
     return total / count
 
 
-def _surface_pairs(
-    sheet: Sheet, positions: NDArray[np.float64], active: NDArray[np.bool_], seed: int, sources: int = 200
-) -> Pairs:
-    """Pairs from some columns to others, at distances along the mesh's edges.
+def _searched(sheet: Sheet) -> bool:
+    """Whether distances of a sheet are those of shortest paths."""
+    return sheet.metric in ("geodesic", *GRAPH_METRICS)
 
-    Paths along edges are some percent longer than true geodesics, everywhere alike, which moves no bin by much.
-    """
-    face = sheet.face.numpy()
-    pos = sheet.pos.numpy().astype(np.float64)
-    # Two triangles share most edges; each counts once.
-    ends = np.unique(np.sort(np.concatenate([face[[0, 1]], face[[1, 2]], face[[2, 0]]], axis=1), axis=0), axis=1)
-    length = np.linalg.norm(pos[ends[0]] - pos[ends[1]], axis=1)
-    n = len(pos)
-    graph = sparse.coo_array((length, (ends[0], ends[1])), shape=(n, n)).tocsr()
-    rng = np.random.default_rng(seed)
-    chosen = np.flatnonzero(active)
-    first = np.sort(rng.permutation(chosen)[:sources])
-    others = np.sort(rng.permutation(chosen)[:3500])
-    place = np.full(n, -1)
-    place[chosen] = np.arange(len(chosen))
-    # A shuffled control keeps the surface and moves columns over it: column i stands where the original column was.
-    where = np.arange(n)
-    if not np.allclose(positions, pos):
-        where = np.lexsort(pos.T)[np.argsort(np.lexsort(positions.T))]
-    a, b, d, uniform = [], [], [], []
-    for column in first:
-        hops = sparse.csgraph.dijkstra(graph, directed=False, indices=where[column])
-        near = np.argsort(hops[where[chosen]], kind="stable")[1:17]
-        for targets, is_uniform in ((others, True), (chosen[near], False)):
-            reach = hops[where[targets]]
-            good = np.isfinite(reach) & (targets != column)
-            a.append(np.full(int(good.sum()), column))
-            b.append(targets[good])
-            d.append(reach[good])
-            uniform.append(np.full(int(good.sum()), is_uniform))
-    pairs = (np.concatenate(a), np.concatenate(b), np.concatenate(d), np.concatenate(uniform))
-    keep = rng.permutation(len(pairs[0]))[:150_000]
-    return Pairs(place[pairs[0][keep]], place[pairs[1][keep]], pairs[2][keep], pairs[3][keep], sheet.spacing)
+
+@dataclass(frozen=True, eq=False)
+class _Some:
+    """Some columns of a space, by their numbers among those."""
+
+    space: Space
+    columns: Index
+
+    def between(self, source: Index, target: Index) -> NDArray[np.float64]:
+        return apart(self.space, self.columns[source], self.columns[target])
+
+    def nearest(self, k: int, targets: Index, sources: Index) -> Links:
+        found = self.space.nearest(k, self.columns[targets], self.columns[sources])
+        return Links(*np.searchsorted(self.columns, found[:2]), found.distance)

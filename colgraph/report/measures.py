@@ -30,7 +30,7 @@ CATALOGUE = Catalogue()
     "learning shows only as a difference from the untrained network.",
 )
 def correlation(c: Context) -> Result:
-    return c.call(analysis.correlation_by_distance, c.natural[:, c.answering], c.positions[c.answering], pairs=c.pairs)
+    return c.call(analysis.correlation_by_distance, c.at_places(c.natural[:, c.answering]), c.points, pairs=c.pairs)
 
 
 @CATALOGUE.declare(
@@ -50,7 +50,7 @@ def orientation_of(c: Context) -> analysis.orientation.OrientationMap:
             c.grating[:, c.answering],
             labels["orientation"],
             within=labels["repeat"],
-            positions=c.places(c.answering),
+            positions=c.drawn(c.positions[c.answering]),
             permutations=c.shuffles(100),
         )
     found: analysis.orientation.OrientationMap = c.shared["orientation"]
@@ -64,8 +64,8 @@ def orientation_of(c: Context) -> analysis.orientation.OrientationMap:
     "0: near columns prefer as different orientations as far ones; 1: near columns agree. The null lies above 0.",
 )
 def smoothness(c: Context) -> Result:
-    preference = orientation_of(c).preference
-    return c.call(analysis.smoothness, preference, c.positions[c.answering], period=np.pi, pairs=c.pairs)
+    preference = c.at_places(orientation_of(c).preference)
+    return c.call(analysis.smoothness, preference, c.points, period=np.pi, pairs=c.pairs)
 
 
 @CATALOGUE.declare(
@@ -77,15 +77,13 @@ def smoothness(c: Context) -> Result:
 )
 def pinwheels(c: Context) -> Result:
     """On the surface, or on the layer with the most columns; of active columns, so that shuffles mix only those."""
-    preference, few = orientation_of(c).preference, c.shuffles(50)
+    preference, few = c.at_places(orientation_of(c).preference), c.shuffles(50)
     face = c.sheet.face.numpy()
     if face.shape[1]:
-        points = c.sheet.pos.numpy()[c.answering]
-        return c.call(analysis.pinwheels, preference, points, faces=c.among_active(face), permutations=few)
-    layer = c.sheet.layer.numpy()[c.answering]
-    label, index, size = np.unique(layer, return_inverse=True, return_counts=True)
+        return c.call(analysis.pinwheels, preference, c.points, faces=c.among_taken(face), permutations=few)
+    label, index, size = np.unique(c.sheet.layer.numpy()[c.taken], return_inverse=True, return_counts=True)
     mine = index == len(label) - 1 - int(size[::-1].argmax())
-    return c.call(analysis.pinwheels, preference[mine], c.positions[c.answering][mine], permutations=few)
+    return c.call(analysis.pinwheels, preference[mine], c.points[mine], permutations=few)
 
 
 @CATALOGUE.declare(
@@ -107,7 +105,7 @@ def category(c: Context) -> analysis.selectivity.CategorySelectivity:
                 f"selectivity needs two held-out images of a class and two of others, there are {len(labels)} of "
                 f"{len(classes)} classes"
             )
-        x, points = c.natural[:, c.answering], c.places(c.answering)
+        x, points = c.natural[:, c.answering], c.drawn(c.positions[c.answering])
         found = [c.call(analysis.category_selectivity, x, labels, name, positions=points) for name in able.tolist()]
         best = max(found, key=lambda r: r.value)
         few = int((count < 2).sum())
@@ -126,11 +124,9 @@ def category(c: Context) -> analysis.selectivity.CategorySelectivity:
     "means that selective columns lie together.",
 )
 def patches(c: Context) -> Result:
-    values = _placed(c, np.nan_to_num(category(c).d_prime, posinf=10, neginf=-10))
+    values = c.at_places(np.nan_to_num(category(c).d_prime, posinf=10, neginf=-10))
     threshold = float(np.quantile(values, 0.9))
-    return c.call(
-        analysis.selective_patches, values, c.among_active(c.edges), threshold, positions=c.places(c.answering)
-    )
+    return c.call(analysis.selective_patches, values, c.among_taken(c.edges), threshold, positions=c.drawn(c.points))
 
 
 @CATALOGUE.declare(
@@ -140,16 +136,9 @@ def patches(c: Context) -> Result:
     "Whether columns joined by an edge are active alike: 0 by chance, towards 1 on a smooth map.",
 )
 def moran(c: Context) -> Result:
-    values = _placed(c, c.natural.mean(0)[c.answering])
-    result = c.call(analysis.morans_i, values, c.among_active(c.edges), positions=c.places(c.answering))
+    values = c.at_places(c.natural.mean(0)[c.answering])
+    result = c.call(analysis.morans_i, values, c.among_taken(c.edges), positions=c.drawn(c.points))
     return replace(result, map_label="mean length of the state")
-
-
-def _placed(c: Context, values: np.ndarray) -> np.ndarray:
-    """Values of the active columns; where positions are shuffled, so are the values on the graph."""
-    if c.kind != "shuffled":
-        return values
-    return values[np.random.default_rng(c.settings.seed).permutation(len(values))]
 
 
 # ---------------------------------------------------------------------- connectivity

@@ -61,7 +61,6 @@ def _viewer(maps: dict[str, NDArray[Any]]) -> str:
     other = edges[0] != edges[1]
     spoken = np.bincount(edges[0][other], attention[other], n)
     heard = np.bincount(edges[1][other], attention[other], n)
-    wire = np.linalg.norm(maps["pos"][edges[0]] - maps["pos"][edges[1]], axis=1)
     shown = [
         SheetMap("activity (mean)", maps["activity"], "length of the state, mean over natural images"),
         *(
@@ -70,7 +69,7 @@ def _viewer(maps: dict[str, NDArray[Any]]) -> str:
         ),
         SheetMap("in-strength", heard, "attention to others (the rest goes to itself)"),
         SheetMap("out-strength", spoken, "attention of others"),
-        SheetMap("wire", np.bincount(edges[1], attention * wire, n), "expected length listened through"),
+        SheetMap("wire", np.bincount(edges[1], attention * maps["distance"], n), "expected length listened through"),
         SheetMap("area", maps["layer"], "layer or hemisphere", "labels"),
         SheetMap(
             "inputs and outputs", maps["inputs"] * 1.0 + 2.0 * maps["outputs"], "1 input, 2 output, 3 both", "labels"

@@ -6,12 +6,26 @@ sparsely.
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from colgraph.space.links import Index, Links, Space, TooManyEdges, join
 from colgraph.space.paths import make_paths
 from colgraph.space.place import GRAPH_METRICS, METRICS, Place
 from colgraph.space.points import Euclidean, GreatCircle, Periodic
 
-__all__ = ["GRAPH_METRICS", "METRICS", "Index", "Links", "Place", "Space", "TooManyEdges", "join", "make_space"]
+__all__ = [
+    "GRAPH_METRICS",
+    "METRICS",
+    "Index",
+    "Links",
+    "Place",
+    "Space",
+    "TooManyEdges",
+    "apart",
+    "join",
+    "make_space",
+]
 
 
 def make_space(place: Place, metric: str) -> Space:
@@ -28,3 +42,9 @@ def make_space(place: Place, metric: str) -> Space:
     if metric == "periodic":
         return Periodic(place.positions, place.period or (0.0, 0.0, 0.0))
     return make_paths(place, metric)
+
+
+def apart(space: Space, first: Index, second: Index) -> NDArray[np.float64]:
+    """``[P]`` how far the columns of each pair are from each other, whichever is the source: the shorter way."""
+    distance = space.between(first, second)
+    return np.minimum(distance, space.between(second, first)) if space.metric in GRAPH_METRICS else distance

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
 import lightning.pytorch as pl
@@ -15,7 +16,7 @@ from colgraph.models import VisionColumnformer, VisionTransformer
 from colgraph.training.checkpoint import KEY
 from colgraph.training.config import TrainConfig
 from colgraph.training.errors import TrainingDivergedError
-from colgraph.training.spatial import draw_neighbourhoods, spatial_loss
+from colgraph.training.spatial import Neighborhoods, spatial_loss
 
 __all__ = ["SheetClassifier", "parameter_groups", "schedule_factor"]
 
@@ -45,7 +46,6 @@ class SheetClassifier(pl.LightningModule):
         self.spacing: float | None = None
         if not isinstance(net, VisionTransformer):
             self.spacing = net.model.sheet.spacing
-            self.places = net.model.sheet.pos.float() / self.spacing
         self.metrics: dict[str, float] = {}
         # Sums of loss, correct answers, wiring cost and images since the last time they were read. Those of self.log
         # are in no checkpoint: a run that goes on inside an epoch would forget the epoch's first part.
@@ -62,13 +62,19 @@ class SheetClassifier(pl.LightningModule):
         if self.spacing is not None:
             loss = loss + self.config.wiring / self.spacing * wiring
         if self.config.spatial_weight and state is not None:
-            groups = draw_neighbourhoods(self.places, self.config.seed, self.global_step)
-            space = spatial_loss(state, self.places.to(state.device), groups.to(state.device))
+            drawn = self.neighborhoods.draw(self.config.seed, self.global_step)
+            space = spatial_loss(state, *(part.to(state.device) for part in drawn))
             loss = loss + self.config.spatial_weight * space
         if not torch.isfinite(loss):
             raise TrainingDivergedError(f"the loss is {float(loss.detach())} at step {self.global_step + 1}")
         self._count(entropy, logits, labels, wiring)
         return loss
+
+    @cached_property
+    def neighborhoods(self) -> Neighborhoods:
+        """What the spatial loss looks at: found before the first step of a training that has it."""
+        net: Any = self.net
+        return Neighborhoods(net.model.sheet)
 
     def _entropy(self, logits: Tensor, labels: Tensor, *mixing: Tensor) -> Tensor:
         """Cross-entropy; of mixed images, that of both labels by their shares."""

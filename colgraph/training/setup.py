@@ -17,6 +17,7 @@ from colgraph.models import Columnformer, VisionColumnformer, VisionTransformer
 from colgraph.models.reach import late_columns, steps_to_reach
 from colgraph.models.vision import assign_patches
 from colgraph.sheet import Sheet
+from colgraph.space import GRAPH_METRICS
 from colgraph.training.config import TrainConfig
 from colgraph.training.made import remember_net, remember_sheet
 
@@ -110,7 +111,8 @@ def _check_space_and_time(config: TrainConfig, sheet: Sheet) -> None:
             f"wiring: all edges of {sheet.geometry!r} have length 0, so wires cost nothing: give --wiring 0, or a "
             "geometry with distances"
         )
-    if config.spatial_weight > 0 and not bool((sheet.pos != sheet.pos[0]).any()):
+    far = sheet.edge_distance if sheet.metric in GRAPH_METRICS else sheet.pos - sheet.pos[0]
+    if config.spatial_weight > 0 and not bool(far.any()):
         raise ValueError(
             f"spatial_weight: all columns of {sheet.geometry!r} lie in one place: give --spatial-weight 0, or a "
             "geometry with positions"

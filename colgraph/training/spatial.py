@@ -7,30 +7,63 @@ import torch
 from torch import Tensor
 
 from colgraph.data.augment import mix_seed
+from colgraph.sheet import Sheet
+from colgraph.space import apart
 
-__all__ = ["draw_neighbourhoods", "spatial_loss"]
+__all__ = ["Neighborhoods", "spatial_loss"]
 
 _SALT = 0x5BA71A1
 
 
-def draw_neighbourhoods(positions: Tensor, seed: int, step: int, count: int = 16, size: int = 32) -> Tensor:
-    """``[count,size]`` columns: around columns drawn by (seed, step), the nearest ones (all, where there are fewer).
+class Neighborhoods:
+    """The columns nearest to each, by the sheet's metric, and how far those are from each other.
 
     Args:
-        positions: ``[N,3]`` on the CPU.
-        seed: of the run.
-        step: the optimizer step.
-        count: neighbourhoods.
-        size: columns of each.
+        sheet: the sheet, of at least two columns.
+        size: columns of a neighborhood, the one in its middle among them (all, where there are fewer). Where the metric
+            knows a way to fewer, others are taken in, which are infinitely far.
     """
-    generator = np.random.default_rng(mix_seed(seed, step, _SALT))
-    centres = torch.from_numpy(generator.integers(len(positions), size=count))
-    distance = torch.cdist(positions[centres], positions)
-    return distance.topk(min(size, len(positions)), largest=False).indices
+
+    def __init__(self, sheet: Sheet, size: int = 32) -> None:
+        everyone = np.arange(sheet.num_columns)
+        self._space, self._spacing = sheet.space, sheet.spacing
+        self._groups = np.full((len(everyone), min(size, len(everyone))), -1)
+        self._groups[:, 0] = everyone
+        found = self._space.nearest(self._groups.shape[1] - 1, everyone, everyone)
+        order = np.lexsort((found.source, found.distance, found.target))
+        target = found.target[order]
+        rank = np.arange(len(target)) - np.searchsorted(target, target)
+        self._groups[target, 1 + rank] = found.source[order]
+        for column in np.flatnonzero((self._groups < 0).any(1)):
+            missing = self._groups[column] < 0
+            self._groups[column, missing] = np.setdiff1d(everyone, self._groups[column])[: missing.sum()]
+        # A search over a surface takes longer than a training step, and columns are drawn again and again.
+        self._distances: dict[int, Tensor] = {}
+
+    def draw(self, seed: int, step: int, count: int = 16) -> tuple[Tensor, Tensor]:
+        """Neighborhoods around columns drawn by (seed, step), on the CPU.
+
+        Args:
+            seed: of the run.
+            step: the optimizer step.
+            count: how many.
+
+        Returns:
+            ``[count,size]`` columns, the middle one first, and ``[count,P]`` the distance of each pair of them (in the
+            order of ``torch.triu_indices``), in spacings.
+        """
+        centers = np.random.default_rng(mix_seed(seed, step, _SALT)).integers(len(self._groups), size=count)
+        new = np.array([center for center in np.unique(centers) if center not in self._distances], dtype=np.int64)
+        first, second = np.triu_indices(self._groups.shape[1], 1)
+        members = self._groups[new]
+        distance = apart(self._space, members[:, first].ravel(), members[:, second].ravel()) / self._spacing
+        pairs = torch.from_numpy(distance.astype(np.float32)).view(len(new), len(first))
+        self._distances.update(zip(new.tolist(), pairs, strict=True))
+        return torch.from_numpy(self._groups[centers]), torch.stack([self._distances[c] for c in centers.tolist()])
 
 
-def spatial_loss(state: Tensor, positions: Tensor, groups: Tensor) -> Tensor:
-    """The mean over neighbourhoods of ``(1 - corr(r_ij, 1 / (d_ij + 1))) / 2``, over the pairs of columns in each.
+def spatial_loss(state: Tensor, groups: Tensor, distance: Tensor) -> Tensor:
+    """The mean over neighborhoods of ``(1 - corr(r_ij, 1 / (d_ij + 1))) / 2``, over the pairs of columns in each.
 
     ``r_ij`` is the correlation over the batch of two columns' responses, and the response of a column to an image is
     the norm of its state. 0 where the alikeness of columns falls off with distance exactly as ``1 / (d + 1)`` does, 1/2
@@ -39,8 +72,9 @@ def spatial_loss(state: Tensor, positions: Tensor, groups: Tensor) -> Tensor:
 
     Args:
         state: ``[N,B,C]``.
-        positions: ``[N,3]`` in units of the sheet's spacing.
-        groups: ``[G,K]`` columns of each neighbourhood.
+        groups: ``[G,K]`` columns of each neighborhood.
+        distance: ``[G,P]`` how far the columns of each pair are from each other, in the order of
+            ``torch.triu_indices(K, K, 1)`` and in units of the sheet's spacing; infinite where there is no way.
 
     Returns:
         A scalar between 0 and 1.
@@ -48,11 +82,9 @@ def spatial_loss(state: Tensor, positions: Tensor, groups: Tensor) -> Tensor:
     # Unlike indexing, index_select has a backward pass that adds in a fixed order on CPU threads.
     response = state.float().norm(dim=-1).index_select(0, groups.flatten()).unflatten(0, groups.shape)
     alike = _standard(response) @ _standard(response).transpose(1, 2) / response.size(-1)
-    place = positions[groups]
-    near = 1 / (torch.cdist(place, place) + 1)
     first, second = torch.triu_indices(groups.size(1), groups.size(1), 1, device=state.device)
-    alike, near = alike[:, first, second], near[:, first, second]
-    return (1 - (_standard(alike) * _standard(near)).mean(-1)).mean() / 2
+    near = 1 / (distance + 1)
+    return (1 - (_standard(alike[:, first, second]) * _standard(near)).mean(-1)).mean() / 2
 
 
 def _standard(values: Tensor) -> Tensor:

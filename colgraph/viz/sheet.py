@@ -64,12 +64,12 @@ def flat_axes(position: np.ndarray) -> tuple[int, int] | None:
 
 def _some_edges(sheet: Sheet, max_edges: int, seed: int) -> np.ndarray:
     edges = sheet.edge_index.cpu().numpy()
-    edges = edges[:, edges[0] != edges[1]]
+    other = edges[0] != edges[1]
+    edges = edges[:, other]
     if sheet.metric == "periodic":
         # A connection through the border would be drawn right across the sheet.
-        reach = (sheet.pos[edges[0]] - sheet.pos[edges[1]]).norm(dim=1).cpu().numpy()
-        longest = float(sheet.edge_distance.max()) if edges.shape[1] else 0.0
-        edges = edges[:, reach <= 1.001 * longest]
+        drawn = (sheet.pos[edges[0]] - sheet.pos[edges[1]]).norm(dim=1).cpu().numpy()
+        edges = edges[:, drawn <= 1.001 * sheet.edge_distance.detach().cpu().numpy()[other]]
     if edges.shape[1] > max_edges:
         chosen = np.random.default_rng(seed).choice(edges.shape[1], max_edges, replace=False)
         edges = edges[:, np.sort(chosen)]

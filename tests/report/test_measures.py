@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,7 @@ def small_run(sheet: cg.Sheet, *, steps: int = 3, counts: tuple[int, ...] = (9, 
 
 
 def context_of(run: Run, settings: Settings) -> Context:
-    positions = run.sheet.pos.numpy().astype(np.float64)
-    return Context("run", "run", run.net, run.sheet, positions, make_probes(run, settings), settings, run)
+    return Context("run", "run", run.net, run.sheet, make_probes(run, settings), settings, run)
 
 
 def same(first: Any, second: Any) -> bool:
@@ -74,6 +74,122 @@ def test_the_seed_reaches_every_measure(item: Analysis, grid_run: Run) -> None:
     result = item.compute(first)
     assert same(result, item.compute(again))
     assert not same(result, item.compute(other))
+
+
+# ---------------------------------------------------------------------- one distance
+
+
+def connectome(columns: int = 30) -> cg.Geometry:
+    """A ring of connections of uneven lengths, whose positions are a layout for plotting."""
+    here, there = np.arange(columns), (np.arange(columns) + 1) % columns
+    lengths = 1 + 0.1 * np.arange(columns)
+    return cg.Geometry(
+        np.random.default_rng(0).normal(size=(columns, 3)),
+        edges=np.concatenate([np.stack([here, there]), np.stack([there, here])], 1),
+        edge_distance=np.concatenate([lengths, lengths]),
+        metric="given",
+        spatial=False,
+        inputs=[0],
+        name="connectome",
+    )
+
+
+PLACES: dict[str, Callable[[], cg.Geometry]] = {
+    "grid": lambda: cg.geometry("grid", shape=(5, 6)),
+    "hexagonal": lambda: cg.geometry("hexagonal", shape=(5, 6)),
+    "torus": lambda: cg.geometry("torus", shape=(5, 6)),
+    "ring": lambda: cg.geometry("ring", columns=26),
+    "sphere": lambda: cg.geometry("sphere", subdivisions=1),
+    "stack": lambda: cg.geometry("stack", widths=(3, 4)),
+    "connectome": connectome,
+}
+KEPT = [
+    *(("euclidean", name) for name in ("grid", "hexagonal", "torus", "ring", "sphere", "stack")),
+    *(("great_circle", name) for name in ("ring", "sphere")),
+    ("periodic", "torus"),
+    *((metric, "sphere") for metric in ("geodesic", "hops", "given")),
+    *((metric, "connectome") for metric in ("hops", "given")),
+]
+
+
+def listening(sheet: cg.Sheet, equal: bool = True) -> Context:
+    """A context whose columns listen to all of their sources alike, or by chance."""
+    context = context_of(small_run(sheet), SETTINGS)
+    target = context.edges[1]
+    heard = np.ones(len(target)) if equal else np.random.default_rng(1).random(len(target))
+    context.__dict__["attention"] = heard / np.bincount(target, heard)[target]
+    return context
+
+
+@pytest.mark.parametrize(("metric", "name"), KEPT)
+def test_on_a_complete_graph_shuffled_positions_change_no_distance(metric: str, name: str) -> None:
+    """Where everyone listens to everyone alike, it does not matter who stands where, by whatever metric."""
+    inputs = {} if name == "connectome" else {"num_inputs": 1}
+    sheet = cg.build_sheet(PLACES[name](), neighbors="complete", metric=metric, **inputs)
+    context = listening(sheet)
+    moved = context.shuffled()
+    assert not np.allclose(moved.distance, context.distance)
+    assert np.allclose(np.sort(moved.distance), np.sort(context.distance), rtol=1e-5, atol=1e-6)
+    for item in CATALOGUE:
+        if item.key in ("wiring", "edge_lengths"):
+            (here, why), (there, why_not) = attempt(item, context), attempt(item, moved)
+            assert why == why_not, item.key
+            if here is not None and there is not None:
+                assert there.value == pytest.approx(here.value, rel=1e-5), item.key
+    assert np.allclose(np.sort(moved.pairs.distance), np.sort(context.pairs.distance), rtol=1e-5)
+    assert moved.pairs.spacing == context.pairs.spacing == sheet.spacing
+    # What the run itself is measured by is the sheet's distance, too.
+    first, second = context.pairs.first, context.pairs.second
+    assert np.allclose(context.pairs.distance, sheet.space.between(first, second), rtol=1e-9)
+
+
+def test_on_any_other_graph_shuffled_positions_measure_by_the_metric() -> None:
+    """Around the torus, and over the surface; where the graph has a wire between two places, by the wire."""
+    for name, metric in (("torus", "periodic"), ("sphere", "geodesic"), ("ring", "great_circle")):
+        sheet = cg.build_sheet(PLACES[name](), neighbors="knn:5", metric=metric, num_inputs=1)
+        moved = listening(sheet).shuffled()
+        ends = moved.place[moved.edges]
+        assert np.allclose(moved.distance, sheet.space.between(*ends), rtol=1e-5, atol=1e-6), name
+        straight = np.linalg.norm(np.subtract(*sheet.pos.numpy().astype(float)[ends]), axis=1)
+        assert not np.allclose(moved.distance, straight, rtol=1e-2), name
+
+
+def test_lengths_that_follow_no_metric_belong_to_places() -> None:
+    """Wires that are longer than the shortest way, as tracts are: who stands at their ends has them."""
+    n, rng = 12, np.random.default_rng(3)
+    source, target = np.divmod(np.arange(n * n), n)
+    lengths = np.where(source == target, 0, rng.uniform(1, 9, n * n))
+    sheet = cg.Sheet.from_edges(
+        np.stack([source, target]), n, edge_distance=lengths, pos=rng.random((n, 3)), inputs=[0]
+    )
+    context = listening(sheet)
+    assert np.allclose(np.sort(context.shuffled().distance), np.sort(context.distance))
+
+
+def test_where_the_metric_knows_no_way_shuffled_positions_say_so() -> None:
+    sheet = drawn([[*range(12), *range(11)], [*range(12), *range(1, 12)]], STRAIGHT)
+    context = listening(sheet)
+    with pytest.raises(ValueError, match=r"metric 'given' does not say how far all columns of 'custom' are"):
+        _ = context.shuffled().distance
+    # Pairs are of columns, whichever of them hears the other.
+    gap = np.abs(context.pairs.first - context.pairs.second)
+    assert np.allclose(context.pairs.distance, gap)
+
+
+def test_shuffled_maps_stand_at_places() -> None:
+    """On a surface and in the layers of a stack, too, a shuffled column's value is that of its place."""
+    for name in ("sphere", "stack"):
+        context = listening(cg.build_sheet(PLACES[name](), neighbors="knn:5", num_inputs=4))
+        moved = context.shuffled()
+        for item in CATALOGUE:
+            if item.key in ("moran", "pinwheels", "smoothness", "correlation_by_distance"):
+                here, there = attempt(item, context)[0], attempt(item, moved)[0]
+                assert here is not None, item.key
+                assert there is not None, item.key
+                assert there.value != here.value, (name, item.key)
+    values = np.arange(sheet_size := len(context.active), dtype=float)[context.active]
+    assert np.array_equal(moved.at_places(values), np.argsort(moved.place)[moved.taken].astype(float))
+    assert sheet_size == len(moved.taken)
 
 
 # ---------------------------------------------------------------------- what does not apply

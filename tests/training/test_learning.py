@@ -28,7 +28,7 @@ from colgraph.training import (
 )
 from colgraph.training.module import SheetClassifier, parameter_groups
 from colgraph.training.run import parameters_sha256
-from colgraph.training.spatial import draw_neighbourhoods, spatial_loss
+from colgraph.training.spatial import Neighborhoods, spatial_loss
 
 SMALL: dict[str, Any] = {"data": "digits", "image_size": 8, "channels": 1, "augment": "affine", "neighbors": "knn:4"}
 SMALL |= {"options": {"widths": [2, 2]}, "dim": 8, "steps": 2, "qk_dim": 4, "mlp_dim": 8, "epochs": 2}
@@ -152,32 +152,78 @@ def test_mixed_labels_weigh_by_their_shares() -> None:
     assert torch.allclose(module._entropy(logits, labels, others, share), expected)
 
 
-def test_spatial_loss_is_the_formula_and_has_gradients() -> None:
-    sheet = cg.build_sheet("grid", shape=(6, 6))
-    places = sheet.pos / sheet.spacing
-    groups = draw_neighbourhoods(places, seed=3, step=5, count=4, size=9)
-    assert groups.shape == (4, 9)
-    assert torch.equal(groups, draw_neighbourhoods(places, seed=3, step=5, count=4, size=9))
-    assert not torch.equal(groups, draw_neighbourhoods(places, seed=3, step=6, count=4, size=9))
-    generator = torch.Generator().manual_seed(0)
-    state = torch.randn(36, 12, 5, generator=generator, requires_grad=True)
+def spatial_reference(state: torch.Tensor, groups: torch.Tensor, between: Any, spacing: float) -> float:
+    """The formula, group by group, with distances asked for pair by pair."""
     losses = []
-    for group in groups:
-        response = state.detach()[group].norm(dim=-1).numpy()
-        place = places[group].numpy()
-        distance = np.linalg.norm(place[:, None] - place[None], axis=-1)
-        upper = np.triu_indices(9, 1)
-        losses.append((1 - np.corrcoef(np.corrcoef(response)[upper], 1 / (distance[upper] + 1))[0, 1]) / 2)
-    loss = spatial_loss(state, places, groups)
-    assert float(loss.detach()) == pytest.approx(float(np.mean(losses)), abs=1e-4)
+    upper = np.triu_indices(groups.size(1), 1)
+    for group in groups.numpy():
+        alike = np.corrcoef(state[group].norm(dim=-1).numpy())[upper]
+        distance = np.array([[between(np.array([i]), np.array([j]))[0] for j in group] for i in group]) / spacing
+        losses.append((1 - np.corrcoef(alike, 1 / (distance[upper] + 1))[0, 1]) / 2)
+    return float(np.mean(losses))
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "options"),
+    [
+        ("grid", "euclidean", {"shape": (6, 6)}),
+        ("torus", "periodic", {"shape": (6, 6)}),
+        ("ring", "great_circle", {"columns": 36}),
+        ("sphere", "geodesic", {"subdivisions": 1}),
+        ("sphere", "hops", {"subdivisions": 1}),
+    ],
+)
+def test_spatial_loss_is_the_formula_by_the_metric_of_the_sheet(name: str, metric: str, options: Any) -> None:
+    sheet = cg.build_sheet(name, metric=metric, neighbors="knn:5", **options)
+    near = Neighborhoods(sheet, size=9)
+    groups, distance = near.draw(seed=3, step=5, count=4)
+    assert groups.shape == (4, 9)
+    assert distance.shape == (4, 36)
+    again = near.draw(seed=3, step=5, count=4)
+    assert torch.equal(groups, again[0])
+    assert torch.equal(distance, again[1])
+    assert not torch.equal(groups, near.draw(seed=3, step=6, count=4)[0])
+    n = sheet.num_columns
+    for group in groups.numpy():
+        away = np.sort(sheet.space.between(np.arange(n), np.full(n, group[0])))
+        mine = np.sort(sheet.space.between(group, np.full(9, group[0])))
+        np.testing.assert_allclose(mine, away[:9], rtol=1e-5)
+    state = torch.randn(n, 12, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    expected = spatial_reference(state.detach(), groups, sheet.space.between, sheet.spacing)
+    loss = spatial_loss(state, groups, distance)
+    assert float(loss.detach()) == pytest.approx(expected, abs=1e-4)
     loss.backward()
     assert state.grad is not None
     assert float(state.grad.abs().sum()) > 0
-    # A smooth map has a lower loss than the same responses in random places.
-    wave = torch.sin(places[:, :1] / 3 + torch.linspace(0, 6, 40)) + 2
+
+
+def test_a_smooth_map_has_a_lower_spatial_loss_than_a_scattered_one() -> None:
+    sheet = cg.build_sheet("grid", shape=(6, 6))
+    drawn = Neighborhoods(sheet, size=9).draw(seed=3, step=5, count=4)
+    wave = torch.sin(sheet.pos[:, :1] / sheet.spacing / 3 + torch.linspace(0, 6, 40)) + 2
     smooth = wave[:, :, None].expand(36, 40, 2)
-    scattered = smooth[torch.randperm(36, generator=generator)]
-    assert float(spatial_loss(smooth, places, groups)) < float(spatial_loss(scattered, places, groups)) - 0.1
+    scattered = smooth[torch.randperm(36, generator=torch.Generator().manual_seed(0))]
+    assert float(spatial_loss(smooth, *drawn)) < float(spatial_loss(scattered, *drawn)) - 0.1
+
+
+def test_neighborhoods_of_a_sheet_in_pieces_are_filled_from_elsewhere_infinitely_far() -> None:
+    """Two chains without a way from one to the other, and a column that nobody is joined to."""
+    chain = [*range(1, 3), *range(4, 9)]
+    sheet = cg.Sheet.from_edges(
+        np.array([[c - 1 for c in chain], chain]), 10, pos=np.random.default_rng(0).random((10, 3))
+    )
+    groups, distance = Neighborhoods(sheet, size=6).draw(seed=0, step=0, count=40)
+    assert all(len(set(group)) == 6 for group in groups.tolist())
+    piece = torch.tensor([0, 0, 0, 1, 1, 1, 1, 1, 1, 2])[groups]
+    first, second = torch.triu_indices(6, 6, 1)
+    assert torch.equal(torch.isinf(distance), piece[:, first] != piece[:, second])
+    loss = spatial_loss(torch.randn(10, 7, 4), groups, distance)
+    assert 0 < float(loss) < 1
+
+
+def test_all_columns_are_a_neighborhood_where_there_are_few() -> None:
+    groups, _ = Neighborhoods(cg.build_sheet("grid", shape=(3, 3), neighbors="knn:4")).draw(seed=0, step=0)
+    assert groups.shape == (16, 9)
 
 
 def test_crop_flip_and_colour_are_settings(images: ImageSplits) -> None:

@@ -71,6 +71,18 @@ def test_only_so_many_edges_are_drawn_and_the_legend_says_so() -> None:
     assert "edge (all drawn)" in texts(draw_sheet(sheet))
 
 
+def test_on_a_torus_no_edge_is_drawn_across_the_sheet() -> None:
+    import colgraph as cg
+
+    sheet = cg.build_sheet("torus", shape=(8, 8), neighbors="complete", num_inputs=4)
+    lines = draw_sheet(sheet, max_edges=10_000).axes[0].collections[0].get_segments()
+    lengths = np.array([np.linalg.norm(np.diff(line, axis=0)) for line in lines])
+    assert lengths.max() <= float(sheet.edge_distance.max()) * 1.001
+    # Those that go around the border are left out, whatever their length.
+    inside = (sheet.pos[sheet.edge_index[0]] - sheet.pos[sheet.edge_index[1]]).abs().amax(1) <= 4
+    assert len(lines) == int(inside.sum()) - 64
+
+
 def test_large_surfaces_are_drawn_in_seconds(tmp_path: Path) -> None:
     side = 200
     x, y = np.meshgrid(np.arange(side), np.arange(side))
