@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shlex
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-__all__ = ["install_line", "missing_module", "missing_package"]
+__all__ = ["install_line", "missing_module", "missing_package", "optional"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,6 +28,14 @@ def missing_package(need: str, package: str, extra: str) -> ImportError:
     module = package.partition(".")[0]
     name = _NAMES.get(module, module)
     return ImportError(f"{need} {name}, which is not installed: {install_line(extra)}", name=module)
+
+
+def optional(need: str, module: str, extra: str) -> Any:
+    """A module of an optional package; arguments and error as of :func:`missing_package`."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise missing_package(need, error.name or module, extra) from error
 
 
 def missing_module(error: ImportError) -> ImportError:

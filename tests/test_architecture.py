@@ -37,7 +37,7 @@ ARROWS: dict[str, set[str]] = {
     "models": {"nn", "ops", "sheet", "layout", "locality", "torch_internals"},
     "data": {"text"},
     "viz": {"sheet", "output"},
-    "analysis": {"rewire"},
+    "analysis": {"rewire", "hints", "output"},
     "output": set(),
     "script": set(),
     "training": {"models", "space", "ops", "data", "viz", "geometry", "sheet", "output", "script", "distributed"},

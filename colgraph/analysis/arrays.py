@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from colgraph.hints import did_you_mean
+
 __all__ = [
     "Array",
     "among",
+    "as_array",
     "as_edge_values",
     "as_edges",
+    "as_features",
     "as_labels",
     "as_positions",
     "as_responses",
@@ -29,7 +32,7 @@ __all__ = [
 Array = NDArray[np.float64]
 
 
-def _array(values: Any, what: str) -> NDArray[Any]:
+def as_array(values: Any, what: str) -> NDArray[Any]:
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()
     try:
@@ -56,7 +59,7 @@ def as_vector(values: Any, what: str, length: int | None = None) -> Array:
     Raises:
         ValueError: for another shape or length, and for entries that are not finite.
     """
-    array = _array(values, what).astype(np.float64)
+    array = as_array(values, what).astype(np.float64)
     if array.ndim != 1 or (length is not None and array.size != length):
         wanted = "one-dimensional" if length is None else f"of shape [{length}]"
         raise ValueError(f"{what} must be {wanted}, got shape {list(array.shape)}")
@@ -72,7 +75,7 @@ def as_responses(values: Any, what: str = "responses", least: int = 2, channels:
     Raises:
         ValueError: for another shape, fewer than ``least`` stimuli, no columns, and entries that are not finite.
     """
-    array = _array(values, what)
+    array = as_array(values, what)
     if array.dtype != np.float32:
         array = array.astype(np.float64)
     if array.ndim != 2 and not (channels and array.ndim == 3):
@@ -84,6 +87,19 @@ def as_responses(values: Any, what: str = "responses", least: int = 2, channels:
         raise ValueError(f"{what} must not be empty, got shape {list(array.shape)}")
     _finite(array, what)
     return array
+
+
+def as_features(values: Any, what: str, least: int = 3) -> Array:
+    """``[stimuli, features]`` float64; channels and columns are all features.
+
+    Raises:
+        ValueError: as :func:`as_responses`, and where no feature varies.
+    """
+    array = as_responses(values, what, least, channels=True)
+    flat = array.reshape(len(array), -1)
+    if not np.ptp(flat, axis=0).any():
+        raise ValueError(f"{what} have no variance: every feature is the same for all {len(flat)} stimuli")
+    return flat.astype(np.float64)
 
 
 def varying(responses: NDArray[Any]) -> NDArray[np.bool_]:
@@ -104,7 +120,7 @@ def among(groups: Any, kept: Any) -> NDArray[np.int64]:
     Raises:
         ValueError: for a mask that is none, or groups that name a column beyond it.
     """
-    index, mask = _array(groups, "groups"), _array(kept, "kept")
+    index, mask = as_array(groups, "groups"), as_array(kept, "kept")
     if mask.dtype != bool or mask.ndim != 1:
         raise ValueError(f"kept must be a boolean mask [columns], got {mask.dtype} of shape {list(mask.shape)}")
     if index.ndim != 2 or index.dtype.kind not in "iu":
@@ -160,7 +176,7 @@ def as_positions(values: Any, columns: int | None = None) -> Array:
     Raises:
         ValueError: for another shape, entries that are not finite, or positions that are all equal.
     """
-    array = _array(values, "positions").astype(np.float64)
+    array = as_array(values, "positions").astype(np.float64)
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2 or array.shape[1] not in (1, 2, 3):
@@ -179,7 +195,7 @@ def as_edges(values: Any, columns: int | None = None) -> NDArray[np.int64]:
     Raises:
         ValueError: for another shape, no edges, or ends out of range.
     """
-    array = _array(values, "edges")
+    array = as_array(values, "edges")
     if array.ndim != 2 or array.shape[0] != 2 or array.dtype.kind not in "iu":
         raise ValueError(f"edges must be integers of shape [2, E], got {array.dtype} of shape {list(array.shape)}")
     if array.shape[1] == 0:
@@ -225,8 +241,7 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
     known = list(choices)
     if value in known:
         return
-    near = difflib.get_close_matches(str(value), [str(choice) for choice in known], n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(value, map(str, known))
     raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}{hint}")
 
 

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from colgraph.analysis.arrays import check_choice, check_count
 from colgraph.analysis.nets import bar, device_of, evaluation
-from colgraph.extras import missing_package
+from colgraph.extras import optional
+from colgraph.output import replacing
 
-__all__ = ["responses"]
+__all__ = ["responses", "step_numbers"]
 
 SUFFIXES = (".h5", ".hdf5", ".npy")
 
@@ -97,7 +98,7 @@ def _measure(net: Any, steps: Any, columns: Any, signal: str | int | None) -> Ca
         if steps is None:
             return net.unroll(batch).state.unsqueeze(0)  # type: ignore[no-any-return]
         every: Tensor = net.unroll(batch, record=("state",)).states
-        return every if steps == "all" else every[_step_numbers(steps, len(every))]
+        return every if steps == "all" else every[step_numbers(steps, len(every))]
 
     def measure(batch: Tensor) -> Tensor:
         x = states(batch)
@@ -118,7 +119,8 @@ def _features(x: Tensor) -> Tensor:
     raise ValueError(f"net must return [B, columns] or [B, columns, channels], got {list(x.shape)}")
 
 
-def _step_numbers(steps: Any, count: int) -> list[int]:
+def step_numbers(steps: Any, count: int) -> list[int]:
+    """The steps that were asked for, of so many, or a ValueError."""
     numbers = [int(t) for t in np.atleast_1d(steps)]
     for t in numbers:
         if not -count <= t < count:
@@ -182,24 +184,21 @@ def _checked(out: str | os.PathLike[str]) -> Path:
 
 
 def _write(path: Path, shape: tuple[int, ...], first: NDArray[np.float32], rest: Iterator[NDArray[np.float32]]) -> Any:
-    partial = path.with_name(path.name + ".part")
-    try:
-        if path.suffix.lower() == ".npy":
+    plain = path.suffix.lower() == ".npy"
+    h5py = None if plain else optional("HDF5 files need", "h5py", "analysis")
+    with replacing(path) as partial:
+        if h5py is None:
             array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
             _fill(array, first, rest)
             array.flush()
             del array
         else:
-            with _h5py().File(partial, "w") as file:
+            with h5py.File(partial, "w") as file:
                 chunk = (min(len(first), shape[0]), *shape[1:])
                 _fill(file.create_dataset("responses", shape, np.float32, chunks=_chunks(chunk)), first, rest)
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    if path.suffix.lower() == ".npy":
+    if h5py is None:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    return _h5py().File(path, "r")["responses"]
+    return h5py.File(path, "r")["responses"]
 
 
 def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -208,11 +207,3 @@ def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
     if stimuli > 1 or np.prod(shape[1:]) <= 2_500_000:
         return (stimuli, *shape[1:])
     return (1, *(1 for _ in shape[1:-2]), *shape[-2:])
-
-
-def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise missing_package("HDF5 files need", "h5py", "analysis") from error
-    return h5py

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.analysis import plotting
-from colgraph.analysis.arrays import Array, as_edge_values, as_edges, as_positions, check_count
+from colgraph.analysis.arrays import Array, as_array, as_edge_values, as_edges, as_positions, check_count
 from colgraph.analysis.result import Result
-from colgraph.analysis.stats import column_blocks, jackknife_interval, permuted, random_groups
+from colgraph.analysis.stats import column_blocks, jackknife_interval, leaving_out, permuted, random_groups
 from colgraph.analysis.topography import MapResult
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class _Listening:
     def check(cls, attention: Any, edges: Any, columns: int | None, positions: Any | None, seed: int) -> _Listening:
         links = as_edges(edges, None if columns is None else check_count("columns", columns))
         n = int(links.max()) + 1 if columns is None else columns
-        raw = np.asarray(attention.detach().cpu().numpy() if hasattr(attention, "detach") else attention)
+        raw = as_array(attention, "attention")
         if raw.ndim not in (1, 2):
             raise ValueError(f"attention must have shape [E] or [samples, E], got {list(raw.shape)}")
         rows = [as_edge_values(row, links.shape[1], "attention") for row in np.atleast_2d(raw)]
@@ -58,12 +58,12 @@ class _Listening:
         everyone = np.ones(self.columns, dtype=bool)
         value = measure(self.attention, everyone)
         if self.samples is not None:
-            group = random_groups(len(self.samples), self.seed)
-            left_out = [measure(self.samples[group != g].mean(0), everyone) for g in range(int(group.max()) + 1)]
+            groups = random_groups(len(self.samples), self.seed)
+            left_out = [measure(self.samples[kept].mean(0), everyone) for kept in leaving_out(groups)]
         else:
-            block = column_blocks(self.columns, self.links, self.positions)
-            left_out = [measure(self.attention, block != b) for b in range(int(block.max()) + 1)]
-        return jackknife_interval(value, np.stack(left_out))
+            blocks = column_blocks(self.columns, self.links, self.positions)
+            left_out = [measure(self.attention, kept) for kept in leaving_out(blocks)]
+        return jackknife_interval(value, left_out)
 
     def null(self, measure: Callable[[Array, NDArray[np.bool_]], Array], permutations: int) -> Array:
         """``measure`` with each column's attention shuffled among the columns it listens to."""

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from colgraph.analysis.arrays import check_choice
-from colgraph.extras import missing_package
+from colgraph.analysis.arrays import as_array, check_choice
+from colgraph.extras import optional
 
-__all__ = ["CORRUPTIONS", "as_images", "corrupt"]
+__all__ = ["CORRUPTIONS", "FAMILIES", "as_images", "corrupt"]
 
 Images: TypeAlias = NDArray[np.floating[Any]]
 """``[B, C, H, W]`` between 0 and 1."""
@@ -33,7 +33,7 @@ def as_images(images: Any) -> Images:
     Raises:
         ValueError: for another shape, an empty batch, NaN, or values outside 0 to 1.
     """
-    array = np.asarray(images.detach().cpu().numpy() if hasattr(images, "detach") else images)
+    array = as_array(images, "images")
     if array.ndim != 4 or 0 in array.shape:
         raise ValueError(f"images must have shape [B, channels, height, width], got {list(array.shape)}")
     if array.dtype in (np.uint8, np.uint16, np.bool_):
@@ -66,7 +66,7 @@ def corrupt(images: Any, name: str, severity: int = 1, *, seed: int = 0) -> Any:
     check_choice("corruption", name, CORRUPTIONS)
     check_choice("severity", severity, (1, 2, 3, 4, 5))
     rng = np.random.default_rng([seed, CORRUPTIONS.index(name), severity])
-    out = np.clip(_FAMILIES[name](as_images(images), severity - 1, rng), 0, 1).astype(np.float32)
+    out = np.clip(_BY_NAME[name](as_images(images), severity - 1, rng), 0, 1).astype(np.float32)
     if not hasattr(images, "detach"):
         return out
     import torch
@@ -307,16 +307,13 @@ def _box(side: int, cells: int) -> NDArray[np.float64]:
 
 
 def _jpeg_compression(x: Images, i: int, rng: np.random.Generator) -> Images:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise missing_package("jpeg_compression needs", "pillow", "analysis") from error
+    pillow = optional("jpeg_compression needs", "PIL.Image", "analysis")
     quality = (25, 18, 15, 10, 7)[i]
 
     def through(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
         file = BytesIO()
-        Image.fromarray(plane).save(file, "JPEG", quality=quality)
-        return np.asarray(Image.open(file))
+        pillow.fromarray(plane).save(file, "JPEG", quality=quality)
+        return np.asarray(pillow.open(file))
 
     data = np.round(x * 255).astype(np.uint8)
     if x.shape[1] == 3:
@@ -324,23 +321,16 @@ def _jpeg_compression(x: Images, i: int, rng: np.random.Generator) -> Images:
     return np.stack([[through(plane) for plane in one] for one in data]) / np.float32(255)
 
 
-_FAMILIES: dict[str, Callable[[Images, int, np.random.Generator], Any]] = {
-    "gaussian_noise": _gaussian_noise,
-    "shot_noise": _shot_noise,
-    "impulse_noise": _impulse_noise,
-    "defocus_blur": _defocus_blur,
-    "glass_blur": _glass_blur,
-    "motion_blur": _motion_blur,
-    "zoom_blur": _zoom_blur,
-    "snow": _snow,
-    "frost": _frost,
-    "fog": _fog,
-    "brightness": _brightness,
-    "contrast": _contrast,
-    "elastic_transform": _elastic_transform,
-    "pixelate": _pixelate,
-    "jpeg_compression": _jpeg_compression,
+_FAMILIES: dict[str, tuple[Callable[[Images, int, np.random.Generator], Any], ...]] = {
+    "noise": (_gaussian_noise, _shot_noise, _impulse_noise),
+    "blur": (_defocus_blur, _glass_blur, _motion_blur, _zoom_blur),
+    "weather": (_snow, _frost, _fog, _brightness),
+    "digital": (_contrast, _elastic_transform, _pixelate, _jpeg_compression),
 }
+FAMILIES = {family: tuple(one.__name__[1:] for one in members) for family, members in _FAMILIES.items()}
+"""Names of the corruptions of each family, in the order of the paper."""
 
-CORRUPTIONS = tuple(_FAMILIES)
+CORRUPTIONS = tuple(name for members in FAMILIES.values() for name in members)
 """Names of the corruptions, in the order of the paper."""
+
+_BY_NAME = dict(zip(CORRUPTIONS, (one for members in _FAMILIES.values() for one in members), strict=True))

@@ -10,9 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.analysis import plotting
-from colgraph.analysis.arrays import Array, as_labels, as_responses, as_vector, check_count, check_varies, same_length
+from colgraph.analysis.arrays import (
+    Array,
+    as_array,
+    as_features,
+    as_labels,
+    as_responses,
+    as_vector,
+    check_count,
+    check_varies,
+    same_length,
+)
 from colgraph.analysis.result import Result
-from colgraph.analysis.stats import correlate_rows, jackknife_interval, permuted, random_groups
+from colgraph.analysis.stats import (
+    centred_gram,
+    correlate_rows,
+    jackknife_interval,
+    leaving_out,
+    permuted,
+    random_groups,
+    recentred,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +78,7 @@ def split_half_ceiling(repeats: Any, *, splits: int = 100, seed: int = 0) -> Cei
     Raises:
         ValueError: for fewer than two repeats or three stimuli, NaN, or targets that do not vary.
     """
-    array = np.asarray(repeats.detach().cpu().numpy() if hasattr(repeats, "detach") else repeats, dtype=np.float64)
+    array = as_array(repeats, "repeats").astype(np.float64)
     if array.ndim != 3 or array.shape[0] < 2:
         raise ValueError(
             f"repeats must have shape [repeats, stimuli, targets] with at least 2 repeats, got {list(array.shape)}"
@@ -165,28 +183,16 @@ def encode(
     Raises:
         ValueError: for different numbers of stimuli, fewer than three stimuli per fold, NaN, or constant targets.
     """
-    x = _feature_matrix(features, "features")
+    x = as_features(features, "features")
     y, ceiling = _targets(targets, seed)
     same_length("stimuli", features=x, targets=y)
     fold = _folds(len(y), folds, groups, seed)
-    return _encode(x @ x.T, y, ceiling, fold, _penalties(alphas), permutations, seed)
-
-
-def _feature_matrix(features: Any, what: str) -> Array:
-    array = as_responses(features, what, 3, channels=True)
-    flat = array.reshape(len(array), -1)
-    if not np.ptp(flat, axis=0).any():
-        raise ValueError(f"{what} have no variance: every feature is the same for all {len(flat)} stimuli")
-    flat = flat.astype(np.float64)
-    flat -= flat.mean(0)
-    return flat
+    return _encode(centred_gram(x), y, ceiling, fold, _penalties(alphas), permutations, seed)
 
 
 def _targets(targets: Any, seed: int) -> tuple[Array, Ceiling | None]:
     if np.ndim(targets) == 3:
-        ceiling = split_half_ceiling(targets, seed=seed)
-        array = targets.detach().cpu().numpy() if hasattr(targets, "detach") else np.asarray(targets)
-        return array.astype(np.float64).mean(0), ceiling
+        return as_array(targets, "targets").astype(np.float64).mean(0), split_half_ceiling(targets, seed=seed)
     y = as_responses(targets, "targets", 3).astype(np.float64)
     check_varies(y, "targets")
     return y, None
@@ -236,9 +242,8 @@ def _encode(
     scores = _score(prediction, y, fold)
     by_chance = np.stack([_score(prediction, y[order], fold) for order in permuted(permutations, len(y), seed, fold)])
     highest = np.sort(by_chance.max(1))
-    group = random_groups(len(y), seed + 1)
-    kept = [group != g for g in range(int(group.max()) + 1)]
-    left_out = [_score(prediction[k], y[k], fold[k]).mean() for k in kept if np.bincount(fold[k]).min() > 2]
+    groups = leaving_out(random_groups(len(y), seed + 1))
+    left_out = [_score(prediction[k], y[k], fold[k]).mean() for k in groups if np.bincount(fold[k]).min() > 2]
     normalised = None
     if ceiling is not None:
         normalised = np.where(ceiling.reliability >= 0.1, scores / ceiling.ceiling, np.nan)
@@ -246,7 +251,7 @@ def _encode(
         name="held-out correlation",
         value=float(scores.mean()),
         null=by_chance.mean(1),
-        interval=jackknife_interval(scores.mean(), np.array(left_out), transform="fisher"),
+        interval=jackknife_interval(scores.mean(), left_out, transform="fisher"),
         scores=scores,
         p_targets=(1 + permutations - np.searchsorted(highest, scores)) / (1 + permutations),
         ceiling=ceiling,
@@ -270,7 +275,7 @@ def _ridge(gram: Array, y: Array, train: NDArray[np.bool_], alphas: Array) -> tu
     """
     inside = gram[np.ix_(train, train)]
     mean = inside.mean(0)
-    s, u = np.linalg.eigh(inside - mean - mean[:, None] + mean.mean())
+    s, u = np.linalg.eigh(recentred(inside))
     s = np.maximum(s, 0)
     scale = s.mean() or 1.0
     centre = y[train].mean(0)
@@ -363,9 +368,9 @@ def encode_table(
     names = np.unique(labels).tolist()
     results: dict[tuple[str, Any], Encoding] = {}
     for name, values in features.items():
-        x = _feature_matrix(values, f"features {name!r}")
+        x = as_features(values, f"features {name!r}")
         same_length("stimuli", **{name: x, "targets": y})
-        gram = x @ x.T
+        gram = centred_gram(x)
         for region in names:
             mine = labels == region
             part = None

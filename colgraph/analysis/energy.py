@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from colgraph.analysis.arrays import Array, as_edge_values, as_edges, as_positions, as_responses
-from colgraph.analysis.stats import jackknife_interval, permuted, random_groups
+from colgraph.analysis.arrays import Array, as_array, as_edge_values, as_edges, as_positions, as_responses
+from colgraph.analysis.stats import jackknife_interval, leaving_out, permuted, random_groups
 from colgraph.analysis.topography import MapResult
 
 __all__ = ["energy"]
@@ -52,15 +52,14 @@ def energy(
         raise ValueError(f"heard must be of activity's stimuli and columns {list(own.shape)}, got {list(other.shape)}")
     links = as_edges(edges, own.shape[1])
     points = None if positions is None else as_positions(positions, own.shape[1])
-    raw = np.asarray(weights.detach().cpu().numpy() if hasattr(weights, "detach") else weights)
+    raw = as_array(weights, "weights")
     per_stimulus = raw.ndim == 2
     if per_stimulus and len(raw) != len(own):
         raise ValueError(f"weights have {len(raw)} stimuli, but activity has {len(own)}")
     w = np.abs(np.stack([as_edge_values(row, links.shape[1], "weights", negative=True) for row in np.atleast_2d(raw)]))
     sent = np.stack([_transmission(other[s], w[s if per_stimulus else 0], links) for s in range(len(own))])
     total = own / 3 + 2 * sent / 3
-    group = random_groups(len(own), seed)
-    left_out = [total[group != g].mean() for g in range(int(group.max()) + 1)]
+    left_out = [total[kept].mean() for kept in leaving_out(random_groups(len(own), seed))]
     # The mean is linear in what arrives, so shuffles need the mean activity only.
     mean_weight, mean_heard = w.mean(0), other.mean(0)
     shift = sent.mean() - _transmission(mean_heard, mean_weight, links).mean()
@@ -72,7 +71,7 @@ def energy(
         name="energy",
         value=float(total.mean()),
         null=np.array(null),
-        interval=jackknife_interval(total.mean(), np.array(left_out)),
+        interval=jackknife_interval(total.mean(), left_out),
         tail="two-sided",
         map=total.mean(0),
         positions=points,

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from colgraph.analysis import plotting
 from colgraph.analysis.arrays import Array, as_responses, check_count, check_varies, same_length
+from colgraph.analysis.collect import step_numbers
 from colgraph.analysis.nets import bar, device_of, evaluation
 from colgraph.analysis.result import Result
-from colgraph.analysis.stats import jackknife_interval, permuted, random_groups
+from colgraph.analysis.stats import jackknife_interval, leaving_out, permuted, random_groups
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -136,9 +137,8 @@ def gradient_fields(
     rng = np.random.default_rng(seed)
     flat = power[-1][seen].reshape(int(seen.sum()), -1)
     null = [field_size(rng.permuted(flat, axis=1).reshape(-1, *power.shape[2:]))[1].mean() for _ in range(permutations)]
-    group = random_groups(len(index), seed)
-    left_out = np.array([_mean(radius[:, group != g]) for g in range(int(group.max()) + 1) if (group != g).any()])
-    interval = jackknife_interval(_mean(radius), left_out.reshape(-1, len(power)))
+    left_out = [_mean(radius[:, kept]) for kept in leaving_out(random_groups(len(index), seed)) if kept.any()]
+    interval = jackknife_interval(_mean(radius), np.reshape(left_out, (-1, len(power))))
     return GradientFields(
         name="receptive field radius",
         value=float(_mean(radius)[-1]),
@@ -171,11 +171,9 @@ def _squared_gradients(net: Any, batch: Tensor, columns: NDArray[Any], steps: An
     if columns.min() < 0 or columns.max() >= states.size(1):
         raise ValueError(f"columns must lie in 0..{states.size(1) - 1}, got {int(columns.min())}..{int(columns.max())}")
     count = states.size(0)
-    numbers = range(count) if steps is None else [int(t) for t in np.atleast_1d(steps)]
+    numbers = range(count) if steps is None else step_numbers(steps, count)
     out = np.zeros((len(numbers), len(columns), *x.shape[2:]))
     for i, t in enumerate(numbers):
-        if not -count <= t < count:
-            raise ValueError(f"steps must lie in 0..{count - 1} (or count from the end), got {t}")
         for k, column in enumerate(columns):
             state = states[t, int(column)]
             # The gradient of the length; where the state is zero its direction is, too, and so is the gradient.
@@ -267,14 +265,13 @@ def reverse_correlation(responses: Any, images: Any, *, permutations: int = 50, 
     p = (1 + len(pooled) - np.searchsorted(pooled, peak)) / (1 + len(pooled))
     p_null = (1 + len(pooled) - np.searchsorted(pooled, by_chance)) / (1 + len(pooled))
     found = p <= 0.05
-    group = random_groups(len(found), seed)
-    left_out = [found[group != g].mean() for g in range(int(group.max()) + 1) if (group != g).any()]
+    left_out = [found[kept].mean() for kept in leaving_out(random_groups(len(found), seed)) if kept.any()]
     place = standard.argmax(1) % (data.shape[2] * data.shape[3])
     return ReverseCorrelation(
         name="columns with a receptive field",
         value=float(found.mean()),
         null=(p_null <= 0.05).mean(1),
-        interval=np.clip(jackknife_interval(found.mean(), np.array(left_out)), 0, 1),
+        interval=np.clip(jackknife_interval(found.mean(), left_out), 0, 1),
         unit="share",
         field=field.reshape(-1, *data.shape[1:]).astype(np.float32),
         peak=peak.astype(np.float64),

@@ -12,10 +12,10 @@ from scipy.sparse.linalg import expm_multiply
 
 from colgraph.analysis import plotting
 from colgraph.analysis.arrays import Array, as_edge_values, as_edges, as_labels, as_positions, check_count
-from colgraph.analysis.result import Result
-from colgraph.analysis.stats import column_blocks, jackknife_interval
+from colgraph.analysis.result import OnSheet, Result
+from colgraph.analysis.stats import column_blocks, jackknife_interval, leaving_out
 from colgraph.analysis.topography import MapResult
-from colgraph.extras import missing_package
+from colgraph.extras import optional
 from colgraph.rewire import edge_codes, swap_ends
 
 if TYPE_CHECKING:
@@ -78,25 +78,19 @@ class _Undirected:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class Modularity(Result):
+class Modularity(OnSheet):
     """What :func:`modularity` returns.
 
     Attributes:
         module: ``[columns]`` the number of a column's module, the largest first.
-        positions: ``[columns, D]`` or None.
     """
 
     module: NDArray[np.int64]
-    positions: Array | None
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the modules where positions are known, else the value beside its null."""
-        if self.positions is None:
-            return super().plot(ax)
+    def picture(self) -> dict[str, Any]:
+        """The modules."""
         title = f"{int(self.module.max()) + 1} modules, Q = {self.value:.3f} (by chance {self.null.mean():.3f})"
-        return plotting.draw_map(
-            plotting.axes(ax), self.positions, self.module.astype(np.float64), label="module", title=title
-        )
+        return {"values": self.module.astype(np.float64), "label": "module", "title": title}
 
 
 def modularity(
@@ -131,26 +125,24 @@ def modularity(
     graph = _Undirected.check(edges, weights, columns)
     points = None if positions is None else as_positions(positions, graph.columns)
     module = _louvain(graph, seed)
-    block = column_blocks(graph.columns, graph.links, points)
-    left_out = [_quality(graph, module, block != b) for b in range(int(block.max()) + 1)]
+    blocks = column_blocks(graph.columns, graph.links, points)
+    left_out = [_quality(graph, module, kept) for kept in leaving_out(blocks)]
     value = _quality(graph, module)
     rewired = [graph.random(seed + 1 + i) for i in range(nulls)]
     return Modularity(
         name="modularity",
         value=value,
         null=np.array([_quality(other, _louvain(other, seed)) for other in rewired]),
-        interval=jackknife_interval(value, np.array(left_out)),
+        interval=jackknife_interval(value, left_out),
         module=module,
         positions=points,
     )
 
 
 def _louvain(graph: _Undirected, seed: int) -> NDArray[np.int64]:
-    try:
-        from sknetwork.clustering import Louvain
-    except ImportError as error:
-        raise missing_package("modularity needs", "scikit-network", "analysis") from error
-    found = Louvain(random_state=seed, shuffle_nodes=True).fit_predict(sparse.csr_matrix(graph.matrix()))
+    clustering = optional("modularity needs", "sknetwork.clustering", "analysis")
+    louvain = clustering.Louvain(random_state=seed, shuffle_nodes=True)
+    found = louvain.fit_predict(sparse.csr_matrix(graph.matrix()))
     size, first = np.bincount(found), np.unique(found, return_index=True)[1]
     rank = np.empty(len(size), dtype=np.int64)
     rank[np.lexsort((first, -size))] = np.arange(len(size))
@@ -249,11 +241,10 @@ def small_world(
     def sigma(c: Array | float, path: Array | float) -> Any:
         return (c / c_null.mean()) / (path / l_null.mean())
 
-    block = column_blocks(graph.columns, graph.links, points)
     left_out = [
-        sigma(clustering[block != b].mean(), _mean_path(length[block[start] != b], reached[block[start] != b]))
-        for b in range(int(block.max()) + 1)
-        if (block[start] != b).any()
+        sigma(clustering[kept].mean(), _mean_path(length[kept[start]], reached[kept[start]]))
+        for kept in leaving_out(column_blocks(graph.columns, graph.links, points))
+        if kept[start].any()
     ]
     value = sigma(float(clustering.mean()), _mean_path(length, reached))
     pairs = graph.columns * (graph.columns - 1) / 2
@@ -261,7 +252,7 @@ def small_world(
         name="small-world sigma",
         value=float(value),
         null=np.asarray(sigma(c_null, l_null)),
-        interval=jackknife_interval(value, np.array(left_out)),
+        interval=jackknife_interval(value, left_out),
         clustering=float(clustering.mean()),
         clustering_null=c_null,
         path_length=_mean_path(length, reached),

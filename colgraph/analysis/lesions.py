@@ -297,8 +297,8 @@ def lesion_regions(
     Raises:
         ValueError: for input that does not fit.
     """
-    label = np.asarray(regions.detach().cpu().numpy() if hasattr(regions, "detach") else regions)
-    as_edges(edges, len(as_labels(label, len(label), "regions")))
+    label = as_labels(regions, len(regions), "regions")
+    as_edges(edges, len(label))
     names, region = np.unique(label, return_inverse=True)
 
     def without(silent: NDArray[np.bool_]) -> Array:

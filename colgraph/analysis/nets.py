@@ -17,7 +17,7 @@ from colgraph.analysis import plotting
 from colgraph.analysis.arrays import Array, as_labels, as_vector, check_count
 from colgraph.analysis.corruptions import as_images
 from colgraph.analysis.result import Result
-from colgraph.analysis.stats import jackknife_interval, random_groups
+from colgraph.analysis.stats import jackknife_interval, leaving_out, random_groups
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,8 +87,7 @@ def labelled_images(images: Any, labels: Any) -> tuple[NDArray[Any], NDArray[np.
 
 def image_interval(correct: Array, seed: int) -> Array:
     """``[2, ...]``: interval of the mean of ``correct [..., B]`` over images, by groups drawn with the seed."""
-    group = random_groups(correct.shape[-1], seed)
-    left_out = np.stack([correct[..., group != g].mean(-1) for g in range(int(group.max()) + 1)])
+    left_out = [correct[..., kept].mean(-1) for kept in leaving_out(random_groups(correct.shape[-1], seed))]
     return np.clip(jackknife_interval(correct.mean(-1), left_out), 0, 1)
 
 
@@ -159,14 +158,13 @@ def accuracy_curve(
     The seed draws the interval's groups of images.
     """
     counted = levels > 0
-    group = random_groups(correct.shape[1], seed)
-    left_out = [correct[counted][:, group != g].mean() for g in range(int(group.max()) + 1)]
     value = float(correct[counted].mean())
+    left_out = [correct[counted][:, kept].mean() for kept in leaving_out(random_groups(correct.shape[1], seed))]
     return AccuracyCurve(
         name=name,
         value=value,
         null=null[:, counted].mean(1) if len(null) else np.empty(0),
-        interval=np.clip(jackknife_interval(value, np.array(left_out)), 0, 1),
+        interval=np.clip(jackknife_interval(value, left_out), 0, 1),
         tail=tail,
         levels=levels,
         accuracy=correct.mean(1),

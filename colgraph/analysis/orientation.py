@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.analysis import plotting
 from colgraph.analysis.arrays import Array, as_positions, as_vector, check_varies, column_signal
-from colgraph.analysis.result import Result
-from colgraph.analysis.stats import jackknife_interval, permuted, random_groups
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from colgraph.analysis.result import OnSheet
+from colgraph.analysis.stats import jackknife_interval, leaving_out, permuted, random_groups
 
 __all__ = ["OrientationMap", "orientation_map"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class OrientationMap(Result):
+class OrientationMap(OnSheet):
     """What :func:`orientation_map` returns; the value is the mean selectivity.
 
     Attributes:
@@ -30,7 +26,6 @@ class OrientationMap(Result):
             number of columns.
         orientations: ``[O]`` radians, ascending.
         tuning: ``[O, columns]`` mean response to each orientation.
-        positions: ``[columns, D]`` or None.
     """
 
     preference: Array
@@ -38,25 +33,15 @@ class OrientationMap(Result):
     p_columns: Array
     orientations: Array
     tuning: Array
-    positions: Array | None
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the preferred orientations where positions are known, else the value beside its null.
+    def picture(self) -> dict[str, Any]:
+        """The preferred orientations.
 
         Columns that are not selective beyond chance (p > 0.05) are drawn small: what they prefer means nothing.
         """
-        if self.positions is None:
-            return super().plot(ax)
         title = f"mean selectivity {self.value:.3f} (p = {self.p_value:.2g})"
-        return plotting.draw_map(
-            plotting.axes(ax),
-            self.positions,
-            self.preference,
-            label="preferred orientation",
-            title=title,
-            cyclic=True,
-            faint=self.p_columns > 0.05,
-        )
+        look = {"label": "preferred orientation", "title": title, "cyclic": True}
+        return {"values": self.preference, "faint": self.p_columns > 0.05, **look}
 
 
 def orientation_map(
@@ -162,8 +147,7 @@ def _without_repeats(x: NDArray[Any], cell: NDArray[np.int64], angle: Array, see
         return np.empty(0)
     group = random_groups(int(count.max()), seed)[repeat]
     out = []
-    for g in range(int(group.max()) + 1):
-        keep = group != g
+    for keep in leaving_out(group):
         if len(np.unique(cell[keep])) == len(angle):
             out.append(_preference(_averaging(cell[keep], len(angle)).astype(x.dtype) @ x[keep], angle)[1].mean())
     return np.array(out)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import Delaunay, QhullError, cKDTree
 
 from colgraph.analysis import plotting
-from colgraph.analysis.arrays import Array, as_positions, as_vector
+from colgraph.analysis.arrays import Array, as_array, as_positions, as_vector
 from colgraph.analysis.result import Result
 from colgraph.analysis.stats import jackknife_interval, permuted, spatial_blocks
 
@@ -178,7 +178,7 @@ def _phase_correlation(theta: Array, points: Array, columns: int, seed: int) -> 
 def _loops(points: Array, faces: Any | None) -> NDArray[np.int64]:
     """``[L, 3 or 4]``: the columns around each loop, all turning the same way on a plane or an oriented surface."""
     if faces is not None:
-        loops = np.asarray(faces.detach().cpu().numpy() if hasattr(faces, "detach") else faces)
+        loops = as_array(faces, "faces")
         if loops.ndim == 2 and loops.shape[1] != 3 and loops.shape[0] == 3:
             loops = loops.T
         if loops.ndim != 2 or loops.shape[1] != 3 or not len(loops) or loops.dtype.kind not in "iu":

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.analysis.arrays import Array
-from colgraph.extras import missing_package
+from colgraph.extras import optional
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,11 +45,8 @@ def axes(ax: Axes | None) -> Axes:
     """
     if ax is not None:
         return ax
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise missing_package("plots need", error.name or "matplotlib", "viz") from error
-    return plt.subplots(layout="constrained")[1]
+    new: Axes = optional("plots need", "matplotlib.pyplot", "viz").subplots(layout="constrained")[1]
+    return new
 
 
 def draw_null(ax: Axes, value: float, null: Array, interval: Array, label: str, title: str) -> Axes:

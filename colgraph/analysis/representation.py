@@ -12,9 +12,17 @@ from scipy import stats
 from scipy.spatial.distance import squareform
 
 from colgraph.analysis import plotting
-from colgraph.analysis.arrays import Array, as_responses, as_vector, check_choice, same_length
+from colgraph.analysis.arrays import Array, as_features, as_vector, check_choice, same_length
 from colgraph.analysis.result import Result
-from colgraph.analysis.stats import correlate_rows, jackknife_interval, permuted, random_groups
+from colgraph.analysis.stats import (
+    centred_gram,
+    correlate_rows,
+    jackknife_interval,
+    leaving_out,
+    permuted,
+    random_groups,
+    recentred,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,32 +31,6 @@ __all__ = ["Comparison", "Dimensionality", "cka", "compare", "participation_rati
 
 RDM_METRICS = ("correlation", "cosine", "euclidean")
 RSA_METHODS = ("spearman", "kendall", "pearson")
-
-
-def _features(values: Any, what: str, least: int = 3) -> Array:
-    """``[stimuli, features]`` float64; channels and columns are all features."""
-    array = as_responses(values, what, least, channels=True)
-    flat = array.reshape(len(array), -1)
-    if not np.ptp(flat, axis=0).any():
-        raise ValueError(f"{what} have no variance: every feature is the same for all {len(flat)} stimuli")
-    return flat.astype(np.float64)
-
-
-def _gram(x: Array) -> Array:
-    """Centred Gram matrix ``[stimuli, stimuli]``."""
-    x = x - x.mean(0)
-    return np.asarray(x @ x.T)
-
-
-def _recentred(gram: Array) -> Array:
-    """A Gram matrix of some of the stimuli, centred on them."""
-    mean = gram.mean(0)
-    return np.asarray(gram - mean - mean[:, None] + mean.mean())
-
-
-def _groups(stimuli: int, seed: int) -> tuple[NDArray[np.int64], range]:
-    group = random_groups(stimuli, seed)
-    return group, range(int(group.max()) + 1)
 
 
 # ---------------------------------------------------------------------- dimensionality
@@ -94,10 +76,9 @@ def participation_ratio(responses: Any, *, permutations: int = 50, seed: int = 0
     Raises:
         ValueError: for fewer than 3 stimuli, NaN, or no variance at all.
     """
-    x = _features(responses, "responses")
-    gram = _gram(x)
-    group, labels = _groups(len(x), seed)
-    left_out = [_ratio(_recentred(gram[np.ix_(group != g, group != g)])) for g in labels]
+    x = as_features(responses, "responses")
+    gram = centred_gram(x)
+    left_out = [_ratio(recentred(gram[np.ix_(k, k)])) for k in leaving_out(random_groups(len(x), seed))]
     rng = np.random.default_rng(seed)
     # Features beyond a few thousand only cost time here: their independent directions average out.
     some = rng.permutation(x.shape[1])[:4000]
@@ -108,7 +89,7 @@ def participation_ratio(responses: Any, *, permutations: int = 50, seed: int = 0
         name="participation ratio",
         value=value,
         null=np.array(null),
-        interval=jackknife_interval(value, np.array(left_out), transform="log"),
+        interval=jackknife_interval(value, left_out, transform="log"),
         tail="less",
         spectrum=np.maximum(np.linalg.eigvalsh(gram)[::-1][: len(x) - 1], 0) / (len(x) - 1),
     )
@@ -125,7 +106,7 @@ def _independent_ratio(x: Array, scale: float) -> float:
     Of ``sum l^2``, the diagonal part of the Gram matrix grows with the square of the number of features, the rest in
     proportion to it.
     """
-    gram = _gram(x)
+    gram = centred_gram(x)
     diagonal = float((np.diag(gram) ** 2).sum())
     rest = float((gram * gram).sum()) - diagonal
     return float((scale * np.trace(gram)) ** 2 / (scale**2 * diagonal + scale * rest))
@@ -149,7 +130,7 @@ def rdm(responses: Any, metric: str = "correlation") -> Array:
             (are all zero).
     """
     check_choice("metric", metric, RDM_METRICS)
-    x = _features(responses, "responses")
+    x = as_features(responses, "responses")
     if metric == "euclidean":
         squares = (x * x).sum(1)
         distance = np.sqrt(np.maximum(squares[:, None] + squares - 2 * x @ x.T, 0))
@@ -199,14 +180,13 @@ def rsa(first: Any, second: Any, *, method: str = "spearman", permutations: int 
         else _mantel(_ranked(a, method), _ranked(b, method), orders)
     )
     rows, columns = np.triu_indices(count, 1)
-    group, labels = _groups(count, seed)
-    kept = [(group[rows] != g) & (group[columns] != g) for g in labels]
+    kept = [k[rows] & k[columns] for k in leaving_out(random_groups(count, seed))]
     left_out = [_similarity(a[keep], b[keep], method) for keep in kept if keep.sum() > 2]
     return Result(
         name=f"RSA ({method})",
         value=value,
         null=null,
-        interval=jackknife_interval(value, np.array(left_out), transform="fisher"),
+        interval=jackknife_interval(value, left_out, transform="fisher"),
     )
 
 
@@ -280,23 +260,22 @@ def cka(first: Any, second: Any, *, unbiased: bool = False, permutations: int = 
     Raises:
         ValueError: for different numbers of stimuli, fewer than 4, NaN, or no variance.
     """
-    x, y = _features(first, "first", 4), _features(second, "second", 4)
+    x, y = as_features(first, "first", 4), as_features(second, "second", 4)
     same_length("stimuli", first=x, second=y)
-    k, m = _gram(x), _gram(y)
+    k, m = centred_gram(x), centred_gram(y)
     norm = np.sqrt(_hsic(k, k, unbiased) * _hsic(m, m, unbiased))
     value = _hsic(k, m, unbiased) / norm
     null = [_hsic(k, m[np.ix_(order, order)], unbiased) / norm for order in permuted(permutations, len(x), seed)]
-    group, labels = _groups(len(x), seed)
     left_out = []
-    for g in labels:
-        keep = np.ix_(group != g, group != g)
-        a, b = _recentred(k[keep]), _recentred(m[keep])
+    for kept in leaving_out(random_groups(len(x), seed)):
+        keep = np.ix_(kept, kept)
+        a, b = recentred(k[keep]), recentred(m[keep])
         left_out.append(_hsic(a, b, unbiased) / np.sqrt(_hsic(a, a, unbiased) * _hsic(b, b, unbiased)))
     return Result(
         name="linear CKA" + (" (unbiased)" if unbiased else ""),
         value=float(value),
         null=np.array(null),
-        interval=jackknife_interval(value, np.array(left_out), transform="fisher"),
+        interval=jackknife_interval(value, left_out, transform="fisher"),
     )
 
 

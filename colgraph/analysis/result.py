@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from colgraph.analysis.stats import p_value
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Result"]
+__all__ = ["OnSheet", "Result"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -89,3 +90,24 @@ class Result:
 
 
 _COMMON = {field.name for field in fields(Result)}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class OnSheet(Result, ABC):
+    """A result with a number per column.
+
+    Attributes:
+        positions: ``[columns, D]``, or None where none were given.
+    """
+
+    positions: Array | None
+
+    @abstractmethod
+    def picture(self) -> dict[str, Any]:
+        """What :func:`colgraph.analysis.plotting.draw_map` draws at the positions."""
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the map where positions are known, else the value beside its null."""
+        if self.positions is None:
+            return super().plot(ax)
+        return plotting.draw_map(plotting.axes(ax), self.positions, **self.picture())

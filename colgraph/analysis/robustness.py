@@ -14,7 +14,7 @@ from torch import nn
 
 from colgraph.analysis import plotting
 from colgraph.analysis.arrays import Array, as_vector, check_choice, check_count
-from colgraph.analysis.corruptions import CORRUPTIONS, corrupt
+from colgraph.analysis.corruptions import CORRUPTIONS, FAMILIES, corrupt
 from colgraph.analysis.nets import (
     AccuracyCurve,
     Net,
@@ -29,8 +29,8 @@ from colgraph.analysis.nets import (
     predict,
 )
 from colgraph.analysis.result import Result
-from colgraph.analysis.stats import jackknife_interval, permuted, random_groups
-from colgraph.extras import missing_package
+from colgraph.analysis.stats import jackknife_interval, leaving_out, permuted, random_groups
+from colgraph.extras import optional
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,12 +39,7 @@ __all__ = ["CorruptionErrors", "adversarial_accuracy", "corruption_errors", "noi
 
 # ---------------------------------------------------------------------- corruptions
 
-_FAMILIES = {
-    "noise": (("gaussian_noise", "shot_noise", "impulse_noise"), plotting.ORANGE),
-    "blur": (("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"), plotting.BLUE),
-    "weather": (("snow", "frost", "fog", "brightness"), plotting.GREEN),
-    "digital": (("contrast", "elastic_transform", "pixelate", "jpeg_compression"), plotting.PURPLE),
-}
+_COLOURS = (plotting.ORANGE, plotting.BLUE, plotting.GREEN, plotting.PURPLE)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -71,7 +66,7 @@ class CorruptionErrors(Result):
         """Draw the error against severity: thin, each corruption; thick, the mean of its family."""
         ax = plotting.axes(ax)
         x = [0, *self.severities]
-        for family, (members, colour) in _FAMILIES.items():
+        for (family, members), colour in zip(FAMILIES.items(), _COLOURS, strict=True):
             rows = self.errors[[name in members for name in self.corruptions]]
             for row in rows:
                 ax.plot(x, [self.clean_error, *row], color=colour, linewidth=0.7, alpha=0.6)
@@ -142,14 +137,13 @@ def corruption_errors(
         return float((rows.mean(1) / weight[:, None]).mean())
 
     value = score(wrong.mean(2)[:, :, None])
-    group = random_groups(len(data), seed)
-    left_out = [score(wrong[:, :, group != g].mean(2)[:, :, None]) for g in range(int(group.max()) + 1)]
+    left_out = [score(wrong[:, :, kept].mean(2)[:, :, None]) for kept in leaving_out(random_groups(len(data), seed))]
     null = [score((answers != index[order]).mean(2)[:, :, None]) for order in permuted(permutations, len(data), seed)]
     return CorruptionErrors(
         name="mean corrupted error",
         value=value,
         null=np.array(null),
-        interval=np.maximum(jackknife_interval(value, np.array(left_out)), 0),
+        interval=np.maximum(jackknife_interval(value, left_out), 0),
         tail="less",
         unit="" if baseline is None else "of the baseline",
         corruptions=tuple(corruptions),
@@ -220,7 +214,7 @@ def adversarial_accuracy(
     check_choice("attack", attack, ("pgd", "fgsm"))
     if not isinstance(net, nn.Module):
         raise ValueError(f"attacks need gradients: net must be a torch.nn.Module, got {type(net).__name__}")
-    foolbox = _foolbox()
+    foolbox = optional("attacks need", "foolbox", "analysis")
     data, index = labelled_images(images, labels)
     levels = check_levels(epsilons, "epsilons", 1.0)
     device = device_of(net)
@@ -255,14 +249,6 @@ def adversarial_accuracy(
         null_name="random signs of the same size",
         seed=seed,
     )
-
-
-def _foolbox() -> Any:
-    try:
-        import foolbox
-    except ImportError as error:
-        raise missing_package("attacks need", "foolbox", "analysis") from error
-    return foolbox
 
 
 def weight_noise(

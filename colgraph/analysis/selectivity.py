@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
-from colgraph.analysis import plotting
 from colgraph.analysis.arrays import (
     Array,
     as_edges,
@@ -20,11 +19,8 @@ from colgraph.analysis.arrays import (
     check_varies,
     column_signal,
 )
-from colgraph.analysis.result import Result
-from colgraph.analysis.stats import batches, column_blocks, jackknife_interval, permuted, random_groups
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from colgraph.analysis.result import OnSheet
+from colgraph.analysis.stats import batches, column_blocks, jackknife_interval, leaving_out, permuted, random_groups
 
 __all__ = ["CategorySelectivity", "Patches", "category_selectivity", "selective_patches"]
 
@@ -32,7 +28,7 @@ D_PRIMES = ("rms", "mean")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class CategorySelectivity(Result):
+class CategorySelectivity(OnSheet):
     """What :func:`category_selectivity` returns; the value is the mean of ``|d'|`` over columns.
 
     Attributes:
@@ -43,7 +39,6 @@ class CategorySelectivity(Result):
         p_columns: ``[columns]`` two-sided, corrected for all columns: the chance that any column of shuffled
             categories has so large a ``|t|``.
         selective: ``[columns]`` where ``p_columns`` is at most 0.05 and the category's response is the larger one.
-        positions: ``[columns, D]`` or None.
         category: the category.
     """
 
@@ -53,15 +48,12 @@ class CategorySelectivity(Result):
     p_welch: Array
     p_columns: Array
     selective: NDArray[np.bool_]
-    positions: Array | None
     category: object
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the map of d' where positions are known, else the value beside its null."""
-        if self.positions is None:
-            return super().plot(ax)
+    def picture(self) -> dict[str, Any]:
+        """The map of d'."""
         title = f"selectivity for {self.category}: {int(self.selective.sum())} selective columns"
-        return plotting.draw_map(plotting.axes(ax), self.positions, self.d_prime, label="d'", title=title, centred=True)
+        return {"values": self.d_prime, "label": "d'", "title": title, "centred": True}
 
 
 def category_selectivity(
@@ -181,8 +173,7 @@ def _without_groups(member: Array, x: Array, squares: Array, d_prime: str, seed:
         members = np.flatnonzero(member == side)
         group[members] = random_groups(len(members), seed + side)
     out = []
-    for g in range(int(group.max()) + 1):
-        keep = group != g
+    for keep in leaving_out(group):
         if min(member[keep].sum(), (1 - member[keep]).sum()) >= 2:
             out.append(_contrast(member[keep][None], x[keep], squares[keep], d_prime)[0][0])
     return np.array(out) if out else np.empty((0, x.shape[1]))
@@ -192,31 +183,23 @@ def _without_groups(member: Array, x: Array, squares: Array, d_prime: str, seed:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class Patches(Result):
+class Patches(OnSheet):
     """What :func:`selective_patches` returns; the value is the area of the largest patch.
 
     Attributes:
         patch: ``[columns]`` the number of a column's patch, the largest first; -1 outside patches.
         areas: ``[patches]`` descending.
-        positions: ``[columns, D]`` or None.
     """
 
     patch: NDArray[np.int64]
     areas: Array
-    positions: Array | None
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the patches where positions are known, else the value beside its null."""
-        if self.positions is None:
-            return super().plot(ax)
-        title = f"{_many(len(self.areas), 'patch')}, the largest {self.value:.3g} {self.unit}"
+    def picture(self) -> dict[str, Any]:
+        """The patches."""
+        count = len(self.areas)
+        title = f"{count} patch{'es' * (count != 1)}, the largest {self.value:.3g} {self.unit}"
         label = "patch (0 the largest; grey: in none)"
-        values = np.where(self.patch < 0, np.nan, self.patch)
-        return plotting.draw_map(plotting.axes(ax), self.positions, values, label=label, title=title)
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}es"
+        return {"values": np.where(self.patch < 0, np.nan, self.patch), "label": label, "title": title}
 
 
 def selective_patches(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -14,12 +14,15 @@ from colgraph.analysis.arrays import Array, check_count
 
 __all__ = [
     "batches",
+    "centred_gram",
     "column_blocks",
     "correlate_rows",
     "jackknife_interval",
+    "leaving_out",
     "p_value",
     "permuted",
     "random_groups",
+    "recentred",
     "spatial_blocks",
 ]
 
@@ -70,8 +73,13 @@ def random_groups(n: int, seed: int, count: int = GROUPS) -> NDArray[np.int64]:
     return np.random.default_rng(seed).permutation(labels)
 
 
+def leaving_out(labels: NDArray[np.int64]) -> Iterator[NDArray[np.bool_]]:
+    """For each group of ``labels [n]``, the mask of all entries but its own."""
+    return (labels != group for group in range(int(labels.max()) + 1))
+
+
 def jackknife_interval(
-    value: float | Array, estimates: Array, level: float = 0.95, transform: str | None = None
+    value: float | Array, estimates: Array | Sequence[Any], level: float = 0.95, transform: str | None = None
 ) -> Array:
     """Interval from a delete-a-group jackknife.
 
@@ -141,6 +149,18 @@ def column_blocks(columns: int, edges: NDArray[np.int64], positions: Array | Non
     count = min(16, max(columns // 2, 1))
     labels[order] = np.arange(columns) * count // columns
     return labels
+
+
+def centred_gram(x: Array) -> Array:
+    """``[stimuli, stimuli]`` products of the features ``[stimuli, features]``, less their means."""
+    x = x - x.mean(0)
+    return np.asarray(x @ x.T)
+
+
+def recentred(gram: Array) -> Array:
+    """A Gram matrix of some of the stimuli, centred on them."""
+    mean = gram.mean(0)
+    return np.asarray(gram - mean - mean[:, None] + mean.mean())
 
 
 def correlate_rows(x: Array, y: Array) -> Array:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from colgraph.analysis import plotting
-from colgraph.analysis.arrays import Array, as_labels
+from colgraph.analysis.arrays import Array, as_array, as_labels
 from colgraph.analysis.representation import rdm, rsa
 from colgraph.analysis.result import Result
 
@@ -84,7 +84,7 @@ def rsa_by_step(
     Raises:
         ValueError: for shapes that do not fit, NaN, or states that do not differ between stimuli after the last step.
     """
-    x = np.asarray(states.detach().cpu().numpy() if hasattr(states, "detach") else states)
+    x = as_array(states, "states")
     if x.ndim != 4:
         raise ValueError(f"states must have shape [stimuli, steps, columns, channels], got {list(x.shape)}")
     label = as_labels(areas, x.shape[2], "areas")

@@ -20,12 +20,13 @@ from colgraph.analysis.arrays import (
     column_signal,
 )
 from colgraph.analysis.pairs import Distance, Pairs, bin_pairs, sample_pairs
-from colgraph.analysis.result import Result
+from colgraph.analysis.result import OnSheet, Result
 from colgraph.analysis.stats import (
     batches,
     column_blocks,
     correlate_rows,
     jackknife_interval,
+    leaving_out,
     permuted,
     random_groups,
     spatial_blocks,
@@ -76,29 +77,23 @@ class CurveResult(Result):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class MapResult(Result):
+class MapResult(OnSheet):
     """A result about a map.
 
     Attributes:
         map: ``[columns]`` what was measured in each column.
-        positions: ``[columns, D]``, or None where none were given.
         map_label: what the map shows, with its unit.
         centred: whether the map has a sign.
     """
 
     map: Array
-    positions: Array | None
     map_label: str
     centred: bool = False
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the map where positions are known, else the value beside its null."""
-        if self.positions is None:
-            return super().plot(ax)
+    def picture(self) -> dict[str, Any]:
+        """The map."""
         title = f"{self.name}: {self.value:.3f}"
-        return plotting.draw_map(
-            plotting.axes(ax), self.positions, self.map, label=self.map_label, title=title, centred=self.centred
-        )
+        return {"values": self.map, "label": self.map_label, "title": title, "centred": self.centred}
 
 
 # ---------------------------------------------------------------------- response correlation
@@ -375,17 +370,16 @@ def morans_i(
     matrix = sparse.coo_array((w, (links[0], links[1])), shape=(len(x), len(x))).tocsr()
     value = float(_moran(x[None], matrix)[0])
     null = np.concatenate([_moran(x[orders], matrix) for orders in batches(permuted(permutations, len(x), seed))])
-    blocks = column_blocks(len(x), links, points)
     left_out = []
-    for block in range(int(blocks.max()) + 1):
-        keep = np.flatnonzero(blocks != block)
+    for kept in leaving_out(column_blocks(len(x), links, points)):
+        keep = np.flatnonzero(kept)
         if len(keep) > 1 and np.ptp(x[keep]) > 0 and (part := matrix[keep][:, keep]).sum() > 0:
             left_out.append(_moran(x[keep][None], part)[0])
     return MapResult(
         name="Moran's I",
         value=value,
         null=null,
-        interval=jackknife_interval(value, np.array(left_out)),
+        interval=jackknife_interval(value, left_out),
         tail="two-sided",
         map=x,
         positions=points,

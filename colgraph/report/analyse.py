@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from colgraph.analysis import Result
+from colgraph.analysis import Result, varying
 from colgraph.output import check_folder, replacing, write_text
 from colgraph.report.catalogue import NO_CONTROL, Analysis
 from colgraph.report.context import Context, ProbeSet, Settings, make_probes
 from colgraph.report.controls import Control, find_controls
 from colgraph.report.figures import draw_with_controls
 from colgraph.report.loading import Run, load_run
-from colgraph.report.measures import CATALOGUE, orientation_of
+from colgraph.report.measures import CATALOGUE, orientation, reverse_correlation
 from colgraph.training import RunFolder
 from colgraph.viz.style import picture_suffixes
 
@@ -279,14 +279,13 @@ def _maps(c: Context) -> dict[str, np.ndarray]:
     }
     if c.active.any():
         try:
-            orientation = orientation_of(c)
+            found = orientation(c)
         except ValueError:
             return maps
-        for name, values in (("orientation", orientation.preference), ("selectivity", orientation.selectivity)):
+        for name, values in (("orientation", found.preference), ("selectivity", found.selectivity)):
             maps[name] = np.full(len(c.active), np.nan, dtype=np.float32)
             maps[name][c.active] = values
-    if "fields" in c.shared:
-        columns, result = c.shared["fields"]
-        maps["field_columns"] = columns.astype(np.int32)
-        maps["fields"] = result.field.mean(1).astype(np.float16)
+    if "reverse_correlation" in c.shared:
+        maps["field_columns"] = np.flatnonzero(varying(c.noise)).astype(np.int32)
+        maps["fields"] = reverse_correlation(c).field.mean(1).astype(np.float16)
     return maps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from colgraph.analysis import Result
 from colgraph.report.context import Context
@@ -49,13 +49,26 @@ ANSWERS = ("trained",)
 class Catalogue(list[Analysis]):
     """Analyses in the order in which they are declared."""
 
-    def declare(
-        self, key: str, title: str, family: str, reading: str, controls: tuple[str, ...] = PLACED
-    ) -> Callable[[Callable[[Context], R]], Callable[[Context], R]]:
-        """A decorator that makes of a function an analysis of the report."""
+    def family(self, family: str) -> Callable[..., Callable[[Callable[[Context], R]], Callable[[Context], R]]]:
+        """A decorator that makes of a function an analysis of this family, whose key is the function's name.
 
-        def add(compute: Callable[[Context], R]) -> Callable[[Context], R]:
-            self.append(Analysis(key, title, family, reading, controls, compute))
-            return compute
+        An analysis that has nothing to do with places is computed once for a network, wherever its columns stand.
+        """
 
-        return add
+        def declare(title: str, reading: str, controls: tuple[str, ...] = PLACED) -> Any:
+            def add(compute: Callable[[Context], R]) -> Callable[[Context], R]:
+                key = compute.__name__
+
+                def once(context: Context) -> R:
+                    if key not in context.shared:
+                        context.shared[key] = compute(context)
+                    found: R = context.shared[key]
+                    return found
+
+                chosen = compute if "shuffled" in controls else once
+                self.append(Analysis(key, title, family, reading, controls, chosen))
+                return chosen
+
+            return add
+
+        return declare

@@ -332,4 +332,5 @@ class _Some:
 
     def nearest(self, k: int, targets: Index, sources: Index) -> Links:
         found = self.space.nearest(k, self.columns[targets], self.columns[sources])
-        return Links(*np.searchsorted(self.columns, found[:2]), found.distance)
+        source, target = np.searchsorted(self.columns, found[:2])
+        return Links(source, target, found.distance)

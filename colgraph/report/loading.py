@@ -79,7 +79,6 @@ class Run:
         images: ``[B, channels, S, S]`` held-out images as bytes.
         labels: ``[B]``.
         summary: ``summary.json``, empty where the run has not ended.
-        history: the rows of ``metrics.csv`` that end an epoch.
     """
 
     path: Path
@@ -89,7 +88,6 @@ class Run:
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     summary: dict[str, Any]
-    history: list[dict[str, Any]]
 
     @property
     def sheet(self) -> Sheet:

@@ -14,70 +14,61 @@ from colgraph.analysis import Result
 from colgraph.report.catalogue import ANSWERS, PLACELESS, Catalogue
 from colgraph.report.context import Context, evenly
 
-__all__ = ["CATALOGUE", "orientation_of"]
+__all__ = ["CATALOGUE", "orientation"]
 
 CATALOGUE = Catalogue()
+_topography, _connectivity = CATALOGUE.family("topography"), CATALOGUE.family("connectivity")
+_representation, _robustness = CATALOGUE.family("representation"), CATALOGUE.family("robustness")
+_fields = CATALOGUE.family("fields")
 
 
 # ---------------------------------------------------------------------- topography
 
 
-@CATALOGUE.declare(
-    "correlation_by_distance",
+@_topography(
     "Response correlation against distance",
-    "topography",
     "A curve above the grey band near the left means that neighbours answer alike. Local edges alone lift it, so "
     "learning shows only as a difference from the untrained network.",
 )
-def correlation(c: Context) -> Result:
+def correlation_by_distance(c: Context) -> Result:
     return c.call(analysis.correlation_by_distance, c.at_places(c.natural[:, c.answering]), c.points, pairs=c.pairs)
 
 
-@CATALOGUE.declare(
-    "orientation",
+@_topography(
     "Preferred orientation",
-    "topography",
     "Colour is the orientation of the grating that drives a column most (length of its state); columns that are no "
     "more selective than by chance are drawn small. Selectivity runs from 0 to 1; the null shuffles orientations.",
     PLACELESS,
 )
-def orientation_of(c: Context) -> analysis.orientation.OrientationMap:
-    """The orientation map of a context, computed once."""
-    if "orientation" not in c.shared:
-        labels = c.probes.gratings.labels
-        c.shared["orientation"] = c.call(
-            analysis.orientation_map,
-            c.grating[:, c.answering],
-            labels["orientation"],
-            within=labels["repeat"],
-            positions=c.drawn(c.positions[c.answering]),
-            permutations=c.shuffles(100),
-        )
-    found: analysis.orientation.OrientationMap = c.shared["orientation"]
-    return found
+def orientation(c: Context) -> analysis.orientation.OrientationMap:
+    labels = c.probes.gratings.labels
+    return c.call(
+        analysis.orientation_map,
+        c.grating[:, c.answering],
+        labels["orientation"],
+        within=labels["repeat"],
+        positions=c.drawn(c.positions[c.answering]),
+        permutations=c.shuffles(100),
+    )
 
 
-@CATALOGUE.declare(
-    "smoothness",
+@_topography(
     "Smoothness of the orientation map",
-    "topography",
     "0: near columns prefer as different orientations as far ones; 1: near columns agree. The null lies above 0.",
 )
 def smoothness(c: Context) -> Result:
-    preference = c.at_places(orientation_of(c).preference)
+    preference = c.at_places(orientation(c).preference)
     return c.call(analysis.smoothness, preference, c.points, period=np.pi, pairs=c.pairs)
 
 
-@CATALOGUE.declare(
-    "pinwheels",
+@_topography(
     "Pinwheels",
-    "topography",
     "Marks are points around which all orientations occur. Noise has many; only a periodic map (one with a "
     "wavelength) has a density to compare with pi per hypercolumn.",
 )
 def pinwheels(c: Context) -> Result:
     """On the surface, or on the layer with the most columns; of active columns, so that shuffles mix only those."""
-    preference, few = c.at_places(orientation_of(c).preference), c.shuffles(50)
+    preference, few = c.at_places(orientation(c).preference), c.shuffles(50)
     face = c.sheet.face.numpy()
     if face.shape[1]:
         return c.call(analysis.pinwheels, preference, c.points, faces=c.among_taken(face), permutations=few)
@@ -86,40 +77,33 @@ def pinwheels(c: Context) -> Result:
     return c.call(analysis.pinwheels, preference[mine], c.points[mine], permutations=few)
 
 
-@CATALOGUE.declare(
-    "category",
+@_topography(
     "Category selectivity",
-    "topography",
     "d' of the class to which columns are most selective: how far its responses lie from the others', in standard "
     "deviations (TDANN's definition). Classes of images differ in their pixels, so untrained columns differ, too.",
     PLACELESS,
 )
 def category(c: Context) -> analysis.selectivity.CategorySelectivity:
     """For the class to which columns are most selective, of ten at most; so is the null, class by class the same."""
-    if "category" not in c.shared:
-        labels = c.probes.natural.labels["category"]
-        classes, count = np.unique(labels, return_counts=True)
-        able = classes[(count > 1) & (len(labels) - count > 1)][:10]
-        if not len(able):
-            raise ValueError(
-                f"selectivity needs two held-out images of a class and two of others, there are {len(labels)} of "
-                f"{len(classes)} classes"
-            )
-        x, points = c.natural[:, c.answering], c.drawn(c.positions[c.answering])
-        found = [c.call(analysis.category_selectivity, x, labels, name, positions=points) for name in able.tolist()]
-        best = max(found, key=lambda r: r.value)
-        few = int((count < 2).sum())
-        name = f"highest mean |d'|, for {c.class_name(best.category)}"
-        name += f" ({few} of {len(classes)} classes have a single image and are left out)" if few else ""
-        c.shared["category"] = replace(best, name=name, null=np.max([r.null for r in found], 0))
-    result: analysis.selectivity.CategorySelectivity = c.shared["category"]
-    return result
+    labels = c.probes.natural.labels["category"]
+    classes, count = np.unique(labels, return_counts=True)
+    able = classes[(count > 1) & (len(labels) - count > 1)][:10]
+    if not len(able):
+        raise ValueError(
+            f"selectivity needs two held-out images of a class and two of others, there are {len(labels)} of "
+            f"{len(classes)} classes"
+        )
+    x, points = c.natural[:, c.answering], c.drawn(c.positions[c.answering])
+    found = [c.call(analysis.category_selectivity, x, labels, name, positions=points) for name in able.tolist()]
+    best = max(found, key=lambda r: r.value)
+    few = int((count < 2).sum())
+    name = f"highest mean |d'|, for {c.class_name(best.category)}"
+    name += f" ({few} of {len(classes)} classes have a single image and are left out)" if few else ""
+    return replace(best, name=name, null=np.max([r.null for r in found], 0))
 
 
-@CATALOGUE.declare(
-    "patches",
+@_topography(
     "Patches of category selectivity",
-    "topography",
     "The tenth of columns with the highest d', joined where they are connected. A large patch beside a small null "
     "means that selective columns lie together.",
 )
@@ -129,10 +113,8 @@ def patches(c: Context) -> Result:
     return c.call(analysis.selective_patches, values, c.among_taken(c.edges), threshold, positions=c.drawn(c.points))
 
 
-@CATALOGUE.declare(
-    "moran",
+@_topography(
     "Moran's I of mean activity",
-    "topography",
     "Whether columns joined by an edge are active alike: 0 by chance, towards 1 on a smooth map.",
 )
 def moran(c: Context) -> Result:
@@ -144,10 +126,8 @@ def moran(c: Context) -> Result:
 # ---------------------------------------------------------------------- connectivity
 
 
-@CATALOGUE.declare(
-    "wiring",
+@_connectivity(
     "Wire listened through",
-    "connectivity",
     "The expected length of wire of each column. Below the null: attention prefers short edges.",
 )
 def wiring(c: Context) -> Result:
@@ -155,13 +135,11 @@ def wiring(c: Context) -> Result:
     return c.call(analysis.wiring, c.attention, c.edges, c.distance, permutations=_edge_shuffles(c))
 
 
-@CATALOGUE.declare(
-    "edge_lengths",
+@_connectivity(
     "Effective edge lengths",
-    "connectivity",
     "Where attention comes from, beside what it was before training (blue) and what equal weights would give (dotted).",
 )
-def lengths(c: Context) -> Result:
+def edge_lengths(c: Context) -> Result:
     _knows_distance(c)
     return c.call(
         analysis.edge_lengths,
@@ -173,10 +151,8 @@ def lengths(c: Context) -> Result:
     )
 
 
-@CATALOGUE.declare(
-    "strengths",
+@_connectivity(
     "Who is listened to",
-    "connectivity",
     "Out-strength of each column; the number is its inequality. Above the null: attention makes hubs. Look where "
     "they lie: columns that the image enters by are hubs without further ado.",
     PLACELESS,
@@ -198,10 +174,8 @@ def _edge_shuffles(c: Context) -> int:
     return c.shuffles(int(max(5e6 // c.edges.shape[1], 20)))
 
 
-@CATALOGUE.declare(
-    "modularity",
+@_connectivity(
     "Modules of the attention graph",
-    "connectivity",
     "Colours are modules found by the Louvain method. Random graphs of the same degrees have modules, too.",
     PLACELESS,
 )
@@ -209,10 +183,8 @@ def modularity(c: Context) -> Result:
     return c.call(analysis.modularity, c.edges, c.attention, nulls=_nulls(c))
 
 
-@CATALOGUE.declare(
-    "small_world",
+@_connectivity(
     "Small world",
-    "connectivity",
     "The stronger half of the edges: clustering and path length as multiples of random graphs of equal degrees.",
     PLACELESS,
 )
@@ -222,10 +194,8 @@ def small_world(c: Context) -> Result:
     return c.call(analysis.small_world, c.edges[:, strong], nulls=max(_nulls(c), 2), sources=sources)
 
 
-@CATALOGUE.declare(
-    "communicability",
+@_connectivity(
     "Communicability",
-    "connectivity",
     "How well columns reach each other along all walks through the attention graph.",
     PLACELESS,
 )
@@ -241,10 +211,8 @@ def _nulls(c: Context) -> int:
 # ---------------------------------------------------------------------- representation
 
 
-@CATALOGUE.declare(
-    "dimensionality",
+@_representation(
     "Dimensionality of the last step",
-    "representation",
     "How many dimensions the states of {sampled} columns use for natural images; bounded by the number of images.",
     PLACELESS,
 )
@@ -252,31 +220,27 @@ def dimensionality(c: Context) -> Result:
     return c.call(analysis.participation_ratio, c.sample_states[:, -1], permutations=c.shuffles(20))
 
 
-@CATALOGUE.declare(
-    "cka",
+@_representation(
     "First step against last step",
-    "representation",
     "Linear CKA: 1 where the steps change nothing but rotation and scale, at the null where they have nothing in "
     "common.",
     PLACELESS,
 )
-def steps_alike(c: Context) -> Result:
+def cka(c: Context) -> Result:
     states = c.sample_states
     if states.shape[1] < 2:
         raise ValueError("the network takes a single step, and the first is the last")
     return c.call(analysis.cka, states[:, 0], states[:, -1], permutations=c.shuffles(100))
 
 
-@CATALOGUE.declare(
-    "rsa",
+@_representation(
     "Where and when categories appear",
-    "representation",
     "Each cell: how well the distances between images, in an area after a step, match a model in which images of a "
     "class are alike and others are not (rank correlation). Pixels match it a little by themselves: compare with "
     "the untrained network.",
     PLACELESS,
 )
-def categories_by_step(c: Context) -> Result:
+def rsa(c: Context) -> Result:
     """Similarity to the categories, in layers where there are any, else in what the image enters and leaves by."""
     layer = c.sheet.layer.numpy()
     if 1 < len(np.unique(layer)) <= 12:
@@ -288,10 +252,8 @@ def categories_by_step(c: Context) -> Result:
     return c.call(analysis.rsa_by_step, c.sample_states, area[c.sample], model)
 
 
-@CATALOGUE.declare(
-    "energy",
+@_representation(
     "Energy",
-    "representation",
     "A third for activity, two thirds for what arrives through edges (All-TNN), without unit.",
     PLACELESS,
 )
@@ -302,43 +264,35 @@ def energy(c: Context) -> Result:
 # ---------------------------------------------------------------------- fields
 
 
-@CATALOGUE.declare(
-    "fields",
+@_fields(
     "Effective receptive fields over steps",
-    "fields",
     "How far from its centre a column's field reaches, by gradients; each grey line is a column.",
     PLACELESS,
 )
-def gradient_fields(c: Context) -> Result:
+def fields(c: Context) -> Result:
     count = int(np.clip(40_000 // len(c.positions), 4, 16))
     chosen = np.sort(np.random.default_rng(c.settings.seed).permutation(np.flatnonzero(c.answering))[:count])
     images = evenly(c.probes.natural.images, 8)
     return c.call(analysis.gradient_fields, c.net, images, chosen, batch_size=8, permutations=c.shuffles(100))
 
 
-@CATALOGUE.declare(
-    "reverse_correlation",
+@_fields(
     "Receptive fields from noise",
-    "fields",
     "The share of columns with a linear field beyond chance, and the strongest of them.",
     PLACELESS,
 )
-def reverse_correlation(c: Context) -> Result:
+def reverse_correlation(c: Context) -> analysis.fields.ReverseCorrelation:
     shown = analysis.varying(c.noise)
     if not shown.any():
         raise ValueError("no column answers noise")
-    result = c.call(analysis.reverse_correlation, c.noise[:, shown], c.probes.noise, permutations=c.shuffles(20))
-    c.shared["fields"] = (np.flatnonzero(shown), result)
-    return result
+    return c.call(analysis.reverse_correlation, c.noise[:, shown], c.probes.noise, permutations=c.shuffles(20))
 
 
 # ---------------------------------------------------------------------- robustness
 
 
-@CATALOGUE.declare(
-    "corruptions",
+@_robustness(
     "Corrupted images",
-    "robustness",
     "Error under ImageNet-C's families of corruption; lower is better.",
     ANSWERS,
 )
@@ -347,10 +301,8 @@ def corruptions(c: Context) -> Result:
     return c.call(analysis.corruption_errors, c.net, *_held_out(c), severities=severities)
 
 
-@CATALOGUE.declare(
-    "attack",
+@_robustness(
     "Attacks",
-    "robustness",
     "Accuracy under projected gradient descent, beside random changes of the same size (grey).",
     ANSWERS,
 )
@@ -359,10 +311,8 @@ def attack(c: Context) -> Result:
     return c.call(analysis.adversarial_accuracy, c.net, *_held_out(c), steps=10, draws=_draws(c))
 
 
-@CATALOGUE.declare(
-    "lesions",
+@_robustness(
     "Lesions",
-    "robustness",
     "Accuracy when the most listened-to columns are taken out, beside as many at random (grey). Columns that the "
     "image enters by are spared: without them the network is blind.",
     ANSWERS,
@@ -374,10 +324,8 @@ def lesions(c: Context) -> Result:
     return c.call(analysis.lesion_curve, c.net, *_held_out(c), c.edges, score=heard, spare=entry, draws=_draws(c))
 
 
-@CATALOGUE.declare(
-    "activity_noise",
+@_robustness(
     "Noise on activity",
-    "robustness",
     "Accuracy when every state is disturbed after every step.",
     ANSWERS,
 )
@@ -386,10 +334,8 @@ def activity_noise(c: Context) -> Result:
     return c.call(analysis.activity_noise, c.net, *_held_out(c), draws=3)
 
 
-@CATALOGUE.declare(
-    "weight_noise",
+@_robustness(
     "Noise on weights",
-    "robustness",
     "Accuracy when every parameter is disturbed.",
     ANSWERS,
 )

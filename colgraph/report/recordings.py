@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colgraph.data import decode_image, find_images
-from colgraph.extras import missing_package
+from colgraph.extras import optional
 from colgraph.text import Table, is_number, parse_numbers, read_table, reason_of
 
 __all__ = ["Recordings", "natural_key", "read_regions", "read_responses", "read_stimuli"]
@@ -99,10 +99,7 @@ def _numpy(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _hdf5(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        import h5py
-    except ImportError as error:
-        raise missing_package("HDF5 files need", "h5py", "analysis") from error
+    h5py = optional("HDF5 files need", "h5py", "analysis")
     with h5py.File(path, "r") as file:
         found = {name: value for name, value in file.items() if isinstance(value, h5py.Dataset)}
         return {

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from colgraph.extras import missing_package
+from colgraph.extras import optional
 from colgraph.output import replacing
 
 if TYPE_CHECKING:
@@ -53,15 +53,11 @@ def new_figure(width: float, height: float, title: str | None = None) -> Figure:
     Raises:
         ImportError: if matplotlib is missing, with the line that installs it.
     """
-    try:
-        import matplotlib as mpl
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_package("figures need", error.name or "matplotlib", "viz") from error
+    backend = optional("figures need", "matplotlib.backends.backend_agg", "viz")
+    mpl = optional("figures need", "matplotlib", "viz")
     mpl.rcParams.update(_RC)
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure: Figure = mpl.figure.Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    backend.FigureCanvasAgg(figure)
     if title:
         figure.suptitle(title, fontsize=13, fontweight="bold", color=INK)
     return figure

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.extras import missing_package
+from colgraph.extras import optional
 
 __all__ = ["SheetMap", "sheet_viewer"]
 
@@ -200,8 +200,5 @@ def _pack_fields(columns: NDArray[Any], maps: NDArray[Any], most: int = 16) -> d
 
 def _lut(name: str) -> NDArray[np.float64]:
     """``[256, 3]`` bytes of a colour map."""
-    try:
-        from matplotlib import colormaps
-    except ImportError as error:
-        raise missing_package("the viewer takes its colors from", "matplotlib", "viz") from error
-    return np.round(255 * np.asarray(colormaps[name](np.linspace(0, 1, 256)))[:, :3])
+    matplotlib = optional("the viewer takes its colors from", "matplotlib", "viz")
+    return np.round(255 * np.asarray(matplotlib.colormaps[name](np.linspace(0, 1, 256)))[:, :3])

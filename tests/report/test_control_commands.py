@@ -33,7 +33,7 @@ def run_of(path: Path, config: TrainConfig, sheet: cg.Sheet) -> Run:
     path.mkdir(parents=True)
     (path / "config.yaml").write_text(save_yaml(config.flat()))
     net = PlainImages(make_model(config, sheet, 10), (0.5,) * config.channels, (0.3,) * config.channels)
-    return Run(path, net, config, [str(i) for i in range(10)], np.empty(0, np.uint8), np.empty(0, np.int64), {}, [])
+    return Run(path, net, config, [str(i) for i in range(10)], np.empty(0, np.uint8), np.empty(0, np.int64), {})
 
 
 def check_commands(run: Run) -> None:

@@ -38,7 +38,7 @@ def small_run(sheet: cg.Sheet, *, steps: int = 3, counts: tuple[int, ...] = (9, 
     images += (labels * 9).astype(np.uint8)[:, None, None, None]
     names = [f"class {i}" for i in range(len(counts))]
     config = TrainConfig(data="digits", image_size=size, channels=1, dim=6, steps=steps)
-    return Run(Path("none"), PlainImages(net, (0.5,), (0.3,)).eval(), config, names, images, labels, {}, [])
+    return Run(Path("none"), PlainImages(net, (0.5,), (0.3,)).eval(), config, names, images, labels, {})
 
 
 def context_of(run: Run, settings: Settings) -> Context:
