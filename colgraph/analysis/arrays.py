@@ -18,6 +18,7 @@ __all__ = [
     "as_edges",
     "as_features",
     "as_labels",
+    "as_mask",
     "as_positions",
     "as_responses",
     "as_vector",
@@ -64,6 +65,19 @@ def as_vector(values: Any, what: str, length: int | None = None) -> Array:
         wanted = "one-dimensional" if length is None else f"of shape [{length}]"
         raise ValueError(f"{what} must be {wanted}, got shape {list(array.shape)}")
     _finite(array, what)
+    return array
+
+
+def as_mask(values: Any, what: str, length: int | None = None) -> NDArray[np.bool_]:
+    """``[n]`` of booleans.
+
+    Raises:
+        ValueError: for another type, shape or length.
+    """
+    array = as_array(values, what)
+    if array.dtype != bool or array.ndim != 1 or (length is not None and array.size != length):
+        wanted = "" if length is None else f" of {length} entries"
+        raise ValueError(f"{what} must be a boolean mask{wanted}, got {array.dtype} of shape {list(array.shape)}")
     return array
 
 
@@ -120,9 +134,7 @@ def among(groups: Any, kept: Any) -> NDArray[np.int64]:
     Raises:
         ValueError: for a mask that is none, or groups that name a column beyond it.
     """
-    index, mask = as_array(groups, "groups"), as_array(kept, "kept")
-    if mask.dtype != bool or mask.ndim != 1:
-        raise ValueError(f"kept must be a boolean mask [columns], got {mask.dtype} of shape {list(mask.shape)}")
+    index, mask = as_array(groups, "groups"), as_mask(kept, "kept")
     if index.ndim != 2 or index.dtype.kind not in "iu":
         raise ValueError(f"groups must be integers of shape [k, G], got {index.dtype} of shape {list(index.shape)}")
     if index.size and (index.min() < 0 or index.max() >= len(mask)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,6 @@ from colgraph.analysis.arrays import Array, as_array, as_edge_values, as_edges, 
 from colgraph.analysis.result import Result
 from colgraph.analysis.stats import column_blocks, jackknife_interval, leaving_out, permuted, random_groups
 from colgraph.analysis.topography import MapResult
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = ["EdgeLengths", "Strengths", "edge_lengths", "strengths", "wiring"]
 
@@ -149,7 +146,7 @@ class EdgeLengths(Result):
     share_edges: Array
     value_before: float
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw the shares by length, before and after, beside the share of edges."""
         ax = plotting.axes(ax)
         centre, width = (self.bin_edges[1:] + self.bin_edges[:-1]) / 2, np.diff(self.bin_edges)

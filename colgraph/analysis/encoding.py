@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from colgraph.analysis.arrays import (
     as_labels,
     as_responses,
     as_vector,
+    check_choice,
     check_count,
     check_varies,
     same_length,
@@ -31,9 +32,6 @@ from colgraph.analysis.stats import (
     random_groups,
     recentred,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = ["Ceiling", "Encoding", "EncodingTable", "encode", "encode_table", "split_half_ceiling"]
 
@@ -134,7 +132,7 @@ class Encoding(Result):
         share = self.value_normalised
         return super().summary() | {"value_normalised": share if np.isfinite(share) else None}
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw the scores of the targets, against their ceiling where it is known."""
         ax = plotting.axes(ax)
         title = f"held-out r = {self.value:.3f} (p = {self.p_value:.2g})"
@@ -308,6 +306,7 @@ class EncodingTable:
         value: ``[features, regions]`` mean held-out correlation.
         normalised: ``[features, regions]`` share of the ceiling; NaN without repeats.
         results: each cell's :class:`Encoding`, by (feature set, region).
+        controls: which of the feature sets are there to compare with; they are drawn grey.
     """
 
     features: tuple[str, ...]
@@ -315,18 +314,18 @@ class EncodingTable:
     value: Array
     normalised: Array
     results: Mapping[tuple[str, Any], Encoding]
+    controls: tuple[str, ...] = ()
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw bars with intervals: a group per region, a bar per feature set."""
         ax = plotting.axes(ax)
         width = 0.8 / len(self.features)
         for i, name in enumerate(self.features):
             places = np.arange(len(self.regions)) + (i - (len(self.features) - 1) / 2) * width
             ends = np.array([self.results[name, region].interval for region in self.regions]).T
-            is_step = name.startswith("step")
-            kind = [other for other in self.features if other.startswith("step") == is_step]
+            kind = [other for other in self.features if (other in self.controls) == (name in self.controls)]
             shade = 0.35 + 0.65 * (kind.index(name) + 1) / len(kind)  # of the same colour, all differ
-            colour = plotting.BLUE if is_step else plotting.GREY
+            colour = plotting.GREY if name in self.controls else plotting.BLUE
             ax.bar(places, self.value[i], 0.95 * width, color=colour, alpha=shade, label=name)
             reach = np.nan_to_num(np.abs(ends - self.value[i]))
             ax.errorbar(places, self.value[i], yerr=reach, fmt="none", ecolor=plotting.INK, linewidth=0.8)
@@ -341,6 +340,7 @@ def encode_table(
     targets: Any,
     *,
     regions: Any | None = None,
+    controls: Sequence[str] = (),
     folds: int = 5,
     alphas: Any = ALPHAS,
     groups: Any | None = None,
@@ -355,6 +355,7 @@ def encode_table(
         features: ``[stimuli, ...]`` by name.
         targets: as in :func:`encode`.
         regions: ``[targets]`` labels; one region of all targets if not given.
+        controls: which of the feature sets are there to compare with (pixels, say).
         folds: as in :func:`encode`; so are ``alphas``, ``groups``, ``permutations`` and ``seed``.
 
     Raises:
@@ -362,6 +363,8 @@ def encode_table(
     """
     if not features:
         raise ValueError("encode_table needs at least one feature set")
+    for name in controls:
+        check_choice("control", name, features)
     y, ceiling = _targets(targets, seed)
     fold = _folds(len(y), folds, groups, seed)
     labels = np.full(y.shape[1], "all") if regions is None else as_labels(regions, y.shape[1], "regions")
@@ -379,4 +382,4 @@ def encode_table(
             results[name, region] = _encode(gram, y[:, mine], part, fold, _penalties(alphas), permutations, seed)
     value = np.array([[results[name, region].value for region in names] for name in features])
     share = np.array([[results[name, region].value_normalised for region in names] for name in features])
-    return EncodingTable(tuple(features), tuple(names), value, share, results)
+    return EncodingTable(tuple(features), tuple(names), value, share, results, tuple(controls))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +16,6 @@ from colgraph.analysis.collect import step_numbers
 from colgraph.analysis.nets import bar, device_of, evaluation
 from colgraph.analysis.result import Result
 from colgraph.analysis.stats import jackknife_interval, leaving_out, permuted, random_groups
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = ["GradientFields", "ReverseCorrelation", "field_size", "gradient_fields", "reverse_correlation"]
 
@@ -66,7 +63,7 @@ class GradientFields(Result):
     reach: Array
     radius_interval: Array
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw the mean radius over steps; of a single step, the first column's field."""
         ax = plotting.axes(ax)
         if len(self.steps) == 1:
@@ -204,7 +201,7 @@ class ReverseCorrelation(Result):
     p_columns: Array
     centre: NDArray[np.int64]
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw the field with the highest peak, averaged over colour channels."""
         ax = plotting.axes(ax)
         best = int(self.peak.argmax())

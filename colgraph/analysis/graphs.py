@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,6 @@ from colgraph.analysis.stats import column_blocks, jackknife_interval, leaving_o
 from colgraph.analysis.topography import MapResult
 from colgraph.extras import optional
 from colgraph.rewire import edge_codes, swap_ends
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = ["Communicability", "Modularity", "SmallWorld", "communicability", "modularity", "rewire", "small_world"]
 
@@ -183,7 +180,7 @@ class SmallWorld(Result):
     connected: float
     density: float
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw clustering and path length as multiples of the random graphs'."""
         ax = plotting.axes(ax)
         centre, length = self.clustering_null.mean(), self.path_length_null.mean()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,22 +17,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colgraph.analysis import plotting
-from colgraph.analysis.arrays import Array, as_edges, as_labels, as_vector, check_choice, check_count
+from colgraph.analysis.arrays import Array, as_edges, as_labels, as_mask, as_vector, check_choice, check_count
 from colgraph.analysis.nets import (
     AccuracyCurve,
     accuracy_curve,
     bar,
     check_levels,
     device_of,
-    evaluation,
     image_interval,
     labelled_images,
     noise_curve,
+    predict,
+    restored,
 )
 from colgraph.analysis.result import Result
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = ["RegionLesions", "activity_noise", "lesion_curve", "lesion_regions", "predict_lesioned", "step_by_step"]
 
@@ -59,13 +57,7 @@ def step_by_step(net: Any, images: Tensor, change: Callable[[Tensor, int], Tenso
 def _correct(
     net: Any, data: NDArray[Any], index: NDArray[np.int64], change: Callable[[Tensor, int], Tensor], batch_size: int
 ) -> NDArray[np.bool_]:
-    out = []
-    with evaluation(net), torch.no_grad():
-        for start in range(0, len(data), check_count("batch_size", batch_size)):
-            part = slice(start, start + batch_size)
-            logits = step_by_step(net, torch.from_numpy(data[part]).to(device_of(net)), change)
-            out.append(logits.argmax(1).cpu().numpy() == index[part])
-    return np.concatenate(out)
+    return predict(net, data, batch_size=batch_size, run=lambda images: step_by_step(net, images, change)) == index
 
 
 # ---------------------------------------------------------------------- taking columns and edges out
@@ -78,14 +70,10 @@ def _cut(net: Any, edges: NDArray[np.bool_] | None) -> Any:
         yield
         return
     bias = _edge_bias(net, len(edges))
-    kept = bias.detach().clone()
-    try:
+    with restored([bias]):
         with torch.no_grad():
             bias[torch.from_numpy(edges).to(bias.device)] = -torch.inf
         yield
-    finally:
-        with torch.no_grad():
-            bias.copy_(kept)
 
 
 def _edge_bias(net: Any, edges: int) -> Tensor:
@@ -131,16 +119,10 @@ def predict_lesioned(
     """
     data, index = labelled_images(images, labels)
     links = as_edges(edges)
-    silent = None if columns is None else np.asarray(columns)
-    gone = np.zeros(links.shape[1], dtype=bool)
-    for name, mask, size in (("columns", silent, None), ("cut", cut, links.shape[1])):
-        if mask is not None and (np.asarray(mask).dtype != bool or np.asarray(mask).shape != (size or len(mask),)):
-            raise ValueError(f"{name} must be a boolean mask, got {np.asarray(mask).dtype} of {np.shape(mask)}")
-    if cut is not None:
-        gone |= np.asarray(cut)
-    if silent is None:
-        change: Callable[[Tensor, int], Tensor] = lambda state, _: state  # noqa: E731
-    else:
+    gone = np.zeros(links.shape[1], dtype=bool) if cut is None else as_mask(cut, "cut", links.shape[1]).copy()
+    change: Callable[[Tensor, int], Tensor] = lambda state, _: state  # noqa: E731
+    if columns is not None:
+        silent = as_mask(columns, "columns")
         if len(silent) <= links.max():
             raise ValueError(f"columns must have one entry per column, got {len(silent)} for edges up to {links.max()}")
         gone |= silent[links[0]] & (links[0] != links[1])
@@ -227,9 +209,7 @@ def _candidates(spare: Any | None, total: int) -> NDArray[np.bool_]:
     """``[total]``: what may be taken out."""
     if spare is None:
         return np.ones(total, dtype=bool)
-    mask = np.asarray(spare)
-    if mask.dtype != bool or mask.shape != (total,):
-        raise ValueError(f"spare must be a boolean mask of {total} entries, got {mask.dtype} of {np.shape(mask)}")
+    mask = as_mask(spare, "spare", total)
     if mask.all():
         raise ValueError("spare leaves nothing to take out")
     return ~mask
@@ -253,7 +233,7 @@ class RegionLesions(Result):
     accuracy_null: Array
     intact: float
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw the accuracy without each region, beside random lesions of the same size."""
         names = [str(region) for region in self.regions]
         ax = plotting.draw_bars(

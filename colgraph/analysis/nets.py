@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +18,6 @@ from colgraph.analysis.arrays import Array, as_labels, as_vector, check_count
 from colgraph.analysis.corruptions import as_images
 from colgraph.analysis.result import Result
 from colgraph.analysis.stats import jackknife_interval, leaving_out, random_groups
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = [
     "AccuracyCurve",
@@ -34,19 +31,27 @@ __all__ = [
     "labelled_images",
     "noise_curve",
     "predict",
+    "restored",
 ]
 
 Net = Callable[[Tensor], Tensor]
 """Images ``[B, channels, height, width]`` to logits ``[B, classes]``."""
 
 
-def predict(net: Net, images: Any, *, batch_size: int = 256) -> NDArray[np.int64]:
-    """``[B]``: the class with the largest logit of each image, in evaluation mode, without gradients."""
+def predict(net: Net, images: Any, *, batch_size: int = 256, run: Net | None = None) -> NDArray[np.int64]:
+    """``[B]``: the class with the largest logit of each image, in evaluation mode, without gradients.
+
+    Args:
+        net: the network.
+        images: ``[B, ...]``.
+        batch_size: images at a time.
+        run: what gives the logits; the network itself if not given.
+    """
     data = torch.as_tensor(images)
     out = []
     with evaluation(net), torch.no_grad():
         for start in range(0, len(data), check_count("batch_size", batch_size)):
-            logits = net(data[start : start + batch_size].to(device_of(net)))
+            logits = (run or net)(data[start : start + batch_size].to(device_of(net)))
             if logits.dim() != 2:
                 raise ValueError(f"net must return logits [B, classes], got {list(logits.shape)}")
             out.append(logits.argmax(1).cpu().numpy())
@@ -64,6 +69,18 @@ def evaluation(net: Any) -> Any:
     finally:
         if training:
             net.train()
+
+
+@contextmanager
+def restored(tensors: Iterable[Tensor]) -> Any:
+    """Tensors that may be changed in place within the block, and then are what they were."""
+    kept = [(tensor, tensor.detach().clone()) for tensor in tensors]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, value in kept:
+                tensor.copy_(value)
 
 
 def device_of(net: Any) -> torch.device:
@@ -127,7 +144,7 @@ class AccuracyCurve(Result):
     level_name: str
     null_name: str
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw accuracy against level, beside the null."""
         ax = plotting.axes(ax)
         if len(self.accuracy_null):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,6 @@ from colgraph.analysis import plotting
 from colgraph.analysis.arrays import Array, as_array, as_positions, as_vector
 from colgraph.analysis.result import Result
 from colgraph.analysis.stats import jackknife_interval, permuted, spatial_blocks
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = ["Pinwheels", "map_wavelength", "pinwheels"]
 
@@ -44,7 +41,7 @@ class Pinwheels(Result):
     preference: Array
     positions: Array
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw the map with a mark at each pinwheel (circles turn with the loop, squares against it)."""
         density = f", {self.density:.2f} per hypercolumn" if np.isfinite(self.density) else ", no wavelength"
         title = f"{len(self.charge)} pinwheels{density}"

@@ -13,6 +13,8 @@ from colgraph.extras import optional
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+else:
+    Axes = Any
 
 __all__ = [
     "BLUE",
@@ -22,6 +24,7 @@ __all__ = [
     "ORANGE",
     "PALE",
     "PURPLE",
+    "Axes",
     "View",
     "axes",
     "draw_bars",

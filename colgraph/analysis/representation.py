@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,6 @@ from colgraph.analysis.stats import (
     random_groups,
     recentred,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = ["Comparison", "Dimensionality", "cka", "compare", "participation_ratio", "rdm", "rsa"]
 
@@ -46,7 +43,7 @@ class Dimensionality(Result):
 
     spectrum: Array
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw the share of variance per dimension."""
         ax = plotting.axes(ax)
         share = self.spectrum / self.spectrum.sum()
@@ -314,7 +311,7 @@ class Comparison:
     method: str
     results: Mapping[tuple[str, str], Result]
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw the matrix."""
         ax = plotting.axes(ax)
         image = ax.imshow(self.value, cmap="viridis", vmin=min(0.0, float(self.value.min())), vmax=1, aspect="auto")

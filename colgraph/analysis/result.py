@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from colgraph.analysis import plotting
 from colgraph.analysis.arrays import Array
 from colgraph.analysis.stats import p_value
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = ["OnSheet", "Result"]
 
@@ -62,7 +59,7 @@ class Result:
         plain = {key: (number if np.isfinite(number) else None) for key, number in numbers.items()}
         return {"name": self.name, "unit": self.unit, **plain}
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw the value with its interval beside the null distribution.
 
         Args:
@@ -106,7 +103,7 @@ class OnSheet(Result, ABC):
     def picture(self) -> dict[str, Any]:
         """What :func:`colgraph.analysis.plotting.draw_map` draws at the positions."""
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw the map where positions are known, else the value beside its null."""
         if self.positions is None:
             return super().plot(ax)

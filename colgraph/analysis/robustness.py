@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,13 +27,11 @@ from colgraph.analysis.nets import (
     labelled_images,
     noise_curve,
     predict,
+    restored,
 )
 from colgraph.analysis.result import Result
 from colgraph.analysis.stats import jackknife_interval, leaving_out, permuted, random_groups
 from colgraph.extras import optional
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = ["CorruptionErrors", "adversarial_accuracy", "corruption_errors", "noisy_weights", "weight_noise"]
 
@@ -62,7 +60,7 @@ class CorruptionErrors(Result):
     clean_error: float
     relative: float
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw the error against severity: thin, each corruption; thick, the mean of its family."""
         ax = plotting.axes(ax)
         x = [0, *self.severities]
@@ -295,19 +293,14 @@ def weight_noise(
 @contextmanager
 def noisy_weights(net: nn.Module, level: float, seed: int) -> Any:
     """A module with noise on its parameters, which are put back afterwards."""
-    kept = [(parameter, parameter.detach().clone()) for parameter in net.parameters()]
     generator = torch.Generator().manual_seed(seed)
-    try:
+    with restored(net.parameters()):
         with torch.no_grad():
-            for parameter, value in kept:
+            for value in net.parameters():
                 # Edges that are cut carry minus infinity; they stay cut.
                 finite = value[torch.isfinite(value)]
                 spread = finite.std(correction=0) if finite.numel() > 1 else value.new_zeros(())
                 size = spread if float(spread) > 0 else finite.abs().mean() if finite.numel() else spread
                 noise = torch.randn(value.shape, generator=generator, dtype=torch.float32).to(value)
-                parameter.add_(level * size * noise)
+                value.add_(level * size * noise)
         yield net
-    finally:
-        with torch.no_grad():
-            for parameter, value in kept:
-                parameter.copy_(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +11,6 @@ from colgraph.analysis import plotting
 from colgraph.analysis.arrays import Array, as_array, as_labels
 from colgraph.analysis.representation import rdm, rsa
 from colgraph.analysis.result import Result
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = ["StepsByArea", "category_rdm", "rsa_by_step"]
 
@@ -45,7 +42,7 @@ class StepsByArea(Result):
     matrix: Array
     areas: tuple[str, ...]
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw the matrix with its numbers: steps downwards, areas to the right."""
         ax = plotting.axes(ax)
         reach = max(float(np.nanmax(np.abs(self.matrix), initial=0)), 1e-3)

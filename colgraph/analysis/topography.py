@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +32,6 @@ from colgraph.analysis.stats import (
     spatial_blocks,
 )
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 __all__ = ["CurveResult", "MapResult", "correlation_by_distance", "morans_i", "smoothness"]
 
 
@@ -60,7 +57,7 @@ class CurveResult(Result):
     spacing: float
     axis_label: str
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw the curve with its interval beside the null's middle 95%."""
         ax = plotting.draw_curve(
             plotting.axes(ax),

@@ -32,13 +32,19 @@ def _parser(name: str, about: str) -> OneLineParser:
     return parser
 
 
+# Settings of analyses: the least of each, and what it is.
+_AMOUNTS = {
+    "probes": (40, "probe images in all"),
+    "permutations": (1, "shuffles of each null, at most: where each takes long, fewer are made"),
+    "seed": (0, "of everything drawn"),
+    "batch_size": (1, "images at a time"),
+}
+
+
 def _amounts(parser: OneLineParser) -> None:
-    usual = Settings()
-    many = "shuffles of each null, at most: where each takes long, fewer are made"
-    parser.add_number("--probes", "N", f"probe images in all ({usual.probes})", least=40)
-    parser.add_number("--permutations", "N", f"{many} ({usual.permutations})", least=1)
-    parser.add_number("--seed", "N", f"of everything drawn ({usual.seed})", least=0)
-    parser.add_number("--batch-size", "B", f"images at a time ({usual.batch_size})", least=1)
+    for name, (least, text) in _AMOUNTS.items():
+        usual = getattr(Settings(), name)
+        parser.add_number(f"--{name.replace('_', '-')}", "N", f"{text} ({usual})", least=least)
     parser.add_argument(
         "--robustness", action="store_true", default=None, help="attacks and lesions on large sheets, too"
     )
@@ -47,8 +53,7 @@ def _amounts(parser: OneLineParser) -> None:
 
 def _given(known: Any) -> dict[str, Any]:
     """The settings of analyses that the command line names."""
-    names = ("probes", "permutations", "seed", "batch_size", "robustness")
-    return {name: getattr(known, name) for name in names if getattr(known, name) is not None}
+    return {name: value for name in (*_AMOUNTS, "robustness") if (value := getattr(known, name)) is not None}
 
 
 def _analyse(known: Any) -> None:
@@ -182,7 +187,9 @@ def encoding_of(
         "untrained": responses(run.untrained(), stimuli, columns=some, progress=show),
         **{f"step {t + 1}": states[:, t] for t in range(states.shape[1])},
     }
-    table = encode_table(features, recorded, regions=regions, folds=folds, permutations=permutations)
+    table = encode_table(
+        features, recorded, regions=regions, controls=("pixels", "untrained"), folds=folds, permutations=permutations
+    )
     mean = recorded.mean(0) if recorded.ndim == 3 else recorded
     labels = np.full(mean.shape[1], "all") if regions is None else np.asarray(regions)
     areas = {str(name): mean[:, labels == name] for name in table.regions}

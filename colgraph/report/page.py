@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from colgraph.report.analyse import read_maps, read_results
 from colgraph.training import RunFolder
 from colgraph.viz.viewer import SheetMap, sheet_viewer
 
-__all__ = ["check_page", "write_page"]
+__all__ = ["check_page", "fill_page", "write_page"]
 
 _FAMILIES = {
     "topography": "Topography: does place matter?",
@@ -45,9 +46,14 @@ def write_page(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path
             *(_family(name, title, results, folder) for name, title in _FAMILIES.items()),
         ]
     )
-    text = _PAGE.replace("{title}", escape(f"colgraph: {folder.name}")).replace("{body}", body)
-    write_text(path, text)
+    write_text(path, fill_page(f"colgraph: {folder.name}", body))
     return path
+
+
+def fill_page(title: str, body: str) -> str:
+    """A whole page, from its title and the HTML of its body."""
+    empty = files("colgraph.report").joinpath("page.html").read_text(encoding="utf-8")
+    return empty.replace("{title}", escape(title)).replace("{body}", body)
 
 
 def check_page(out: str | os.PathLike[str]) -> Path:
@@ -177,44 +183,3 @@ def _short(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return str(value)[:60]
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>{title}</title>
-<style>
-:root { color-scheme: light; --ink: #22262b; --quiet: #5b6169; --line: #d9dce1; --accent: #0072b2; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 60rem; padding: 1rem; color: var(--ink); background: #fff;
-  font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; overflow-wrap: anywhere; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
-h3 { margin-bottom: .2rem; } figure { margin: .6rem 0; } img { max-width: 100%; height: auto; }
-.pictures { display: flex; flex-wrap: wrap; gap: .4rem 1rem; } .pictures figure { flex: 1 1 20rem; max-width: 34rem; }
-.wide figure { overflow-x: auto; } .wide img { max-width: none; width: max(100%, 34rem); }
-.quiet { color: var(--quiet); } .facts { display: flex; flex-wrap: wrap; gap: .4rem 1.4rem; margin: 0; }
-.facts dt { font-size: .8rem; color: var(--quiet); } .facts dd { margin: 0; overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
-th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid var(--line); }
-td { font-variant-numeric: tabular-nums; } li { overflow-wrap: anywhere; }
-.viewer-controls { display: flex; flex-wrap: wrap; gap: .6rem 1rem; align-items: center; }
-.viewer-controls select, .viewer-controls input, .viewer-controls button { font: inherit; max-width: 100%; }
-.viewer-controls input[type=number] { width: 7rem; } .viewer-step { margin-top: .5rem; }
-.viewer-canvas { display: block; width: 100%; height: min(70vh, 32rem); margin-top: .6rem; touch-action: none;
-  border: 1px solid var(--line); cursor: grab; }
-:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
-.viewer-legend { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; font-size: .85rem;
-  margin-top: .3rem; }
-.viewer-legend canvas { max-width: 50%; }
-.viewer-field canvas { width: 8rem; height: auto; image-rendering: pixelated; border: 1px solid var(--line); }
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""

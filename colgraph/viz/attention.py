@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from colgraph.sheet import Sheet
-from colgraph.viz.style import BLUE, GREY, INK, ORANGE, PALE, SEQUENTIAL, new_figure, quiet
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from colgraph.viz.style import BLUE, GREY, INK, ORANGE, PALE, SEQUENTIAL, Figure, new_figure, quiet
 
 __all__ = ["central_column", "draw_attention_by_distance", "draw_column"]
 

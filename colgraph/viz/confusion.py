@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from colgraph.viz.style import INK, SEQUENTIAL, new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from colgraph.viz.style import INK, SEQUENTIAL, Figure, new_figure
 
 __all__ = ["draw_confusion"]
 

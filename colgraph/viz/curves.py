@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from colgraph.viz.style import BLUE, GREEN, ORANGE, new_figure, quiet
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from colgraph.viz.style import BLUE, GREEN, ORANGE, Figure, new_figure, quiet
 
 __all__ = ["draw_curves"]
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from colgraph.sheet import Sheet
 from colgraph.viz.attention import central_column
-from colgraph.viz.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from colgraph.viz.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, Figure, new_figure
 
 __all__ = ["draw_sheet", "flat_axes"]
 

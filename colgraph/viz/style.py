@@ -12,6 +12,8 @@ from colgraph.output import replacing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+else:
+    Axes = Figure = Any
 
 __all__ = [
     "BLUE",
@@ -21,6 +23,8 @@ __all__ = [
     "ORANGE",
     "PALE",
     "SEQUENTIAL",
+    "Axes",
+    "Figure",
     "new_figure",
     "picture_suffixes",
     "quiet",

@@ -16,31 +16,6 @@ from colgraph.extras import optional
 
 __all__ = ["SheetMap", "sheet_viewer"]
 
-_MARKUP = """
-<div id="sheet-viewer" class="viewer">
-  <div class="viewer-controls">
-    <label>Map <select data-part="map"></select></label>
-    <label>Column <input data-part="column" type="number" min="0" step="1" placeholder="click one"></label>
-    <label><input data-part="points" type="checkbox"> points</label>
-    <button type="button" data-part="reset">Reset view</button>
-  </div>
-  <div class="viewer-step" data-part="step-row">
-    <label>Step <input data-part="step" type="range" min="0" max="0" value="0"></label>
-    <output data-part="step-text"></output>
-  </div>
-  <canvas data-part="canvas" class="viewer-canvas" tabindex="0" role="img"
-    aria-label="The sheet in three dimensions. Arrow keys turn it, plus and minus zoom."></canvas>
-  <div class="viewer-legend"><span data-part="low"></span>
-    <canvas data-part="legend" width="256" height="12" aria-hidden="true"></canvas>
-    <span data-part="high"></span> <span data-part="unit"></span></div>
-  <p data-part="status" role="status" aria-live="polite">Drag to turn, scroll to zoom, click a column to see whom it
-    listens to (orange, the larger the more) and its receptive field. With the keyboard: arrow keys, + and -, Escape, or
-    type a column's number.</p>
-  <figure class="viewer-field"><canvas data-part="field" width="8" height="8" aria-hidden="true"></canvas>
-    <figcaption data-part="field-note"></figcaption></figure>
-</div>
-"""
-
 
 @dataclass(frozen=True, eq=False)
 class SheetMap:
@@ -118,9 +93,9 @@ def sheet_viewer(
         "fields": None if fields is None or not len(fields[0]) else _pack_fields(*fields),
         "luts": {name: _pack(_lut(name), np.uint8) for name in set(_COLOURS.values())},
     }
-    script = files("colgraph.viz").joinpath("viewer.js").read_text(encoding="utf-8")
+    markup, script = (files("colgraph.viz").joinpath(f"viewer.{end}").read_text("utf-8") for end in ("html", "js"))
     text = json.dumps(content, allow_nan=False)
-    return f'{_MARKUP}<script type="application/json" id="sheet-data">{text}</script>\n<script>{script}</script>\n'
+    return f'{markup}<script type="application/json" id="sheet-data">{text}</script>\n<script>{script}</script>\n'
 
 
 def _coarser(faces: NDArray[Any], columns: int, most: int = 12_000) -> NDArray[np.int64] | None:

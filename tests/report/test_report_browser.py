@@ -11,7 +11,7 @@ from scipy.spatial import ConvexHull
 
 pytest.importorskip("matplotlib")
 
-from colgraph.report.page import _PAGE
+from colgraph.report.page import fill_page
 from colgraph.viz.viewer import SheetMap, sheet_viewer
 
 
@@ -35,7 +35,7 @@ def write_page(path: Path, columns: int, listens: int = 8) -> Path:
         faces=ConvexHull(points).simplices,
         fields=(np.arange(columns), rng.normal(size=(columns, 8, 8))),
     )
-    path.write_text(_PAGE.replace("{title}", "a test").replace("{body}", f"<section>{body}</section>"))
+    path.write_text(fill_page("a test", f"<section>{body}</section>"))
     return path
 
 

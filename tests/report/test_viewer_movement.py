@@ -13,7 +13,7 @@ from scipy.spatial import ConvexHull
 pytest.importorskip("matplotlib")
 
 import colgraph as cg
-from colgraph.report.page import _PAGE
+from colgraph.report.page import fill_page
 from colgraph.viz.viewer import SheetMap, _coarser, sheet_viewer
 
 # Every call that draws or fills, from the page's first to now, with the size of the canvas and whether something beside
@@ -65,7 +65,7 @@ def page(tmp_path_factory) -> Path:
     maps = [SheetMap("height", np.stack([points[:, 2], points[:, 0]]))]
     body = sheet_viewer(points, maps, edges=edges, faces=np.asarray(sphere.faces))
     path = tmp_path_factory.mktemp("viewer") / "page.html"
-    path.write_text(_PAGE.replace("{title}", "a test").replace("{body}", f"<section>{body}</section>"))
+    path.write_text(fill_page("a test", f"<section>{body}</section>"))
     return path
 
 
