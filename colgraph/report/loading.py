@@ -128,4 +128,4 @@ def load_run(path: str | os.PathLike[str], *, images: int = 1000, seed: int = 0)
     chosen = np.random.default_rng(seed).permutation(len(splits.test))[:images]
     data, labels = splits.test.batch(sorted(chosen.tolist()))
     net = PlainImages(trained.net, trained.transform.mean, trained.transform.std).eval()
-    return Run(folder, net, config, trained.classes, data.numpy(), labels.numpy(), run.results(), run.history())
+    return Run(folder, net, config, trained.classes, data.numpy(), labels.numpy(), run.results())

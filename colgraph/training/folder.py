@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import re
 import shutil
@@ -156,14 +155,6 @@ class RunFolder:
             raise ValueError(f"cannot read {str(self.summary)!r}: {error}") from error
         return content if isinstance(content, dict) else {}
 
-    def history(self) -> list[dict[str, Any]]:
-        """The rows of ``metrics.csv`` that end an epoch, as numbers; None where one says nothing."""
-        if not self.metrics.is_file():
-            return []
-        with self.metrics.open(newline="", encoding="utf-8") as file:
-            rows = [{k: _number(v) for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
-        return [row for row in rows if row.get("val_accuracy") is not None]
-
     # ------------------------------------------------------------------ writing
 
     def prepare(self, record: RunRecord, ended: bool = False) -> None:
@@ -200,13 +191,6 @@ def finished_runs(path: Path) -> list[Path]:
     """The run folder itself, if it holds a finished run; else those of finished runs in it, by name."""
     inside = sorted(path.iterdir()) if path.is_dir() and not RunFolder(path).finished else [path]
     return [folder for folder in inside if RunFolder(folder).finished]
-
-
-def _number(text: Any) -> Any:
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return None
 
 
 @contextlib.contextmanager
