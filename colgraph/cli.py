@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
 from colgraph.geometry import NEIGHBORHOODS, option_names
+from colgraph.hints import did_you_mean
 from colgraph.output import check_file
 from colgraph.script import OneLineParser, run_script, spelled_as
 
@@ -58,8 +58,7 @@ def _check_command(words: Sequence[str]) -> None:
     first = words[0] if words else ""
     if first in COMMANDS or first in ("-h", "--help", "--version"):
         return
-    near = difflib.get_close_matches(first, COMMANDS, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(first, COMMANDS, "; ", str)
     said = f"unknown command {first!r}" if first else "no command"
     raise ValueError(f"{said}, expected one of {', '.join(COMMANDS)} (see colgraph --help){hint}")
 

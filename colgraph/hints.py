@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-__all__ = ["closest", "did_you_mean"]
+__all__ = ["closest", "did_you_mean", "nearest"]
 
 
-def closest(name: object, known: Iterable[str]) -> str:
+def closest(name: object, known: Iterable[object]) -> str:
     """The end of an error message about an unknown name: the closest known one, if any is close, and all of them."""
     names = [str(k) for k in known]
     return f"{did_you_mean(name, names)}; known are {', '.join(names) or 'none'}"
 
 
-def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """``": did you mean 'this'?"``, or nothing where no known name is close."""
-    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
-    return f": did you mean {near[0]!r}?" if near else ""
+def did_you_mean(name: object, known: Iterable[object], start: str = ": ", show: Callable[[str], str] = repr) -> str:
+    """``": did you mean 'this'?"``, or nothing where no known name is close; ``show`` writes the name."""
+    near = nearest(name, known)
+    return "" if near is None else f"{start}did you mean {show(near)}?"
+
+
+def nearest(name: object, known: Iterable[object], cutoff: float = 0.6) -> str | None:
+    """The known name that looks most like this one, or None where none is as alike as ``cutoff`` (of 1)."""
+    return next(iter(difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=cutoff)), None)

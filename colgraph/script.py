@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
-import difflib
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from colgraph.extras import missing_module
+from colgraph.hints import nearest
 
 __all__ = ["OneLineParser", "ScriptError", "is_helper_process", "on_stop_signals", "parse_options", "run_script"]
 __all__ += ["spelled_as"]
@@ -89,9 +89,9 @@ class OneLineParser(argparse.ArgumentParser):
         known, extra = self.parse_known_args(args, namespace)
         if not extra:
             return known
-        near = difflib.get_close_matches(extra[0].partition("=")[0], self._option_string_actions, n=1)
+        near = nearest(extra[0].partition("=")[0], self._option_string_actions)
         what = f"unknown flag {extra[0]}" if extra[0].startswith("-") else f"unexpected {extra[0]!r}"
-        raise ValueError(f"{what}; did you mean {near[0]}?" if near else f"{what} (see {self.prog} --help)")
+        raise ValueError(f"{what}; did you mean {near}?" if near else f"{what} (see {self.prog} --help)")
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and leaving."""
@@ -120,9 +120,9 @@ def parse_options(extra: Sequence[str], known: Iterable[str] = (), exact: Iterab
             raise ValueError(f"unexpected {word!r}: every value follows the --flag that it belongs to")
         flag, equals, value = word.partition("=")
         name = _name(flag)
-        near = difflib.get_close_matches(flag.replace("_", "-"), flags, n=1, cutoff=0.8)
+        near = nearest(flag.replace("_", "-"), flags, cutoff=0.8)
         if near and name not in fine:
-            raise ValueError(f"unknown flag {flag}; did you mean {near[0]}?")
+            raise ValueError(f"unknown flag {flag}; did you mean {near}?")
         if not equals and words and not words[0].startswith("--"):
             value, equals = words.pop(0), "="
         options[name] = _value(value) if equals else True

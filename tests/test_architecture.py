@@ -29,9 +29,9 @@ ARROWS: dict[str, set[str]] = {
     "rewire": set(),
     "torch_internals": set(),
     "hints": set(),
-    "space": {"layout", "hints"},
+    "space": {"layout"},
     "sheet": {"layout", "describe", "space"},
-    "geometry": {"sheet", "space", "rewire", "hints", "text"},
+    "geometry": {"sheet", "space", "rewire", "text"},
     "ops": {"layout", "tiles", "torch_internals"},
     "nn": {"ops", "layout", "torch_internals"},
     "models": {"nn", "ops", "sheet", "layout", "locality", "torch_internals"},
@@ -77,8 +77,8 @@ def test_imports_run_downwards(path):
         parts = name.split(".")
         if parts[0] == "colgraph" and len(parts) > 1 and parts[1] != here:
             known = parts[1] in ARROWS
-            # How a missing package is installed is said in one place, to all rooms.
-            assert not known or parts[1] in ARROWS[here] | {"extras"}, f"{path.name} imports {name}"
+            # How a missing package is installed, and what a wrong name resembles, is said in one place, to all rooms.
+            assert not known or parts[1] in ARROWS[here] | {"extras", "hints"}, f"{path.name} imports {name}"
 
 
 def test_hints_at_extras_come_from_one_place():
@@ -102,7 +102,10 @@ def test_no_relative_imports(path):
 
 @pytest.mark.parametrize(
     ("library", "rooms"),
-    [("datasets", {"data"}), ("lightning", {"training"}), ("triton", {"ops"}), ("numba", {"ops", "nn"})],
+    [
+        *(("datasets", {"data"}), ("lightning", {"training"}), ("triton", {"ops"}), ("numba", {"ops", "nn"})),
+        ("difflib", {"hints"}),
+    ],
 )
 def test_a_library_is_known_in_its_room_only(library, rooms):
     users = {room(path) for path in FILES if any(name.split(".")[0] == library for name in imports(path))}

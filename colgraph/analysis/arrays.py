@@ -253,7 +253,7 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
     known = list(choices)
     if value in known:
         return
-    hint = did_you_mean(value, map(str, known))
+    hint = did_you_mean(value, known, "; ")
     raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}{hint}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from colgraph.data.sets import EncodedImages
 from colgraph.extras import missing_package
+from colgraph.hints import did_you_mean
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -244,8 +244,7 @@ def _numbers(one: _Labels, classes: list[str]) -> np.ndarray:
         texts = [str(value) for value in one.values]
     for row, text in enumerate(texts):
         if text not in index:
-            near = difflib.get_close_matches(text, classes, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(text, classes, "; ")
             raise ValueError(
                 f"{one.where}: class {text!r} of row {row} is not among the {len(classes)} trained on "
                 f"({_some(classes)}){hint}"

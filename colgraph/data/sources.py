@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import operator
 import os
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from colgraph.data.hub import HUB_ID, load_hub
 from colgraph.data.labels import EncodedSplits
 from colgraph.data.parquet import load_parquet, parquet_files
 from colgraph.data.sets import EncodedImages, ImageSet, LazyImages, MemoryImages, SkippedImages, hold_out
+from colgraph.hints import did_you_mean
 
 __all__ = ["ImageSplits", "load_images"]
 
@@ -165,7 +165,7 @@ def _encoded(name: str) -> EncodedSplits:
     if _looks_like_path(name):
         raise ValueError(f"no file or folder {name!r}: give a folder of class subfolders, a .parquet file, or 'digits'")
     if not HUB_ID.fullmatch(name):
-        hint = "; did you mean 'digits'?" if difflib.get_close_matches(name.lower(), ["digits"]) else ""
+        hint = did_you_mean(name.lower(), ["digits"], "; ")
         raise ValueError(
             f"unknown data {name!r}: expected 'digits', a folder, a .parquet file, or a Hub id like owner/name{hint}"
         )

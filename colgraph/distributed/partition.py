@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from colgraph.distributed.bisection import bisect_space, graph_coordinate
 from colgraph.extras import missing_package
+from colgraph.hints import did_you_mean
 from colgraph.layout import spatial_order
 from colgraph.sheet import Sheet
 
@@ -234,8 +234,7 @@ def _assign(
         return bisect_space(positions, edge_index, work, parts)
     if method == "metis":
         return _metis(edge_index, work, sheet.num_columns, parts)
-    close = difflib.get_close_matches(method, _METHODS, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(method, _METHODS, "; ")
     raise ValueError(f"method must be 'space', 'metis' or one label per column, got {method!r}{hint}")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import difflib
 import logging
 import warnings
 from collections.abc import Collection, Mapping
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from colgraph.hints import did_you_mean
 from colgraph.layout import Layout
 from colgraph.models.buffers import SheetBuffers, factory_device, in_dtype_of, initial_edge_bias, wiring_costs
 from colgraph.nn import ColumnBlock
@@ -426,6 +426,5 @@ def _check_size(name: str, value: int) -> None:
 def _check_choice(name: str, value: object, choices: Collection[object] | Mapping[str, object]) -> None:
     if value in choices:
         return
-    close = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(value, choices, "; ")
     raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}{hint}")

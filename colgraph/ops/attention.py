@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from colgraph.hints import did_you_mean
 from colgraph.layout import Layout
 from colgraph.ops.reference import sheet_attention_reference
 from colgraph.torch_internals import is_traced, is_transformed, static_shape
@@ -74,8 +74,7 @@ def check_backend(backend: str) -> None:
     """Raise ``ValueError`` for an unknown backend, naming the closest, and for one whose package is missing."""
     known = ["auto", "reference", *_BACKENDS]
     if backend not in known:
-        close = difflib.get_close_matches(str(backend), known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(backend, known, "; ")
         raise ValueError(f"unknown backend {backend!r}, expected one of {', '.join(known)}{hint}")
     if backend in _BACKENDS and not _BACKENDS[backend].installed():
         needs = _BACKENDS[backend]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import typing
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ import numpy as np
 from colgraph.data import AUGMENTATIONS
 from colgraph.extras import missing_package
 from colgraph.geometry import CONTROLS, NEIGHBORHOODS
+from colgraph.hints import did_you_mean, nearest
 from colgraph.models.columnformer import PARAMETRIZATIONS, parse_untied
 
 __all__ = [
@@ -280,9 +280,8 @@ def coerce(name: str, value: Any) -> Any:
     value = _CONVERT[kinds[0]](name, value)
     choices = limits.get("choices")
     if choices is not None and value not in choices:
-        near = difflib.get_close_matches(str(value), list(map(str, choices)), n=1)
-        hint_text = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"{name}: must be one of {', '.join(map(str, choices))}, got {value!r}{hint_text}")
+        near = did_you_mean(value, choices, "; ", str)
+        raise ValueError(f"{name}: must be one of {', '.join(map(str, choices))}, got {value!r}{near}")
     for limit, bad, words in _LIMITS:
         if limit in limits and bad(value, limits[limit]):
             raise ValueError(f"{name}: must be {words} {limits[limit]}, got {value!r}")
@@ -368,8 +367,8 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         folder = Path(path).parent
-        near = difflib.get_close_matches(Path(path).name, [each.name for each in folder.glob("*.yaml")], n=1)
-        hint = f"; did you mean {str(folder / near[0])!r}?" if near else "; give a YAML file of settings"
+        near = nearest(Path(path).name, [each.name for each in folder.glob("*.yaml")])
+        hint = f"; did you mean {str(folder / near)!r}?" if near else "; give a YAML file of settings"
         raise ValueError(f"cannot read config {str(path)!r}: there is no such file{hint}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())

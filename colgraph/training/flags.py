@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import inspect
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from colgraph.geometry import option_names
+from colgraph.hints import did_you_mean, nearest
 from colgraph.script import OneLineParser, spelled_as
 from colgraph.training.config import GEOMETRY_SETTINGS, TrainConfig, coerce, describe_settings, load_yaml
 from colgraph.training.folder import RunFolder
@@ -180,9 +180,9 @@ def _checked(path: Path, given: Collection[str] | None) -> dict[str, Any]:
             raise ValueError(f"{name} in {str(path)!r} is a flag of the command line: give {_flag(name)} there")
     known = [*describe_settings(), "base", "out"]
     for name in settings:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        near = nearest(name, known, cutoff=0.8)
         if name not in known and near and name not in option_names():
-            raise ValueError(f"unknown key {name!r} in {str(path)!r}; did you mean {near[0]!r}?")
+            raise ValueError(f"unknown key {name!r} in {str(path)!r}; did you mean {near!r}?")
     return settings
 
 
@@ -254,7 +254,6 @@ def _check_option_names(geometry: str, options: Mapping[str, Any]) -> None:
         return
     for name in options:
         if name not in parameters:
-            near = difflib.get_close_matches(name, [*describe_settings(), *_SESSION, *parameters], n=1)
-            hint = f"; did you mean {_flag(near[0])}?" if near else ""
+            hint = did_you_mean(name, [*describe_settings(), *_SESSION, *parameters], "; ", _flag)
             has = ", ".join(map(_flag, parameters)) or "none"
             raise ValueError(f"unknown flag or key {_flag(name)}{hint} (options of geometry {geometry!r}: {has})")
