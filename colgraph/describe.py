@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from colgraph.edges import edge_codes
 from colgraph.locality import dead_edges, default_sigma
 
 __all__ = ["SheetReport", "default_parameters", "report"]
@@ -62,10 +63,8 @@ def report(
     degree = np.bincount(target, minlength=n)
     listens = np.bincount(target[others], minlength=n)
     speaks = np.bincount(source[others], minlength=n)
-    code = np.sort(source[others] * n + target[others])
-    reverse = target[others] * n + source[others]
-    found = np.minimum(np.searchsorted(code, reverse), max(len(code) - 1, 0))
-    one_way = int(len(code) - (code[found] == reverse).sum()) if len(code) else 0
+    code = edge_codes(edge_index[:, others], n)
+    one_way = int((~np.isin(edge_codes(edge_index[::-1, others], n), code)).sum())
     graph = coo_array((np.ones(len(source), dtype=np.int8), (source, target)), shape=(n, n))
     components = int(connected_components(graph, directed=True, connection="weak")[0])
     offset = (positions[source] - positions[target])[others].astype(np.float64)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["edge_codes", "swap_ends"]
+from colgraph.edges import edge_codes
+
+__all__ = ["swap_ends"]
 
 
 def swap_ends(
@@ -46,13 +48,6 @@ def swap_ends(
         good = ~taken.reshape(2, -1).any(0) & (first[0] != first[1]) & (second[0] != second[1])
         links[:, one[good]], links[:, two[good]] = first[:, good], second[:, good]
     return links
-
-
-def edge_codes(links: NDArray[np.int64], columns: int, directed: bool) -> NDArray[np.int64]:
-    """One number per edge ``[E]``, equal for equal edges (undirected: in either direction)."""
-    if directed:
-        return links[0] * columns + links[1]
-    return np.minimum(links[0], links[1]) * columns + np.maximum(links[0], links[1])
 
 
 def _repeated(code: NDArray[np.int64]) -> NDArray[np.bool_]:

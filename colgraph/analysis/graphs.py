@@ -15,8 +15,9 @@ from colgraph.analysis.arrays import Array, as_edge_values, as_edges, as_labels,
 from colgraph.analysis.result import OnSheet, Result
 from colgraph.analysis.stats import column_blocks, jackknife_interval, leaving_out
 from colgraph.analysis.topography import MapResult
+from colgraph.edges import edge_codes
 from colgraph.extras import optional
-from colgraph.rewire import edge_codes, swap_ends
+from colgraph.rewire import swap_ends
 
 __all__ = ["Communicability", "Modularity", "SmallWorld", "communicability", "modularity", "rewire", "small_world"]
 

@@ -9,18 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from colgraph import checks
 from colgraph.hints import closest
 from colgraph.space import Place
 
-__all__ = [
-    "DIRECTIONS",
-    "Geometry",
-    "as_edge_distance",
-    "as_edges",
-    "check_range",
-    "column_indices",
-    "parse_axis",
-]
+__all__ = ["DIRECTIONS", "Geometry", "parse_axis"]
 
 DIRECTIONS = ("both", "forward", "forward+lateral")
 _AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
@@ -78,29 +71,28 @@ class Geometry:
             object.__setattr__(self, field, value)
 
         put("name", str(self.name))
-        put("positions", _positions(self.positions))
+        put("positions", checks.positions(self.positions))
         n = self.num_columns
         if self.faces is not None:
             put("faces", _faces(self.faces, self.positions))
         if self.edges is not None:
-            edges = as_edges(self.edges)
-            check_range(edges, n, "edges")
-            put("edges", edges)
+            put("edges", checks.edges(self.edges))
+            checks.check_range(self.edges, n, "edges")
         if self.edge_distance is not None:
             if self.edges is None:
                 raise ValueError("edge_distance needs edges")
-            put("edge_distance", as_edge_distance(self.edge_distance, self.edges))
+            put("edge_distance", checks.lengths(self.edge_distance, self.edges))
         if self.layer is not None:
-            put("layer", _layer(self.layer, n))
+            put("layer", checks.labels(self.layer, n, "layer"))
         if self.period is not None:
-            put("period", _period(self.period))
+            put("period", checks.period(self.period))
         if self.axis is not None:
             put("axis", parse_axis(self.axis))
         for field in ("inputs", "outputs"):
             if getattr(self, field) is not None:
-                put(field, column_indices(getattr(self, field), n, field))
+                put(field, checks.columns(getattr(self, field), n, field))
         if self.names is not None:
-            put("names", _names(self.names, n))
+            put("names", tuple(checks.names(self.names, n)))
         put("spatial", bool(self.spatial))
         if self.direction not in DIRECTIONS:
             raise ValueError(f"unknown direction {self.direction!r}{closest(self.direction, DIRECTIONS)}")
@@ -125,9 +117,6 @@ class Geometry:
         )
 
 
-# ---------------------------------------------------------------------- checks, some shared with the rest of the room
-
-
 def parse_axis(axis: Any) -> NDArray[np.float64]:
     """A direction in space as ``[3]`` float64 of length 1, from a vector or from "x", "y", "z", "-x", ...
 
@@ -139,7 +128,7 @@ def parse_axis(axis: Any) -> NDArray[np.float64]:
         if name.lstrip("+-") not in _AXES or len(name) > 2:
             raise ValueError(f"axis must be x, y, z, -x, -y, -z or a vector of 3 numbers, got {axis!r}")
         return np.array(_AXES[name.lstrip("+-")]) * (-1.0 if name.startswith("-") else 1.0)
-    vector = _numbers(axis, "axis").astype(np.float64)
+    vector = checks.numbers(axis, "axis")
     if vector.shape != (3,):
         raise ValueError(f"axis must be x, y, z or a vector of 3 numbers, got shape {list(vector.shape)}")
     length = float(np.linalg.norm(vector))
@@ -148,83 +137,10 @@ def parse_axis(axis: Any) -> NDArray[np.float64]:
     return vector / length
 
 
-def column_indices(columns: Any, n: int, what: str) -> NDArray[np.int64]:
-    """Column indices in the order given, from indices or from a boolean mask of length ``n``.
-
-    Raises:
-        ValueError: for indices out of range, twice the same, or a mask of another length.
-    """
-    index = _array(columns, what)
-    if index.dtype == np.bool_:
-        if index.shape != (n,):
-            raise ValueError(f"{what} as a mask must have {n} entries, one per column, got shape {list(index.shape)}")
-        return np.flatnonzero(index).astype(np.int64)
-    index = _integers(index, what)
-    if index.ndim != 1:
-        raise ValueError(f"{what} must be a list of column indices, got shape {list(index.shape)}")
-    check_range(index, n, what)
-    values, counts = np.unique(index, return_counts=True)
-    if values.size != index.size:
-        raise ValueError(f"{what} names column {values[counts > 1][0]} more than once")
-    return index
-
-
-def check_range(index: NDArray[np.int64], n: int, what: str) -> None:
-    """Raise ValueError unless every index is one of ``n`` columns."""
-    if index.size and (int(index.min()) < 0 or int(index.max()) >= n):
-        wrong = int(index.min()) if int(index.min()) < 0 else int(index.max())
-        raise ValueError(f"{what} must lie in 0..{n - 1} ({n} columns), got {wrong}")
-
-
-def _array(values: Any, what: str) -> NDArray[Any]:
-    """A fresh numpy array of anything array-like, torch tensors included."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
-    try:
-        return np.array(values)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{what} must be an array of numbers with rows of equal length ({error})") from error
-
-
-def _numbers(values: Any, what: str) -> NDArray[Any]:
-    array = _array(values, what)
-    if array.dtype.kind not in "fiu":
-        raise ValueError(f"{what} must be real numbers, got an array of {array.dtype}")
-    return array
-
-
-def _integers(values: Any, what: str) -> NDArray[np.int64]:
-    array = _array(values, what)
-    if array.size == 0:
-        return array.astype(np.int64)
-    if array.dtype.kind == "f" and bool((np.isfinite(array) & (array == np.floor(array))).all()):
-        return array.astype(np.int64)
-    if array.dtype.kind not in "iu":
-        raise ValueError(f"{what} must be integers, got an array of {array.dtype}")
-    return array.astype(np.int64)
-
-
-def _positions(values: Any) -> NDArray[np.float64]:
-    array = _numbers(values, "positions").astype(np.float64)
-    if array.ndim != 2 or array.shape[1] not in (1, 2, 3):
-        raise ValueError(f"positions must have shape [N, 3], [N, 2] or [N, 1], got {list(array.shape)}")
-    if array.shape[0] == 0:
-        raise ValueError("positions are empty: a geometry needs at least one column")
-    # Sheets keep float32 positions; anything beyond its square root overflows as soon as it is squared.
-    bad = ~(np.abs(array) < 1e19)
-    if bad.any():
-        row = int(np.flatnonzero(bad.any(1))[0])
-        raise ValueError(f"positions must be finite and below 1e19, column {row} is at {array[row].tolist()}")
-    return np.pad(array, ((0, 0), (0, 3 - array.shape[1])))
-
-
 def _faces(values: Any, positions: NDArray[np.float64]) -> NDArray[np.int64]:
-    faces = _integers(values, "faces")
-    if faces.ndim != 2 or faces.shape[1] != 3:
-        raise ValueError(f"faces must have shape [F, 3], got {list(faces.shape)}")
+    faces = checks.indices(values, len(positions), "faces", ("F", 3))
     if faces.shape[0] == 0:
         raise ValueError("faces are empty: a surface needs at least one triangle (pass None where there is no surface)")
-    check_range(faces, positions.shape[0], "faces")
     a, b, c = faces.T
     degenerate = (a == b) | (b == c) | (c == a)
     if degenerate.any():
@@ -238,69 +154,3 @@ def _faces(values: Any, positions: NDArray[np.float64]) -> NDArray[np.int64]:
             f"the surface has no area: all {faces.shape[0]} faces are degenerate (their corners on a line)"
         )
     return faces
-
-
-def as_edges(values: Any) -> NDArray[np.int64]:
-    """``[2,E]`` int64, sources then targets, of an array of that shape, or of lists: that, or pairs (source, target).
-
-    The range is checked elsewhere.
-
-    Raises:
-        ValueError: for another shape, for what are not integers, and for two lists of two columns that mean other edges
-            as sources and targets than as pairs.
-    """
-    edges = _integers(values, "edges")
-    listed = edges.ndim == 2 and not hasattr(values, "shape") and not any(hasattr(part, "shape") for part in values)
-    if listed and edges.shape == (2, 2) and not (edges == edges.T).all():
-        (a, b), (c, d) = edges.tolist()
-        raise ValueError(
-            f"edges {[[a, b], [c, d]]} may be {a} to {b} and {c} to {d}, or {a} to {c} and {b} to {d}: give an array "
-            f"of sources and targets, np.array([[{a}, {c}], [{b}, {d}]]) for the former"
-        )
-    if listed and edges.shape[1] == 2:
-        return np.ascontiguousarray(edges.T)
-    if edges.ndim != 2 or edges.shape[0] != 2:
-        hint = ": transpose it" if edges.ndim == 2 and edges.shape[1] == 2 else ""
-        raise ValueError(f"edges must have shape [2, E], sources then targets, got {list(edges.shape)}{hint}")
-    return edges
-
-
-def as_edge_distance(values: Any, edges: NDArray[np.int64]) -> NDArray[np.float64]:
-    """``[E]`` float64 lengths of ``edges``.
-
-    Raises:
-        ValueError: for another shape, and for lengths that are negative or not finite.
-    """
-    distance = _numbers(values, "edge_distance").astype(np.float64)
-    if distance.shape != (edges.shape[1],):
-        raise ValueError(f"edge_distance must have shape [{edges.shape[1]}], one per edge, got {list(distance.shape)}")
-    wrong = ~(np.isfinite(distance) & (distance >= 0))
-    if wrong.any():
-        e = int(np.flatnonzero(wrong)[0])
-        source, target = edges[:, e]
-        raise ValueError(
-            f"edge_distance must be finite and not negative, edge {e} ({source} to {target}) is {distance[e]:g}"
-        )
-    return distance
-
-
-def _layer(values: Any, n: int) -> NDArray[np.int64]:
-    layer = _integers(values, "layer")
-    if layer.shape != (n,):
-        raise ValueError(f"layer must have shape [{n}], one label per column, got {list(layer.shape)}")
-    return layer
-
-
-def _period(values: Any) -> tuple[float, ...]:
-    period = _numbers(values, "period").astype(np.float64)
-    if period.ndim != 1 or not 1 <= period.size <= 3:
-        raise ValueError(f"period must be 1 to 3 side lengths, got shape {list(period.shape)}")
-    if not np.isfinite(period).all() or (period < 0).any() or not period.any():
-        raise ValueError(f"period must be finite, not negative, and not all zero, got {period.tolist()}")
-    return tuple(np.pad(period, (0, 3 - period.size)).tolist())
-
-
-def _names(values: Sequence[str], n: int) -> tuple[str, ...]:
-    if isinstance(values, str) or len(values) != n:
-        raise ValueError(f"names must have {n} entries, one per column, got {len(values)}")
-    return tuple(str(name) for name in values)

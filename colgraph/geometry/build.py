@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.geometry.base import Geometry, column_indices, parse_axis
+from colgraph import checks
+from colgraph.edges import canonical_edges
+from colgraph.geometry.base import Geometry, parse_axis
 from colgraph.geometry.neighbors import KNN, Complete, Given, Neighborhood, parse_neighborhood, warn_of_isolated
 from colgraph.geometry.registry import (
     call_geometry,
@@ -25,7 +27,7 @@ from colgraph.geometry.registry import (
 )
 from colgraph.hints import did_you_mean
 from colgraph.sheet import Sheet
-from colgraph.space import GRAPH_METRICS, Index, Links, make_space
+from colgraph.space import GRAPH_METRICS, Index, make_space
 from colgraph.space.connections import connections
 
 __all__ = ["build_sheet", "default_neighborhood", "geometry", "option_names", "read_columns"]
@@ -121,16 +123,17 @@ def build_sheet(
     shape = _choose_ends(shape, num_inputs, num_outputs)
     neighborhood = default_neighborhood(shape) if wanted is None else wanted
     space = make_space(shape.place, shape.metric)
-    links = _sorted(neighborhood.links(shape, space), shape.num_columns)
+    links = neighborhood.links(shape, space)
+    edges, distance = canonical_edges(np.stack([links.source, links.target]), shape.num_columns, links.distance)
     if neighborhood.may_isolate:
         warn_of_isolated(neighborhood, links, shape, space)
     return Sheet.from_edges(
-        np.stack([links.source, links.target]),
+        edges,
         shape.num_columns,
-        edge_distance=links.distance,
+        edge_distance=distance,
         pos=shape.positions,
-        inputs=_array(shape.inputs),
-        outputs=_array(shape.outputs),
+        inputs=shape.inputs,
+        outputs=shape.outputs,
         layer=shape.layer,
         face=None if shape.faces is None else shape.faces.T,
         spacing=space.spacing(),
@@ -138,22 +141,17 @@ def build_sheet(
         geometry=shape.name,
         names=shape.names,
         period=shape.period if shape.metric == "periodic" else None,
-        wires=_wires(shape, links),
+        wires=_wires(shape, edges, distance),
     )
 
 
-def _wires(shape: Geometry, links: Links) -> tuple[Index, Any] | None:
+def _wires(shape: Geometry, edges: Index, distance: Any) -> tuple[Index, Any] | None:
     """The connections that distances follow, where the metric follows any and they are not the edges themselves."""
     if shape.metric not in GRAPH_METRICS:
         return None
-    own = _sorted(Links(*connections(shape.place, shape.metric)), shape.num_columns)
-    edges, distance = np.stack([own.source, own.target]), own.distance
-    mine = np.array_equal(edges, [links.source, links.target]) and np.array_equal(distance, links.distance)
-    return None if mine else (edges, distance)
-
-
-def _array(columns: Any) -> Index | None:
-    return None if columns is None else np.asarray(columns)
+    source, target, length = connections(shape.place, shape.metric)
+    wires, length = canonical_edges(np.stack([source, target]), shape.num_columns, length)
+    return None if np.array_equal(wires, edges) and np.array_equal(length, distance) else (wires, length)
 
 
 def option_names() -> set[str]:
@@ -171,20 +169,6 @@ def default_neighborhood(shape: Geometry) -> Neighborhood:
     if shape.faces is not None:
         return Given()
     return KNN(16) if shape.num_columns > 16 else Complete()
-
-
-def _sorted(links: Links, n: int) -> Links:
-    """By target, then by source; of parallel edges the shortest."""
-    code = links.target * n + links.source
-    if not (code[1:] > code[:-1]).all():
-        # Each part of a neighbourhood is sorted already, and a stable sort merges sorted runs in linear time.
-        order = np.argsort(code, kind="stable")
-        code = code[order]
-        links = links.take(order)
-    first = np.flatnonzero(np.concatenate([[True], code[1:] > code[:-1]])) if code.size else np.empty(0, np.int64)
-    if first.size == code.size:
-        return links
-    return Links(links.source[first], links.target[first], np.minimum.reduceat(links.distance, first))
 
 
 # ---------------------------------------------------------------------- sources
@@ -252,11 +236,11 @@ def _new_ids(mask: Any, n: int) -> Index:
     """``[N]`` the number each column has once a mask is applied; -1 for those it removes."""
     if isinstance(mask, str | os.PathLike):
         mask = read_columns(mask, n, "mask")
-    values = mask.detach().cpu().numpy() if hasattr(mask, "detach") else np.asarray(mask)
+    values = checks.as_array(mask, "mask")
     # N zeros and ones are a mask too; as indices they would name a column more than once.
     if values.shape == (n,) and n > 2 and values.dtype.kind in "iuf" and bool(np.isin(values, (0, 1)).all()):
         values = values.astype(bool)
-    kept = np.sort(column_indices(values, n, "mask"))
+    kept = np.sort(checks.columns(values, n, "mask"))
     if not kept.size:
         raise ValueError(f"mask keeps none of {n} columns")
     if kept.size == n:

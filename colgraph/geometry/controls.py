@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from colgraph.edges import canonical_edges
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.build import build_sheet, default_neighborhood, geometry
 from colgraph.geometry.neighbors import Neighborhood, parse_neighborhood
@@ -95,10 +96,9 @@ class _Rewired(_Wrapped):
     def links(self, geometry: Geometry, space: Space) -> Links:
         n = geometry.num_columns
         links = self.inner.links(geometry, space)
-        code = np.unique(links.target * n + links.source)
-        edges = np.stack([code % n, code // n])
+        edges, _ = canonical_edges(np.stack([links.source, links.target]), n)
         swapped = swap_ends(edges, n, seed=self.seed)
-        if np.array_equal(np.sort(swapped[1] * n + swapped[0]), code):
+        if np.array_equal(canonical_edges(swapped, n)[0], edges):
             raise ValueError(
                 f"control random-graph: no edge of {geometry.name!r} with neighbours {self.inner} can be exchanged for "
                 "another: use fewer neighbours"

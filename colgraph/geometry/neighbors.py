@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.geometry.base import Geometry, as_edge_distance, as_edges, check_range
+from colgraph import checks
+from colgraph.geometry.base import Geometry
 from colgraph.hints import closest
 from colgraph.space import GRAPH_METRICS, Index, Links, Space, join
 from colgraph.space.connections import connections
@@ -199,21 +200,21 @@ class Edges(Neighborhood):
     distance: Any = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "edge_index", as_edges(self.edge_index))
+        object.__setattr__(self, "edge_index", checks.edges(self.edge_index))
         if self.distance is not None:
-            object.__setattr__(self, "distance", as_edge_distance(self.distance, self.edge_index))
+            object.__setattr__(self, "distance", checks.lengths(self.distance, self.edge_index))
 
     def __repr__(self) -> str:
         return f"Edges({self.edge_index.shape[1]} edges)"
 
     def relabelled(self, new_id: Index) -> Edges:
-        check_range(self.edge_index, new_id.size, "Edges")
+        checks.check_range(self.edge_index, new_id.size, "Edges")
         edges = new_id[self.edge_index]
         kept = (edges >= 0).all(0)
         return Edges(edges[:, kept], None if self.distance is None else self.distance[kept])
 
     def links(self, geometry: Geometry, space: Space) -> Links:
-        check_range(self.edge_index, geometry.num_columns, "Edges")
+        checks.check_range(self.edge_index, geometry.num_columns, "Edges")
         source, target = self.edge_index
         distance = _measured(geometry, space, source, target) if self.distance is None else self.distance
         return Links(source, target, distance)

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch_geometric.data import Batch, Data
 
-from colgraph.sheet import fields
+from colgraph import checks
 from colgraph.sheet.measured import Measured
+from colgraph.sheet.tensors import equal, plainly
 
 __all__ = ["OPTIONAL", "TENSORS", "TEXTS", "CheckedData"]
 
@@ -46,7 +47,7 @@ class CheckedData(Data):
         """Number of columns N."""
         return int(self.num_nodes)  # type: ignore[arg-type]
 
-    @fields.plainly
+    @plainly
     def checked(self) -> Self:
         """The sheet itself, if it is one: every attribute fits the columns and edges, and belongs to them.
 
@@ -67,7 +68,7 @@ class CheckedData(Data):
         before: Measured | None = self.__dict__.get("_measured")
         self._check_columns_and_edges()
         if before is not None and not self._is_remembered():
-            distances_left = fields.equal(self.edge_distance, before.edge_distance)
+            distances_left = equal(self.edge_distance, before.edge_distance)
             if distances_left and len(before.pos) == self.num_columns:
                 self["edge_distance"] = before.lengths_of(self.edge_index)
         self._check_attributes()
@@ -94,18 +95,19 @@ class CheckedData(Data):
         edges = self.edge_index
         if edges.dim() != 2 or edges.size(0) != 2 or edges.dtype != torch.int64:
             raise ValueError(f"edge_index must be int64 of shape [2, E], got {edges.dtype} of {list(edges.shape)}")
-        fields.check_range(edges, self.num_columns, "edge_index")
+        checks.check_range(edges.numpy(force=True), self.num_columns, "edge_index")
 
     def _check_attributes(self) -> None:
-        n, edges = self.num_columns, self.edge_index
-        fields.lengths(self.edge_distance, edges.size(1))
-        fields.positions(self.pos, n)
-        fields.mask(self.output_mask.cpu(), n)
-        fields.per_column(self.layer, n, "layer")
-        fields.faces(self.face, n)
-        fields.column_names(self.names, n)
+        n = self.num_columns
+        checks.lengths(self.edge_distance, self.edge_index)
+        checks.positions(self.pos, n, "pos")
+        checks.columns(self.output_mask, n, "output_mask")
+        checks.labels(self.layer, n, "layer")
+        checks.indices(self.face, n, "face", (3, "F"))
+        if self.names is not None:
+            checks.names(self.names, n)
         if self.wire_index is not None:
-            fields.wires(self.wire_index, self.wire_length, n)
+            checks.lengths(self.wire_length, checks.indices(self.wire_index, n, "wires", (2, "W")), "length of wires")
         rank = self.input_rank.numpy(force=True)
         if rank.shape != (n,) or not np.array_equal(np.sort(rank[rank >= 0]), np.arange((rank >= 0).sum())):
             raise ValueError(
@@ -122,4 +124,4 @@ class CheckedData(Data):
         """Whether edges, distances and positions are those that were noted."""
         before: Measured | None = self.__dict__.get("_measured")
         now = (self.edge_index, self.edge_distance, self.pos)
-        return before is not None and all(map(fields.equal, now, before))
+        return before is not None and all(map(equal, now, before))

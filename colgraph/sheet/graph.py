@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from colgraph import checks
 from colgraph.describe import SheetReport, report
+from colgraph.edges import canonical_edges
 from colgraph.layout import Layout, edges_are_sorted
-from colgraph.sheet import fields
 from colgraph.sheet.checked import OPTIONAL, TENSORS, TEXTS, CheckedData
+from colgraph.sheet.tensors import as_tensor, plainly
 from colgraph.space import GRAPH_METRICS, Place, Space, make_space
 
 __all__ = ["Sheet", "load_sheet"]
@@ -53,7 +56,7 @@ class Sheet(CheckedData):
     """
 
     @classmethod
-    @fields.plainly
+    @plainly
     def from_edges(
         cls,
         edge_index: Tensor | np.ndarray,
@@ -61,8 +64,8 @@ class Sheet(CheckedData):
         *,
         edge_distance: Tensor | np.ndarray | None = None,
         pos: Tensor | np.ndarray | None = None,
-        inputs: Sequence[int] | np.ndarray | Tensor | None = None,
-        outputs: Sequence[int] | np.ndarray | Tensor | None = None,
+        inputs: ArrayLike | Tensor | None = None,
+        outputs: ArrayLike | Tensor | None = None,
         layer: Tensor | np.ndarray | None = None,
         face: Tensor | np.ndarray | None = None,
         spacing: float | None = None,
@@ -94,31 +97,41 @@ class Sheet(CheckedData):
         Raises:
             ValueError: for anything out of range, of a wrong shape, not finite, or negative.
         """
-        n = fields.positive(num_columns, "num_columns")
-        edges = fields.as_tensor(edge_index)
-        if edges.dim() != 2 or edges.size(0) != 2 or edges.is_floating_point():
-            raise ValueError(
-                f"edge_index must be integers of shape [2, E], got {edges.dtype} of shape {list(edges.shape)}"
-            )
-        edges = edges.to(torch.int64)
-        fields.check_range(edges, n, "edge_index")
+        n = int(num_columns)
+        if n < 1:
+            raise ValueError(f"num_columns must be at least 1, got {num_columns}")
+        edges = checks.edges(checks.as_array(edge_index, "edge_index"), "edge_index")
+        checks.check_range(edges, n, "edge_index")
         if edge_distance is None:
-            distance = (edges[0] != edges[1]).to(torch.float64)
+            distance = (edges[0] != edges[1]).astype(np.float64)
         else:
-            distance = fields.lengths(edge_distance, edges.size(1))
-        edges, distance = fields.canonical(edges, distance, n)
-        sheet = cls(edge_index=edges, edge_distance=distance.to(torch.float32), num_nodes=n)
-        sheet.pos = fields.positions(pos, n)
-        sheet.input_rank = fields.ranks(inputs, n)
-        sheet.output_mask = fields.mask(outputs, n)
-        sheet.layer = fields.per_column(layer, n, "layer")
-        sheet.face = fields.faces(face, n)
+            distance = checks.lengths(edge_distance, edges)
+        edges, distance = canonical_edges(edges, n, distance)
+        rank, mask = np.full(n, -1), np.full(n, outputs is None)
+        if inputs is not None:
+            columns = checks.columns(inputs, n, "inputs")
+            rank[columns] = np.arange(columns.size)
+        if outputs is not None:
+            mask[checks.columns(outputs, n, "outputs")] = True
+        arrays = {
+            "edge_index": edges,
+            "edge_distance": distance.astype(np.float32),
+            "pos": (np.zeros((n, 3)) if pos is None else checks.positions(pos, n, "pos")).astype(np.float32),
+            "input_rank": rank,
+            "output_mask": mask,
+            "layer": np.zeros(n, np.int64) if layer is None else checks.labels(layer, n, "layer"),
+            "face": np.zeros((3, 0), np.int64) if face is None else checks.indices(face, n, "face", (3, "F")),
+        }
+        if wires is not None:
+            arrays["wire_index"] = ends = checks.indices(wires[0], n, "wires", (2, "W"))
+            arrays["wire_length"] = checks.lengths(wires[1], ends, "length of wires").astype(np.float32)
+        device = edge_index.device if isinstance(edge_index, Tensor) else None
+        sheet = cls(num_nodes=n, **{name: as_tensor(array, device) for name, array in arrays.items()})
         sheet.metric = str(metric)
         sheet.geometry = str(geometry)
-        sheet.spacing = float(spacing) if spacing is not None else fields.edge_spacing(edges, distance, n)
-        sheet.names = fields.column_names(names, n)
-        sheet.period = fields.box(period)
-        sheet.wire_index, sheet.wire_length = (None, None) if wires is None else fields.wires(*wires, n)
+        sheet.spacing = float(spacing) if spacing is not None else _edge_spacing(edges, distance, n)
+        sheet.names = None if names is None else checks.names(names, n)
+        sheet.period = None if period is None else checks.period(period)
         sheet._remember()
         return sheet
 
@@ -227,9 +240,10 @@ class Sheet(CheckedData):
     def coalesce(self) -> Sheet:
         """A copy with the edges in canonical order (by target, then source), parallel edges merged to the shortest."""
         self.checked()
-        edges, distance = fields.canonical(self.edge_index, self.edge_distance, self.num_columns)
+        edges, distance = self.edge_index.numpy(force=True), self.edge_distance.numpy(force=True)
+        edges, distance = canonical_edges(edges, self.num_columns, distance)
         out = copy.copy(self)
-        out.edge_index, out.edge_distance = edges, distance
+        out.edge_index, out.edge_distance = (as_tensor(array, self.edge_index.device) for array in (edges, distance))
         out._remember()
         return out
 
@@ -240,11 +254,7 @@ class Sheet(CheckedData):
         distances keep their unit.
         """
         self.checked()
-        columns = torch.nonzero(subset).flatten() if subset.dtype == torch.bool else subset.to(torch.int64)
-        columns = columns.to(self.edge_index.device)
-        fields.check_range(columns, self.num_columns, "subset")
-        if columns.unique().numel() != columns.numel():
-            raise ValueError("subset names a column more than once")
+        columns = as_tensor(checks.columns(subset, self.num_columns, "subset"), self.edge_index.device)
         face = self.face
         out = super().subgraph(columns)
         new_id = torch.full((self.num_columns,), -1, dtype=torch.int64, device=columns.device)
@@ -372,6 +382,15 @@ class Sheet(CheckedData):
             return cls.from_arrays(arrays)
         except Exception as error:
             raise ValueError(f"cannot read a sheet from {str(path)!r}: {error}") from error
+
+
+def _edge_spacing(edges: np.ndarray, distance: np.ndarray, n: int) -> float:
+    """Median over columns of the shortest positive incoming edge, the lower of two; 1 where there is none."""
+    real = distance > 0
+    nearest = np.full(n, np.inf)
+    np.minimum.at(nearest, edges[1][real], distance[real])
+    nearest = np.sort(nearest[np.isfinite(nearest)])
+    return float(nearest[(nearest.size - 1) // 2]) if nearest.size else 1.0
 
 
 def load_sheet(path: str | os.PathLike[str]) -> Sheet:

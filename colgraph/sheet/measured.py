@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from colgraph.sheet.fields import equal
+from colgraph.edges import edge_codes
+from colgraph.sheet.tensors import equal
 from colgraph.space import GRAPH_METRICS
 
 __all__ = ["Measured"]
@@ -64,7 +65,7 @@ class Measured(NamedTuple):
     def _check_common(self, now: Measured) -> None:
         """Edges that are still there must be as long as they were."""
         n = len(self.pos)
-        old, new = _codes(self.edge_index, n), _codes(now.edge_index, n)
+        old, new = (edge_codes(edges.numpy(force=True), n) for edges in (self.edge_index, now.edge_index))
         before, after = self.edge_distance.numpy(force=True), now.edge_distance.numpy(force=True)
         _, i, j = np.intersect1d(old, new, return_indices=True)
         wrong = np.flatnonzero(~np.isclose(before[i], after[j], rtol=1e-5, atol=0))
@@ -75,9 +76,3 @@ class Measured(NamedTuple):
                 f"{after[j[k]]:g} after the edges were changed (PyG adds up attributes of edges that it merges, unless "
                 "told otherwise): make a sheet with Sheet.from_edges"
             )
-
-
-def _codes(edges: Tensor, n: int) -> np.ndarray:
-    """One number per edge that names its ends."""
-    code: np.ndarray = (edges[1] * n + edges[0]).numpy(force=True)
-    return code

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
+from colgraph.edges import canonical_edges
 from colgraph.space.links import Index
 from colgraph.space.place import Place
 
@@ -16,9 +17,7 @@ __all__ = ["connections", "distinct_faces", "listening_matrix", "mesh_edges", "n
 def mesh_edges(faces: Index, n: int) -> Index:
     """``[2,E]`` both directions of every edge of a mesh, without duplicates, sorted by target, then by source."""
     a, b, c = faces.T
-    source, target = np.concatenate([a, b, c, b, c, a]), np.concatenate([b, c, a, a, b, c])
-    code = np.unique(target * n + source)
-    return np.stack([code % n, code // n])
+    return canonical_edges(np.array([[a, b, c, b, c, a], [b, c, a, a, b, c]]).reshape(2, -1), n)[0]
 
 
 def distinct_faces(faces: Index) -> Index:
@@ -91,10 +90,6 @@ def listening_matrix(source: Index, target: Index, length: NDArray[np.float64], 
     """
     others = source != target
     source, target, length = source[others], target[others], length[others]
-    order = np.lexsort((length, target * n + source))
-    code = (target * n + source)[order]
-    first = np.ones(code.size, dtype=bool)
-    first[1:] = code[1:] != code[:-1]
-    code, length = code[first], length[order][first]
-    indptr = np.searchsorted(code, np.arange(n + 1) * n)
-    return csr_array((length, code % n, indptr), shape=(n, n))
+    edges, length = canonical_edges(np.stack([source, target]), n, length)
+    indptr = np.searchsorted(edges[1], np.arange(n + 1))
+    return csr_array((length, edges[0], indptr), shape=(n, n))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["USUAL", "WEIGHT_MEANINGS", "canonical_edges", "check_lengths_asked", "guessed", "to_lengths"]
+__all__ = ["USUAL", "WEIGHT_MEANINGS", "check_lengths_asked", "guessed", "to_lengths"]
 
 USUAL = ""
 """The default of the option ``weight``: whatever has lengths. (None says that nothing has.)"""
@@ -94,26 +94,3 @@ def as_number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         return math.inf if isinstance(value, int) else None
-
-
-def canonical_edges(
-    source: NDArray[np.int64], target: NDArray[np.int64], lengths: NDArray[np.float64] | None, n: int, *, directed: bool
-) -> tuple[NDArray[np.int64], NDArray[np.float64] | None, int]:
-    """Edges sorted by target, then source; both directions of undirected ones; of parallel edges the shortest.
-
-    Returns:
-        ``[2,E]`` edges, their ``[E]`` lengths (or None), and how many parallel edges were merged away.
-    """
-    low, high = (source, target) if directed else (np.minimum(source, target), np.maximum(source, target))
-    merged = len(source) - len(np.unique(high * n + low))
-    if not directed:
-        other = source != target
-        source, target = np.concatenate([source, target[other]]), np.concatenate([target, source[other]])
-        lengths = None if lengths is None else np.concatenate([lengths, lengths[other]])
-    code, place = np.unique(target * n + source, return_inverse=True)
-    edges = np.stack([code % n, code // n])
-    if lengths is None:
-        return edges, None, merged
-    shortest = np.full(len(code), np.inf)
-    np.minimum.at(shortest, place.reshape(-1), lengths)
-    return edges, shortest, merged

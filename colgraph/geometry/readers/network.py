@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from colgraph.edges import canonical_edges
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import warn
 from colgraph.geometry.readers.lengths import (
     USUAL,
     as_number,
-    canonical_edges,
     check_lengths_asked,
     guessed,
     to_lengths,
@@ -118,7 +118,10 @@ def network_geometry(
         positions = None
     if not edges.size and positions is None:
         raise ValueError(f"has {num_columns} nodes without positions and no edges: there is nothing to connect them by")
-    arranged, arranged_lengths, merged = canonical_edges(edges[0], edges[1], lengths, num_columns, directed=directed)
+    arranged, arranged_lengths = canonical_edges(edges if directed else np.sort(edges, axis=0), num_columns, lengths)
+    merged = edges.shape[1] - arranged.shape[1]
+    if not directed:
+        arranged, arranged_lengths = _both_ways(arranged, arranged_lengths, num_columns)
     spatial = positions is not None
     coordinates = positions if positions is not None else plotting_positions(arranged, num_columns)
     measured = "given" if lengths is not None and edges.size else "euclidean" if spatial else "hops"
@@ -146,6 +149,13 @@ def network_geometry(
 
 
 # ---------------------------------------------------------------------- edges
+
+
+def _both_ways(edges: NDArray[np.int64], lengths: Any, num_columns: int) -> tuple[NDArray[np.int64], Any]:
+    """Undirected edges, each there once, in both directions."""
+    other = edges[0] != edges[1]
+    lengths = None if lengths is None else np.concatenate([lengths, lengths[other]])
+    return canonical_edges(np.concatenate([edges, edges[::-1, other]], axis=1), num_columns, lengths)
 
 
 def _edge_lengths(

@@ -1,0 +1,173 @@
+"""What arrays about columns and edges must be, for geometries and sheets: anything array-like in, numpy arrays out.
+
+Arrays may be numpy arrays, torch tensors on any device or nested lists. What comes back is a copy. Every function
+raises ``ValueError`` for values of another kind, shape or range; ``what`` is what messages call them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "as_array",
+    "check_range",
+    "columns",
+    "edges",
+    "indices",
+    "integers",
+    "labels",
+    "lengths",
+    "names",
+    "numbers",
+]
+__all__ += ["period", "positions"]
+
+Index = NDArray[np.int64]
+
+
+def as_array(values: Any, what: str) -> NDArray[Any]:
+    """A fresh numpy array."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        try:
+            values = values.numpy()
+        except TypeError:  # numpy has no bfloat16
+            values = values.double().numpy()
+    try:
+        return np.array(values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{what} must be an array of numbers with rows of equal length ({error})") from error
+
+
+def numbers(values: Any, what: str) -> NDArray[np.float64]:
+    """Real numbers, finite or not."""
+    array = as_array(values, what)
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{what} must be real numbers, got an array of {array.dtype}")
+    return array.astype(np.float64, copy=False)
+
+
+def integers(values: Any, what: str) -> Index:
+    """Integers, whatever their type."""
+    array = as_array(values, what)
+    whole = array.dtype.kind == "f" and bool((np.isfinite(array) & (array == np.floor(array))).all())
+    if array.size and array.dtype.kind not in "iu" and not whole:
+        raise ValueError(f"{what} must be integers, got an array of {array.dtype}")
+    return array.astype(np.int64, copy=False)
+
+
+def check_range(index: Index, n: int, what: str) -> None:
+    """Raise ValueError unless every index is one of ``n`` columns."""
+    if index.size and (int(index.min()) < 0 or int(index.max()) >= n):
+        wrong = int(index.min()) if int(index.min()) < 0 else int(index.max())
+        raise ValueError(f"{what} must lie in 0..{n - 1} ({n} columns), got {wrong}")
+
+
+def indices(values: Any, n: int, what: str, shape: tuple[int | str, ...], meaning: str = "") -> Index:
+    """Columns in an array of some shape, such as ``(2, "E")``, where a letter stands for any number."""
+    array = integers(values, what)
+    _check_shape(array, shape, what, meaning)
+    check_range(array, n, what)
+    return array
+
+
+def _check_shape(array: NDArray[Any], shape: tuple[int | str, ...], what: str, meaning: str = "") -> None:
+    fits = array.ndim == len(shape) and all(isinstance(w, str) or w == g for w, g in zip(shape, array.shape))
+    if not fits:
+        wanted = ", ".join(map(str, shape))
+        raise ValueError(f"{what} must have shape [{wanted}]{meaning}, got {list(array.shape)}")
+
+
+def columns(values: Any, n: int, what: str) -> Index:
+    """Some of ``n`` columns in the order given, from indices or from a boolean mask ``[N]``; each at most once."""
+    index = as_array(values, what)
+    if index.dtype == np.bool_:
+        if index.shape != (n,):
+            raise ValueError(f"{what} as a mask must have {n} entries, one per column, got shape {list(index.shape)}")
+        return np.flatnonzero(index).astype(np.int64)
+    index = integers(index, what)
+    if index.ndim != 1:
+        raise ValueError(f"{what} must be a list of column indices, got shape {list(index.shape)}")
+    check_range(index, n, what)
+    found, counts = np.unique(index, return_counts=True)
+    if found.size != index.size:
+        raise ValueError(f"{what} names column {found[counts > 1][0]} more than once")
+    return index
+
+
+def positions(values: Any, n: int | str = "N", what: str = "positions") -> NDArray[np.float64]:
+    """``[N,3]`` from coordinates ``[N,1]``, ``[N,2]`` or ``[N,3]``: zeros where there are fewer."""
+    array = numbers(values, what)
+    if array.ndim != 2 or array.shape[1] not in (1, 2, 3) or n not in ("N", len(array)):
+        raise ValueError(f"{what} must have shape [{n}, 3], [{n}, 2] or [{n}, 1], got {list(array.shape)}")
+    if array.shape[0] == 0:
+        raise ValueError(f"{what} are empty: there must be at least one column")
+    # Sheets keep float32 positions; anything beyond its square root overflows as soon as it is squared.
+    bad = ~(np.abs(array) < 1e19)
+    if bad.any():
+        row = int(np.flatnonzero(bad.any(1))[0])
+        raise ValueError(f"{what} must be finite and below 1e19, column {row} is at {array[row].tolist()}")
+    return np.pad(array, ((0, 0), (0, 3 - array.shape[1])))
+
+
+def edges(values: Any, what: str = "edges") -> Index:
+    """``[2,E]`` sources, then targets, of an array of that shape, or of lists: that, or pairs (source, target).
+
+    The range is checked elsewhere. Two lists of two columns that mean other edges as sources and targets than as pairs
+    are refused.
+    """
+    array = integers(values, what)
+    listed = array.ndim == 2 and not hasattr(values, "shape") and not any(hasattr(part, "shape") for part in values)
+    if listed and array.shape == (2, 2) and not (array == array.T).all():
+        (a, b), (c, d) = array.tolist()
+        raise ValueError(
+            f"{what} {[[a, b], [c, d]]} may be {a} to {b} and {c} to {d}, or {a} to {c} and {b} to {d}: give an array "
+            f"of sources and targets, np.array([[{a}, {c}], [{b}, {d}]]) for the former"
+        )
+    if listed and array.shape[1] == 2:
+        return np.ascontiguousarray(array.T)
+    if array.ndim != 2 or array.shape[0] != 2:
+        hint = ": transpose it" if array.ndim == 2 and array.shape[1] == 2 else ""
+        raise ValueError(f"{what} must have shape [2, E], sources then targets, got {list(array.shape)}{hint}")
+    return array
+
+
+def lengths(values: Any, ends: Index, what: str = "edge_distance") -> NDArray[np.float64]:
+    """``[E]`` finite lengths, 0 or more, of edges ``[2,E]``."""
+    array = numbers(values, what)
+    _check_shape(array, (ends.shape[1],), what, ", one per edge")
+    wrong = ~(np.isfinite(array) & (array >= 0))
+    if wrong.any():
+        e = int(np.flatnonzero(wrong)[0])
+        source, target = ends[:, e]
+        raise ValueError(f"{what} must be finite and not negative, edge {e} ({source} to {target}) is {array[e]:g}")
+    return array
+
+
+def labels(values: Any, n: int, what: str) -> Index:
+    """``[N]`` integer labels (or booleans, as 0 and 1)."""
+    array = as_array(values, what)
+    array = array.astype(np.int64) if array.dtype == np.bool_ else integers(array, what)
+    _check_shape(array, (n,), what, ", one label per column")
+    return array
+
+
+def names(values: Sequence[str], n: int) -> list[str]:
+    """N column names."""
+    if isinstance(values, str) or len(values) != n:
+        raise ValueError(f"names must have {n} entries, one per column, got {len(values)}")
+    return [str(name) for name in values]
+
+
+def period(values: Any) -> tuple[float, ...]:
+    """Three side lengths of a periodic box from 1 to 3: 0 where an axis does not wrap, or there are fewer."""
+    sides = numbers(values, "period")
+    if sides.ndim != 1 or not 1 <= sides.size <= 3:
+        raise ValueError(f"period must be 1 to 3 side lengths, got shape {list(sides.shape)}")
+    if not np.isfinite(sides).all() or (sides < 0).any() or not sides.any():
+        raise ValueError(f"period must be finite, not negative, and not all zero, got {sides.tolist()}")
+    return tuple(np.pad(sides, (0, 3 - sides.size)).tolist())

@@ -1,0 +1,43 @@
+"""Lists of edges in the order that is frozen when a sheet is made: by target, then by source, each edge once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["canonical_edges", "edge_codes"]
+
+Index = NDArray[np.int64]
+
+
+def edge_codes(edges: Index, columns: int, directed: bool = True) -> Index:
+    """One number per edge ``[E]``, equal for equal edges (undirected: in either direction).
+
+    Directed ones are ``target * N + source``: they grow in the order by target, then by source. Undirected ones are
+    ``low * N + high``.
+    """
+    if directed:
+        return edges[1] * columns + edges[0]
+    return np.minimum(*edges) * columns + np.maximum(*edges)
+
+
+def canonical_edges(edges: Index, columns: int, length: Any = None) -> tuple[Index, Any]:
+    """Edges by target, then by source; of parallel edges the shortest.
+
+    Args:
+        edges: ``[2,E]`` source and target, in any order.
+        columns: N.
+        length: ``[E]``, or None.
+
+    Returns:
+        ``[2,E']`` edges and ``[E']`` lengths (None without): those given where they are in order already.
+    """
+    code = edge_codes(edges, columns)
+    if bool((code[1:] > code[:-1]).all()):
+        return edges, length
+    # Each part of a neighbourhood is sorted already, and a stable sort merges sorted runs in linear time.
+    order = np.argsort(code, kind="stable")
+    first = np.flatnonzero(np.diff(code[order], prepend=-1))
+    return edges[:, order[first]], None if length is None else np.minimum.reduceat(length[order], first)
