@@ -12,19 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "as_array",
-    "check_range",
-    "columns",
-    "edges",
-    "indices",
-    "integers",
-    "labels",
-    "lengths",
-    "names",
-    "numbers",
-]
-__all__ += ["period", "positions"]
+__all__ = ["as_array", "check_range", "columns", "edge_index", "edges", "indices", "integers", "labels", "lengths"]
+__all__ += ["names", "numbers", "period", "positions"]
 
 Index = NDArray[np.int64]
 
@@ -114,25 +103,34 @@ def positions(values: Any, n: int | str = "N", what: str = "positions") -> NDArr
     return np.pad(array, ((0, 0), (0, 3 - array.shape[1])))
 
 
-def edges(values: Any, what: str = "edges") -> Index:
+def edge_index(values: Any, n: int) -> Index:
+    """``[2,E]`` sources, then targets, as PyG has them: nothing else will do."""
+    array = as_array(values, "edge_index")
+    if array.ndim != 2 or array.shape[0] != 2 or array.dtype.kind not in "iu":
+        raise ValueError(f"edge_index must be integers of shape [2, E], got {array.dtype} of shape {list(array.shape)}")
+    check_range(array, n, "edge_index")
+    return array.astype(np.int64, copy=False)
+
+
+def edges(values: Any) -> Index:
     """``[2,E]`` sources, then targets, of an array of that shape, or of lists: that, or pairs (source, target).
 
     The range is checked elsewhere. Two lists of two columns that mean other edges as sources and targets than as pairs
     are refused.
     """
-    array = integers(values, what)
+    array = integers(values, "edges")
     listed = array.ndim == 2 and not hasattr(values, "shape") and not any(hasattr(part, "shape") for part in values)
     if listed and array.shape == (2, 2) and not (array == array.T).all():
         (a, b), (c, d) = array.tolist()
         raise ValueError(
-            f"{what} {[[a, b], [c, d]]} may be {a} to {b} and {c} to {d}, or {a} to {c} and {b} to {d}: give an array "
+            f"edges {[[a, b], [c, d]]} may be {a} to {b} and {c} to {d}, or {a} to {c} and {b} to {d}: give an array "
             f"of sources and targets, np.array([[{a}, {c}], [{b}, {d}]]) for the former"
         )
     if listed and array.shape[1] == 2:
         return np.ascontiguousarray(array.T)
     if array.ndim != 2 or array.shape[0] != 2:
         hint = ": transpose it" if array.ndim == 2 and array.shape[1] == 2 else ""
-        raise ValueError(f"{what} must have shape [2, E], sources then targets, got {list(array.shape)}{hint}")
+        raise ValueError(f"edges must have shape [2, E], sources then targets, got {list(array.shape)}{hint}")
     return array
 
 

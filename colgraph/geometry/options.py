@@ -1,11 +1,13 @@
-"""The options of a geometry function: their types, defaults, and the check of what a user passes."""
+"""The options of geometry functions and readers: types, defaults, and the check of what a user passes."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,8 @@ import numpy as np
 
 from colgraph.hints import closest, did_you_mean
 
-__all__ = ["GeometryInfo", "Option", "check_options", "describe_function", "plain_values"]
+__all__ = ["GeometryInfo", "Option", "OptionGroup", "call_with_options", "check_options", "describe_function"]
+__all__ += ["list_options"]
 
 
 @dataclass(frozen=True)
@@ -42,58 +45,92 @@ class GeometryInfo:
         return f"{self.name}({', '.join(map(str, self.options))})"
 
 
+class OptionGroup:
+    """Base of dataclasses whose fields are options wherever a function takes one as a keyword argument."""
+
+
 def describe_function(name: str, function: Callable[..., Any], place: str) -> GeometryInfo:
     """Options and first docstring line of a geometry function."""
-    hints = _hints(function)
-    options = tuple(
-        Option(
-            key,
-            _type_text(hints.get(key, parameter.annotation)),
-            "" if parameter.default is parameter.empty else repr(parameter.default),
-        )
-        for key, parameter in _parameters(function).items()
-        if parameter.kind is not parameter.VAR_KEYWORD
-    )
     lines = (inspect.getdoc(function) or "").strip().splitlines()
-    return GeometryInfo(name, options, lines[0] if lines else "", place)
+    return GeometryInfo(name, list_options(function), lines[0] if lines else "", place)
+
+
+def list_options(function: Callable[..., Any]) -> tuple[Option, ...]:
+    """The options of a function."""
+    return tuple(
+        Option(key, _type_text(hint), "" if default is _EMPTY else repr(default))
+        for key, (hint, default) in _slots(function).items()
+    )
+
+
+def call_with_options(
+    what: str, function: Callable[..., Any], options: dict[str, Any], callers: tuple[str, ...] = ()
+) -> Any:
+    """What a function makes of options, after :func:`check_options`; NumPy's scalars become plain values."""
+    options = {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
+    check_options(what, function, options, callers)
+    for key, group in _groups(function).items():
+        own = {field.name for field in dataclasses.fields(group)} & options.keys()
+        options[key] = group(**{name: options.pop(name) for name in own})
+    return function(**options)
 
 
 def check_options(
-    name: str, function: Callable[..., Any], options: dict[str, Any], callers: tuple[str, ...] = ()
+    what: str, function: Callable[..., Any], options: dict[str, Any], callers: tuple[str, ...] = ()
 ) -> None:
     """Refuse options that ``function`` does not have, leaves without a value, or annotates with another type.
 
-    ``callers`` are further names that a misspelt option may have meant.
+    ``what`` is what messages call it; ``callers`` are further names that a misspelt option may have meant.
 
     Raises:
         ValueError: naming the option and the options there are.
     """
-    parameters = _parameters(function)
-    known = ", ".join(str(option) for option in describe_function(name, function, "").options) or "none"
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    slots = _slots(function)
+    known = ", ".join(map(str, list_options(function))) or "none"
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in _parameters(function).values())
     for key in options:
-        if key not in parameters and not takes_any:
-            hint = did_you_mean(key, (*parameters, *callers))
-            raise ValueError(f"geometry {name!r} has no option {key!r}{hint}; its options are {known}")
-    for key, parameter in parameters.items():
-        has_default = parameter.default is not parameter.empty or parameter.kind is parameter.VAR_KEYWORD
-        if key not in options and not has_default:
-            raise ValueError(f"geometry {name!r} needs option {key!r}; its options are {known}")
-    hints = _hints(function)
-    for key, value in options.items():
-        if key in hints and not _fits(value, hints[key]):
-            raise ValueError(f"geometry {name!r}: {_type_error(key, value, hints[key])}")
+        if key not in slots and not takes_any:
+            hint = did_you_mean(key, (*slots, *callers))
+            raise ValueError(f"unknown option {key!r} for {what}{hint}; known are {known}")
+    for key, (_, default) in slots.items():
+        if key not in options and default is _EMPTY:
+            raise ValueError(f"{what} needs option {key!r}; known are {known}")
+    for key, value in options.items() if _hints(function) else ():
+        kind = slots[key][0] if key in slots else _EMPTY
+        if not _fits(value, kind):
+            raise ValueError(f"{what}: {_type_error(key, value, kind)}")
 
 
-def plain_values(options: dict[str, Any]) -> dict[str, Any]:
-    """Options with NumPy's scalars as the Python values they stand for."""
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
+_EMPTY = inspect.Parameter.empty
+_UNIONS = (typing.Union, types.UnionType)
+_WORDS: dict[Any, str] = {bool: "true or false", str: "a name", Sequence[str]: "a list of names"}
 
 
 def _type_error(key: str, value: Any, hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return f"unknown {key} {value!r}{closest(value, typing.get_args(hint))}"
-    return f"option {key} must be {_type_text(hint)}, got {value!r}"
+    kinds = typing.get_args(hint) if typing.get_origin(hint) in _UNIONS else (hint,)
+    wanted = " or ".join(_WORDS.get(kind) or _type_text(kind) for kind in kinds if kind is not type(None))
+    return f"option {key!r} must be {wanted}, got {value!r}"
+
+
+def _slots(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """Annotation and default of each option."""
+    hints, groups = _hints(function), _groups(function)
+    slots: dict[str, tuple[Any, Any]] = {}
+    for key, parameter in _parameters(function).items():
+        if key in groups:
+            slots |= _slots(groups[key])
+        elif parameter.kind is not parameter.VAR_KEYWORD:
+            slots[key] = (hints.get(key, parameter.annotation), parameter.default)
+    return slots
+
+
+def _groups(function: Callable[..., Any]) -> dict[str, Any]:
+    """The keyword arguments that are groups of options."""
+    hints = _hints(function)
+    found = {key: hints.get(key) for key in _parameters(function)}
+    return {key: hint for key, hint in found.items() if isinstance(hint, type) and issubclass(hint, OptionGroup)}
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -106,8 +143,9 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     # A plug-in may annotate with names it never imported at run time: then there is nothing to check against.
+    function = function.func if isinstance(function, functools.partial) else function
     try:
-        return typing.get_type_hints(function)
+        return typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
     except Exception:
         return {}
 
@@ -125,7 +163,7 @@ def _type_text(hint: Any) -> str:
 def _fits(value: Any, hint: Any) -> bool:
     """Whether a value is of an annotated type: numbers, texts, choices, sequences and unions of them; else True."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
+    if origin in _UNIONS:
         return any(_fits(value, argument) for argument in arguments)
     if origin is typing.Literal:
         return any(value == choice and type(value) is type(choice) for choice in arguments)
@@ -145,7 +183,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _fits_sequence(value: Any, origin: type, arguments: tuple[Any, ...]) -> bool:
-    if isinstance(value, str | bytes | dict) or not isinstance(value, Iterable):
+    if isinstance(value, str | bytes | dict | Iterator) or not isinstance(value, Iterable):
         return False
     items = list(value)
     if origin is tuple and arguments and arguments[-1] is not Ellipsis:

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from colgraph.geometry.base import Geometry
-from colgraph.geometry.options import GeometryInfo, check_options, describe_function, plain_values
+from colgraph.geometry.options import GeometryInfo, call_with_options, describe_function
 from colgraph.hints import closest
 
 __all__ = [
@@ -116,10 +116,8 @@ def call_geometry(
     Raises:
         ValueError: for options the function does not have or of a wrong type, or when no Geometry comes back.
     """
-    options = plain_values(options)
-    check_options(name, function, options, callers)
     try:
-        result = function(**options)
+        result = call_with_options(f"geometry {name!r}", function, options, callers)
     except (ValueError, ImportError):
         raise
     except Exception as error:

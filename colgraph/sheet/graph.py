@@ -100,8 +100,7 @@ class Sheet(CheckedData):
         n = int(num_columns)
         if n < 1:
             raise ValueError(f"num_columns must be at least 1, got {num_columns}")
-        edges = checks.edges(checks.as_array(edge_index, "edge_index"), "edge_index")
-        checks.check_range(edges, n, "edge_index")
+        edges = checks.edge_index(edge_index, n)
         if edge_distance is None:
             distance = (edges[0] != edges[1]).astype(np.float64)
         else:

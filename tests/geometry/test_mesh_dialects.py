@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from colgraph.geometry.readers import read_geometry
-from colgraph.geometry.readers.polygons import Polygons
+from colgraph.geometry.readers.meshes.polygons import Polygons
 
 
 @st.composite

@@ -70,7 +70,7 @@ def test_a_batch_is_one_geometry_of_several_pieces():
     [
         (Data(), "neither pos nor edge_index"),
         (Data(num_nodes=3), "neither pos nor edge_index"),
-        (Data(pos=POS, edge_index=torch.tensor([[0], [3]])), r"0..2 \(3 nodes\), got 0 to 3"),
+        (Data(pos=POS, edge_index=torch.tensor([[0], [3]])), r"0..2 \(3 columns\), got 3"),
         (Data(pos=POS, edge_index=torch.tensor([[0.0], [1.0]])), "integers of shape"),
         (Data(pos=POS, edge_index=torch.tensor([0, 1])), "integers of shape"),
         (Data(pos=POS, edge_index=EDGES, edge_weight=torch.ones(3)), r"edge_weight must have shape \[4\]"),
@@ -79,9 +79,9 @@ def test_a_batch_is_one_geometry_of_several_pieces():
         (Data(pos=POS * torch.inf, edge_index=EDGES), "finite"),
         (Data(num_nodes=3, edge_index=EDGES, face=torch.tensor([[0], [1], [2]])), "faces but no pos"),
         (Data(pos=POS, face=torch.tensor([[0], [1]])), r"face must have shape \[3, F\]"),
-        (Data(pos=POS, face=torch.tensor([[0], [1], [5]])), "faces must lie in 0..2"),
-        (Data(pos=torch.rand(3, 5), edge_index=EDGES), "positions must have shape"),
-        (Data(pos=[[0, 0]], edge_index=EDGES, num_nodes=3), "pos must be a tensor"),
+        (Data(pos=POS, face=torch.tensor([[0], [1], [5]])), "face must lie in 0..2"),
+        (Data(pos=torch.rand(3, 5), edge_index=EDGES), "pos must have shape"),
+        (Data(pos=[[0, 0]], edge_index=EDGES, num_nodes=3), r"pos must have shape \[3, 3\].*got \[1, 2\]"),
     ],
 )
 def test_bad_data(data, message):

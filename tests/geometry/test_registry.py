@@ -162,8 +162,8 @@ def test_options_of_any_annotation():
     check_options("f", function, {"needed": np.int64(3), "maybe": None, "words": ["b"], "mode": 1, "free": object()})
     for options, message in [
         ({}, "needs option 'needed'"),
-        ({"needed": 1, "maybe": "x"}, "maybe must be float | None"),
-        ({"needed": 1, "words": [1]}, "words must be"),
+        ({"needed": 1, "maybe": "x"}, "'maybe' must be float, got 'x'"),
+        ({"needed": 1, "words": [1]}, "'words' must be a list of names"),
         ({"needed": 1, "mode": True}, "unknown mode True"),
         ({"needed": 1, "wrods": ["b"]}, "did you mean 'words'"),
     ]:

@@ -17,7 +17,7 @@ from typing import Any
 from colgraph.extras import missing_package
 from colgraph.text import decode_text
 
-__all__ = ["Source", "open_source", "optional", "parsing", "warn"]
+__all__ = ["Source", "naming", "one_line", "open_source", "optional", "parsing", "warn"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,17 @@ def parsing(what: str) -> Iterator[None]:
         raise ValueError(
             f"not readable as {what} (broken, cut short, or of another kind): {one_line(error)}"
         ) from error
+
+
+@contextmanager
+def naming(source: Source) -> Iterator[None]:
+    """Turn whatever a reader raises into a ValueError of one line that names the file; a missing package stays one."""
+    try:
+        yield
+    except ImportError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{str(source.path)!r}: {one_line(error)}") from error
 
 
 def one_line(error: BaseException) -> str:

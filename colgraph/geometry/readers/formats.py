@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from colgraph.geometry.base import Geometry
-from colgraph.geometry.options import plain_values
-from colgraph.geometry.readers.brainnet import BRAINNET_SUFFIXES, read_brainnet
-from colgraph.geometry.readers.edge_lists import EDGE_LIST_SUFFIXES, read_edge_list
-from colgraph.geometry.readers.files import Source, one_line, open_source
-from colgraph.geometry.readers.graph_files import GRAPH_SUFFIXES, read_graph
-from colgraph.geometry.readers.matlab import read_mat
-from colgraph.geometry.readers.matrices import read_matrix_market, read_numpy
-from colgraph.geometry.readers.mesh import MESH_SUFFIXES, VTK_SUFFIXES, read_mesh
-from colgraph.geometry.readers.surface import FREESURFER_SUFFIXES, is_freesurfer, read_freesurfer, read_gifti
-from colgraph.geometry.readers.tables import read_csv, read_txt
+from colgraph.geometry.options import call_with_options, list_options
+from colgraph.geometry.readers.files import Source, naming, open_source
+from colgraph.geometry.readers.graphs.graph_files import GRAPH_SUFFIXES, read_graph
+from colgraph.geometry.readers.matrices.brainnet import BRAINNET_SUFFIXES, read_brainnet
+from colgraph.geometry.readers.matrices.matlab import read_mat
+from colgraph.geometry.readers.matrices.matrix_market import read_matrix_market
+from colgraph.geometry.readers.matrices.numpy_files import read_numpy
+from colgraph.geometry.readers.meshes.cortical import FREESURFER_SUFFIXES, is_freesurfer, read_freesurfer, read_gifti
+from colgraph.geometry.readers.meshes.mesh import MESH_SUFFIXES, VTK_SUFFIXES, read_mesh
+from colgraph.geometry.readers.tables.csv_txt import read_csv, read_txt
+from colgraph.geometry.readers.tables.edge_lists import EDGE_LIST_SUFFIXES, read_edge_list
 from colgraph.hints import closest
 
-__all__ = ["FORMATS", "Format", "call_with_options", "find_format", "read_geometry"]
+__all__ = ["FORMATS", "Format", "find_format", "read_geometry"]
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ class Format:
     reader: Callable[..., Geometry]
 
     @property
-    def options(self) -> dict[str, Any]:
-        """The options and their defaults."""
-        return {name: parameter.default for name, parameter in _options(self.reader).items()}
+    def options(self) -> tuple[str, ...]:
+        """The names of the options."""
+        return tuple(option.name for option in list_options(partial(self.reader, None)))
 
 
 _FREESURFER = Format("a FreeSurfer surface", FREESURFER_SUFFIXES, read_freesurfer)
@@ -90,12 +91,9 @@ def read_geometry(path: str | os.PathLike[str], **options: Any) -> Geometry:
     """
     source = open_source(path)
     form = find_format(source)
-    try:
-        return call_with_options(form.reader, source, options, form.about)
-    except ImportError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{str(source.path)!r}: {one_line(error)}") from error
+    with naming(source):
+        geometry: Geometry = call_with_options(form.about, partial(form.reader, source), options)
+    return geometry
 
 
 def find_format(source: Source) -> Format:
@@ -116,41 +114,3 @@ def find_format(source: Source) -> Format:
         raise ValueError(f"{str(source.path)!r} is a spreadsheet's own file: save the table as .csv")
     near = closest(source.suffix, known)
     raise ValueError(f"{str(source.path)!r} has the unknown suffix {source.suffix!r}{near} (and .gz of each)")
-
-
-def call_with_options(reader: Callable[..., Geometry], first: Any, options: dict[str, Any], about: str) -> Geometry:
-    """``reader(first, **options)``, after checking that these are its options; NumPy scalars become plain values.
-
-    Raises:
-        ValueError: for an unknown option, naming the closest and what there is, or one of another type.
-    """
-    known = _options(reader)
-    options = plain_values(options)
-    for name, value in options.items():
-        if name not in known:
-            raise ValueError(f"unknown option {name!r} for {about}{closest(name, known)}")
-        _check_type(name, value, str(known[name].annotation))
-    return reader(first, **options)
-
-
-_TYPES: dict[str, tuple[type, ...]] = {
-    "bool": (bool,),
-    "str": (str,),
-    "Sequence[str]": (list, tuple),
-    "None": (type(None),),
-}
-_TYPE_NAMES = {"bool": "true or false", "str": "a name", "Sequence[str]": "a list of names", "None": "nothing"}
-
-
-def _check_type(name: str, value: Any, annotation: str) -> None:
-    """Raise ValueError unless ``value`` is of the annotated types: the text "false" would count as true."""
-    kinds = [kind.strip() for kind in annotation.split("|")]
-    if not isinstance(value, tuple(t for kind in kinds for t in _TYPES[kind])):
-        allowed = " or ".join(_TYPE_NAMES[kind] for kind in kinds if kind != "None")
-        raise ValueError(f"the option {name!r} must be {allowed}, got {value!r}")
-
-
-def _options(reader: Callable[..., Geometry]) -> dict[str, inspect.Parameter]:
-    """The keyword-only arguments of a reader."""
-    parameters = inspect.signature(reader).parameters
-    return {name: p for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}

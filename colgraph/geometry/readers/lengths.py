@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["USUAL", "WEIGHT_MEANINGS", "check_lengths_asked", "guessed", "to_lengths"]
+from colgraph.geometry.options import OptionGroup
+
+__all__ = ["USUAL", "WEIGHT_MEANINGS", "Lengths", "Weights", "as_number", "edge_name"]
 
 USUAL = ""
 """The default of the option ``weight``: whatever has lengths. (None says that nothing has.)"""
@@ -23,55 +26,95 @@ USUAL = ""
 WEIGHT_MEANINGS = ("distance", "strength", "strength:1/w", "strength:-log")
 
 
-def check_lengths_asked(weight: str | None, weight_is: str | None, distance: str | None = None) -> None:
-    """Raise ValueError where the options that say what an edge's length is are wrong or contradict each other."""
-    if weight_is is not None and weight_is not in WEIGHT_MEANINGS:
-        raise ValueError(f"weight_is must be one of {', '.join(map(repr, WEIGHT_MEANINGS))}, got {weight_is!r}")
-    if distance is not None and (weight or weight_is is not None):
-        raise ValueError(f"give distance={distance!r} or weight and weight_is, not both: they name the same lengths")
-    if weight is None and weight_is is not None:
-        raise ValueError(f"weight=None leaves weights unread, so weight_is={weight_is!r} means nothing: give one")
+@dataclass(frozen=True)
+class Weights(OptionGroup):
+    """What the user says about the numbers of edges.
 
-
-def guessed(what: str, lengths: NDArray[np.float64] | None, weight_is: str | None) -> str | None:
-    """``what`` where its numbers were taken for distances and nobody said so; None where it makes no difference."""
-    if lengths is None or weight_is is not None or not lengths.size or bool((lengths == 1).all()):
-        return None
-    return what
-
-
-def to_lengths(
-    values: Sequence[Any] | NDArray[Any], meaning: str | None, edge: Callable[[int], str]
-) -> NDArray[np.float64]:
-    """Edge lengths ``[E]`` from the numbers of a file.
-
-    Args:
-        values: one entry per edge: numbers, or text that is a number.
-        meaning: one of ``WEIGHT_MEANINGS``; None is "distance".
-        edge: names edge ``e`` in messages.
+    Attributes:
+        weight: what names them: the edge attribute or column with lengths, where "distance" or "weight" is not it.
+            None leaves lengths unread.
+        weight_is: one of ``WEIGHT_MEANINGS``: "distance" (what a weight is if not said otherwise, with a warning that
+            says so), "strength" or "strength:-log".
 
     Raises:
-        ValueError: naming the first edge whose value is no number, not finite, negative, or a strength of 0 or less.
+        ValueError: where the options are wrong or contradict each other.
     """
-    lengths = _numbers(values, edge)
-    strength = meaning not in (None, "distance")
-    good = np.isfinite(lengths) & ((lengths > 0) if strength else (lengths >= 0))
-    if not good.all():
-        e = int(np.flatnonzero(~good)[0])
-        rule = "a strength must be finite and positive" if strength else "a distance must be finite and not negative"
-        raise ValueError(f"{edge(e)} has {'strength' if strength else 'length'} {values[e]!s}: {rule}")
-    if not strength:
-        return lengths
-    if meaning == "strength:-log":
-        # Of logarithms, because sums of strengths may overflow, and the least distance is a small difference of them.
-        log = np.log(lengths)
-        return np.logaddexp(log.max() - log, log.min() - log) if log.size else log
-    with np.errstate(over="ignore"):
-        inverse = 1.0 / lengths
-    if not np.isfinite(inverse).all():
-        e = int(np.flatnonzero(~np.isfinite(inverse))[0])
-        raise ValueError(f"{edge(e)} has strength {values[e]!s}, too small for the distance 1/strength")
-    return inverse
+
+    weight: str | None = USUAL
+    weight_is: str | None = None
+
+    def __post_init__(self) -> None:
+        meaning = self.weight_is
+        if meaning is not None and meaning not in WEIGHT_MEANINGS:
+            raise ValueError(f"weight_is must be one of {', '.join(map(repr, WEIGHT_MEANINGS))}, got {meaning!r}")
+        if self.weight is None and meaning is not None:
+            raise ValueError(f"weight=None leaves weights unread, so weight_is={meaning!r} means nothing: give one")
+
+    def guessed(self, what: str, lengths: NDArray[np.float64] | None) -> str | None:
+        """``what`` where its numbers were taken for distances and nobody said so; None where it is all the same."""
+        if lengths is None or self.weight_is is not None or not lengths.size or bool((lengths == 1).all()):
+            return None
+        return what
+
+    def read(self, values: Sequence[Any] | NDArray[Any], edge: Callable[[int], str]) -> NDArray[np.float64]:
+        """Edge lengths ``[E]`` from the numbers of a file.
+
+        Args:
+            values: one entry per edge: numbers, or text that is a number.
+            edge: names edge ``e`` in messages.
+
+        Raises:
+            ValueError: naming the first edge whose value is no number, not finite, negative, or a strength of 0 or
+                less.
+        """
+        lengths = _numbers(values, edge)
+        strength = self.weight_is not in (None, "distance")
+        good = np.isfinite(lengths) & ((lengths > 0) if strength else (lengths >= 0))
+        if not good.all():
+            e = int(np.flatnonzero(~good)[0])
+            what = ("strength", "a strength", "positive") if strength else ("length", "a distance", "not negative")
+            raise ValueError(f"{edge(e)} has {what[0]} {values[e]!s}: {what[1]} must be finite and {what[2]}")
+        if not strength:
+            return lengths
+        if self.weight_is == "strength:-log":
+            # Of logarithms, because sums of strengths may overflow, and the least distance is a small difference.
+            log = np.log(lengths)
+            return np.logaddexp(log.max() - log, log.min() - log) if log.size else log
+        with np.errstate(over="ignore"):
+            inverse = 1.0 / lengths
+        if not np.isfinite(inverse).all():
+            e = int(np.flatnonzero(~np.isfinite(inverse))[0])
+            raise ValueError(f"{edge(e)} has strength {values[e]!s}, too small for the distance 1/strength")
+        return inverse
+
+
+@dataclass(frozen=True)
+class Lengths(Weights):
+    """The same for edges whose numbers have names.
+
+    Attributes:
+        distance: the edge attribute or column with lengths, instead of ``weight``; ``"distance"`` if not given and
+            there. Giving ``weight`` or ``weight_is`` sets it aside.
+    """
+
+    distance: str | None = None
+
+    @property
+    def key(self) -> str | None:
+        """The name that the user gives, or None."""
+        return self.distance or self.weight or None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.distance is not None and (self.weight or self.weight_is is not None):
+            raise ValueError(
+                f"give distance={self.distance!r} or weight and weight_is, not both: they name the same lengths"
+            )
+
+
+def edge_name(source: int, target: int, names: Sequence[Any] | None = None) -> str:
+    """What messages call an edge."""
+    return f"edge {source} -> {target}" if names is None else f"edge {names[source]!r} -> {names[target]!r}"
 
 
 def _numbers(values: Sequence[Any] | NDArray[Any], edge: Callable[[int], str]) -> NDArray[np.float64]:

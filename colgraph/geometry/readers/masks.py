@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -11,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.geometry.readers.files import Source, one_line, open_source, optional, parsing
-from colgraph.geometry.readers.matlab import load_mat
-from colgraph.geometry.readers.surface import load_gifti
+from colgraph.geometry.readers.files import Source, naming, open_source, optional, parsing
+from colgraph.geometry.readers.matrices.matlab import load_mat
+from colgraph.geometry.readers.matrices.numpy_files import load_arrays
+from colgraph.geometry.readers.meshes.cortical import load_gifti
 from colgraph.hints import closest
 from colgraph.text import decode_text, is_number, parse_numbers, parse_table
 
@@ -57,16 +57,12 @@ def read_mask(path: str | os.PathLike[str], num_columns: int) -> NDArray[np.bool
             f"{str(source.path)!r} has the unknown suffix {source.suffix!r} for a mask"
             f"{closest(source.suffix, MASK_SUFFIXES)} (and .gz of each)"
         )
-    try:
+    with naming(source):
         keep = reader(source, num_columns)
         if keep.shape != (num_columns,):
             raise ValueError(f"the mask is for {keep.size} columns, but there are {num_columns}")
         if not keep.any():
             raise ValueError(f"the mask keeps none of the {num_columns} columns")
-    except ImportError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{str(source.path)!r}: {one_line(error)}") from error
     return keep
 
 
@@ -89,10 +85,7 @@ def _flags(values: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _read_numpy(source: Source, num_columns: int) -> NDArray[np.bool_]:
-    with parsing("a numpy file of plain arrays"):
-        loaded = np.load(io.BytesIO(source.data), allow_pickle=False)
-        arrays = {"mask": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
-    return _the_mask(arrays)
+    return _the_mask(load_arrays(source, "mask"))
 
 
 def _the_mask(arrays: dict[str, NDArray[Any]]) -> NDArray[np.bool_]:

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import Source, open_source, warn
-from colgraph.geometry.readers.lengths import USUAL
-from colgraph.geometry.readers.matrices import adjacency_geometry
+from colgraph.geometry.readers.lengths import Weights
+from colgraph.geometry.readers.matrices.adjacency import adjacency_geometry
 from colgraph.text import parse_numbers, parse_table
 
 __all__ = ["BRAINNET_SUFFIXES", "read_brainnet"]
@@ -16,9 +16,7 @@ __all__ = ["BRAINNET_SUFFIXES", "read_brainnet"]
 BRAINNET_SUFFIXES = ("node", "edge")
 
 
-def read_brainnet(
-    source: Source, *, weight: str | None = USUAL, weight_is: str | None = None, transpose: bool = False
-) -> Geometry:
+def read_brainnet(source: Source, *, weights: Weights, transpose: bool = False) -> Geometry:
     """Read a ``.node`` or an ``.edge`` file, and the other of the same name beside it.
 
     A row of ``.node`` is ``x y z color size label``, with ``-`` for no label; colors and sizes are for drawing and not
@@ -26,7 +24,7 @@ def read_brainnet(
 
     Args:
         source: one of the two.
-        weight, weight_is: as for other matrices.
+        weights: what the user says about the numbers.
         transpose: ``A[i, j]`` is the edge from ``j`` to ``i``.
 
     Raises:
@@ -47,13 +45,7 @@ def read_brainnet(
     )
     warn(source.name, [read])
     return adjacency_geometry(
-        matrix,
-        name=source.name,
-        names=names,
-        positions=positions,
-        weight=weight,
-        weight_is=weight_is,
-        transpose=transpose,
+        matrix, name=source.name, names=names, positions=positions, weights=weights, transpose=transpose
     )
 
 

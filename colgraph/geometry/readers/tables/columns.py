@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from colgraph.geometry.readers.lengths import Lengths
 from colgraph.text import is_number
 
 __all__ = ["Columns", "find_columns", "find_ends", "find_lengths", "is_directed", "plain"]
@@ -118,9 +119,7 @@ def find_columns(
     heads: Sequence[str],
     cells: Sequence[Sequence[str]],
     ends: tuple[int, int],
-    distance: str | None,
-    weight: str | None,
-    weight_is: str | None,
+    lengths: Lengths,
 ) -> Columns:
     """What the columns besides the ends are.
 
@@ -129,7 +128,7 @@ def find_columns(
     """
     direction = _find_direction(heads, cells, ends)
     others = [i for i in range(len(heads)) if i != direction and i not in ends]
-    found = find_lengths([heads[i] for i in others], distance, weight, weight_is)
+    found = find_lengths([heads[i] for i in others], lengths)
     if found is None:
         return Columns(ends, direction)
     place, key, meaning = found
@@ -162,28 +161,24 @@ def is_directed(cell: str) -> bool:
     return bool(_says(cell))
 
 
-def find_lengths(
-    columns: Sequence[str], distance: str | None, weight: str | None, weight_is: str | None
-) -> tuple[int, str, str | None] | None:
+def find_lengths(columns: Sequence[str], asked: Lengths) -> tuple[int, str, str | None] | None:
     """The place of the column with lengths, the key to read it by, and what it is where its name says so.
 
     That is the one that is asked for, in capitals or not; else ``distance``, ``weight``, other names of lengths, of
     weights and of strengths, in this order. None where no name fits, and with ``weight=None``.
     """
-    if weight is None and distance is None:
-        return None
-    asked = distance or weight
-    if asked:
-        fits = [i for i, c in enumerate(columns) if c == asked]
-        fits = fits or [i for i, c in enumerate(columns) if c.lower() == asked.lower()]
-        return (fits[0], asked, None) if len(fits) == 1 else None
-    for kind, pattern in _LENGTHS:
-        if kind == "distance" and weight_is is not None:
+    key = asked.key
+    if key:
+        fits = [i for i, c in enumerate(columns) if c == key]
+        fits = fits or [i for i, c in enumerate(columns) if c.lower() == key.lower()]
+        return (fits[0], key, None) if len(fits) == 1 else None
+    for kind, pattern in _LENGTHS if asked.weight is not None else ():
+        if kind == "distance" and asked.weight_is is not None:
             continue  # who says what a weight is asks for the weight
         fits = [i for i, column in enumerate(columns) if pattern.fullmatch(plain(column))]
         if fits:
             exact = [i for i in fits if columns[i] == kind]
-            strength = kind == "strength" and weight_is is None
+            strength = kind == "strength" and asked.weight_is is None
             key = "distance" if kind == "distance" else "weight"
             return (exact or fits)[0], key, "strength" if strength else None
     return None

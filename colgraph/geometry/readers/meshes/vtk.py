@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.geometry.readers.files import Source, optional
-from colgraph.geometry.readers.polygons import Mesh, Polygons, strip_triangles
+from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons, strip_triangles
 
 __all__ = ["read_vtk"]
 

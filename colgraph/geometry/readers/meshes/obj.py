@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from colgraph.geometry.readers.polygons import Mesh, Polygons
+from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons
 
 __all__ = ["is_mni", "read_mni", "read_wavefront"]
 

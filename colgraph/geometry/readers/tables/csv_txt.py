@@ -8,12 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.geometry.base import Geometry
-from colgraph.geometry.readers.columns import find_ends, find_lengths, plain
-from colgraph.geometry.readers.edge_lists import commented_header, edge_table_geometry, header_of, read_edge_list
 from colgraph.geometry.readers.files import Source, warn
-from colgraph.geometry.readers.lengths import USUAL
-from colgraph.geometry.readers.matrices import adjacency_geometry
-from colgraph.geometry.readers.matrix_names import is_named_matrix, split_names
+from colgraph.geometry.readers.lengths import Lengths, edge_name
+from colgraph.geometry.readers.matrices.adjacency import adjacency_geometry
+from colgraph.geometry.readers.tables.columns import find_ends, find_lengths, plain
+from colgraph.geometry.readers.tables.edge_lists import (
+    commented_header,
+    edge_table_geometry,
+    header_of,
+    read_edge_list,
+)
+from colgraph.geometry.readers.tables.matrix_names import is_named_matrix, split_names
 from colgraph.text import Table, is_number, parse_numbers, parse_table
 
 __all__ = ["read_csv", "read_txt"]
@@ -25,9 +30,7 @@ def read_csv(
     header: bool | None = None,
     transpose: bool = False,
     directed: bool | None = None,
-    distance: str | None = None,
-    weight: str | None = USUAL,
-    weight_is: str | None = None,
+    lengths: Lengths,
 ) -> Geometry:
     """Read a table: a weighted adjacency matrix, or a list of edges with the columns ``source`` and ``target``.
 
@@ -40,9 +43,8 @@ def read_csv(
         header: whether a matrix has names, in a first row, a first column, or both, as its shape tells. If not given,
             text is taken for names; numbers only where an empty corner and both directions say that they are.
         transpose: ``A[i, j]`` is the edge from ``j`` to ``i``.
-        directed: for lists of edges, as in :func:`colgraph.geometry.readers.edge_lists.read_edge_list`.
-        distance, weight: for lists of edges, the column to take lengths from. ``weight=None``: none, of a matrix too.
-        weight_is: one of ``WEIGHT_MEANINGS``.
+        directed: for lists of edges, as in :func:`colgraph.geometry.readers.tables.edge_lists.read_edge_list`.
+        lengths: what the user says about the lengths of edges; ``distance`` and ``weight`` name columns of lists.
 
     Raises:
         ValueError: for a table that is not square, names that do not agree, or cells that are no lengths.
@@ -59,19 +61,15 @@ def read_csv(
             name=source.name,
             separator=table.separator,
             directed=directed,
-            distance=distance,
-            weight=weight,
-            weight_is=weight_is,
+            lengths=lengths,
         )
-    _refuse("an adjacency matrix", directed=directed, distance=distance, weight=weight or None)
+    _refuse("an adjacency matrix", directed=directed, distance=lengths.distance, weight=lengths.weight or None)
     names, body, notes = split_names(table.rows, header)
     if names is None and (names := _commented_names(table, len(body))) is not None:
         notes = [f"the names are those of the comment: {', '.join(names)[:60]}"]
     matrix = _matrix(body, names, table.separator)
     warn(source.name, notes)
-    return adjacency_geometry(
-        matrix, name=source.name, names=names, weight=weight, weight_is=weight_is, transpose=transpose
-    )
+    return adjacency_geometry(matrix, name=source.name, names=names, weights=lengths, transpose=transpose)
 
 
 def read_txt(
@@ -80,20 +78,17 @@ def read_txt(
     header: bool | None = None,
     transpose: bool = False,
     directed: bool | None = None,
-    distance: str | None = None,
-    weight: str | None = USUAL,
-    weight_is: str | None = None,
+    lengths: Lengths,
 ) -> Geometry:
     """Read a ``.txt`` file: a list of edges (:func:`read_edge_list`), or a matrix (:func:`read_csv`) if it is square.
 
     Raises:
         ValueError: as these two, and for numbers in two or three rows and columns that may be either.
     """
-    options: dict[str, Any] = {"directed": directed, "distance": distance, "weight": weight, "weight_is": weight_is}
     if _is_matrix(source.text):
-        return read_csv(source, header=header, transpose=transpose, **options)
+        return read_csv(source, header=header, transpose=transpose, directed=directed, lengths=lengths)
     _refuse("a list of edges", transpose=transpose or None)
-    return read_edge_list(source, header=header, **options)
+    return read_edge_list(source, header=header, directed=directed, lengths=lengths)
 
 
 def _refuse(what: str, **options: Any) -> None:
@@ -144,7 +139,7 @@ def _edge_columns(table: Table, header: bool | None) -> tuple[list[str], list[li
         return told[0], table.rows, told[1]
     ends = find_ends(heads, alike=True)
     if ends is not None:
-        if find_lengths(heads, None, USUAL, None):
+        if find_lengths(heads, Lengths()):
             return heads, rows, ends
         if len(heads) == 2 and len(rows) != 2:
             return heads, rows, ends
@@ -202,6 +197,5 @@ def _matrix(body: list[list[str]], names: list[str] | None, separator: str) -> N
     bad = next((k for k, number in enumerate(numbers) if number is None and cells[k]), None)
     if bad is not None:
         i, j = divmod(bad, len(body))
-        ends = (i, j) if names is None else (repr(names[i]), repr(names[j]))
-        raise ValueError(f"edge {ends[0]} -> {ends[1]} is {cells[bad]}, which is not a number")
+        raise ValueError(f"{edge_name(i, j, names)} is {cells[bad]}, which is not a number")
     return np.array([0.0 if number is None else number for number in numbers]).reshape(len(body), len(body))

@@ -10,7 +10,7 @@ import numpy as np
 
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import Source, optional, parsing
-from colgraph.geometry.readers.triangles import surface_geometry
+from colgraph.geometry.readers.meshes.triangles import surface_geometry
 
 __all__ = [
     "FREESURFER_SUFFIXES",

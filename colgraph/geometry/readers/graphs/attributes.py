@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from colgraph.geometry.readers.columns import find_lengths, plain
 from colgraph.geometry.readers.files import warn
+from colgraph.geometry.readers.lengths import Lengths
+from colgraph.geometry.readers.tables.columns import find_lengths, plain
 
 __all__ = ["name_lengths", "name_places"]
 
 _NO_LENGTHS = {"id", "key", "source", "target", "start", "end"}
 
 
-def name_lengths(graph: Any, name: str, distance: str | None, weight: str | None, weight_is: str | None) -> str | None:
-    """Call the edge attribute with lengths "distance" or "weight", whatever the program does; returns what it is."""
+def name_lengths(graph: Any, name: str, asked: Lengths) -> Lengths:
+    """Call the edge attribute with lengths "distance" or "weight", whatever the program does; says what it is."""
     edges = [data for *_, data in graph.edges(data=True)]
     keys = list(dict.fromkeys(str(key) for data in edges for key in data))
-    found = find_lengths(keys, distance, weight, weight_is)
+    found = find_lengths(keys, asked)
     numbers = [k for k in keys if k not in _NO_LENGTHS and all(_is_real(data.get(k, 0)) for data in edges)]
     if found is None:
         listed = ", ".join(map(repr, numbers))
-        if numbers and weight is not None and not (distance or weight or weight_is):
+        if numbers and asked == Lengths():
             warn(name, [f"no lengths were read; edges have {listed} (distance= or weight= names one)"])
-        return weight_is
+        return asked
     place, key, meaning = found
     if keys[place] != key:
         for data in edges:
@@ -32,7 +34,7 @@ def name_lengths(graph: Any, name: str, distance: str | None, weight: str | None
         warn(
             name, [f"the {meaning or key} of edges is read from {keys[place]!r}{f'; left out: {left}' if left else ''}"]
         )
-    return meaning or weight_is
+    return asked if meaning is None else replace(asked, weight_is=meaning)
 
 
 def _is_real(value: Any) -> bool:

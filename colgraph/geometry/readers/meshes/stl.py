@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from colgraph.geometry.readers.polygons import Mesh, Polygons
+from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons
 
 __all__ = ["read_stl"]
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["plotting_positions"]
+__all__ = ["drawing_coordinates"]
 
 _SPRING_LIMIT = 400
 _LANDMARKS = 32
 
 
-def plotting_positions(edges: NDArray[np.int64], num_columns: int) -> NDArray[np.float64]:
+def drawing_coordinates(edges: NDArray[np.int64], num_columns: int) -> NDArray[np.float64]:
     """``[N,3]`` coordinates for plotting, the same in every run.
 
     Up to 400 columns: networkx's spring layout with a fixed seed. Beyond: classical scaling of the hop distances to 32

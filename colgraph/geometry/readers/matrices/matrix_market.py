@@ -1,4 +1,4 @@
-"""MatrixMarket files as sparse matrices.
+"""MatrixMarket files.
 
 scipy's reader is fast, but a broken number can make it crash the interpreter, so the text is parsed here.
 """
@@ -10,18 +10,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["parse_matrix_market"]
+from colgraph.geometry.base import Geometry
+from colgraph.geometry.readers.files import Source, parsing
+from colgraph.geometry.readers.lengths import Weights
+from colgraph.geometry.readers.matrices.adjacency import adjacency_geometry
+
+__all__ = ["read_matrix_market"]
 
 _FIELDS = ("real", "integer", "pattern")
 _SYMMETRIES = {"general": 0.0, "symmetric": 1.0, "skew-symmetric": -1.0}
 
 
-def parse_matrix_market(text: str) -> tuple[Any, bool]:
-    """The matrix of a MatrixMarket file, as ``scipy.sparse.coo_array``, and whether its entries have values.
+def read_matrix_market(source: Source, *, weights: Weights, transpose: bool = False) -> Geometry:
+    """Read an adjacency matrix in MatrixMarket form; a ``pattern`` has edges and no lengths.
 
     Raises:
         ValueError: for another kind of file, complex numbers, indices out of range, and counts that do not agree.
     """
+    with parsing("MatrixMarket"):
+        matrix, has_lengths = _parsed(source.text)
+    return adjacency_geometry(matrix, name=source.name, weights=weights, transpose=transpose, has_lengths=has_lengths)
+
+
+def _parsed(text: str) -> tuple[Any, bool]:
+    """The matrix, as ``scipy.sparse.coo_array``, and whether its entries have values."""
     lines = text.splitlines()
     header = lines[0].lower().split()
     if len(header) != 5 or header[:2] != ["%%matrixmarket", "matrix"]:

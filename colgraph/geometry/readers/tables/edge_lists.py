@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from colgraph.geometry.base import Geometry
-from colgraph.geometry.readers.columns import find_columns, find_ends, is_directed
 from colgraph.geometry.readers.files import Source, warn
-from colgraph.geometry.readers.lengths import USUAL
-from colgraph.geometry.readers.network import graph_geometry
+from colgraph.geometry.readers.graphs.network import graph_geometry
+from colgraph.geometry.readers.lengths import Lengths
+from colgraph.geometry.readers.tables.columns import find_columns, find_ends, is_directed
 from colgraph.text import Table, is_number, parse_numbers, parse_table
 
 __all__ = ["EDGE_LIST_SUFFIXES", "commented_header", "edge_table_geometry", "header_of", "read_edge_list"]
@@ -27,9 +28,7 @@ def read_edge_list(
     *,
     header: bool | None = None,
     directed: bool | None = None,
-    distance: str | None = None,
-    weight: str | None = USUAL,
-    weight_is: str | None = None,
+    lengths: Lengths,
 ) -> Geometry:
     """Read an edge list: ``source target``, ``source target weight`` or ``source target {attributes}``.
 
@@ -43,20 +42,21 @@ def read_edge_list(
             target`` or ``from to``, or words above numbers; there may be more columns then.
         directed: whether the first node speaks and the second listens. If not given, a column such as ``Type`` says so;
             otherwise (as in ``networkx.read_edgelist``) every edge goes both ways.
-        distance, weight, weight_is: as in :func:`colgraph.geometry.readers.network.graph_geometry`.
+        lengths: what the user says about the lengths of edges.
 
     Raises:
         ValueError: naming the row that is no edge, or a first line that may be a header or an edge.
     """
-    options: dict[str, Any] = {"name": source.name, "distance": distance, "weight": weight, "weight_is": weight_is}
     text = source.text
     if "{" in text:
         edges = _parse_networkx(text)
-        return _edges_geometry(edges, [bool(directed)] * len(edges), **options)
+        return _edges_geometry(edges, [bool(directed)] * len(edges), source.name, lengths)
     lines = (re.sub(r"(?<=\s)[#%][^\"]*$", "", line).rstrip(" ") for line in text.split("\n"))
     table = parse_table("\n".join(lines), comments="#%", ragged=True)
     heads, rows, ends = _split_header(table, header)
-    return edge_table_geometry(heads, rows, ends, separator=table.separator, directed=directed, **options)
+    return edge_table_geometry(
+        heads, rows, ends, name=source.name, separator=table.separator, directed=directed, lengths=lengths
+    )
 
 
 # ---------------------------------------------------------------------- the columns
@@ -70,9 +70,7 @@ def edge_table_geometry(
     name: str,
     separator: str,
     directed: bool | None,
-    distance: str | None,
-    weight: str | None,
-    weight_is: str | None,
+    lengths: Lengths,
 ) -> Geometry:
     """The geometry of a table of edges. What is used and what is left out is said in a warning, unless it is obvious.
 
@@ -83,7 +81,7 @@ def edge_table_geometry(
         name: what the geometry is called.
         separator: what separated the table; semicolons stand where commas are decimal.
         directed: whether edges go one way; None if a column says so, or no.
-        distance, weight, weight_is: as in :func:`colgraph.geometry.readers.network.graph_geometry`.
+        lengths: what the user says about the lengths of edges.
 
     Raises:
         ValueError: naming the row or the edge that is wrong.
@@ -95,7 +93,7 @@ def edge_table_geometry(
     for i in ends:
         if "" in cells[i]:
             raise ValueError(f"row {cells[i].index('') + 2} of the table has no {heads[i]!r}")
-    columns = find_columns(heads, cells, ends, distance, weight, weight_is)
+    columns = find_columns(heads, cells, ends, lengths)
     values: list[Sequence[Any]] = list(cells)
     keys = list(heads)
     if columns.length is not None:
@@ -104,7 +102,6 @@ def edge_table_geometry(
             cell if x is None else x for cell, x in zip(cells[columns.length], numbers, strict=True)
         ]
         keys[columns.length] = columns.key
-    if columns.length is not None:
         _check_whole(heads[columns.length], values[columns.length], cells, ends)
     # Where no column has lengths, all are kept: what was asked for may be misspelled.
     data = [i for i in range(len(heads)) if i not in ends] if columns.length is None else [columns.length]
@@ -117,8 +114,9 @@ def edge_table_geometry(
     if directed is None and columns.direction is not None:
         flags = [is_directed(cell) for cell in cells[columns.direction]]
     warn(name, columns.notes(heads, cells, flags, asked=directed is not None))
-    weight_is = weight_is or columns.weight_is
-    return _edges_geometry(edges, flags, name=name, distance=distance, weight=weight, weight_is=weight_is)
+    if columns.weight_is is not None:
+        lengths = replace(lengths, weight_is=columns.weight_is)
+    return _edges_geometry(edges, flags, name, lengths)
 
 
 def _check_whole(head: str, values: Sequence[Any], cells: Sequence[Sequence[str]], ends: tuple[int, int]) -> None:
@@ -141,7 +139,7 @@ def _whole_numbers(nodes: list[str], separator: str) -> list[str]:
     return whole if len(whole) == len(nodes) else nodes
 
 
-def _edges_geometry(edges: list[_Edge], flags: list[bool], *, name: str, **lengths: Any) -> Geometry:
+def _edges_geometry(edges: list[_Edge], flags: list[bool], name: str, lengths: Lengths) -> Geometry:
     """The geometry of edges given as (source, target, attributes), each of which goes one way or both."""
     import networkx as nx
 
@@ -161,7 +159,7 @@ def _edges_geometry(edges: list[_Edge], flags: list[bool], *, name: str, **lengt
     both = sum((v, u) in pairs for u, v in pairs) // 2
     if both:
         warn(name, [f"{both} pairs of nodes are listed both ways round in an undirected list: pass directed=True?"])
-    return graph_geometry(graph, name=name, **lengths)
+    return graph_geometry(graph, name=name, lengths=lengths)
 
 
 # ---------------------------------------------------------------------- lines

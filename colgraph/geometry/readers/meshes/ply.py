@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.geometry.readers.polygons import Mesh, Polygons, strip_triangles
+from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons, strip_triangles
 
 __all__ = ["read_ply"]
 

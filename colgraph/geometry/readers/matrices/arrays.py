@@ -9,43 +9,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from colgraph.checks import as_array
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import Source
-from colgraph.geometry.readers.lengths import USUAL
-from colgraph.geometry.readers.matrices import adjacency_geometry
-from colgraph.geometry.readers.tables import read_csv
-from colgraph.geometry.readers.triangles import surface_geometry
+from colgraph.geometry.readers.lengths import Lengths, Weights
+from colgraph.geometry.readers.matrices.adjacency import adjacency_geometry
+from colgraph.geometry.readers.meshes.triangles import surface_geometry
+from colgraph.geometry.readers.tables.csv_txt import read_csv
 
 __all__ = ["array_geometry", "pair_geometry", "table_geometry"]
 
 
-def array_geometry(
-    array: Any, *, weight: str | None = USUAL, weight_is: str | None = None, transpose: bool = False
-) -> Geometry:
+def array_geometry(array: Any, *, weights: Weights, transpose: bool = False) -> Geometry:
     """The geometry of a square array ``[N,N]``, an adjacency matrix: ``A[i, j]`` is the edge from i to j, 0 is none.
 
     Raises:
         ValueError: for any other shape, and for three columns or fewer: those may be positions.
     """
-    matrix = array.detach().cpu().numpy() if hasattr(array, "detach") else array
-    if isinstance(matrix, np.ma.MaskedArray):
+    if isinstance(array, np.ma.MaskedArray):
         raise ValueError("an adjacency matrix with masked entries: give matrix.filled(0), where 0 is no edge")
-    matrix = np.asarray(matrix)
+    matrix = as_array(array, "an adjacency matrix")
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.shape[0] <= 3:
         raise ValueError(
             f"an array of shape {list(matrix.shape)} may be positions, faces or edges (an adjacency matrix is square "
             "and larger than 3 x 3): give cg.Geometry(positions, faces=..., edges=...)"
         )
-    return adjacency_geometry(matrix, name="matrix", weight=weight, weight_is=weight_is, transpose=transpose)
+    return adjacency_geometry(matrix, name="matrix", weights=weights, transpose=transpose)
 
 
 def table_geometry(
     frame: Any,
     *,
     directed: bool | None = None,
-    distance: str | None = None,
-    weight: str | None = USUAL,
-    weight_is: str | None = None,
+    lengths: Lengths,
     transpose: bool = False,
 ) -> Geometry:
     """The geometry of a ``pandas.DataFrame``: a table of edges with the columns ``source`` and ``target``, read as a
@@ -55,18 +51,12 @@ def table_geometry(
         ValueError: for any other table, and for what the readers of files and matrices refuse.
     """
     if {"source", "target"} <= {str(name).strip().lower() for name in frame.columns}:
-        text = frame.to_csv(index=False)
         if transpose:
             raise ValueError("the option 'transpose' means nothing for a table of edges")
-        table = read_csv(
-            Source(Path("DataFrame.csv"), text.encode()),
-            directed=directed,
-            distance=distance,
-            weight=weight,
-            weight_is=weight_is,
-        )
+        text = Source(Path("DataFrame.csv"), frame.to_csv(index=False).encode())
+        table = read_csv(text, directed=directed, lengths=lengths)
         return dataclasses.replace(table, name="DataFrame")
-    for name, value in (("directed", directed), ("distance", distance)):
+    for name, value in (("directed", directed), ("distance", lengths.distance)):
         if value is not None:
             raise ValueError(f"the option {name!r} means nothing for an adjacency matrix")
     small = len(frame) <= 3 and {str(name) for name in frame.index} != {str(name) for name in frame.columns}
@@ -78,9 +68,7 @@ def table_geometry(
         )
     names, frame = _named(frame)
     matrix = frame.fillna(0).to_numpy()
-    return adjacency_geometry(
-        matrix, name="DataFrame", names=names, weight=weight, weight_is=weight_is, transpose=transpose
-    )
+    return adjacency_geometry(matrix, name="DataFrame", names=names, weights=lengths, transpose=transpose)
 
 
 def _named(frame: Any) -> tuple[list[str] | None, Any]:
@@ -120,8 +108,7 @@ def pair_geometry(pair: Any) -> Geometry:
 
 
 def _plain(part: Any) -> NDArray[Any]:
-    part = part.detach().cpu().numpy() if hasattr(part, "detach") else part
     try:
-        return np.asarray(part)
+        return as_array(part, "a part")
     except ValueError:  # rows of different lengths
         return np.empty(0, dtype=object)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import warn
-from colgraph.geometry.readers.polygons import Polygons
+from colgraph.geometry.readers.meshes.polygons import Polygons
 
 __all__ = ["surface_geometry"]
 

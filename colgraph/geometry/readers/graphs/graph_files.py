@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from colgraph.geometry.base import Geometry
-from colgraph.geometry.readers.attributes import name_lengths, name_places
 from colgraph.geometry.readers.files import Source, parsing, warn
-from colgraph.geometry.readers.lengths import USUAL
-from colgraph.geometry.readers.network import graph_geometry
-from colgraph.geometry.readers.pajek import load_pajek
+from colgraph.geometry.readers.graphs.attributes import name_lengths, name_places
+from colgraph.geometry.readers.graphs.network import graph_geometry
+from colgraph.geometry.readers.graphs.pajek import load_pajek
+from colgraph.geometry.readers.lengths import Lengths
 
 __all__ = ["GRAPH_SUFFIXES", "read_graph"]
 
@@ -27,31 +27,21 @@ def read_graph(
     source: Source,
     *,
     position: str | Sequence[str] | bool | None = None,
-    distance: str | None = None,
-    weight: str | None = USUAL,
-    weight_is: str | None = None,
+    lengths: Lengths,
     names: str | None = None,
 ) -> Geometry:
     """Read GraphML, GEXF, GML, Pajek or node-link JSON, by the suffix of the file.
 
-    The options are those of :func:`colgraph.geometry.readers.network.graph_geometry`.
+    The options are those of :func:`colgraph.geometry.readers.graphs.network.graph_geometry`.
 
     Raises:
         ValueError: for a broken file, nodes declared twice, edges to nodes that are not there, graphs of graphs, and
             whatever attributes make no geometry.
     """
     graph = _LOADERS[source.suffix](source)
-    weight_is = name_lengths(graph, source.name, distance, weight, weight_is)
+    lengths = name_lengths(graph, source.name, lengths)
     name_places(graph, source.name)
-    return graph_geometry(
-        graph,
-        name=source.name,
-        position=position,
-        distance=distance,
-        weight=weight,
-        weight_is=weight_is,
-        names=names,
-    )
+    return graph_geometry(graph, name=source.name, position=position, lengths=lengths, names=names)
 
 
 def _load_graphml(source: Source) -> Any:

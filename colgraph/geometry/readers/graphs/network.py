@@ -11,14 +11,8 @@ from numpy.typing import NDArray
 from colgraph.edges import canonical_edges
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import warn
-from colgraph.geometry.readers.lengths import (
-    USUAL,
-    as_number,
-    check_lengths_asked,
-    guessed,
-    to_lengths,
-)
-from colgraph.geometry.readers.plotting import plotting_positions
+from colgraph.geometry.readers.graphs.coordinates import drawing_coordinates
+from colgraph.geometry.readers.lengths import Lengths, as_number, edge_name
 from colgraph.hints import closest
 
 __all__ = ["graph_geometry", "network_geometry"]
@@ -31,9 +25,7 @@ def graph_geometry(
     *,
     name: str,
     position: str | Sequence[str] | bool | None = None,
-    distance: str | None = None,
-    weight: str | None = USUAL,
-    weight_is: str | None = None,
+    lengths: Lengths,
     names: str | None = None,
 ) -> Geometry:
     """The geometry of a ``networkx`` graph.
@@ -50,10 +42,7 @@ def graph_geometry(
         name: what the geometry is called.
         position: the attribute with 1 to 3 coordinates, or a list of 1 to 3 attributes with one each; False to
             ignore positions; None for the names above.
-        distance: the edge attribute with lengths; ``"distance"`` if not given and there.
-        weight: the edge attribute to use instead; ``"weight"`` if not given and there. None leaves lengths unread.
-        weight_is: one of ``WEIGHT_MEANINGS``: "distance" (what a weight is if not said otherwise, with a warning that
-            says so), "strength" or "strength:-log". Giving it, or ``weight``, sets an attribute ``distance`` aside.
+        lengths: what the user says about the lengths of edges.
         names: the node attribute with column names; ``"name"``, else ``"label"``, else the nodes themselves.
 
     Returns:
@@ -72,18 +61,16 @@ def graph_geometry(
     number = {node: i for i, node in enumerate(nodes)}
     attributes: list[Mapping[str, Any]] = [graph.nodes[node] for node in nodes]
     edges = [(number[u], number[v], data) for u, v, data in graph.edges(data=True)]
-
-    def edge_name(e: int) -> str:
-        return f"edge {nodes[edges[e][0]]!r} -> {nodes[edges[e][1]]!r}"
-
-    lengths, attribute = _edge_lengths([data for _, _, data in edges], edge_name, distance, weight, weight_is)
+    values, attribute = _edge_lengths(
+        [data for _, _, data in edges], lambda e: edge_name(edges[e][0], edges[e][1], nodes), lengths
+    )
     layer = _column_values(attributes, nodes, "layer")
     rank = _column_values(attributes, nodes, "input_rank")
     output = _column_values(attributes, nodes, "output")
     return network_geometry(
         np.array([(u, v) for u, v, _ in edges], dtype=np.int64).reshape(-1, 2).T,
         len(nodes),
-        lengths=lengths,
+        lengths=values,
         directed=bool(graph.is_directed()),
         positions=_node_positions(attributes, nodes, position),
         name=name,
@@ -123,7 +110,7 @@ def network_geometry(
     if not directed:
         arranged, arranged_lengths = _both_ways(arranged, arranged_lengths, num_columns)
     spatial = positions is not None
-    coordinates = positions if positions is not None else plotting_positions(arranged, num_columns)
+    coordinates = positions if positions is not None else drawing_coordinates(arranged, num_columns)
     measured = "given" if lengths is not None and edges.size else "euclidean" if spatial else "hops"
     geometry = Geometry(
         coordinates,
@@ -160,27 +147,24 @@ def _both_ways(edges: NDArray[np.int64], lengths: Any, num_columns: int) -> tupl
 
 def _edge_lengths(
     edges: list[dict[str, Any]],
-    edge_name: Callable[[int], str],
-    distance: str | None,
-    weight: str | None,
-    weight_is: str | None,
+    name: Callable[[int], str],
+    asked: Lengths,
 ) -> tuple[NDArray[np.float64] | None, str | None]:
     """The lengths of edges, and the attribute that was taken for distances without anybody saying so."""
-    check_lengths_asked(weight, weight_is, distance)
     present = {str(key) for data in edges for key in data}
-    asked = distance or weight or ("weight" if weight_is is not None else None)
-    usual = () if weight is None else ("distance", "weight")
-    attribute = asked or next((key for key in usual if key in present), None)
+    attribute = asked.key or ("weight" if asked.weight_is is not None else None)
+    if attribute is None and asked.weight is not None:
+        attribute = next((key for key in ("distance", "weight") if key in present), None)
     if attribute is None or not edges:
         return None, None
     if attribute not in present:
         raise ValueError(f"no edge has the attribute {attribute!r}{closest(attribute, sorted(present))}")
     for e, data in enumerate(edges):
         if attribute not in data:
-            raise ValueError(f"{edge_name(e)} has no {attribute!r}, but other edges have")
-    lengths = to_lengths([data[attribute] for data in edges], weight_is, edge_name)
-    told = distance is not None or (attribute == "distance" and not weight)
-    return lengths, None if told else guessed(f"the edge attribute {attribute!r}", lengths, weight_is)
+            raise ValueError(f"{name(e)} has no {attribute!r}, but other edges have")
+    lengths = asked.read([data[attribute] for data in edges], name)
+    told = asked.distance is not None or (attribute == "distance" and not asked.weight)
+    return lengths, None if told else asked.guessed(f"the edge attribute {attribute!r}", lengths)
 
 
 # ---------------------------------------------------------------------- nodes

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import Source, optional, parsing
-from colgraph.geometry.readers.gltf import read_gltf
-from colgraph.geometry.readers.obj import is_mni, read_mni, read_wavefront
-from colgraph.geometry.readers.off import read_off
-from colgraph.geometry.readers.ply import read_ply
-from colgraph.geometry.readers.polygons import Mesh, Polygons
-from colgraph.geometry.readers.stl import read_stl
-from colgraph.geometry.readers.triangles import surface_geometry
-from colgraph.geometry.readers.vtk import read_vtk
+from colgraph.geometry.readers.meshes.gltf import read_gltf
+from colgraph.geometry.readers.meshes.obj import is_mni, read_mni, read_wavefront
+from colgraph.geometry.readers.meshes.off import read_off
+from colgraph.geometry.readers.meshes.ply import read_ply
+from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons
+from colgraph.geometry.readers.meshes.stl import read_stl
+from colgraph.geometry.readers.meshes.triangles import surface_geometry
+from colgraph.geometry.readers.meshes.vtk import read_vtk
 
 __all__ = ["MESH_SUFFIXES", "VTK_SUFFIXES", "mesh_geometry", "read_mesh"]
 

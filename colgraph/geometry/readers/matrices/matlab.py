@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from colgraph.geometry.base import Geometry
-from colgraph.geometry.readers.columns import plain
 from colgraph.geometry.readers.files import Source, optional, parsing, warn
-from colgraph.geometry.readers.lengths import USUAL
-from colgraph.geometry.readers.matrices import adjacency_geometry
+from colgraph.geometry.readers.lengths import Weights
+from colgraph.geometry.readers.matrices.adjacency import adjacency_geometry
+from colgraph.geometry.readers.tables.columns import plain
 from colgraph.hints import closest
 
 __all__ = ["load_mat", "read_mat"]
@@ -27,8 +27,7 @@ def read_mat(
     *,
     variable: str | None = None,
     names: str | None = None,
-    weight: str | None = USUAL,
-    weight_is: str | None = None,
+    weights: Weights,
     transpose: bool = False,
 ) -> Geometry:
     """Read an adjacency matrix, full or sparse, from a ``.mat`` file.
@@ -39,7 +38,7 @@ def read_mat(
             needed where there is one square matrix.
         names: the cell array (of character vectors) or character matrix with the columns' names. If not given, the only
             one of that length, or one called ``names``, ``labels``, ``regions`` and so on.
-        weight, weight_is: as for other matrices.
+        weights: what the user says about the numbers.
         transpose: ``A[i, j]`` is the edge from ``j`` to ``i``.
 
     A variable called ``coords``, ``xyz``, ``pos`` and so on with three numbers per row is where the columns are.
@@ -80,8 +79,7 @@ def read_mat(
         name=source.name,
         names=None if named is None else found[named],
         positions=None if place is None else np.asarray(found[place], dtype=np.float64),
-        weight=weight,
-        weight_is=weight_is,
+        weights=weights,
         transpose=transpose,
     )
 

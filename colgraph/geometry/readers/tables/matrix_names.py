@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from colgraph.geometry.readers.columns import plain
+from colgraph.geometry.readers.tables.columns import plain
 from colgraph.text import is_number
 
 __all__ = ["is_named_matrix", "split_names"]

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from colgraph.geometry.readers.polygons import Mesh, Polygons
+from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons
 from colgraph.text import decode_text
 
 __all__ = ["read_off"]

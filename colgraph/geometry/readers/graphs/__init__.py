@@ -1,0 +1,1 @@
+"""Networks of nodes and edges with attributes."""

@@ -1,0 +1,87 @@
+"""PyG's ``Data``, and sheets, as geometries."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colgraph import checks
+from colgraph.geometry.base import Geometry
+from colgraph.geometry.readers.graphs.network import network_geometry
+from colgraph.geometry.readers.lengths import Lengths, edge_name
+
+__all__ = ["pyg_geometry"]
+
+_LENGTHS = ("edge_distance", "edge_weight", "edge_attr")
+
+
+def pyg_geometry(data: Any, *, lengths: Lengths) -> Geometry:
+    """The geometry of a ``Data``: ``pos``, ``face``, ``edge_index``, and what a :class:`colgraph.Sheet` has besides.
+
+    Edge lengths are those of ``edge_distance``, ``edge_weight`` or a one-dimensional ``edge_attr``.
+
+    Raises:
+        ValueError: for neither positions nor edges, and for attributes that make no geometry.
+    """
+    if data.get("pos") is None and data.get("edge_index") is None:
+        raise ValueError("the Data has neither pos nor edge_index: there is nothing to connect its nodes by")
+    n = int(data.num_nodes)
+    positions = None if data.get("pos") is None else checks.positions(data.pos, n, "pos")
+    faces = _triangles(data, n)
+    name = str(data.get("geometry") or "PyG Data")
+    if positions is not None and data.get("edge_index") is None:
+        return Geometry(positions, faces=faces, metric="euclidean" if faces is None else "geodesic", name=name)
+    edges = checks.edge_index(data.edge_index, n)
+    distance, attribute = _lengths(data, edges, lengths)
+    rank, output = data.get("input_rank"), data.get("output_mask")
+    network = network_geometry(
+        edges,
+        n,
+        lengths=distance,
+        directed=True,
+        positions=positions,
+        name=name,
+        names=data.get("names"),
+        layer=data.get("layer"),
+        inputs=None if rank is None else _by_rank(checks.as_array(rank, "input_rank")),
+        outputs=None if output is None else np.flatnonzero(checks.as_array(output, "output_mask")),
+        guessed_from=attribute,
+    )
+    return network if faces is None else dataclasses.replace(network, faces=faces)
+
+
+def _triangles(data: Any, n: int) -> NDArray[np.int64] | None:
+    if data.get("face") is None or data.face.numel() == 0:
+        return None
+    if data.get("pos") is None:
+        raise ValueError("the Data has faces but no pos")
+    return checks.indices(data.face, n, "face", (3, "F")).T
+
+
+def _lengths(data: Any, edges: NDArray[np.int64], asked: Lengths) -> tuple[NDArray[np.float64] | None, str | None]:
+    """The lengths of edges, and what was taken for distances without anybody saying so."""
+    # What is told to be a strength is not the distance of a sheet.
+    usual = () if asked.weight is None else _LENGTHS if asked.weight_is is None else _LENGTHS[1:]
+    if asked.key is not None and data.get(asked.key) is None:
+        raise ValueError(f"the Data has no attribute {asked.key!r}; it has {', '.join(sorted(map(str, data.keys())))}")
+    for key in usual if asked.key is None else (asked.key,):
+        if data.get(key) is None:
+            continue
+        values = checks.as_array(data[key], key)
+        if values.shape in ((edges.shape[1],), (edges.shape[1], 1)):
+            lengths = asked.read(values.reshape(-1), lambda e: edge_name(*edges[:, e]))
+            told = asked.distance is not None or (key == "edge_distance" and not asked.weight)
+            return lengths, None if told else asked.guessed(key, lengths)
+        if asked.key is not None or key != "edge_attr":
+            raise ValueError(f"{key} must have shape [{edges.shape[1]}], one per edge, got {list(values.shape)}")
+    if asked.weight_is is not None:
+        raise ValueError(f"weight_is={asked.weight_is!r} needs edge_weight, or edge_attr with one value per edge")
+    return None, None
+
+
+def _by_rank(rank: NDArray[Any]) -> NDArray[np.int64] | None:
+    columns = np.flatnonzero(rank >= 0)
+    return columns[np.argsort(rank[columns], kind="stable")] if columns.size else None

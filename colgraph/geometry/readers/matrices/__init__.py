@@ -1,0 +1,1 @@
+"""Adjacency matrices: a file per format."""

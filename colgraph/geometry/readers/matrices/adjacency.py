@@ -1,0 +1,94 @@
+"""An adjacency matrix as a geometry.
+
+``A[i, j]`` is the edge from column ``i`` to column ``j`` (row speaks, column listens), as in networkx and the Brain
+Connectivity Toolbox; ``transpose=True`` reads the other convention. A zero is no edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colgraph.geometry.base import Geometry
+from colgraph.geometry.readers.files import warn
+from colgraph.geometry.readers.graphs.network import network_geometry
+from colgraph.geometry.readers.lengths import Weights, edge_name
+
+__all__ = ["adjacency_geometry"]
+
+
+def adjacency_geometry(
+    matrix: Any,
+    *,
+    name: str,
+    names: Sequence[str] | None = None,
+    positions: NDArray[np.float64] | None = None,
+    weights: Weights,
+    transpose: bool = False,
+    has_lengths: bool = True,
+) -> Geometry:
+    """The geometry of a weighted adjacency matrix ``[N,N]``.
+
+    Args:
+        matrix: numpy array, or anything of ``scipy.sparse``, whose stored zeros are edges of length 0.
+        name: what the geometry is called.
+        names: N column names.
+        positions: ``[N,D]`` coordinates, D at most 3.
+        weights: what the user says about the numbers, which have no name to give.
+        transpose: ``A[i, j]`` is the edge from ``j`` to ``i``.
+        has_lengths: whether the numbers mean anything; False for patterns.
+
+    Raises:
+        ValueError: if it is not square, or naming the edge whose number is no length.
+    """
+    from scipy.sparse import coo_array, issparse
+
+    if weights.weight:
+        raise ValueError(
+            f"the option 'weight' names nothing in an adjacency matrix, got {weights.weight!r}: give None or no weight"
+        )
+    has_lengths = has_lengths and weights.weight is not None
+    if len(matrix.shape) != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"an adjacency matrix is square, this one has shape {list(matrix.shape)}")
+    if matrix.shape[0] == 0:
+        raise ValueError("the adjacency matrix is empty")
+    if matrix.dtype.kind not in "fiub":
+        raise ValueError(f"an adjacency matrix holds real numbers, this one {matrix.dtype}")
+    entries = matrix.tocoo() if issparse(matrix) else coo_array(matrix)
+    entries.sum_duplicates()
+    source, target = (index.astype(np.int64) for index in (entries.row, entries.col))
+    data = entries.data
+    # Programs that correlate or measure write NaN or infinity for a node and itself.
+    nothing = (source == target) & ~np.isfinite(data)
+    if nothing.any():
+        warn(
+            name,
+            [f"{int(nothing.sum())} cells of the diagonal are not finite ({data[nothing][0]}): no self-loops there"],
+        )
+        source, target, data = source[~nothing], target[~nothing], data[~nothing]
+    if transpose:
+        source, target = target, source
+
+    def edge(e: int) -> str:
+        return edge_name(source[e], target[e], names)
+
+    missing = np.flatnonzero(~np.isfinite(data))
+    if missing.size:
+        raise ValueError(
+            f"{edge(int(missing[0]))} has length {data[missing[0]]} ({missing.size} such cells): write 0 or leave "
+            "the cell empty where there is no edge"
+        )
+    lengths = weights.read(data, edge) if has_lengths else None
+    return network_geometry(
+        np.stack([source, target]),
+        int(matrix.shape[0]),
+        lengths=lengths,
+        directed=True,
+        positions=positions,
+        name=name,
+        names=names,
+        guessed_from=weights.guessed("the matrix", lengths),
+    )
