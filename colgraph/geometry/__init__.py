@@ -9,7 +9,6 @@ from typing import Any
 
 from colgraph.geometry import builtin as _builtin
 from colgraph.geometry import cortex as _cortex
-from colgraph.geometry import tracts as _tracts
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.build import build_sheet, geometry, option_names, read_columns
 from colgraph.geometry.controls import CONTROLS, build_control, shuffled_order
@@ -17,7 +16,7 @@ from colgraph.geometry.neighbors import KNN, NEIGHBORHOODS, Complete, Edges, Giv
 from colgraph.geometry.registry import describe_geometries, list_geometries, load_plugin, register_geometry
 
 # Imported for the geometries and the neighbourhood that they register.
-del _builtin, _cortex, _tracts
+del _builtin, _cortex
 
 __all__ = [
     "CONTROLS",

@@ -5,33 +5,35 @@ from __future__ import annotations
 import math
 import numbers
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl
 
 import numpy as np
 from numpy.typing import NDArray
 
 from colgraph import checks
 from colgraph.geometry.base import Geometry
+from colgraph.geometry.matching import matching_columns
 from colgraph.hints import closest
 from colgraph.space import GRAPH_METRICS, Index, Links, Space, join
 from colgraph.space.connections import connections
 
 __all__ = [
-    "FROM_FILES",
     "KNN",
     "MAX_EDGES",
     "NEIGHBORHOODS",
     "Complete",
+    "EdgeFile",
     "Edges",
     "Given",
     "Neighborhood",
     "Radius",
     "Union",
     "parse_neighborhood",
+    "warn_of_isolated",
 ]
-__all__ += ["warn_of_isolated"]
 
 # Making a sheet takes about 50 bytes an edge: what is above this is refused, not left to run out of memory.
 MAX_EDGES = 1 << 27
@@ -220,6 +222,53 @@ class Edges(Neighborhood):
         return Links(source, target, distance)
 
 
+_VALUES = {"true": True, "false": False, "none": None}
+
+
+@dataclass(frozen=True)
+class EdgeFile(Neighborhood):
+    """The edges of a network file: ``KNN(16) | EdgeFile("tracts.csv", {"weight_is": "strength"})``.
+
+    The file's columns are those of the geometry with the same names. Where the geometry has no names: its column of the
+    same number, counted from 0; or, of a file with as many columns as the geometry and no other names than numbers in
+    order, the column at the same place. Lengths are the file's, in the geometry's units, or else measured.
+
+    Attributes:
+        path: any network file that :func:`colgraph.geometry` reads.
+        options: of the file's reader.
+
+    Raises:
+        ValueError: when a sheet is built, for files that cannot be read and columns that are not there.
+    """
+
+    path: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> EdgeFile:
+        """From ``FILE`` or ``FILE?option=value&option=value``; values are texts, true, false or none."""
+        path, mark, query = text.partition("?")
+        pairs = parse_qsl(query, keep_blank_values=True)
+        if not path or (mark and len(pairs) != query.count("&") + 1) or any(not value for _, value in pairs):
+            raise ValueError(
+                f"neighbourhood 'edges:{text}' needs a file and perhaps options: edges:tracts.csv?directed=true"
+            )
+        return cls(path, {name: _VALUES.get(value.lower(), value) for name, value in pairs})
+
+    def __str__(self) -> str:
+        query = "&".join(f"{name}={str(value).lower()}" for name, value in self.options.items())
+        return f"edges:{self.path}{'?' if query else ''}{query}"
+
+    def on(self, geometry: Geometry) -> Edges:
+        from colgraph.geometry.readers import read_geometry
+
+        network = read_geometry(self.path, **self.options)
+        if network.edges is None:
+            raise ValueError(f"{self.path!r} holds no edges: give a network file for neighbours 'edges:FILE'")
+        column = matching_columns(network, geometry, self.path)
+        return Edges(column[network.edges], network.edge_distance)
+
+
 @dataclass(frozen=True)
 class Union(Neighborhood):
     """All edges of several neighbourhoods; made with ``|``."""
@@ -277,17 +326,14 @@ _WORDS = ("knn:K", "radius:R", "given", "complete", "edges:FILE")
 NEIGHBORHOODS = ", ".join(_WORDS)
 """What a text may say, for the help of command lines."""
 
-FROM_FILES: dict[str, Callable[[str], Neighborhood]] = {}
-"""Neighbourhoods that are read from files, by their word: each made from the text behind its colon."""
-
 
 def _parse_one(text: str) -> Neighborhood:
     word, colon, value = (piece.strip() for piece in text.partition(":"))
     word = word.lower()
     if word in ("given", "complete") and not colon:
         return Given() if word == "given" else Complete()
-    if word in FROM_FILES:
-        return FROM_FILES[word](value)
+    if word == "edges":
+        return EdgeFile.parse(value)
     try:
         if word == "knn":
             return KNN(int(value))
