@@ -8,7 +8,8 @@ import os
 import tempfile
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 from colgraph.extras import missing_package
 from colgraph.text import decode_text
 
-__all__ = ["Source", "naming", "one_line", "open_source", "optional", "parsing", "warn"]
+__all__ = ["Source", "check_unique", "naming", "one_line", "open_source", "optional", "parsing", "warn"]
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,16 @@ def open_source(path: str | os.PathLike[str]) -> Source:
 
 
 @contextmanager
-def parsing(what: str) -> Iterator[None]:
-    """Turn whatever a parser raises into a ValueError: libraries meet broken files with every kind of exception."""
+def parsing(what: str, own: bool = False) -> Iterator[None]:
+    """Turn whatever a parser raises into a ValueError: libraries meet broken files with every kind of exception.
+
+    Readers of our ``own`` say what is wrong, or which package is missing, and are left to say it.
+    """
     try:
         yield
     except Exception as error:
+        if own and isinstance(error, ValueError | ImportError):
+            raise
         raise ValueError(
             f"not readable as {what} (broken, cut short, or of another kind): {one_line(error)}"
         ) from error
@@ -104,6 +110,13 @@ def naming(source: Source) -> Iterator[None]:
         raise
     except Exception as error:
         raise ValueError(f"{str(source.path)!r}: {one_line(error)}") from error
+
+
+def check_unique(values: Sequence[Any], what: str) -> None:
+    """Raise ValueError for a node's name or number that is used more than once."""
+    value, count = Counter(values).most_common(1)[0] if values else (None, 1)
+    if count > 1:
+        raise ValueError(f"{what} {value!r} is used {count} times: nodes must not be duplicated")
 
 
 def one_line(error: BaseException) -> str:

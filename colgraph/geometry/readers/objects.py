@@ -21,6 +21,7 @@ from colgraph.geometry.readers.matrices.adjacency import adjacency_geometry
 from colgraph.geometry.readers.matrices.arrays import array_geometry, pair_geometry, table_geometry
 from colgraph.geometry.readers.meshes.cortical import gifti_geometry
 from colgraph.geometry.readers.meshes.mesh import mesh_geometry
+from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons
 from colgraph.geometry.readers.meshes.triangles import surface_geometry
 
 __all__ = ["from_object"]
@@ -101,12 +102,11 @@ def _from_nilearn(mesh: Any) -> Geometry:
 def _from_nilearn_parts(mesh: Any) -> Geometry:
     """The parts (hemispheres) in the order of their names, each a layer."""
     parts = [mesh.parts[key] for key in sorted(mesh.parts)]
-    sizes = [len(part.coordinates) for part in parts]
-    starts = np.cumsum([0, *sizes])
+    whole = Mesh.joined([(np.asarray(part.coordinates), Polygons.of_triangles(part.faces)) for part in parts])
     return Geometry(
-        np.concatenate([np.asarray(part.coordinates) for part in parts]),
-        faces=np.concatenate([np.asarray(part.faces) + start for part, start in zip(parts, starts, strict=False)]),
-        layer=np.repeat(np.arange(len(parts)), sizes),
+        whole.points,
+        faces=whole.polygons.corners.reshape(-1, 3),
+        layer=np.repeat(np.arange(len(parts)), [len(part.coordinates) for part in parts]),
         metric="geodesic",
         name="nilearn mesh",
     )

@@ -9,12 +9,11 @@ from __future__ import annotations
 import io
 import json
 import xml.etree.ElementTree as ElementTree
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from colgraph.geometry.base import Geometry
-from colgraph.geometry.readers.files import Source, parsing, warn
+from colgraph.geometry.readers.files import Source, check_unique, parsing, warn
 from colgraph.geometry.readers.graphs.attributes import name_lengths, name_places
 from colgraph.geometry.readers.graphs.network import graph_geometry
 from colgraph.geometry.readers.graphs.pajek import load_pajek
@@ -95,7 +94,7 @@ def _load_gml(source: Source) -> Any:
 
     with parsing("GML"):
         graph = nx.parse_gml(source.text, label="id")
-    _check_unique([data["label"] for _, data in graph.nodes(data=True) if "label" in data], "the node label")
+    check_unique([data["label"] for _, data in graph.nodes(data=True) if "label" in data], "the node label")
     return graph
 
 
@@ -191,18 +190,12 @@ def _edges_argument(nx: Any) -> str:
 def _check_declared(ids: list[Any], edges: Iterable[tuple[Any, Any]]) -> None:
     if None in ids:
         raise ValueError(f"node number {ids.index(None) + 1} has no id")
-    _check_unique(ids, "the node id")
+    check_unique(ids, "the node id")
     known = set(ids)
     for ends in edges:
         for end in ends:
             if end not in known:
                 raise ValueError(f"an edge {ends[0]!r} -> {ends[1]!r} refers to node {end!r}, which is not in the file")
-
-
-def _check_unique(values: list[Any], what: str) -> None:
-    value, count = Counter(values).most_common(1)[0] if values else (None, 1)
-    if count > 1:
-        raise ValueError(f"{what} {value!r} is used {count} times: nodes must not be duplicated")
 
 
 def _with_defaults(graph: Any) -> Any:

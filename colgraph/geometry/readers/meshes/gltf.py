@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Iterator
 from itertools import filterfalse
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.geometry.readers.files import Source
-from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons, strip_triangles
+from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons, passed_over, strip_triangles
 
 __all__ = ["read_gltf"]
 
@@ -74,37 +75,23 @@ class _Reader:
             if not _honoured(extension):
                 raise _unreadable(extension, "requires")
         self._buffers: dict[int, bytes] = {}
-        self._notes: dict[str, int] = {}
+        self._notes = Counter[str]()
         self._placed: dict[int, Floats] = {}
 
     def mesh(self) -> Mesh:
         """All parts of the scene: triangles if there are any, else points."""
-        surfaces, clouds, shown = [], [], set()
+        pieces: list[tuple[Floats, Polygons]] = []
+        shown = set()
         for node, transform in self._nodes():
             if "mesh" not in node:
                 continue
             shown.add(node["mesh"])
-            for points, triangles in self._primitives(node, transform):
-                if triangles is None:
-                    clouds.append(points)
-                else:
-                    surfaces.append((points, triangles))
-        hidden = len(self._doc.get("meshes", [])) - len(shown)
-        if hidden:
-            self._note("meshes that are not in its scene", hidden)
-        if not surfaces:
-            return Mesh(np.concatenate([np.empty((0, 3)), *clouds]), Polygons.joined([]), self._said())
-        if clouds:
-            self._note("primitives of points", len(clouds))
-        starts = np.cumsum([0] + [len(points) for points, _ in surfaces])
-        parts = [Polygons.of_triangles(faces + start) for (_, faces), start in zip(surfaces, starts, strict=False)]
-        return Mesh(np.concatenate([points for points, _ in surfaces]), Polygons.joined(parts), self._said())
-
-    def _note(self, what: str, number: int = 1) -> None:
-        self._notes[what] = self._notes.get(what, 0) + number
-
-    def _said(self) -> list[str]:
-        return [f"passed over {number} {what}" for what, number in self._notes.items()]
+            pieces += self._primitives(node, transform)
+        self._notes["meshes that are not in its scene"] = len(self._doc.get("meshes", [])) - len(shown)
+        clouds = sum(not polygons.sizes.size for _, polygons in pieces)
+        if clouds < len(pieces):
+            self._notes["primitives of points"] = clouds
+        return Mesh.joined(pieces, passed_over(+self._notes))
 
     # ------------------------------------------------------------------ the scene
 
@@ -129,14 +116,14 @@ class _Reader:
                 raise _unreadable("EXT_mesh_gpu_instancing", "uses")
             yield nodes[index], transform
 
-    def _primitives(self, node: Any, transform: Floats) -> Iterator[tuple[Floats, NDArray[np.int64] | None]]:
-        """Vertices in the scene and triangles (None for points) of each part of a node's mesh."""
+    def _primitives(self, node: Any, transform: Floats) -> Iterator[tuple[Floats, Polygons]]:
+        """Vertices in the scene and triangles (none of points) of each part of a node's mesh."""
         mesh = self._doc["meshes"][node["mesh"]]
         weights = node.get("weights", mesh.get("weights", []))
         for part in mesh["primitives"]:
             kind = _MODES[part.get("mode", 4)]
             if kind == "lines":
-                self._note("primitives of lines")
+                self._notes["primitives of lines"] += 1
                 continue
             compressed = [name for name in part.get("extensions", {}) if not _honoured(name)]
             attributes = part["attributes"]
@@ -151,14 +138,10 @@ class _Reader:
                 if weight and "POSITION" in target:
                     points = points + weight * self._accessor(target["POSITION"])
             points = self._skinned(points, node, attributes) if "skin" in node else _moved(points, transform)
-            corners = np.arange(len(points)) if "indices" not in part else self._indices(part["indices"], len(points))
-            yield points, None if kind == "points" else _cut(kind, corners)
-
-    def _indices(self, accessor: int, number: int) -> NDArray[np.int64]:
-        corners = self._accessor(accessor).astype(np.int64).reshape(-1)
-        if corners.size and corners.max() >= number:
-            raise ValueError(f"a triangle refers to vertex {corners.max()}, but there are {number} vertices")
-        return corners
+            corners = np.arange(len(points))
+            if "indices" in part:
+                corners = self._accessor(part["indices"]).astype(np.int64).reshape(-1)
+            yield points, Polygons.of_triangles([] if kind == "points" else _cut(kind, corners))
 
     def _skinned(self, points: Floats, node: Any, attributes: dict[str, int]) -> Floats:
         """Where the joints put the vertices; the transform of the node itself does not count."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import Source, optional, parsing
+from colgraph.geometry.readers.lengths import as_number
 from colgraph.geometry.readers.meshes.gltf import read_gltf
 from colgraph.geometry.readers.meshes.obj import is_mni, read_mni, read_wavefront
 from colgraph.geometry.readers.meshes.off import read_off
@@ -69,7 +70,7 @@ def read_mesh(source: Source, *, merge_vertices: bool | None = None) -> Geometry
             uses what cannot be read, by its name.
         ImportError: if the package that reads the format is not installed.
     """
-    with _parsing(source.suffix.upper()):
+    with parsing(source.suffix.upper(), own=True):
         mesh = _READERS[source.suffix](source)
     cortical = source.suffix == "obj" and is_mni(source.data)
     return _geometry(
@@ -97,28 +98,16 @@ def _geometry(mesh: Mesh, *, name: str, points_allowed: bool = True, **options: 
     raise ValueError(f"holds {len(mesh.points)} vertices and no triangle{said}: it is empty or cut short{hint}")
 
 
-@contextmanager
-def _parsing(what: str) -> Iterator[None]:
-    """Readers say what is wrong as a ValueError; whatever else a broken file makes them raise becomes one."""
-    try:
-        yield
-    except (ValueError, ImportError):
-        raise
-    except Exception as error:
-        with parsing(what):
-            raise error
-
-
 def _read_xyz(text: str) -> Mesh:
     """Points, one a line: x, y, z and perhaps more, which is not looked at; a first line of words is a header."""
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("#", "//"))]
     rows = [_fields(line.strip()) for line in lines]
     if rows and len(rows[0]) == 1 and rows[0][0].isdigit() and int(rows[0][0]) == len(rows) - 1:
         rows, lines = rows[1:], lines[1:]  # the number of points, as some scanners write it
-    if rows and not any(_is_number(word) for word in rows[0]):
+    if rows and all(as_number(word) is None for word in rows[0]):
         rows, lines = rows[1:], lines[1:]
     for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(rows[0]) or len(row) < 3 or not all(map(_is_number, row[:3])):
+        if len(row) != len(rows[0]) or len(row) < 3 or None in map(as_number, row[:3]):
             raise ValueError(f"not readable as XYZ: a line has 3 numbers or more, all lines as many, got {line[:60]!r}")
     return Mesh(np.array([row[:3] for row in rows], dtype=np.float64).reshape(-1, 3), Polygons.joined([]), [])
 
@@ -129,14 +118,6 @@ def _fields(line: str) -> list[str]:
     if len(words) > 2 and any(re.search(r"\d,\d", word) for word in words):
         return [word.strip().replace(",", ".") for word in words]
     return [word.strip() for word in words] if ";" in line else re.split(r"\s*,\s*|\s+", line)
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 # ---------------------------------------------------------------------- through trimesh
@@ -199,19 +180,9 @@ def _unlogged(name: str) -> Iterator[None]:
 
 
 def _mesh_of_trimesh(loaded: Any) -> Mesh:
-    pieces = _pieces(loaded)
-    meshes = [(p, f) for p, f in pieces if len(f)]
-    if not meshes:
-        return Mesh(np.concatenate([np.empty((0, 3)), *(p for p, _ in pieces)]), Polygons.joined([]), [])
-    starts = np.cumsum([0] + [len(p) for p, _ in meshes])
-    parts = [Polygons.of_triangles(f + start) for (_, f), start in zip(meshes, starts, strict=False)]
-    return Mesh(np.concatenate([p for p, _ in meshes]), Polygons.joined(parts), [])
-
-
-def _pieces(loaded: Any) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-    """Vertices and triangles of each part, transforms applied."""
+    """All parts of a scene, transforms applied."""
     if not hasattr(loaded, "geometry"):
-        return [_piece(loaded)]
+        return Mesh.joined([_piece(loaded)])
     pieces = []
     # Node names, not insertion order: readers number them by chance.
     for node in sorted(loaded.graph.nodes_geometry, key=str):
@@ -220,14 +191,13 @@ def _pieces(loaded: Any) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         if not np.array_equal(transform, np.eye(4)):
             points = points @ np.asarray(transform)[:3, :3].T + np.asarray(transform)[:3, 3]
         pieces.append((points, faces))
-    return pieces
+    return Mesh.joined(pieces)
 
 
-def _piece(part: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+def _piece(part: Any) -> tuple[NDArray[np.float64], Polygons]:
     if hasattr(part, "entities"):
         raise ValueError("holds curves; a geometry needs a mesh or points")
     points = np.asarray(part.vertices, dtype=np.float64)
     if points.size and points.shape[1:] != (3,):
         raise ValueError(f"vertices must have 3 coordinates each, got an array of shape {list(points.shape)}")
-    faces = np.asarray(getattr(part, "faces", ()), dtype=np.int64)
-    return points.reshape(-1, 3), faces.reshape(-1, 3)
+    return points.reshape(-1, 3), Polygons.of_triangles(getattr(part, "faces", ()))

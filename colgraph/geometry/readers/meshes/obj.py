@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons
+from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons, passed_over
 
 __all__ = ["is_mni", "read_mni", "read_wavefront"]
 
@@ -16,6 +16,7 @@ _SILENT = frozenset(
     b"vt vn vp g o s mg usemtl mtllib usemap maplib lod bevel c_interp d_interp shadow_obj trace_obj".split()
 )
 _CURVED = frozenset(b"cstype deg bmat step curv curv2 surf parm trim hole scrv sp end con bzp bsp cdc cdp res".split())
+_OTHERS = {b"l": "lines", b"p": "points"}
 _MNI_KINDS = {
     b"L": "lines", b"M": "a marker", b"F": "a model", b"X": "pixels", b"Q": "a quadmesh", b"T": "text"
 }  # fmt: skip
@@ -59,7 +60,8 @@ def read_wavefront(data: bytes) -> Mesh:
         face = int(np.searchsorted(np.cumsum(polygons.sizes), beyond[0], side="right"))
         wrong = int(polygons.corners[beyond[0]]) + 1
         raise ValueError(f"line {lines[face]}: a face refers to vertex {wrong}, but there are {len(points)} vertices")
-    return Mesh(np.array(points, dtype=np.float64).reshape(-1, 3), polygons, _passed_over(others))
+    left = {_OTHERS.get(kind) or f"statements {kind.decode('latin-1')!r}": count for kind, count in others.items()}
+    return Mesh(np.array(points, dtype=np.float64).reshape(-1, 3), polygons, passed_over(left))
 
 
 def _statements(data: bytes) -> Iterator[tuple[int, list[bytes]]]:
@@ -107,15 +109,6 @@ def _corner(word: bytes, seen: int, number: int) -> int:
     return index - 1 if index > 0 else seen + index
 
 
-def _passed_over(others: Counter[bytes]) -> list[str]:
-    names = {b"l": "lines", b"p": "points"}
-    said = []
-    for kind, count in others.items():
-        what = names.get(kind) or f"statements {kind.decode('latin-1')!r}"
-        said.append(f"passed over {count} {what}")
-    return said
-
-
 # ---------------------------------------------------------------------- MNI
 
 
@@ -142,14 +135,14 @@ def read_mni(data: bytes) -> Mesh:
             "bicpl's tools to the text form, which begins with 'P'"
         )
     words = data.split()
-    points, parts, at, count = [np.empty((0, 3))], [], 0, 0
+    pieces, at = [], 0
     while at < len(words):
         if words[at] != b"P":
             what = _MNI_KINDS.get(words[at], f"{words[at][:20].decode('latin-1')!r}")
             raise ValueError(f"this MNI obj (CIVET) file holds {what} where a surface ('P') was expected")
         num_points = int(_take(words, at + 6, 1)[0])
         at += 7
-        points.append(_take(words, at, 3 * num_points).astype(np.float64).reshape(-1, 3))
+        points = _take(words, at, 3 * num_points).astype(np.float64).reshape(-1, 3)
         at += 6 * num_points
         num_items, flag = (int(value) for value in _take(words, at, 2))
         if flag not in (0, 1, 2):
@@ -162,11 +155,8 @@ def read_mni(data: bytes) -> Mesh:
         at += num_items
         corners = _take(words, at, int(sizes.sum())).astype(np.int64)
         at += corners.size
-        if corners.size and (corners.min() < 0 or corners.max() >= num_points):
-            raise ValueError(f"a polygon refers to vertex {corners.max()}, but there are {num_points} vertices")
-        parts.append(Polygons(corners + count, sizes))
-        count += num_points
-    return Mesh(np.concatenate(points), Polygons.joined(parts), [])
+        pieces.append((points, Polygons(corners, sizes)))
+    return Mesh.joined(pieces)
 
 
 def _take(words: list[bytes], at: int, number: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons, strip_triangles
+from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons
 
 __all__ = ["read_ply"]
 
@@ -72,7 +72,8 @@ def read_ply(data: bytes) -> Mesh:
         corners = _corners("face", tables["face"])
         parts.append(Polygons(corners.values.astype(np.int64), corners.sizes))
     if "tristrips" in tables:
-        parts.append(_strips(_corners("tristrips", tables["tristrips"])))
+        strips = _corners("tristrips", tables["tristrips"])
+        parts.append(Polygons(strips.values.astype(np.int64), strips.sizes).unstripped())
     others = [e.name for e in elements if e.number and e.name not in ("vertex", "face", "tristrips", "camera")]
     polygons = Polygons.joined(parts)
     if others and not polygons.sizes.size:
@@ -136,18 +137,6 @@ def _corners(element: str, columns: _Columns) -> _Lists:
     )
 
 
-def _strips(corners: _Lists) -> Polygons:
-    """Triangles of strips, which end with each list and with each -1."""
-    cuts = np.split(corners.values.astype(np.int64), np.cumsum(corners.sizes)[:-1]) if corners.sizes.size else []
-    triangles = []
-    for strip in cuts:
-        for run in np.split(strip, np.flatnonzero(strip == -1)):
-            run = run[run != -1]
-            if run.size > 2:
-                triangles.append(strip_triangles(run))
-    return Polygons.joined([Polygons.of_triangles(part) for part in triangles])
-
-
 # ---------------------------------------------------------------------- text
 
 
@@ -175,7 +164,7 @@ def _read_text(body: bytes, elements: list[_Element]) -> dict[str, _Columns]:
                 rows[p] += words[at : at + size]
                 at += size
         if at > len(words):
-            raise ValueError(f"cut short: the header promises {element.number} of {element.name!r}, there are fewer")
+            raise _cut_short(element)
         columns: _Columns = {}
         for prop, values, counts in zip(element.properties, rows, sizes, strict=True):
             array = _numbers(values, prop)
@@ -217,30 +206,15 @@ def _cut_short(element: _Element) -> ValueError:
 def _read_even(body: bytes, at: int, element: _Element, order: str) -> tuple[_Columns, int] | None:
     """The rows of an element whose lists are all as long as those of its first row; None if they are not."""
     fields: list[tuple[Any, ...]] = []
-    sizes = []
-    offset = at
+    _, first, _ = _walk(body, at, element, order, min(element.number, 1))
+    sizes = [sum(size) for size in first]
     for p, prop in enumerate(element.properties):
-        size = 1
-        if prop.length:
-            if not element.number:
-                size = 0
-            else:
-                count = np.dtype(order + prop.length)
-                if offset + count.itemsize > len(body):
-                    raise _cut_short(element)
-                size = int(np.frombuffer(body, count, 1, offset)[0])
-                if size < 0:
-                    raise ValueError(f"a list {prop.name!r} of the element {element.name!r} has the length {size}")
-            fields.append((f"n{p}", order + prop.length))
-        fields.append((f"v{p}", order + prop.kind, (size,)))
-        offset += sum(np.dtype(field[1]).itemsize for field in fields[-2:] if field[0] == f"n{p}")
-        offset += size * np.dtype(prop.kind).itemsize
-        sizes.append(size)
+        fields += [(f"n{p}", order + prop.length)] if prop.length else []
+        fields.append((f"v{p}", order + prop.kind, (sizes[p],)))
     row = np.dtype(fields)
     end = at + row.itemsize * element.number
-    uniform = not any(prop.length for prop in element.properties)
     if end > len(body):
-        if uniform:
+        if not any(prop.length for prop in element.properties):
             raise _cut_short(element)
         return None
     table = np.frombuffer(body, row, element.number, at)
@@ -255,12 +229,24 @@ def _read_even(body: bytes, at: int, element: _Element, order: str) -> tuple[_Co
 
 def _read_uneven(body: bytes, at: int, element: _Element, order: str) -> tuple[_Columns, int]:
     """The same, row by row."""
+    pieces, sizes, at = _walk(body, at, element, order, element.number)
+    columns: _Columns = {}
+    for p, prop in enumerate(element.properties):
+        values = np.frombuffer(b"".join(pieces[p]), order + prop.kind)
+        columns[prop.name] = _Lists(values, np.array(sizes[p], dtype=np.int64)) if prop.length else values
+    return columns, at
+
+
+def _walk(
+    body: bytes, at: int, element: _Element, order: str, number: int
+) -> tuple[list[list[memoryview]], list[list[int]], int]:
+    """The bytes and the sizes of each property in the first rows of an element, and where these end."""
     kinds = [(np.dtype(order + (prop.length or "u1")), np.dtype(order + prop.kind)) for prop in element.properties]
     view = memoryview(body)
     sizes: list[list[int]] = [[] for _ in element.properties]
     pieces: list[list[memoryview]] = [[] for _ in element.properties]
     byte_order: Literal["big", "little"] = "big" if order == ">" else "little"
-    for _ in range(element.number):
+    for _ in range(number):
         for p, prop in enumerate(element.properties):
             size = 1
             if prop.length:
@@ -268,13 +254,11 @@ def _read_uneven(body: bytes, at: int, element: _Element, order: str) -> tuple[_
                 size = int.from_bytes(view[at : at + width], byte_order, signed=prop.length[0] == "i")
                 at += width
             end = at + size * kinds[p][1].itemsize
-            if size < 0 or end > len(body):
+            if at > len(body) or end > len(body):
                 raise _cut_short(element)
+            if size < 0:
+                raise ValueError(f"a list {prop.name!r} of the element {element.name!r} has the length {size}")
             sizes[p].append(size)
             pieces[p].append(view[at:end])
             at = end
-    columns: _Columns = {}
-    for p, prop in enumerate(element.properties):
-        values = np.frombuffer(b"".join(pieces[p]), kinds[p][1])
-        columns[prop.name] = _Lists(values, np.array(sizes[p], dtype=np.int64)) if prop.length else values
-    return columns, at
+    return pieces, sizes, at

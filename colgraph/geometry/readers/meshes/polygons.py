@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Mesh", "Polygons", "strip_triangles"]
+__all__ = ["Mesh", "Polygons", "passed_over", "strip_triangles"]
 
 Index = NDArray[np.int64]
 
@@ -43,9 +43,21 @@ class Polygons(NamedTuple):
         empty = np.empty(0, np.int64)
         return cls(*(np.concatenate([empty, *(part[i] for part in parts)]) for i in range(2)))
 
+    def check(self, vertices: int) -> None:
+        """Raise ValueError for corners that are none of so many vertices."""
+        wrong = self.corners[(self.corners < 0) | (self.corners >= vertices)]
+        if wrong.size:
+            raise ValueError(f"a face refers to vertex {wrong[0]}, but there are {vertices} vertices")
+
     def take(self, which: NDArray[np.bool_]) -> Polygons:
         """Some of the polygons."""
         return Polygons(self.corners[np.repeat(which, self.sizes)], self.sizes[which])
+
+    def unstripped(self) -> Polygons:
+        """The triangles of strips, which end with each polygon and with each -1."""
+        ends = np.cumsum(self.sizes)[:-1]
+        strips = np.split(self.corners, np.sort(np.concatenate([ends, np.flatnonzero(self.corners == -1)])))
+        return Polygons.joined([Polygons.of_triangles(strip_triangles(strip[strip != -1])) for strip in strips])
 
     def once(self) -> tuple[Polygons, int]:
         """The polygons without those that an earlier one equals, in either winding; and how many those were."""
@@ -113,6 +125,26 @@ class Mesh(NamedTuple):
     points: NDArray[np.float64]
     polygons: Polygons
     notes: list[str]
+
+    @classmethod
+    def joined(cls, pieces: Sequence[tuple[NDArray[np.float64], Polygons]], notes: Sequence[str] = ()) -> Mesh:
+        """One mesh of pieces that each count their own vertices; points without polygons if no piece has any.
+
+        Raises:
+            ValueError: for polygons that refer to vertices that are not there.
+        """
+        points, parts, start = [np.empty((0, 3))], [], 0
+        for vertices, polygons in [piece for piece in pieces if piece[1].sizes.size] or pieces:
+            polygons.check(len(vertices))
+            points.append(vertices)
+            parts.append(Polygons(polygons.corners + start, polygons.sizes))
+            start += len(vertices)
+        return cls(np.concatenate(points), Polygons.joined(parts), list(notes))
+
+
+def passed_over(counts: Mapping[str, int]) -> list[str]:
+    """What a reader leaves out, as notes."""
+    return [f"passed over {count} {what}" for what, count in counts.items()]
 
 
 def strip_triangles(strip: Index) -> Index:

@@ -49,11 +49,7 @@ def surface_geometry(
         raise ValueError(f"vertices must have 3 coordinates each, got an array of shape {list(points.shape)}")
     if not polygons.corners.size:
         raise ValueError(f"holds {len(points)} vertices and no triangle: it is empty or cut short")
-    low, high = int(polygons.corners.min()), int(polygons.corners.max())
-    if low < 0 or high >= len(points):
-        raise ValueError(
-            f"a triangle refers to vertex {low if low < 0 else high}, but there are {len(points)} vertices"
-        )
+    polygons.check(len(points))
     said = list(notes)
     if merge_vertices:
         points, corners, merged = _merge(points, polygons.corners)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.geometry.readers.files import Source, optional
-from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons, strip_triangles
+from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons, passed_over
 
 __all__ = ["read_vtk"]
 
@@ -49,7 +49,7 @@ def read_vtk(source: Source) -> Mesh:
     if not any(types.size for types, _, _ in cells):
         raise ValueError(f"holds {len(places)} points and no cells: it is empty or cut short")
     lone = not polygons.sizes.size and set(notes) == {"points"}  # a point cloud
-    return Mesh(places, polygons, [] if lone else [f"passed over {count} {what}" for what, count in notes.items()])
+    return Mesh(places, polygons, [] if lone else passed_over(notes))
 
 
 def _read(source: Source) -> Any:
@@ -117,8 +117,7 @@ def _polygons(types: NDArray[Any], corners: NDArray[Any], sizes: NDArray[Any], n
     around = corners.copy()
     around[pixel + 2], around[pixel + 3] = corners[pixel + 3], corners[pixel + 2]
     faces = Polygons(around, sizes).take(np.isin(types, (_TRIANGLE, _POLYGON, _PIXEL, _QUAD)))
-    cuts = np.split(strips.corners, np.cumsum(strips.sizes)[:-1]) if strips.sizes.size else []
-    return Polygons.joined([faces, *(Polygons.of_triangles(strip_triangles(strip)) for strip in cuts)])
+    return Polygons.joined([faces, strips.unstripped()])
 
 
 def _cells(cells: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

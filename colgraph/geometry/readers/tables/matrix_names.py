@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 
+from colgraph.geometry.readers.files import check_unique
 from colgraph.geometry.readers.tables.columns import plain
 from colgraph.text import is_number
 
@@ -132,7 +132,5 @@ def _r_name(name: str) -> str:
 
 
 def _unique(names: list[str]) -> list[str]:
-    name, count = Counter(names).most_common(1)[0]
-    if count > 1:
-        raise ValueError(f"the name {name!r} is used {count} times: nodes must not be duplicated")
+    check_unique(names, "the name")
     return names
