@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["canonical_edges", "edge_codes"]
+__all__ = ["canonical_edges", "edge_codes", "face_sides"]
 
 Index = NDArray[np.int64]
 
@@ -21,6 +21,11 @@ def edge_codes(edges: Index, columns: int, directed: bool = True) -> Index:
     if directed:
         return edges[1] * columns + edges[0]
     return np.minimum(*edges) * columns + np.maximum(*edges)
+
+
+def face_sides(faces: Index) -> Index:
+    """``[2,3F]`` the sides of triangles ``[F,3]``: side ``3 f + c`` goes from corner c of face f to the next."""
+    return np.stack([faces, faces[:, [1, 2, 0]]], 2).reshape(-1, 2).T
 
 
 def canonical_edges(edges: Index, columns: int, length: Any = None) -> tuple[Index, Any]:

@@ -32,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "checks": set(),
     "edges": set(),
     "space": {"layout", "edges"},
-    "sheet": {"layout", "describe", "space", "checks", "edges"},
+    "sheet": {"layout", "describe", "space", "checks", "edges", "output"},
     "geometry": {"sheet", "space", "rewire", "text", "checks", "edges"},
     "ops": {"layout", "tiles", "torch_internals"},
     "nn": {"ops", "layout", "torch_internals"},

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from colgraph.edges import edge_codes, face_sides
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.registry import register_geometry
 
@@ -158,8 +159,7 @@ def _icosahedron() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 def _subdivide(points: NDArray[np.float64], faces: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Cut every triangle into four; new vertices follow the old ones and are pushed out to the sphere."""
     n = points.shape[0]
-    sides = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]], axis=2).reshape(-1, 2)
-    code, index = np.unique(sides[:, 0] * n + sides[:, 1], return_inverse=True)
+    code, index = np.unique(edge_codes(face_sides(faces), n, directed=False), return_inverse=True)
     middle = points[code // n] + points[code % n]
     middle /= np.linalg.norm(middle, axis=1, keepdims=True)
     ab, bc, ca = (n + index.reshape(-1, 3)).T

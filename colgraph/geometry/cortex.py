@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from colgraph.edges import face_sides
 from colgraph.extras import missing_package
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.registry import register_geometry
@@ -76,8 +77,7 @@ def coarser_faces(faces: NDArray[np.int64], coarse: int) -> NDArray[np.int64]:
     Raises:
         ValueError: if the mesh is not a regular subdivision.
     """
-    sides = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    sides = np.unique(np.sort(sides, axis=1), axis=0)
+    sides = np.unique(np.sort(face_sides(faces).T, axis=1), axis=0)
     # The middle of an old side has exactly two old neighbours: its ends.
     split = sides[(sides[:, 0] < coarse) & (sides[:, 1] >= coarse)]
     split = split[np.lexsort((split[:, 0], split[:, 1]))]

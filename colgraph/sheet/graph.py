@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from colgraph import checks
 from colgraph.describe import SheetReport, report
 from colgraph.edges import canonical_edges
 from colgraph.layout import Layout, edges_are_sorted
+from colgraph.output import replacing
 from colgraph.sheet.checked import OPTIONAL, TENSORS, TEXTS, CheckedData
 from colgraph.sheet.tensors import as_tensor, plainly
 from colgraph.space import GRAPH_METRICS, Place, Space, make_space
@@ -358,14 +358,8 @@ class Sheet(CheckedData):
         if path.suffix != ".npz":
             raise ValueError(f"a sheet is saved as .npz, got {str(path)!r}")
         arrays = self.to_arrays()
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with replacing(path) as temporary:
+            np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
         return path
 
     @classmethod

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
-from colgraph.edges import canonical_edges
+from colgraph.edges import canonical_edges, edge_codes, face_sides
 from colgraph.space.links import Index
 from colgraph.space.place import Place
 
@@ -16,8 +16,8 @@ __all__ = ["connections", "distinct_faces", "listening_matrix", "mesh_edges", "n
 
 def mesh_edges(faces: Index, n: int) -> Index:
     """``[2,E]`` both directions of every edge of a mesh, without duplicates, sorted by target, then by source."""
-    a, b, c = faces.T
-    return canonical_edges(np.array([[a, b, c, b, c, a], [b, c, a, a, b, c]]).reshape(2, -1), n)[0]
+    sides = face_sides(faces)
+    return canonical_edges(np.concatenate([sides, sides[::-1]], axis=1), n)[0]
 
 
 def distinct_faces(faces: Index) -> Index:
@@ -31,8 +31,7 @@ def distinct_faces(faces: Index) -> Index:
 
 def shared_edges(faces: Index, n: int) -> tuple[Index, Index]:
     """``[2,E]`` every edge of a mesh once, and ``[E]`` how many faces meet there."""
-    sides = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
-    code, shared = np.unique(sides[:, 0] * n + sides[:, 1], return_counts=True)
+    code, shared = np.unique(edge_codes(face_sides(faces), n, directed=False), return_counts=True)
     return np.stack([code // n, code % n]), shared
 
 

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from colgraph.edges import edge_codes, face_sides
+
 __all__ = ["CROSSINGS", "MOST_FACES", "surface_lines"]
 
 Index = NDArray[np.int64]
@@ -67,7 +69,8 @@ def surface_lines(positions: Points, faces: Index, crossings: int = CROSSINGS) -
         The two vertices of each line and its length, ``[L]`` each. Every line is there from both of its ends, and
         may be there more than once.
     """
-    starts, stops = [faces.ravel(), faces[:, [1, 2, 0]].ravel()], [faces[:, [1, 2, 0]].ravel(), faces.ravel()]
+    ends = face_sides(faces)
+    starts, stops = [*ends], [*ends[::-1]]
     lengths = [_length(positions, start, stop) for start, stop in zip(starts, stops, strict=True)]
     beyond = _Beyond(faces)
     block = max(_LEAST, _BLOCK // beyond.branches**crossings)
@@ -97,8 +100,7 @@ class _Beyond:
     """
 
     def __init__(self, faces: Index) -> None:
-        sides = np.sort(np.stack([faces, faces[:, [1, 2, 0]]], 2).reshape(-1, 2), axis=1)
-        code = sides[:, 0] * (int(faces.max()) + 1) + sides[:, 1]
+        code = edge_codes(face_sides(faces), int(faces.max()) + 1, directed=False)
         # The half-edges of one edge stand together.
         self._order = np.argsort(code, kind="stable")
         starts = np.flatnonzero(np.diff(code[self._order], prepend=-1))
