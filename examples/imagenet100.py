@@ -5,7 +5,7 @@
     python examples/imagenet100.py --data path/to/images --geometry sphere --neighbors knn:16
     python examples/imagenet100.py --data digits --geometry stack --widths 4,4,4,4 --direction forward
     python examples/imagenet100.py --data digits --geometry my_geometry.py:moebius
-    python examples/imagenet100.py --data digits --model vit --depth 4 --heads 4
+    python examples/imagenet100.py --data digits --model vit --depth 4 --num-heads 4
     python examples/imagenet100.py --data digits --control random-graph
     python examples/imagenet100.py --out runs/digits-stack-seed0 --resume
 

@@ -23,11 +23,12 @@ from colgraph.layout import Layout
 from colgraph.models import Columnformer, Unroll
 from colgraph.models.buffers import initial_edge_bias, wiring_costs
 from colgraph.nn import ColumnLinear
+from colgraph.nn.block import attention_arguments
 from colgraph.nn.column_step import Drive
 from colgraph.sheet import Sheet
 from colgraph.torch_internals import is_transformed
 
-__all__ = ["SheetParallel", "call_entered", "digest", "options_of"]
+__all__ = ["SheetParallel", "call_entered", "digest"]
 
 _T = TypeVar("_T")
 
@@ -84,31 +85,19 @@ class SheetParallel(Columnformer):
         super().__init__(_bare_sheet(local.num_columns), **options)
         self.sheet, self.partition, self.local, self.group = copy.copy(sheet).to("cpu"), partition, local, group
         self._whole = sheet.num_columns, sheet.inputs.numel()
-        self._take_part(device, options)
+        self._take_part(device)
         torch.set_rng_state(before)
         self._draw()
         synchronise(self, mesh, shared_parameters(self))
 
-    def _take_part(self, device: torch.device, options: Mapping[str, Any]) -> None:
+    def _take_part(self, device: torch.device) -> None:
         """Replace what the plain constructor has made for a sheet without edges."""
-        plain = self.block.attention
-        bias: Tensor | None = None
-        if plain.edge_bias is not None:
-            bias = initial_edge_bias(self.sheet, plain.num_heads, options.get("locality_sigma"))[self.local.edges]
-        self.block.attention = HaloAttention(
-            self.local,
-            self.group,
-            device,
-            dim=plain.dim,
-            num_heads=plain.num_heads,
-            qk_dim=plain.qk_dim,
-            num_columns=plain.query.num_columns,
-            value_projection=plain.value is not None,
-            edge_bias=bias,
-            learn_bias=isinstance(plain.edge_bias, nn.Parameter),
-            backend=plain.backend,
-            parametrization=self.parametrization,
-        )
+        options, bias = self.options, None
+        if options.edge_bias is not None:
+            whole = initial_edge_bias(self.sheet, options.num_heads, options.locality_sigma)
+            bias = whole[self.local.edges]
+        arguments = attention_arguments(options, self.num_columns)
+        self.block.attention = HaloAttention(self.local, self.group, device, edge_bias=bias, **arguments)
         number = torch.full((self.sheet.num_columns,), -1, dtype=torch.int64)
         number[self.local.columns] = torch.arange(self.local.num_columns)
         inputs = number[self.sheet.inputs]
@@ -145,10 +134,9 @@ class SheetParallel(Columnformer):
 
         Every rank brings the whole model, and rank 0's shared parameters count. The model is left as it is.
         """
-        part = cls(model.sheet, mesh, partition, **options_of(model))
+        part = cls(model.sheet, mesh, partition, **model.options.arguments())
         part.take_state(model.state_dict())
         part.to(model.edge_cost.device)
-        part.wiring_power = model.wiring_power
         part.edge_cost = model.edge_cost[part.local.edges.to(model.edge_cost.device)]
         for mine, theirs in zip(part.parameters(), model.parameters(), strict=True):
             mine.requires_grad_(theirs.requires_grad)
@@ -229,8 +217,7 @@ class SheetParallel(Columnformer):
 
     def halo_bytes_per_step(self, batch: int, dtype: str = "float32") -> list[int]:
         """Bytes that each rank of the group receives in the forward exchange of one step."""
-        attention = self.block.attention
-        sizes = {"dim": self.dim, "qk_dim": attention.qk_dim, "heads": attention.num_heads}
+        sizes = {"dim": self.dim, "qk_dim": self.options.qk_dim, "heads": self.options.num_heads}
         each = halo_bytes(1, batch=batch, dtype=dtype, **sizes)
         return [int(halo) * each for halo in self.partition.halo]
 
@@ -339,29 +326,6 @@ def _called(module: nn.Module) -> _Called:
         module.__dict__["_called"] = _Called(module)
     called: _Called = module.__dict__["_called"]
     return called
-
-
-def options_of(model: Columnformer) -> dict[str, Any]:
-    """The options with which a model was built, but for those that only shape its initial values and costs."""
-    attention = model.block.attention
-    learned = isinstance(attention.edge_bias, nn.Parameter)
-    return {
-        "dim": model.dim,
-        "steps": model.steps,
-        "num_heads": attention.num_heads,
-        "qk_dim": attention.qk_dim,
-        "mlp_dim": model.block.mlp.fc1.out_features,
-        "untied": model.untied,
-        "value_projection": attention.value is not None,
-        "attention_residual": model.block.attention_residual,
-        "edge_bias": None if attention.edge_bias is None else "learned" if learned else "fixed",
-        "position_embedding": model.position_embedding is not None,
-        "time_embedding": model.time_embedding is not None,
-        "inject": model.inject,
-        "recompute": model.recompute,
-        "backend": attention.backend,
-        "parametrization": model.parametrization,
-    }
 
 
 def digest(facts: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Collection
 from typing import Any, overload
@@ -50,13 +51,7 @@ class SheetParallelVision(VisionColumnformer):
         cls, net: VisionColumnformer, mesh: DeviceMesh, partition: Partition | None = None
     ) -> SheetParallelVision:
         """This rank's part of a whole vision model, see :meth:`SheetParallel.from_model`."""
-        options = {
-            "image_size": net.image_size,
-            "patch_size": net.patch_size,
-            "in_channels": net.in_channels,
-            "num_classes": net.num_classes,
-            "readout": net.readout,
-        }
+        options = dataclasses.asdict(net.options)
         core = SheetParallel.from_model(net.model, mesh, partition)
         check_agreement(mesh_group(mesh), mesh_device(mesh), {"vision model": digest(options)})
         part = cls(core, **options)

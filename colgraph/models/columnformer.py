@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import logging
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,20 +15,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from colgraph.hints import did_you_mean
 from colgraph.layout import Layout
 from colgraph.models.buffers import SheetBuffers, factory_device, in_dtype_of, initial_edge_bias, wiring_costs
 from colgraph.nn import ColumnBlock
 from colgraph.nn.column_step import Drive, unroll_columns, why_plain
-from colgraph.nn.constructor import constructor, plain_value
-from colgraph.nn.shared import PARAMETRIZATIONS, SharedDifference, replace_by_plain, weights_held
+from colgraph.nn.constructor import constructor
+from colgraph.nn.shared import replace_by_plain, weights_held
 from colgraph.ops import attention_weights, check_backend
+from colgraph.options import PARTS, ColumnformerOptions, check_choice, check_sizes, held, plain_value
 from colgraph.sheet import Sheet
 from colgraph.torch_internals import static_shape
 
-__all__ = ["PARAMETRIZATIONS", "PARTS", "Columnformer", "SheetMismatchError", "Unroll", "parse_untied"]
+__all__ = ["Columnformer", "SheetMismatchError", "Unroll"]
 
-PARTS = ("norm", "attention", "mlp")
+_OPTIONS = frozenset(item.name for item in dataclasses.fields(ColumnformerOptions))
 _RECORDS = ("state", "attention")
 
 _log = logging.getLogger("colgraph")
@@ -92,10 +93,21 @@ class Columnformer(SheetBuffers):
             which starts at zero (:mod:`colgraph.nn.shared`). Tied parts and edge biases stay as they are. State dicts
             of plain models load too, and :meth:`to_plain` gives the plain model.
 
+    Attributes:
+        options: the arguments as plain values, a frozen dataclass (:class:`colgraph.options.ColumnformerOptions`).
+            What can change in a model that is there already can be set on it: ``steps``, ``inject``, ``recompute``.
+
     Raises:
         ValueError: for sizes and names that do not fit.
     """
 
+    dim: int = held("dim")
+    steps: int = held("steps", assignable=True)
+    inject: str = held("inject", assignable=True)
+    recompute: str | None = held("recompute", assignable=True)
+    wiring_power: float = held("wiring_power")
+    parametrization: str = held("parametrization")
+    untied: tuple[str, ...] = held("untied_parts")
     sheet_fingerprint: Tensor
     geometry_fingerprint: Tensor
     inputs: Tensor
@@ -123,45 +135,20 @@ class Columnformer(SheetBuffers):
         backend: str = "auto",
         parametrization: str = "plain",
     ) -> None:
-        arguments = dict(locals())
+        given = {name: value for name, value in locals().items() if name in _OPTIONS}
         super().__init__()
-        self.arguments = given_arguments(arguments, "sheet")
         if not isinstance(sheet, Sheet):
             raise ValueError(f"sheet must be a colgraph.Sheet (from cg.build_sheet), got {type(sheet).__name__}")
-        for name, size in (("dim", dim), ("steps", steps), ("num_heads", num_heads), ("qk_dim", qk_dim)):
-            _check_size(name, size)
-        _check_size("mlp_dim", mlp_dim)
-        if dim % num_heads:
-            raise ValueError(f"dim={dim} is not divisible by num_heads={num_heads}")
-        _check_choice("edge_bias", edge_bias, ("learned", "fixed", None))
-        _check_choice("inject", inject, ("first", "every", "sequence"))
-        _check_choice("recompute", recompute, (None, "steps"))
-        _check_choice("parametrization", parametrization, PARAMETRIZATIONS)
-        for name in ("value_projection", "attention_residual", "position_embedding", "time_embedding"):
-            _check_choice(name, arguments[name], (True, False))
+        self.options = ColumnformerOptions(**given)
         check_backend(backend)
         with torch.device("cpu"):
             self.sheet = sheet.checked().clone().to("cpu")
-            bias = None if edge_bias is None else initial_edge_bias(self.sheet, num_heads, locality_sigma)
+            bias = None if edge_bias is None else initial_edge_bias(self.sheet, num_heads, self.options.locality_sigma)
         self.num_columns = sheet.num_columns
-        self.dim, self.steps, self.inject, self.recompute = dim, steps, inject, recompute
-        self.untied, self.wiring_power = parse_untied(untied), wiring_power
-        self.block = ColumnBlock(
-            sheet.num_columns,
-            dim,
-            num_heads,
-            qk_dim,
-            mlp_dim,
-            self.untied,
-            value_projection,
-            attention_residual,
-            None if bias is None else bias.to(factory_device(), torch.get_default_dtype()),
-            edge_bias == "learned",
-            backend,
-            parametrization,
-        )
-        self.position_embedding = _embedding(sheet.num_columns, dim) if position_embedding else None
-        self.time_embedding = _embedding(steps, dim) if time_embedding else None
+        bias = None if bias is None else bias.to(factory_device(), torch.get_default_dtype())
+        self.block = ColumnBlock(sheet.num_columns, self.options, bias)
+        self.position_embedding = _embedding(sheet.num_columns, dim) if self.options.position_embedding else None
+        self.time_embedding = _embedding(steps, dim) if self.options.time_embedding else None
         self.register_sheet_buffers("sheet_fingerprint", "geometry_fingerprint")
         self._column_step: str | None = None
         self.layout = self._make_layout(factory_device())
@@ -224,7 +211,7 @@ class Columnformer(SheetBuffers):
             An :class:`Unroll`.
         """
         for name in record if not isinstance(record, str) else (record,):
-            _check_choice("record", name, _RECORDS)
+            check_choice("record", name, _RECORDS)
         x = None if x is None else in_dtype_of(self, x, "x")
         state = None if state is None else in_dtype_of(self, state, "state")
         going_on = state is not None
@@ -240,7 +227,7 @@ class Columnformer(SheetBuffers):
         if steps is None:
             steps = x.size(0) if self.inject == "sequence" and x is not None else self.steps
         steps = plain_value(steps)
-        _check_size("steps", steps)
+        check_sizes(steps=steps)
         drive = self._drive(x, steps, 0 if going_on else 1, begin)
         states, cost, attention = self._run(state, drive, steps, self.edge_cost, record)
         return Unroll(
@@ -345,17 +332,11 @@ class Columnformer(SheetBuffers):
 
     # ------------------------------------------------------------------ checkpoints and printing
 
-    @property
-    def parametrization(self) -> str:
-        """ "plain" or "shared+difference"."""
-        written = any(isinstance(part, SharedDifference) for part in self.block.modules())
-        return PARAMETRIZATIONS[written]
-
     def to_plain(self) -> Columnformer:
         """A copy with plain untied parameters: the same function."""
         plain = copy.deepcopy(self)
         replace_by_plain(plain.block)
-        plain.arguments = {**self.arguments, "parametrization": "plain"}
+        plain.options = dataclasses.replace(self.options, parametrization="plain")
         return plain
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -386,26 +367,6 @@ class Columnformer(SheetBuffers):
         )
 
 
-def given_arguments(names: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
-    """What a constructor was called with, as plain values that make the same module again."""
-    kept = {name: value for name, value in names.items() if name not in ("self", "__class__", *left_out)}
-    plain = (str, int, float, bool, type(None))
-    return {name: value if isinstance(value, plain) else list(value) for name, value in kept.items()}
-
-
-def parse_untied(untied: Collection[str] | str) -> tuple[str, ...]:
-    """The parts that are untied, in a fixed order, from names, "norm,mlp", "all" or "none"."""
-    names = untied.split(",") if isinstance(untied, str) else list(untied)
-    names = [name.strip() for name in names if name.strip()]
-    if names == ["all"]:
-        return PARTS
-    if names == ["none"]:
-        return ()
-    for name in names:
-        _check_choice("untied", name, PARTS)
-    return tuple(part for part in PARTS if part in names)
-
-
 def _embedding(rows: int, dim: int) -> nn.Parameter:
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(rows, dim), std=0.02))
 
@@ -416,15 +377,3 @@ def _digest(fingerprint: str) -> Tensor:
 
 def _hex(digest: Tensor) -> str:
     return bytes(digest.cpu().tolist()).hex()
-
-
-def _check_size(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-
-
-def _check_choice(name: str, value: object, choices: Collection[object] | Mapping[str, object]) -> None:
-    if value in choices:
-        return
-    hint = did_you_mean(value, choices, "; ")
-    raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}{hint}")

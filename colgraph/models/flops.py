@@ -72,10 +72,9 @@ def _patch_embedding(net: VisionColumnformer) -> int:
 
 
 def _sheet_parts(model: Columnformer) -> dict[str, int]:
-    attention, columns = model.block.attention, model.steps * model.num_columns
-    c, scores = model.dim, attention.num_heads * attention.qk_dim
-    linears = 4 * c * scores + 4 * c * model.block.mlp.fc1.out_features
-    linears += 0 if attention.value is None else 4 * c * c
+    options, columns = model.options, model.steps * model.num_columns
+    c, scores = options.dim, options.num_heads * options.qk_dim
+    linears = 4 * c * scores + 4 * c * options.mlp_dim + (4 * c * c if options.value_projection else 0)
     edges = model.steps * model.sheet.edge_index.size(1)
     return {"column_linears": columns * linears, "attention": edges * 2 * (scores + c)}
 

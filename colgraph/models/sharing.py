@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import torch
+from torch import nn
 
 from colgraph.extras import missing_package
 from colgraph.models.columnformer import Columnformer, SheetMismatchError
-from colgraph.sheet import load_sheet
+from colgraph.options import OPTIONS_FORMAT, VisionOptions, as_now
+from colgraph.sheet import Sheet
 
-if TYPE_CHECKING:
-    from colgraph.models.vision import VisionColumnformer
-
-__all__ = ["load_pretrained", "push_pretrained", "save_pretrained"]
+__all__ = ["SharedModel"]
 
 _CONFIG, _SHEET, _WEIGHTS, _CARD = "config.json", "sheet.npz", "model.safetensors", "README.md"
-FILES = (_CONFIG, _SHEET, _WEIGHTS, _CARD)
+_FILES = (_CONFIG, _SHEET, _WEIGHTS, _CARD)
 
 _TEMPLATE = """---
 {{ card_data }}
@@ -52,6 +53,155 @@ net.about             # classes, mean and standard deviation of pixels, data and
 """
 
 
+class SharedModel(nn.Module):
+    """A vision model that can be written to a folder, read back, and put on the Hub.
+
+    Attributes:
+        model: the columnformer in it.
+        options: its own options, of which the card tells ``image_size`` and ``in_channels``.
+        about: plain values that travel with it.
+    """
+
+    model: Columnformer
+    options: VisionOptions
+    image_size: tuple[int, int]
+    in_channels: int
+    about: dict[str, Any]
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write ``model.safetensors``, ``sheet.npz``, ``config.json`` and a model card (``README.md``) into a folder.
+
+        The card carries the config, a report on the sheet, and :attr:`about`.
+
+        Raises:
+            ValueError: if the folder holds any of these files and ``overwrite`` is not given.
+            ImportError: if huggingface_hub or safetensors is missing, with the line that installs it.
+        """
+        folder, wrapped = Path(folder).expanduser(), _for_hub(self)
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{str(folder)!r} is a file: name a folder")
+        there = [name for name in _FILES if (folder / name).exists()]
+        if there and not overwrite:
+            raise ValueError(
+                f"{str(folder)!r} already holds {', '.join(there)}: name another folder, or overwrite=True"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving") as temporary:
+            wrapped.save_pretrained(temporary)
+            for name in _FILES:
+                (Path(temporary) / name).replace(folder / name)
+        return folder
+
+    @classmethod
+    def from_pretrained(cls, source: str | os.PathLike[str], **options: Any) -> Self:
+        """A model from a folder that :meth:`save_pretrained` wrote, or from the Hugging Face Hub; nothing is unpickled.
+
+        Args:
+            source: the folder, or ``owner/name`` on the Hub; a folder that exists wins.
+            **options: of huggingface_hub's ``from_pretrained``: ``revision``, ``token``, ``cache_dir``,
+                ``force_download``, ``local_files_only``.
+
+        Returns:
+            The model, in evaluation mode, on the CPU.
+
+        Raises:
+            ValueError: if there is no such model, the Hub cannot be reached, or files are missing or do not fit; a
+                :class:`colgraph.SheetMismatchError` if the sheet is not the one the parameters were learned on.
+            ImportError: if huggingface_hub or safetensors is missing, with the line that installs it.
+        """
+        source = os.fspath(source)
+        folder = Path(source).expanduser()
+        _import_hub()
+        if folder.is_dir():
+            missing = [name for name in _FILES[:3] if not (folder / name).is_file()]
+            if missing:
+                raise ValueError(f"{source!r} is not a model saved by save_pretrained: it lacks {', '.join(missing)}")
+            return cls._read({name: folder / name for name in _FILES[:3]}, source)
+        if folder.exists() or source.startswith((".", "~", "/")) or source.count("/") != 1:
+            raise ValueError(
+                f"no folder {source!r}: give a folder written by save_pretrained, or a Hub id like owner/name"
+            )
+        return cls._read({name: _find(source, name, options) for name in _FILES[:3]}, source)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload what :meth:`save_pretrained` writes.
+
+        Args:
+            repo_id: ``owner/name``.
+            **options: of huggingface_hub's ``push_to_hub``: ``private``, ``token``, ``commit_message``, ``branch``.
+
+        Returns:
+            The address of the commit.
+        """
+        wrapped = _for_hub(self)
+        try:
+            return str(wrapped.push_to_hub(repo_id, **options))
+        except Exception as error:
+            raise ValueError(f"cannot push to {repo_id!r} on the Hugging Face Hub: {_line(error)}") from error
+
+    @classmethod
+    def _read(cls, files: dict[str, Path], source: str) -> Self:
+        from safetensors.torch import load_file
+
+        try:
+            config = json.loads(files[_CONFIG].read_text(encoding="utf-8"))
+            model, vision, fingerprint = dict(config["model"]), dict(config["vision"]), config["fingerprint"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{source!r}: cannot read {_CONFIG}: {_line(error)}") from error
+        try:
+            model = as_now(model, config.get("format"))
+        except ValueError as error:
+            raise ValueError(f"{source!r} has {error}") from error
+        sheet = Sheet.load(files[_SHEET])
+        if sheet.fingerprint != fingerprint:
+            raise SheetMismatchError(
+                f"{source!r}: the sheet in {_SHEET} has fingerprint {sheet.fingerprint[:16]}, the config says "
+                f"{str(fingerprint)[:16]}: the files do not belong together"
+            )
+        try:
+            net = cls(Columnformer(sheet, **model), **vision)
+        except TypeError as error:
+            raise ValueError(f"{source!r} was saved by another version of colgraph: {_line(error)}") from error
+        try:
+            tensors = load_file(files[_WEIGHTS])
+        except Exception as error:
+            raise ValueError(f"{source!r}: cannot read {_WEIGHTS}: {_line(error)}") from error
+        # Fingerprints of graph and geometry are among the tensors, and checked as they are loaded.
+        try:
+            net.load_state_dict(tensors)
+        except SheetMismatchError:
+            raise
+        except RuntimeError as error:
+            raise ValueError(
+                f"{source!r}: {_WEIGHTS} does not fit the config: {' '.join(str(error).split())}"
+            ) from error
+        dtype = next((value.dtype for value in tensors.values() if value.is_floating_point()), torch.float32)
+        net.to(dtype)
+        net.about = dict(config.get("about") or {})
+        return net.eval()
+
+
+def _for_hub(net: SharedModel) -> Any:
+    """The model as huggingface_hub's mixin takes it, whose class is made when it is needed: an import of its own."""
+    _import_hub()
+    from huggingface_hub import ModelHubMixin
+
+    class HubModel(
+        ModelHubMixin,
+        library_name="colgraph",
+        tags=["columnformer", "graph-neural-network", "neuroai", "image-classification"],
+        model_card_template=_TEMPLATE,
+        pipeline_tag="image-classification",
+    ):
+        def _save_pretrained(self, save_directory: Path) -> None:
+            _write(net, save_directory)
+
+        def generate_model_card(self, *args: Any, **options: Any) -> Any:
+            return super().generate_model_card(*args, **_card(net), **options)
+
+    return HubModel()
+
+
 def _import_hub() -> Any:
     try:
         import huggingface_hub
@@ -59,75 +209,6 @@ def _import_hub() -> Any:
     except ImportError as error:
         raise missing_package("saving and loading shared models needs", error.name or "", "train") from error
     return huggingface_hub
-
-
-def _shared_class() -> Any:
-    """The mixin around a vision model, made when it is needed: the core imports without huggingface_hub."""
-    _import_hub()
-    from huggingface_hub import ModelHubMixin
-
-    class SharedModel(
-        ModelHubMixin,
-        library_name="colgraph",
-        tags=["columnformer", "graph-neural-network", "neuroai", "image-classification"],
-        model_card_template=_TEMPLATE,
-        pipeline_tag="image-classification",
-    ):
-        def __init__(self, net: VisionColumnformer) -> None:
-            self.net = net
-
-        def _save_pretrained(self, save_directory: Path) -> None:
-            _write(self.net, save_directory)
-
-        def generate_model_card(self, *args: Any, **options: Any) -> Any:
-            return super().generate_model_card(*args, **_card(self.net), **options)
-
-        @classmethod
-        def _from_pretrained(cls, *, model_id: str, config: Any = None, **options: Any) -> Any:
-            return cls(_read({name: _find(model_id, name, options) for name in FILES[:3]}, model_id))
-
-    return SharedModel
-
-
-def save_pretrained(net: VisionColumnformer, folder: Path, overwrite: bool) -> Path:
-    """See :meth:`VisionColumnformer.save_pretrained`."""
-    shared = _shared_class()
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{str(folder)!r} is a file: name a folder")
-    there = [name for name in FILES if (folder / name).exists()]
-    if there and not overwrite:
-        raise ValueError(f"{str(folder)!r} already holds {', '.join(there)}: name another folder, or overwrite=True")
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving") as temporary:
-        shared(net).save_pretrained(temporary)
-        for name in FILES:
-            (Path(temporary) / name).replace(folder / name)
-    return folder
-
-
-def push_pretrained(net: VisionColumnformer, repo_id: str, options: dict[str, Any]) -> str:
-    """See :meth:`VisionColumnformer.push_to_hub`."""
-    shared = _shared_class()
-    try:
-        return str(shared(net).push_to_hub(repo_id, **options))
-    except Exception as error:
-        raise ValueError(f"cannot push to {repo_id!r} on the Hugging Face Hub: {_line(error)}") from error
-
-
-def load_pretrained(source: str, options: dict[str, Any]) -> VisionColumnformer:
-    """See :meth:`VisionColumnformer.from_pretrained`."""
-    shared = _shared_class()
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        missing = [name for name in FILES[:3] if not (folder / name).is_file()]
-        if missing:
-            raise ValueError(f"{source!r} is not a model saved by save_pretrained: it lacks {', '.join(missing)}")
-        return _read({name: folder / name for name in FILES[:3]}, source)
-    if folder.exists() or source.startswith((".", "~", "/")) or source.count("/") != 1:
-        raise ValueError(f"no folder {source!r}: give a folder written by save_pretrained, or a Hub id like owner/name")
-    _find(source, _CONFIG, options)  # the mixin would let errors through that nobody can read
-    net: VisionColumnformer = shared.from_pretrained(source, **options).net
-    return net
 
 
 def _find(model_id: str, name: str, options: dict[str, Any]) -> Path:
@@ -149,14 +230,14 @@ def _line(error: BaseException) -> str:
 # ---------------------------------------------------------------------- files
 
 
-def _write(net: VisionColumnformer, folder: Path) -> None:
+def _write(net: SharedModel, folder: Path) -> None:
     from safetensors.torch import save_file
 
     sheet = net.model.sheet
     sheet.save(folder / _SHEET)
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in net.state_dict().items()}
     save_file(tensors, folder / _WEIGHTS, metadata={"format": "pt"})
-    content = {"format": 1, **_config(net), "fingerprint": sheet.fingerprint, "about": net.about}
+    content = {"format": OPTIONS_FORMAT, **_config(net), "fingerprint": sheet.fingerprint, "about": net.about}
     try:
         text = json.dumps(content, indent=2, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -164,52 +245,13 @@ def _write(net: VisionColumnformer, folder: Path) -> None:
     (folder / _CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
-def _config(net: VisionColumnformer) -> dict[str, Any]:
+def _config(net: SharedModel) -> dict[str, Any]:
     # The backend is chosen where the model runs.
-    model = {name: value for name, value in net.model.arguments.items() if name != "backend"}
-    return {"model": model, "vision": dict(net.arguments)}
+    model = {name: value for name, value in net.model.options.arguments().items() if name != "backend"}
+    return {"model": model, "vision": dataclasses.asdict(net.options)}
 
 
-def _read(files: dict[str, Path], source: str) -> VisionColumnformer:
-    from safetensors.torch import load_file
-
-    from colgraph.models.vision import VisionColumnformer
-
-    try:
-        config = json.loads(files[_CONFIG].read_text(encoding="utf-8"))
-        model, vision, fingerprint = config["model"], config["vision"], config["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{source!r}: cannot read {_CONFIG}: {_line(error)}") from error
-    if config.get("format") != 1:
-        raise ValueError(f"{source!r} has format {config.get('format')!r}; this version of colgraph reads 1")
-    sheet = load_sheet(files[_SHEET])
-    if sheet.fingerprint != fingerprint:
-        raise SheetMismatchError(
-            f"{source!r}: the sheet in {_SHEET} has fingerprint {sheet.fingerprint[:16]}, the config says "
-            f"{str(fingerprint)[:16]}: the files do not belong together"
-        )
-    try:
-        net = VisionColumnformer(Columnformer(sheet, **model), **vision)
-    except TypeError as error:
-        raise ValueError(f"{source!r} was saved by another version of colgraph: {_line(error)}") from error
-    try:
-        tensors = load_file(files[_WEIGHTS])
-    except Exception as error:
-        raise ValueError(f"{source!r}: cannot read {_WEIGHTS}: {_line(error)}") from error
-    # Fingerprints of graph and geometry are among the tensors, and checked as they are loaded.
-    try:
-        net.load_state_dict(tensors)
-    except SheetMismatchError:
-        raise
-    except RuntimeError as error:
-        raise ValueError(f"{source!r}: {_WEIGHTS} does not fit the config: {' '.join(str(error).split())}") from error
-    dtype = next((value.dtype for value in tensors.values() if value.is_floating_point()), torch.float32)
-    net.to(dtype)
-    net.about = dict(config.get("about") or {})
-    return net.eval()
-
-
-def _card(net: VisionColumnformer) -> dict[str, Any]:
+def _card(net: SharedModel) -> dict[str, Any]:
     sheet, about = net.model.sheet, net.about
     parameters = sum(parameter.numel() for parameter in net.parameters())
     sizes = f"[B, {net.in_channels}, {net.image_size[0]}, {net.image_size[1]}]"

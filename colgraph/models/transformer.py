@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from colgraph.nn.constructor import constructor
+from colgraph.options import check_sizes
 from colgraph.torch_internals import static_shape
 
 __all__ = ["VisionTransformer"]
@@ -46,11 +47,8 @@ class VisionTransformer(nn.Module):
         mlp_dim: int = 128,
     ) -> None:
         super().__init__()
-        sizes = {"image_size": image_size, "patch_size": patch_size, "in_channels": in_channels, "dim": dim}
-        sizes |= {"num_classes": num_classes, "depth": depth, "num_heads": num_heads, "mlp_dim": mlp_dim}
-        for name, size in sizes.items():
-            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-                raise ValueError(f"{name} must be an integer of at least 1, got {size!r}")
+        check_sizes(image_size=image_size, patch_size=patch_size, in_channels=in_channels, num_classes=num_classes)
+        check_sizes(dim=dim, depth=depth, num_heads=num_heads, mlp_dim=mlp_dim)
         if image_size % patch_size:
             raise ValueError(f"image_size {image_size} is not divisible by patch_size {patch_size}")
         if dim % num_heads:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import copy
-import os
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +13,11 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from colgraph.models.buffers import SheetBuffers, in_dtype_of
-from colgraph.models.columnformer import Columnformer, Unroll, given_arguments
+from colgraph.models.columnformer import Columnformer, Unroll
 from colgraph.models.reach import late_columns, steps_to_reach
-from colgraph.models.sharing import load_pretrained, push_pretrained, save_pretrained
+from colgraph.models.sharing import SharedModel
 from colgraph.nn.constructor import constructor
+from colgraph.options import VisionOptions, held
 from colgraph.torch_internals import static_shape
 
 __all__ = ["VisionColumnformer", "VisionUnroll", "assign_patches"]
@@ -38,7 +36,7 @@ class VisionUnroll(Unroll):
     step_logits: Tensor | None = None
 
 
-class VisionColumnformer(SheetBuffers):
+class VisionColumnformer(SharedModel, SheetBuffers):
     """Images ``[B,channels,height,width]`` to logits ``[B,classes]``.
 
     A shared patch embedding (a strided convolution) feeds the input columns; after the last step a shared LayerNorm,
@@ -55,12 +53,18 @@ class VisionColumnformer(SheetBuffers):
             per class, which starts as the mean.
 
     Attributes:
+        options: the arguments but for the model, a frozen dataclass (:class:`colgraph.options.VisionOptions`).
         about: plain values that travel with a shared model: its data, scores, classes. Empty until somebody fills it.
 
     Raises:
         ValueError: if the patches do not tile the image or do not match the input columns.
     """
 
+    image_size: tuple[int, int] = held("image_size")
+    patch_size: int = held("patch_size")
+    in_channels: int = held("in_channels")
+    num_classes: int = held("num_classes", assignable=True)
+    readout: str = held("readout")
     assignment: Tensor
     outputs: Tensor
 
@@ -74,28 +78,17 @@ class VisionColumnformer(SheetBuffers):
         num_classes: int = 10,
         readout: str = "mean",
     ) -> None:
-        arguments = dict(locals())
         super().__init__()
-        self.arguments = given_arguments(arguments, "model")
-        self.about: dict[str, Any] = {}
-        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-        for name, size in (("patch_size", patch_size), ("in_channels", in_channels), ("num_classes", num_classes)):
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
-        if height < 1 or width < 1 or height % patch_size or width % patch_size:
-            raise ValueError(f"image_size {height} x {width} is not divisible by patch_size {patch_size}")
-        if readout not in ("mean", "spatial"):
-            raise ValueError(f"readout must be 'mean' or 'spatial', got {readout!r}")
-        grid = (height // patch_size, width // patch_size)
-        patches, inputs = grid[0] * grid[1], model.sheet.inputs
+        self.options = VisionOptions(image_size, patch_size, in_channels, num_classes, readout)
+        self.about = {}
+        (height, width), inputs = self.image_size, model.sheet.inputs
+        patches = (height // patch_size) * (width // patch_size)
         if patches != inputs.numel():
             raise ValueError(
                 f"image_size {height} x {width} with patch_size {patch_size} gives {patches} patches, but the sheet "
                 f"has {inputs.numel()} input columns: build_sheet(..., num_inputs={patches}), or another patch_size"
             )
         self.model = model
-        self.image_size, self.patch_size, self.in_channels = (height, width), patch_size, in_channels
-        self.num_classes, self.readout = num_classes, readout
         self.patch_embedding = nn.Conv2d(in_channels, model.dim, patch_size, patch_size)
         self.norm = nn.LayerNorm(model.dim)
         self.head = nn.Linear(model.dim, num_classes)
@@ -165,48 +158,6 @@ class VisionColumnformer(SheetBuffers):
         plain = copy.deepcopy(self)
         plain.model = plain.model.to_plain()
         return plain
-
-    def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write ``model.safetensors``, ``sheet.npz``, ``config.json`` and a model card (``README.md``) into a folder.
-
-        The card carries the config, a report on the sheet, and :attr:`about`.
-
-        Raises:
-            ValueError: if the folder holds any of these files and ``overwrite`` is not given.
-            ImportError: if huggingface_hub or safetensors is missing, with the line that installs it.
-        """
-        return save_pretrained(self, Path(folder).expanduser(), overwrite)
-
-    @classmethod
-    def from_pretrained(cls, source: str | os.PathLike[str], **options: Any) -> VisionColumnformer:
-        """A model from a folder that :meth:`save_pretrained` wrote, or from the Hugging Face Hub; nothing is unpickled.
-
-        Args:
-            source: the folder, or ``owner/name`` on the Hub; a folder that exists wins.
-            **options: of huggingface_hub's ``from_pretrained``: ``revision``, ``token``, ``cache_dir``,
-                ``force_download``, ``local_files_only``.
-
-        Returns:
-            The model, in evaluation mode, on the CPU.
-
-        Raises:
-            ValueError: if there is no such model, the Hub cannot be reached, or files are missing or do not fit; a
-                :class:`colgraph.SheetMismatchError` if the sheet is not the one the parameters were learned on.
-            ImportError: if huggingface_hub or safetensors is missing, with the line that installs it.
-        """
-        return load_pretrained(os.fspath(source), options)
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Upload what :meth:`save_pretrained` writes.
-
-        Args:
-            repo_id: ``owner/name``.
-            **options: of huggingface_hub's ``push_to_hub``: ``private``, ``token``, ``commit_message``, ``branch``.
-
-        Returns:
-            The address of the commit.
-        """
-        return push_pretrained(self, repo_id, options)
 
     def extra_repr(self) -> str:
         return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,8 +11,9 @@ from colgraph.layout import Layout
 from colgraph.nn.attention import SheetAttention
 from colgraph.nn.constructor import constructor
 from colgraph.nn.shared import make_linear, make_norm
+from colgraph.options import PARTS, ColumnformerOptions
 
-__all__ = ["ColumnBlock", "ColumnMlp"]
+__all__ = ["ColumnBlock", "ColumnMlp", "attention_arguments"]
 
 
 class ColumnMlp(nn.Module):
@@ -41,18 +42,8 @@ class ColumnBlock(nn.Module):
 
     Args:
         num_columns: N.
-        dim: channels C.
-        num_heads: H.
-        qk_dim: size of queries and keys per head.
-        mlp_dim: hidden size M of the MLP.
-        untied: which of "norm", "attention", "mlp" have parameters per column.
-        value_projection: add value and output weights.
-        attention_residual: False drops the ``x +`` in front of the attention.
+        options: of the model.
         edge_bias: ``[E,H]`` initial bias or None.
-        learn_bias: whether the bias is learned.
-        backend: attention backend.
-        parametrization: "plain", or "shared+difference" to write untied parameters as shared ones plus a difference
-            per column (see :mod:`colgraph.nn.shared`).
 
     Shapes:
         ``forward(x [N,B,C], layout) -> x' [N,B,C]``, and with an ``edge_cost [E]`` ``-> x', cost [N,B,H]``.
@@ -62,35 +53,17 @@ class ColumnBlock(nn.Module):
     def __init__(
         self,
         num_columns: int,
-        dim: int,
-        num_heads: int,
-        qk_dim: int,
-        mlp_dim: int,
-        untied: Collection[str],
-        value_projection: bool = False,
-        attention_residual: bool = True,
+        options: ColumnformerOptions,
         edge_bias: Tensor | None = None,
-        learn_bias: bool = True,
-        backend: str = "auto",
-        parametrization: str = "plain",
     ) -> None:
         super().__init__()
-        columns = {part: num_columns if part in untied else None for part in ("norm", "attention", "mlp")}
-        self.attention_residual = attention_residual
+        dim, parametrization = options.dim, options.parametrization
+        columns = {part: num_columns if part in options.untied_parts else None for part in PARTS}
+        self.attention_residual = options.attention_residual
         self.norm1 = make_norm(dim, columns["norm"], parametrization)
-        self.attention = SheetAttention(
-            dim,
-            num_heads,
-            qk_dim,
-            columns["attention"],
-            value_projection,
-            edge_bias,
-            learn_bias,
-            backend,
-            parametrization,
-        )
+        self.attention = SheetAttention(**attention_arguments(options, num_columns), edge_bias=edge_bias)
         self.norm2 = make_norm(dim, columns["norm"], parametrization)
-        self.mlp = ColumnMlp(dim, mlp_dim, columns["mlp"], parametrization)
+        self.mlp = ColumnMlp(dim, options.mlp_dim, columns["mlp"], parametrization)
 
     def forward(
         self, x: Tensor, layout: Layout, edge_cost: Tensor | None = None
@@ -100,3 +73,12 @@ class ColumnBlock(nn.Module):
         y = x + heard if self.attention_residual else heard
         out = y + self.mlp(self.norm2(y))
         return out if edge_cost is None else (out, cost)
+
+
+def attention_arguments(options: ColumnformerOptions, num_columns: int) -> dict[str, Any]:
+    """What :class:`SheetAttention` takes of a model's options, all but the bias itself."""
+    names = ("dim", "num_heads", "qk_dim", "value_projection", "backend", "parametrization")
+    return {name: getattr(options, name) for name in names} | {
+        "num_columns": num_columns if "attention" in options.untied_parts else None,
+        "learn_bias": options.edge_bias == "learned",
+    }

@@ -19,10 +19,8 @@ from colgraph.nn.constructor import constructor
 from colgraph.nn.layers import ColumnLayerNorm, ColumnLinear, apply_linear, apply_norm
 from colgraph.torch_internals import has_hooks
 
-__all__ = ["PARAMETRIZATIONS", "SharedColumnLayerNorm", "SharedColumnLinear", "SharedDifference"]
+__all__ = ["SharedColumnLayerNorm", "SharedColumnLinear", "SharedDifference"]
 __all__ += ["make_linear", "make_norm", "replace_by_plain", "weights_held"]
-
-PARAMETRIZATIONS = ("plain", "shared+difference")
 
 
 class SharedDifference(nn.Module):

@@ -12,7 +12,7 @@ from colgraph.data import ImageSplits
 from colgraph.extras import missing_package
 from colgraph.models import VisionColumnformer, VisionTransformer
 from colgraph.script import run_script
-from colgraph.training.checkpoint import TrainedModel, load_checkpoint, load_trained, sheet_of_run
+from colgraph.training.checkpoint import TrainedModel, load_trained, read_checkpoint, sheet_of_run
 from colgraph.training.config import TrainConfig
 from colgraph.training.errors import InterruptedRunError, TrainingDivergedError, UnwritableRunError
 from colgraph.training.flags import RunFlags, parse_flags
@@ -36,11 +36,14 @@ __all__ = [
     "make_sheet",
     "open_run_folder",
     "parse_flags",
+    "read_checkpoint",
     "run_script",
     "sheet_of_run",
     "train",
     "unreached_outputs",
 ]
+
+load_checkpoint = read_checkpoint  # its name before ``colgraph.distributed.load_checkpoint``, which loads into a model
 
 
 def train(

@@ -10,27 +10,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from colgraph.data import BatchTransform, ImageSplits
 from colgraph.distributed import checkpoint as sharded
 from colgraph.models import SheetMismatchError, VisionColumnformer, VisionTransformer
+from colgraph.options import OPTIONS_FORMAT, as_now
 from colgraph.sheet import Sheet
 from colgraph.training.config import TrainConfig
 from colgraph.training.folder import RunFolder
 from colgraph.training.resume import RunRecord
 from colgraph.training.setup import make_model, make_sheet
 
-__all__ = ["KEY", "TrainedModel", "check_images", "load_checkpoint", "load_trained", "pack_run", "sheet_of_run"]
+__all__ = ["KEY", "TrainedModel", "check_images", "config_of", "load_trained", "pack_run", "read_checkpoint"]
+__all__ += ["sheet_of_run", "unpack_sheet"]
 
 KEY = "colgraph"
 """Where a checkpoint keeps what :func:`pack_run` returns."""
 
 NET = "net."
 """The prefix of the model's parameters in a checkpoint's state dict."""
-
-_SHEET_TENSORS = ("edge_index", "edge_distance", "pos", "layer", "face", "input_rank", "output_mask")
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,13 @@ class TrainedModel:
     step: int
 
 
-def pack_run(record: RunRecord, sheet: Sheet | None, images: ImageSplits, wiring_power: float = 1.0) -> dict[str, Any]:
+def pack_run(record: RunRecord, sheet: Sheet | None, images: ImageSplits) -> dict[str, Any]:
     """Record, sheet and classes as plain values and tensors, which ``torch.load(weights_only=True)`` reads."""
     return {
+        "format": OPTIONS_FORMAT,
         "config": record.config.flat(),
         "changes": [dict(change) for change in record.changes],
         "own": list(record.own),
-        "wiring_power": float(wiring_power),
         "sheet": None if sheet is None else _pack_sheet(sheet),
         "classes": list(images.classes),
         "mean": list(images.mean),
@@ -106,30 +107,30 @@ def _count(images: ImageSplits) -> dict[str, Any]:
 
 
 def _pack_sheet(sheet: Sheet) -> dict[str, Any]:
-    packed: dict[str, Any] = {name: sheet[name].detach().cpu() for name in _SHEET_TENSORS}
-    packed |= {"num_columns": sheet.num_columns, "spacing": sheet.spacing}
-    packed |= {"metric": str(sheet.metric), "geometry": str(sheet.geometry)}
-    packed["names"] = list(sheet["names"]) if "names" in sheet else None
-    return packed
+    arrays = sheet.to_arrays().items()
+    return {name: value.tolist() if value.dtype.kind in "US" else torch.from_numpy(value) for name, value in arrays}
 
 
-def _unpack_sheet(packed: dict[str, Any]) -> Sheet:
-    rank = packed["input_rank"]
-    inputs = torch.nonzero(rank >= 0).flatten()
-    return Sheet.from_edges(
-        packed["edge_index"],
-        packed["num_columns"],
-        edge_distance=packed["edge_distance"],
-        pos=packed["pos"],
-        inputs=inputs[torch.argsort(rank[inputs])],
-        outputs=torch.nonzero(packed["output_mask"]).flatten(),
-        layer=packed["layer"],
-        face=packed["face"],
-        spacing=packed["spacing"],
-        metric=packed["metric"],
-        geometry=packed["geometry"],
-        names=packed["names"],
-    )
+def unpack_sheet(packed: Mapping[str, Any]) -> Sheet:
+    """The sheet in what :func:`pack_run` returned, in this version or an older one.
+
+    Raises:
+        ValueError: as :meth:`Sheet.from_arrays`.
+    """
+    # Format 1 did not say so, and wrote None where there were no names.
+    found = {"format": 1, **packed}
+    return Sheet.from_arrays({name: np.asarray(value) for name, value in found.items() if value is not None})
+
+
+def config_of(packed: Mapping[str, Any]) -> TrainConfig:
+    """The settings in what :func:`pack_run` returned, in this version or an older one.
+
+    Raises:
+        ValueError: for what a later version has written.
+    """
+    # Format 1 kept the power of the wiring cost beside the settings.
+    beside = {"wiring_power": packed.get("wiring_power", 1.0)}
+    return TrainConfig.from_flat(beside | as_now(packed["config"], packed.get("format", 1)))
 
 
 def sheet_of_run(config: TrainConfig, folder: RunFolder) -> Sheet:
@@ -138,13 +139,13 @@ def sheet_of_run(config: TrainConfig, folder: RunFolder) -> Sheet:
     What a geometry, a file or a default amounts to may have changed since the run began.
 
     Raises:
-        ValueError: as :func:`make_sheet` and :func:`load_checkpoint` do.
+        ValueError: as :func:`make_sheet` and :func:`read_checkpoint` do.
     """
-    packed = load_checkpoint(folder.last)[KEY]["sheet"] if folder.resume else None
-    return make_sheet(config) if packed is None else _unpack_sheet(packed)
+    packed = read_checkpoint(folder.last)[KEY]["sheet"] if folder.resume else None
+    return make_sheet(config) if packed is None else unpack_sheet(packed)
 
 
-def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a checkpoint's tensors and plain values; nothing is unpickled into objects.
 
     Raises:
@@ -168,17 +169,17 @@ def load_trained(run: str | os.PathLike[str]) -> TrainedModel:
     """
     path = Path(run)
     path = RunFolder(path).last if path.is_dir() else path
-    content = load_checkpoint(path)
+    content = read_checkpoint(path)
     packed = content[KEY]
     foreign = [part for part in packed.get("own", ()) if part.startswith("network")]
     if foreign:
         raise ValueError(
             f"{str(run)!r} has trained a {foreign[0]}, which only its own code can make: build it there, and load the "
-            "state_dict that load_checkpoint reads"
+            "state_dict that read_checkpoint reads"
         )
-    config = TrainConfig.from_flat(packed["config"])
-    sheet = None if packed["sheet"] is None else _unpack_sheet(packed["sheet"])
-    net = make_model(config, sheet, len(packed["classes"]), wiring_power=packed.get("wiring_power", 1.0))
+    config = config_of(packed)
+    sheet = None if packed["sheet"] is None else unpack_sheet(packed["sheet"])
+    net = make_model(config, sheet, len(packed["classes"]))
     if "shards" in content:
         sharded.load_checkpoint(path.parent / content["shards"], net)
     else:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
-import typing
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path, PurePath
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from colgraph.data import AUGMENTATIONS
 from colgraph.extras import missing_package
 from colgraph.geometry import CONTROLS, NEIGHBORHOODS
-from colgraph.hints import did_you_mean, nearest
-from colgraph.models.columnformer import PARAMETRIZATIONS, parse_untied
+from colgraph.hints import nearest
+from colgraph.options import (
+    ColumnformerOptions,
+    OptionError,
+    VisionOptions,
+    as_now,
+    checked,
+    declared,
+    option,
+    option_again,
+    plain_value,
+    under_older_names,
+)
 
 __all__ = [
     "GEOMETRY_SETTINGS",
@@ -38,13 +46,52 @@ _PRECISIONS = {
 }
 
 
-def _setting(default: Any, text: str, **limits: Any) -> Any:
-    """A field with its help text and limits: ``low``, ``high``, ``above`` and ``below`` (exclusive), ``choices``."""
-    return field(default=default, metadata={"help": text, **limits})
-
-
 @dataclass(frozen=True)
-class TrainConfig:
+class _Inputs:
+    """What a model learns from, and on which sheet: settings in front of the model's own."""
+
+    data: str = option("clane9/imagenet-100", "digits, a folder, a parquet file or folder, or a Hub id")
+    image_size: int = option(128, "side of the images in pixels", low=1)
+    channels: int = option(3, "colour channels, 1 or 3; images are converted", choices=(1, 3))
+    augment: str = option("natural", "augmentation of training images", choices=AUGMENTATIONS)
+    crop: float = option(0.4, "natural, kornia: smallest share of the image's area in a crop", above=0, high=1)
+    flip: bool = option(True, "all but affine: mirror half of the images")
+    colour: float = option(
+        0.2, "natural, kornia: strength of brightness, contrast and saturation changes", low=0, below=1
+    )
+    mixup: float = option(0.0, "mix pairs of images, by shares from Beta(a, a); 0: off", low=0)
+    split_seed: int = option(0, "chooses the held-out fifth of data that has no held-out split", low=0)
+    memory_gb: float = option(2.0, "decode all images up front if they fit in this many GB", low=0)
+    max_corrupt: int = option(10, "leave out up to so many images that cannot be read", low=0)
+    workers: int | None = option(
+        None, "processes that read images not held in memory (default: as many as cores, at most 8)", low=0
+    )
+
+    model: str = option(
+        "columnformer", "columnformer, or vit: the baseline, which has no sheet", choices=("columnformer", "vit")
+    )
+    depth: int = option(4, "blocks of a vit", low=1)
+    control: str = option("none", "another sheet of as many columns and edges, to compare with", choices=CONTROLS)
+
+    geometry: str = option("stack", "a name from `colgraph list`, a file, or file.py:function")
+    neighbors: str | None = option("knn:32", f"{NEIGHBORHOODS}, or several joined by |")
+    metric: str | None = option(None, "what distance means (default: the geometry's own)")
+    mask: str | None = option(None, "label file (or indices: 0-99,120) that says which columns to keep")
+    axis: str | None = option(None, "x, y, z, -x (write --axis=-x), ...: from inputs to outputs")
+    num_inputs: int | None = option(None, "input columns (default: one per patch)", low=1)
+    num_outputs: int | None = option(
+        None, "columns read out, highest on the axis (default: the geometry's, or all that can hear the input)", low=1
+    )
+    inputs: str | None = option(None, "the input columns: indices such as 0-15,20, or a label file")
+    outputs: str | None = option(None, "the columns read out: indices, or a label file; all: every column")
+    patch_size: int | None = option(
+        None, "side of a patch in pixels (default: what fits the geometry's inputs, or an eighth of the image)", low=1
+    )
+
+
+@under_older_names
+@dataclass(frozen=True)
+class TrainConfig(ColumnformerOptions, _Inputs):
     """Everything a training run depends on; the defaults are ImageNet-100 on a stack of six 8 x 8 layers.
 
     Values are checked, and brought to their type, when a config is made.
@@ -53,111 +100,51 @@ class TrainConfig:
         ValueError: for a value of the wrong type or out of range, named as ``setting: what is wrong``.
     """
 
-    data: str = _setting("clane9/imagenet-100", "digits, a folder, a parquet file or folder, or a Hub id")
-    image_size: int = _setting(128, "side of the images in pixels", low=1)
-    channels: int = _setting(3, "colour channels, 1 or 3; images are converted", choices=(1, 3))
-    augment: str = _setting("natural", "augmentation of training images", choices=AUGMENTATIONS)
-    crop: float = _setting(0.4, "natural, kornia: smallest share of the image's area in a crop", above=0, high=1)
-    flip: bool = _setting(True, "all but affine: mirror half of the images")
-    colour: float = _setting(
-        0.2, "natural, kornia: strength of brightness, contrast and saturation changes", low=0, below=1
-    )
-    mixup: float = _setting(0.0, "mix pairs of images, by shares from Beta(a, a); 0: off", low=0)
-    split_seed: int = _setting(0, "chooses the held-out fifth of data that has no held-out split", low=0)
-    memory_gb: float = _setting(2.0, "decode all images up front if they fit in this many GB", low=0)
-    max_corrupt: int = _setting(10, "leave out up to so many images that cannot be read", low=0)
-    workers: int | None = _setting(
-        None, "processes that read images not held in memory (default: as many as cores, at most 8)", low=0
-    )
+    dim: int = option_again(ColumnformerOptions, "dim", 384)
+    qk_dim: int = option_again(ColumnformerOptions, "qk_dim", 64)
+    mlp_dim: int = option_again(ColumnformerOptions, "mlp_dim", 64)
+    inject: str = option_again(ColumnformerOptions, "inject", "first", choices=("first", "every"))
+    readout: str = option_again(VisionOptions, "readout", "mean")
 
-    model: str = _setting(
-        "columnformer", "columnformer, or vit: the baseline, which has no sheet", choices=("columnformer", "vit")
-    )
-    depth: int = _setting(4, "blocks of a vit", low=1)
-    control: str = _setting("none", "another sheet of as many columns and edges, to compare with", choices=CONTROLS)
-
-    geometry: str = _setting("stack", "a name from `colgraph list`, a file, or file.py:function")
-    neighbors: str | None = _setting("knn:32", f"{NEIGHBORHOODS}, or several joined by |")
-    metric: str | None = _setting(None, "what distance means (default: the geometry's own)")
-    mask: str | None = _setting(None, "label file (or indices: 0-99,120) that says which columns to keep")
-    axis: str | None = _setting(None, "x, y, z, -x (write --axis=-x), ...: from inputs to outputs")
-    num_inputs: int | None = _setting(None, "input columns (default: one per patch)", low=1)
-    num_outputs: int | None = _setting(
-        None, "columns read out, highest on the axis (default: the geometry's, or all that can hear the input)", low=1
-    )
-    inputs: str | None = _setting(None, "the input columns: indices such as 0-15,20, or a label file")
-    outputs: str | None = _setting(None, "the columns read out: indices, or a label file; all: every column")
-    patch_size: int | None = _setting(
-        None, "side of a patch in pixels (default: what fits the geometry's inputs, or an eighth of the image)", low=1
-    )
-
-    dim: int = _setting(384, "channels of a column's state", low=1)
-    steps: int = _setting(6, "time steps of a forward pass", low=1)
-    heads: int = _setting(1, "attention heads (of a vit too)", low=1)
-    qk_dim: int = _setting(64, "size of queries and keys per head", low=1)
-    mlp_dim: int = _setting(64, "hidden size of a column's (or a vit block's) MLP", low=1)
-    untied: str = _setting("all", "parts with parameters per column: norm,attention,mlp, all or none")
-    parametrization: str = _setting(
-        "plain", "untied weights as they are, or as shared ones + a difference per column", choices=PARAMETRIZATIONS
-    )
-    value_projection: bool = _setting(False, "value and output weights in attention")
-    attention_residual: bool = _setting(True, "add the state to what a column hears")
-    edge_bias: str = _setting("learned", "bias per edge", choices=("learned", "fixed", "none"))
-    locality_sigma: float | None = _setting(None, "width of the initial edge bias (default: 2 spacings)", above=0)
-    position_embedding: bool = _setting(True, "a learned vector per column at step 0")
-    time_embedding: bool = _setting(False, "a learned vector per step")
-    inject: str = _setting("first", "feed the image at the first step or at every one", choices=("first", "every"))
-    readout: str = _setting(
-        "mean", "mean over outputs, or one learned weighting per class", choices=("mean", "spatial")
-    )
-    recompute: str = _setting("none", "steps: recompute each step in the backward pass", choices=("none", "steps"))
-    backend: str = _setting("auto", "attention backend, see colgraph.ops.available_backends()")
-
-    epochs: int = _setting(100, "passes over the training images", low=1)
-    epoch_images: int | None = _setting(None, "images of an epoch, drawn anew for each (default: all)", low=1)
-    batch_size: int = _setting(128, "images per optimizer step and device", low=1)
-    lr: float = _setting(1e-3, "peak learning rate of AdamW", above=0)
-    weight_decay: float = _setting(0.05, "decay of weights (not of norms, biases, embeddings, edge biases)", low=0)
-    beta1: float = _setting(0.9, "AdamW's memory of gradients", low=0, below=1)
-    beta2: float = _setting(0.999, "AdamW's memory of squared gradients", low=0, below=1)
-    difference_lr: float = _setting(1.0, "factor on the learning rate of differences (shared+difference)", above=0)
-    difference_decay: float | None = _setting(None, "decay of differences (default: weight_decay)", low=0)
-    edge_bias_lr: float = _setting(1.0, "factor on the learning rate of edge biases", above=0)
-    embedding_lr: float = _setting(1.0, "factor on the learning rate of position and time embeddings", above=0)
-    ema: float = _setting(0.0, "decay of the moving average of weights that is evaluated; 0: off", low=0, below=1)
-    warmup: float = _setting(5.0, "epochs of linear warm-up before the cosine", low=0)
-    clip: float = _setting(1.0, "largest gradient norm; 0 switches clipping off", low=0)
-    label_smoothing: float = _setting(0.1, "label smoothing", low=0, below=1)
-    wiring: float = _setting(0.0, "weight of the wiring cost, in units of the sheet's spacing", low=0)
-    spatial_weight: float = _setting(0.0, "weight of the spatial loss: near columns respond alike", low=0)
-    seed: int = _setting(0, "of parameters, batches and augmentation", low=0)
-    devices: str = _setting("1", "number of devices, or auto")
-    sheet_parallel: int = _setting(1, "processes that share one sheet, each with a part of its columns", low=1)
-    accelerator: str = _setting("auto", "where to train", choices=("auto", "cpu", "gpu", "mps"))
-    precision: str = _setting("32", "32, bf16, 16 (mixed) or 64", choices=tuple(_PRECISIONS))
-    checkpoint_every: str = _setting("10m", "between checkpoints in an epoch: 10m (minutes), 200 (steps), 0 (none)")
-    figure_every: int = _setting(10, "redraw figures every so many epochs; 0: only at the end", low=0)
-    tensorboard: bool = _setting(True, "write TensorBoard logs")
+    epochs: int = option(100, "passes over the training images", low=1)
+    epoch_images: int | None = option(None, "images of an epoch, drawn anew for each (default: all)", low=1)
+    batch_size: int = option(128, "images per optimizer step and device", low=1)
+    lr: float = option(1e-3, "peak learning rate of AdamW", above=0)
+    weight_decay: float = option(0.05, "decay of weights (not of norms, biases, embeddings, edge biases)", low=0)
+    beta1: float = option(0.9, "AdamW's memory of gradients", low=0, below=1)
+    beta2: float = option(0.999, "AdamW's memory of squared gradients", low=0, below=1)
+    difference_lr: float = option(1.0, "factor on the learning rate of differences (shared+difference)", above=0)
+    difference_decay: float | None = option(None, "decay of differences (default: weight_decay)", low=0)
+    edge_bias_lr: float = option(1.0, "factor on the learning rate of edge biases", above=0)
+    embedding_lr: float = option(1.0, "factor on the learning rate of position and time embeddings", above=0)
+    ema: float = option(0.0, "decay of the moving average of weights that is evaluated; 0: off", low=0, below=1)
+    warmup: float = option(5.0, "epochs of linear warm-up before the cosine", low=0)
+    clip: float = option(1.0, "largest gradient norm; 0 switches clipping off", low=0)
+    label_smoothing: float = option(0.1, "label smoothing", low=0, below=1)
+    wiring: float = option(0.0, "weight of the wiring cost, in units of the sheet's spacing", low=0)
+    spatial_weight: float = option(0.0, "weight of the spatial loss: near columns respond alike", low=0)
+    seed: int = option(0, "of parameters, batches and augmentation", low=0)
+    devices: str = option("1", "number of devices, or auto")
+    sheet_parallel: int = option(1, "processes that share one sheet, each with a part of its columns", low=1)
+    accelerator: str = option("auto", "where to train", choices=("auto", "cpu", "gpu", "mps"))
+    precision: str = option("32", "32, bf16, 16 (mixed) or 64", choices=tuple(_PRECISIONS))
+    checkpoint_every: str = option("10m", "between checkpoints in an epoch: 10m (minutes), 200 (steps), 0 (none)")
+    figure_every: int = option(10, "redraw figures every so many epochs; 0: only at the end", low=0)
+    tensorboard: bool = option(True, "write TensorBoard logs")
 
     options: dict[str, Any] = field(default_factory=dict)
     """Options of the geometry, such as ``{"widths": [8, 8, 8]}``; flat among the flags and in YAML files."""
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            if item.name != "options":
-                object.__setattr__(self, item.name, coerce(item.name, getattr(self, item.name)))
         try:
-            untied = parse_untied(self.untied)
-        except ValueError as error:
-            raise ValueError(f"untied: {str(error).removeprefix('untied ')}") from error
-        object.__setattr__(self, "untied", ",".join(untied) or "none")
-        object.__setattr__(self, "options", _plain(self.options))
+            self._check(written=True)
+        except OptionError as error:
+            raise ValueError(f"{error.name}: {error.reason}") from error
+        object.__setattr__(self, "options", plain_value(self.options))
         object.__setattr__(self, "precision", _PRECISIONS[self.precision])
         if self.devices != "auto" and not (self.devices.isdigit() and int(self.devices) > 0):
             raise ValueError(f"devices: must be a number of at least 1, or auto, got {self.devices!r}")
         parse_interval(self.checkpoint_every)
-        if self.dim % self.heads:
-            raise ValueError(f"dim: {self.dim} is not divisible by heads={self.heads}")
         self._check_combinations()
         if self.patch_size is not None and self.image_size % self.patch_size:
             raise ValueError(f"patch_size: image_size {self.image_size} is not divisible by {self.patch_size}")
@@ -193,11 +180,12 @@ class TrainConfig:
 
     @classmethod
     def from_flat(cls, settings: Mapping[str, Any]) -> TrainConfig:
-        """Back from :meth:`flat`; what is no setting is an option of the geometry.
+        """Back from :meth:`flat`, of this version or an older one; what is no setting is an option of the geometry.
 
         Raises:
-            ValueError: as for the class.
+            ValueError: as for the class, and for a setting under two names.
         """
+        settings = as_now(settings)
         options = {name: value for name, value in settings.items() if name not in _FIELDS}
         return cls(**{name: value for name, value in settings.items() if name in _FIELDS}, options=options)
 
@@ -209,8 +197,8 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] =
             *("control", "neighbors", "metric", "mask", "axis", "num_outputs", "outputs", "steps", "qk_dim"),
             *("untied", "readout"),
             *("parametrization", "value_projection", "attention_residual", "edge_bias", "locality_sigma", "inject"),
-            *("position_embedding", "time_embedding", "recompute", "backend", "wiring", "spatial_weight"),
-            *("sheet_parallel", "difference_lr", "difference_decay", "edge_bias_lr"),
+            *("position_embedding", "time_embedding", "recompute", "backend", "wiring", "wiring_power"),
+            *("spatial_weight", "sheet_parallel", "difference_lr", "difference_decay", "edge_bias_lr"),
         ),
         lambda c: c.model == "columnformer",
         "--model columnformer",
@@ -230,7 +218,7 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] =
         "--parametrization shared+difference",
     ),
     (("edge_bias_lr",), lambda c: c.edge_bias == "learned", "--edge-bias learned"),
-    (("locality_sigma",), lambda c: c.edge_bias != "none", "--edge-bias learned or fixed"),
+    (("locality_sigma",), lambda c: c.edge_bias is not None, "--edge-bias learned or fixed"),
     (
         ("embedding_lr",),
         lambda c: c.model == "vit" or c.position_embedding or c.time_embedding,
@@ -258,94 +246,23 @@ def parse_interval(text: str) -> tuple[int, float]:
     return (0, 60.0 * value) if number != text else (int(value), 0.0)
 
 
-_HINTS = typing.get_type_hints(TrainConfig)
-_FIELDS = {item.name: item for item in fields(TrainConfig) if item.name != "options"}
+_FIELDS = declared(TrainConfig)
 
 
 def describe_settings() -> dict[str, tuple[Any, bool, str]]:
     """For each setting its default, whether it is a switch (a bare flag), and its help text."""
-    return {n: (f.default, _HINTS[n] is bool, f.metadata["help"]) for n, f in _FIELDS.items()}
+    return {
+        name: (each.field.default, each.kind is bool, each.field.metadata["help"]) for name, each in _FIELDS.items()
+    }
 
 
 def coerce(name: str, value: Any) -> Any:
     """Bring a value from a flag, a YAML file or code to the type of a setting, and check its limits.
 
     Raises:
-        ValueError: as ``name: what is wrong``.
+        OptionError: naming the setting and what is wrong.
     """
-    hint, limits, value = _HINTS[name], _FIELDS[name].metadata, _plain(value)
-    kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind is not type(None)]
-    if len(kinds) < len(typing.get_args(hint)) and (value is None or value == "none"):
-        return None
-    value = _CONVERT[kinds[0]](name, value)
-    choices = limits.get("choices")
-    if choices is not None and value not in choices:
-        near = did_you_mean(value, choices, "; ", str)
-        raise ValueError(f"{name}: must be one of {', '.join(map(str, choices))}, got {value!r}{near}")
-    for limit, bad, words in _LIMITS:
-        if limit in limits and bad(value, limits[limit]):
-            raise ValueError(f"{name}: must be {words} {limits[limit]}, got {value!r}")
-    return value
-
-
-_LIMITS: tuple[tuple[str, Any, str], ...] = (
-    ("low", lambda value, limit: value < limit, "at least"),
-    ("high", lambda value, limit: value > limit, "at most"),
-    ("above", lambda value, limit: value <= limit, "greater than"),
-    ("below", lambda value, limit: value >= limit, "less than"),
-)
-
-
-def _plain(value: Any) -> Any:
-    """Numbers, texts and lists as Python's own, whatever library they come from: what checks and files know."""
-    if isinstance(value, np.floating) and value.itemsize < 8:
-        # The shortest decimal that is this number: 0.001 rather than 0.0010000000474974513.
-        return float(str(value))
-    if isinstance(value, PurePath):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(name): _plain(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return value.tolist() if hasattr(value, "tolist") else value
-
-
-def _to_int(name: str, value: Any) -> int:
-    try:
-        if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
-            raise ValueError
-        return int(value)
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{name}: must be a whole number, got {value!r}") from None
-
-
-def _to_float(name: str, value: Any) -> float:
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}: must be a number, got {value!r}") from None
-    if not math.isfinite(number):
-        raise ValueError(f"{name}: must be finite, got {value!r}")
-    return number
-
-
-def _to_bool(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{name}: must be true or false, got {value!r}")
-    return value
-
-
-def _to_str(name: str, value: Any) -> str:
-    if isinstance(value, list | tuple):
-        value = ",".join(map(str, value))
-    if isinstance(value, bool | Mapping) or value is None or str(value) == "":
-        raise ValueError(f"{name}: must be a text, got {value!r}")
-    return str(value)
-
-
-_CONVERT: dict[Any, Any] = {int: _to_int, float: _to_float, bool: _to_bool, str: _to_str}
+    return checked(TrainConfig, name, value, written=True)
 
 
 def _yaml() -> Any:

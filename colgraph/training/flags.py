@@ -12,6 +12,7 @@ from typing import Any
 
 from colgraph.geometry import option_names
 from colgraph.hints import did_you_mean, nearest
+from colgraph.options import OptionError, as_now, other_names
 from colgraph.script import OneLineParser, spelled_as
 from colgraph.training.config import GEOMETRY_SETTINGS, TrainConfig, coerce, describe_settings, load_yaml
 from colgraph.training.folder import RunFolder
@@ -125,10 +126,11 @@ def _parser(description: str) -> OneLineParser:
         shown = "" if default is None else f" (default: {default})"
         # argparse expands % in help texts.
         text = f"{text}{shown}".replace("%", "%%")
+        flags = [*map(_flag, (name, *other_names(name)))]
         if switch:
-            parser.add_argument(_flag(name), dest=name, action=argparse.BooleanOptionalAction, help=text)
+            parser.add_argument(*flags, dest=name, action=argparse.BooleanOptionalAction, help=text)
         else:
-            parser.add_argument(_flag(name), dest=name, metavar="X", help=text)
+            parser.add_argument(*flags, dest=name, metavar="X", help=text)
     return parser
 
 
@@ -169,7 +171,7 @@ def _replaced(layer: Mapping[str, Any]) -> list[str]:
 
 
 def _checked(path: Path, given: Collection[str] | None) -> dict[str, Any]:
-    content = repeatable(load_yaml(path), given, path)
+    content = as_now(repeatable(load_yaml(path), given, path))
     settings = {
         spelled_as(name, () if name in option_names() else describe_settings()): content[name] for name in content
     }
@@ -221,8 +223,8 @@ def _config(layers: Sequence[tuple[Mapping[str, Any], bool]]) -> TrainConfig:
                 continue
             try:
                 settings[name] = coerce(name, value)
-            except ValueError as error:
-                raise ValueError(f"{_flag(name)}: {str(error).partition(': ')[2]}") from error
+            except OptionError as error:
+                raise ValueError(f"{_flag(name)}: {error.reason}") from error
             if by_user:
                 chosen.add(name)
     _check_option_names(str(settings["geometry"]), options)

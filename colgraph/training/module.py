@@ -24,7 +24,8 @@ __all__ = ["SheetClassifier", "parameter_groups", "schedule_factor"]
 class SheetClassifier(pl.LightningModule):
     """Cross-entropy plus the wiring cost and the spatial loss, learned with AdamW.
 
-    ``loss = cross_entropy(logits, labels) + wiring * wiring_cost / sheet.spacing + spatial_weight * spatial_loss``
+    ``loss = cross_entropy(logits, labels) + wiring * wiring_cost / spacing ** p + spatial_weight * spatial_loss``,
+    where p is the model's ``wiring_power``.
 
     Args:
         net: the vision model; a ViT has no wiring cost.
@@ -46,6 +47,7 @@ class SheetClassifier(pl.LightningModule):
         self.spacing: float | None = None
         if not isinstance(net, VisionTransformer):
             self.spacing = net.model.sheet.spacing
+            self.wire_unit = self.spacing**net.model.wiring_power
         self.metrics: dict[str, float] = {}
         # Sums of loss, correct answers, wiring cost and images since the last time they were read. Those of self.log
         # are in no checkpoint: a run that goes on inside an epoch would forget the epoch's first part.
@@ -60,7 +62,7 @@ class SheetClassifier(pl.LightningModule):
         entropy = self._entropy(logits, labels, *mixing)
         loss = entropy
         if self.spacing is not None:
-            loss = loss + self.config.wiring / self.spacing * wiring
+            loss = loss + self.config.wiring / self.wire_unit * wiring
         if self.config.spatial_weight and state is not None:
             drawn = self.neighborhoods.draw(self.config.seed, self.global_step)
             space = spatial_loss(state, *(part.to(state.device) for part in drawn))

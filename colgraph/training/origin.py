@@ -42,18 +42,13 @@ def settings_of(net: VisionColumnformer | VisionTransformer, config: TrainConfig
     sizes: dict[str, Any] = {"image_size": height, "patch_size": net.patch_size, "channels": net.in_channels}
     if isinstance(net, VisionTransformer):
         layer: Any = net.encoder.layers[0]
-        heads, mlp = layer.self_attn.num_heads, layer.linear1.out_features
-        sizes |= {"model": "vit", "dim": net.dim, "depth": net.depth, "heads": heads, "mlp_dim": mlp}
+        sizes |= {"model": "vit", "dim": net.dim, "depth": net.depth}
+        sizes |= {"num_heads": layer.self_attn.num_heads, "mlp_dim": layer.linear1.out_features}
         return dataclasses.replace(config, **sizes)
-    model, given = net.model, net.model.arguments
-    if model.inject == "sequence":
+    if net.model.inject == "sequence":
         raise ValueError("training takes images, the network takes films (inject='sequence')")
-    sizes |= {name: getattr(model, name) for name in ("dim", "steps", "inject", "parametrization")}
-    sizes |= {name: given[name] for name in ("qk_dim", "mlp_dim", "value_projection", "attention_residual", "backend")}
-    sizes |= {name: given[name] for name in ("locality_sigma", "position_embedding", "time_embedding")}
-    sizes |= {"heads": given["num_heads"], "untied": ",".join(model.untied) or "none", "model": "columnformer"}
-    sizes |= {"edge_bias": given["edge_bias"] or "none", "recompute": model.recompute or "none"}
-    return dataclasses.replace(config, **sizes, readout=net.readout)
+    sizes |= {"model": "columnformer", "readout": net.readout, **net.model.options.arguments()}
+    return dataclasses.replace(config, **sizes)
 
 
 def with_sheet(config: TrainConfig, sheet: Sheet) -> TrainConfig:
@@ -90,8 +85,6 @@ def own_parts(net: VisionColumnformer | VisionTransformer, config: TrainConfig, 
     parts = []
     if isinstance(net, VisionColumnformer):
         sheet = net.model.sheet
-        if net.model.arguments["wiring_power"] != 1:
-            parts.append(f"wiring_power={net.model.arguments['wiring_power']:g}")
         if not made_sheet(sheet, config) and not _makes_sheet(config, sheet):
             parts.append("sheet")
     if not parts and not made_net(net, config):

@@ -12,7 +12,7 @@ from colgraph.data import ImageSplits
 from colgraph.models import VisionColumnformer, VisionTransformer
 from colgraph.script import is_helper_process
 from colgraph.training.batches import steps_per_epoch
-from colgraph.training.checkpoint import KEY, check_images, load_checkpoint
+from colgraph.training.checkpoint import KEY, check_images, config_of, read_checkpoint
 from colgraph.training.config import TrainConfig
 from colgraph.training.folder import RunFolder
 from colgraph.training.made import SHEET_SETTINGS
@@ -34,7 +34,7 @@ class Past:
 
 def read_past(folder: RunFolder, net: nn.Module) -> Past:
     """The checkpoint to go on from, once it is known to fit."""
-    content = load_checkpoint(folder.last)
+    content = read_checkpoint(folder.last)
     past = Past(int(content["global_step"]), content[KEY], is_sharded(content))
     if past.sharded:
         return past
@@ -83,7 +83,7 @@ def go_on(
     past: Past, net: VisionColumnformer | VisionTransformer, images: ImageSplits, config: TrainConfig
 ) -> tuple[RunRecord, list[Change]]:
     """The record of a run that goes on, and what is new in it; refuses what cannot change."""
-    record = TrainConfig.from_flat(past.packed["config"])
+    record = config_of(past.packed)
     if "images" not in past.packed:
         # An older version wrote what was asked for: neither the number of processes nor the network's own sizes.
         record = dataclasses.replace(settings_of(net, record), devices=config.devices)

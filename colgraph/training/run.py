@@ -114,8 +114,7 @@ def _train(
     log = MetricsLog(folder.metrics, hint)
     checkpoints = Checkpoints(folder, config.checkpoint_every, hint)
     figures = RunFigures(folder.figures, images, log, config.figure_every)
-    power = 1.0 if isinstance(net, VisionTransformer) else float(net.model.arguments["wiring_power"])
-    module = SheetClassifier(net, config, pack_run(record, sheet, images, power))
+    module = SheetClassifier(net, config, pack_run(record, sheet, images))
     module.reschedule = any(change["setting"] == "epochs" for change in new)
     batches = ImageBatches(images, config)
     stop = StopOnSignal(checkpoints, hint)
@@ -262,7 +261,7 @@ def _sheet_facts(net: nn.Module, module: SheetClassifier, config: TrainConfig) -
         return dict.fromkeys(names)
     sheet, cost = net.model.sheet, module.metrics["test_wiring_cost"]
     size = (sheet.num_columns, sheet.edge_index.size(1))
-    values = (cost, cost / sheet.spacing, sheet.spacing, *size, sheet.geometry, sheet.fingerprint)
+    values = (cost, cost / module.wire_unit, sheet.spacing, *size, sheet.geometry, sheet.fingerprint)
     return dict(zip(names, values, strict=True)) | _parts(module.net, config, sheet.num_columns)
 
 

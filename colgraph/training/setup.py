@@ -164,26 +164,20 @@ def patch_size_for(config: TrainConfig, shape: Geometry) -> int:
 
 
 @overload
-def make_model(
-    config: TrainConfig, sheet: Sheet, num_classes: int, *, wiring_power: float = 1.0
-) -> VisionColumnformer: ...
+def make_model(config: TrainConfig, sheet: Sheet, num_classes: int) -> VisionColumnformer: ...
+
+
+@overload
+def make_model(config: TrainConfig, sheet: None, num_classes: int) -> VisionTransformer: ...
 
 
 @overload
 def make_model(
-    config: TrainConfig, sheet: None, num_classes: int, *, wiring_power: float = 1.0
-) -> VisionTransformer: ...
-
-
-@overload
-def make_model(
-    config: TrainConfig, sheet: Sheet | None, num_classes: int, *, wiring_power: float = 1.0
+    config: TrainConfig, sheet: Sheet | None, num_classes: int
 ) -> VisionColumnformer | VisionTransformer: ...
 
 
-def make_model(
-    config: TrainConfig, sheet: Sheet | None, num_classes: int, *, wiring_power: float = 1.0
-) -> VisionColumnformer | VisionTransformer:
+def make_model(config: TrainConfig, sheet: Sheet | None, num_classes: int) -> VisionColumnformer | VisionTransformer:
     """The vision model that settings describe, on a sheet whose inputs are its patches; a ViT without a sheet.
 
     Its parameters are drawn from ``config.seed``; torch's global generator is left as it was.
@@ -198,39 +192,15 @@ def make_model(
         raise ValueError(f"model {config.model!r} {'has no' if config.model == 'vit' else 'needs a'} sheet")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        net = (
-            _make_vit(config, num_classes)
-            if sheet is None
-            else _make_sheet_model(config, sheet, num_classes, wiring_power)
-        )
+        net = _make_vit(config, num_classes) if sheet is None else _make_sheet_model(config, sheet, num_classes)
     remember_net(net, config)
     return net
 
 
-def _make_sheet_model(config: TrainConfig, sheet: Sheet, num_classes: int, wiring_power: float) -> VisionColumnformer:
+def _make_sheet_model(config: TrainConfig, sheet: Sheet, num_classes: int) -> VisionColumnformer:
     side = math.isqrt(sheet.inputs.numel())
-    columnformer = Columnformer(
-        sheet,
-        dim=config.dim,
-        steps=config.steps,
-        num_heads=config.heads,
-        qk_dim=config.qk_dim,
-        mlp_dim=config.mlp_dim,
-        untied=config.untied,
-        parametrization=config.parametrization,
-        value_projection=config.value_projection,
-        attention_residual=config.attention_residual,
-        edge_bias=None if config.edge_bias == "none" else config.edge_bias,
-        locality_sigma=config.locality_sigma,
-        position_embedding=config.position_embedding,
-        time_embedding=config.time_embedding,
-        inject=config.inject,
-        wiring_power=wiring_power,
-        recompute=None if config.recompute == "none" else config.recompute,
-        backend=config.backend,
-    )
     net = VisionColumnformer(
-        columnformer,
+        Columnformer(sheet, **config.arguments()),
         image_size=config.image_size,
         patch_size=config.image_size // side,
         in_channels=config.channels,
@@ -255,7 +225,7 @@ def _make_vit(config: TrainConfig, num_classes: int) -> VisionTransformer:
         num_classes,
         dim=config.dim,
         depth=config.depth,
-        num_heads=config.heads,
+        num_heads=config.num_heads,
         mlp_dim=config.mlp_dim,
     )
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import pytest
-
-import colgraph as cg
-from colgraph.distributed.model import options_of
 
 GRAPHS = ("knn", "directed", "disconnected", "hub", "complete")
 
@@ -190,13 +186,6 @@ def test_a_checkpoint_is_replaced_by_the_next(ranks, tmp_path):
 
 
 # ---------------------------------------------------------------------- bad input
-
-
-def test_every_option_of_a_model_is_known_to_its_parts():
-    """A new option must be handed on to the parts, or be refused."""
-    sheet = cg.build_sheet("ring", columns=4, neighbors=cg.KNN(2))
-    known = set(options_of(cg.Columnformer(sheet, dim=2))) | {"locality_sigma", "wiring_power"}
-    assert set(inspect.signature(cg.Columnformer).parameters) == known | {"sheet"}
 
 
 @pytest.mark.parametrize("different", ["sheet", "geometry", "configuration", "partition"])

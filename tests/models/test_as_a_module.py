@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
 import itertools
 import json
@@ -17,6 +18,7 @@ from torch import nn
 import colgraph as cg
 from colgraph.models import Columnformer, VisionColumnformer
 from colgraph.nn import ColumnBlock, ColumnLinear, SheetAttention
+from colgraph.options import ColumnformerOptions
 
 
 @pytest.fixture(params=list(KINDS))
@@ -246,7 +248,7 @@ def test_on_the_meta_device(model):
     state, x = model.state_dict(), make_input(model)
     expected = model(x)
     with torch.device("meta"):
-        empty = Columnformer(model.sheet, **model.arguments)
+        empty = Columnformer(model.sheet, **model.options.arguments())
     assert all(tensor.is_meta for tensor in itertools.chain(empty.parameters(), empty.buffers()))
     assert empty(x.to("meta")).shape == expected.shape
     assert copy.deepcopy(model).to("meta")(x.to("meta")).is_meta
@@ -383,22 +385,23 @@ def test_options_from_numpy(sheet):
     model = Columnformer(sheet, **given)
     torch.manual_seed(0)
     other = Columnformer(sheet, **plain)
-    assert json.dumps(model.arguments) == json.dumps(other.arguments)
-    assert all(type(value) in (bool, int, float, str, list, type(None)) for value in model.arguments.values())
+    assert json.dumps(model.options.arguments()) == json.dumps(other.options.arguments())
+    assert all(type(value) in (bool, int, float, str, type(None)) for value in model.options.arguments().values())
     x = torch.randn(3, 2, 8)
     assert torch.equal(model(x), other(x))
     assert torch.equal(model.unroll(x, steps=np.int32(3)).state, other.unroll(x, steps=3).state)
     net = VisionColumnformer(
         make_vision().model, np.array([4, 4]), np.int16(2), np.int64(3), np.int8(3), np.str_("mean")
     )
-    assert json.loads(json.dumps(net.arguments))["image_size"] == [4, 4]
+    assert json.loads(json.dumps(dataclasses.asdict(net.options)))["image_size"] == [4, 4]
     assert type(ColumnLinear(np.int64(3), np.int64(2), np.int64(4)).in_features) is int
-    assert type(ColumnBlock(np.int64(3), 4, np.int64(2), 2, 2, ("norm",)).attention.num_heads) is int
+    options = ColumnformerOptions(dim=np.int64(4), num_heads=np.int64(2))
+    assert type(ColumnBlock(np.int64(3), options).attention.num_heads) is int
 
 
 @pytest.mark.parametrize("name", ["value_projection", "attention_residual", "position_embedding", "time_embedding"])
 def test_flags_are_flags(sheet, name):
-    with pytest.raises(ValueError, match=f"{name} must be one of True, False, got 'no'"):
+    with pytest.raises(ValueError, match=f"{name} must be true or false, got 'no'"):
         Columnformer(sheet, **{name: "no"})
 
 

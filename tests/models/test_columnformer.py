@@ -210,14 +210,14 @@ def test_autocast(sheet):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dim": 7, "num_heads": 2}, "dim=7 is not divisible by num_heads=2"),
-        ({"steps": 0}, "steps must be an integer of at least 1, got 0"),
+        ({"dim": 7, "num_heads": 2}, "dim 7 is not divisible by num_heads=2"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"qk_dim": 2.5}, r"qk_dim .* got 2\.5"),
         ({"untied": ("norms",)}, "did you mean 'norm'"),
         ({"edge_bias": "learn"}, "did you mean 'learned'"),
         ({"inject": "last"}, "inject must be one of"),
         ({"backend": "nunba"}, "did you mean 'numba'"),
-        ({"locality_sigma": 0.0}, "locality_sigma must be positive"),
+        ({"locality_sigma": 0.0}, "locality_sigma must be greater than 0"),
         ({"recompute": "step"}, "did you mean 'steps'"),
     ],
 )

@@ -132,7 +132,7 @@ def test_short_epochs_draw_anew() -> None:
         ({"model": "vit", "sheet_parallel": 2}, "sheet_parallel: a vit has no sheet to share"),
         ({"model": "vitt"}, "model: must be one of columnformer, vit, got 'vitt'; did you mean vit?"),
         ({"control": "random"}, "control: must be one of none, shuffled-positions, random-graph, got 'random'"),
-        ({"model": "vit", "heads": 3}, "dim: 8 is not divisible by heads=3"),
+        ({"model": "vit", "heads": 3}, "dim: 8 is not divisible by num_heads=3"),
     ],
 )
 def test_what_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:

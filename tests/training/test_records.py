@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -22,9 +23,11 @@ from colgraph.data.sources import ImageSplits
 from colgraph.models import VisionTransformer
 from colgraph.report.loading import load_run
 from colgraph.training import RunFlags, RunFolder, TrainConfig, load_trained, make_model, make_sheet, parse_flags, train
+from colgraph.training.checkpoint import config_of, pack_run, unpack_sheet
 from colgraph.training.config import load_yaml, save_yaml
 from colgraph.training.measure import parameters_sha256
-from colgraph.training.resume import read_record
+from colgraph.training.module import SheetClassifier
+from colgraph.training.resume import RunRecord, read_record
 
 LOOP: dict[str, Any] = {
     "data": "digits",
@@ -58,7 +61,8 @@ def test_a_network_of_ones_own_is_recorded_as_it_is(images: ImageSplits, tmp_pat
     assert (config.dim, config.steps, config.heads, config.qk_dim, config.mlp_dim) == (12, 3, 2, 5, 7)
     assert (config.untied, config.edge_bias, config.inject, config.readout) == ("mlp", "fixed", "every", "spatial")
     assert (config.geometry, config.patch_size, config.num_inputs) == ("sphere", 2, 16)
-    assert list(record.own) == ["wiring_power=2", "sheet"] == summary["own"]
+    assert list(record.own) == ["sheet"] == summary["own"]
+    assert config.wiring_power == 2
     # What reads it gets the network, with its sheet and its cost of wires.
     loaded = load_trained(tmp_path / "run").net
     assert parameters_sha256(loaded) == parameters_sha256(net)
@@ -66,7 +70,7 @@ def test_a_network_of_ones_own_is_recorded_as_it_is(images: ImageSplits, tmp_pat
     command(["evaluate", str(tmp_path / "run")])
     assert load_run(tmp_path / "run").sheet.fingerprint == net.model.sheet.fingerprint
     # And no settings claim to train it again.
-    with pytest.raises(ValueError, match=r"whose wiring_power=2 and sheet came from Python"):
+    with pytest.raises(ValueError, match=r"whose sheet came from Python"):
         parse_flags(["--config", str(tmp_path / "run" / "config.yaml")])
     again = own_net(untied="mlp", edge_bias="fixed", wiring_power=2.0, inject="every")
     assert train(again, images, TrainConfig(**LOOP), RunFolder(tmp_path / "run", resume=True))["changes"] == []
@@ -207,3 +211,48 @@ def test_the_record_of_an_older_version_stands_alone_too(tmp_path: Path) -> None
     (tmp_path / "digits.yaml").write_text("widths: [5, 5]\ndirection: forward\ninputs: 0-3\n")
     config, _ = parse_flags(["--config", str(older)], presets=tmp_path)
     assert config == read_record(older).config
+
+
+def test_a_checkpoint_keeps_the_whole_sheet(images: ImageSplits) -> None:
+    positions = [[x, y, 0.0] for x in range(4) for y in range(4)]
+    shape = cg.Geometry(
+        positions, metric="periodic", period=(4, 4), inputs=[0, 5, 2, 7], names=list("abcdefghijklmnop")
+    )
+    sheet = cg.build_sheet(shape, neighbors="knn:4")
+    packed = pack_run(RunRecord(TrainConfig(**LOOP)), sheet, images)
+    buffer = io.BytesIO()
+    torch.save(packed, buffer)
+    buffer.seek(0)
+    packed = torch.load(buffer, weights_only=True)
+    back = unpack_sheet(packed["sheet"])
+    mine, theirs = sheet.to_arrays(), back.to_arrays()
+    assert mine.keys() == theirs.keys()
+    assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
+    assert back.space.between(np.array([0]), np.array([12])) == 1  # around the box
+    # As 0.1.0 wrote it: these fields, and None where there are no names.
+    fields = ("edge_index", "edge_distance", "pos", "layer", "face", "input_rank", "output_mask")
+    old = {name: packed["sheet"][name] for name in (*fields, "metric", "geometry")}
+    old |= {"num_columns": 16, "spacing": sheet.spacing, "names": None}
+    assert unpack_sheet(old).fingerprint == sheet.fingerprint
+    assert torch.equal(unpack_sheet(old).inputs, sheet.inputs)
+
+
+def test_settings_of_before_are_read_from_checkpoints() -> None:
+    now = TrainConfig(num_heads=2, dim=8, wiring_power=2, edge_bias=None)
+    old = {name: value for name, value in now.flat().items() if name not in ("num_heads", "wiring_power")}
+    old |= {"heads": 2, "edge_bias": "none", "recompute": "none"}
+    assert config_of({"config": old, "wiring_power": 2.0}) == now
+    assert config_of({"config": now.flat(), "format": 2}) == now
+    with pytest.raises(ValueError, match="format 3 of options; this version of colgraph reads up to 2"):
+        config_of({"config": now.flat(), "format": 3})
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_the_wiring_weight_does_not_depend_on_the_unit(power: int) -> None:
+    costs = []
+    for unit in (1.0, 1000.0):
+        shape = cg.Geometry(np.random.default_rng(0).random((32, 3)) * unit)
+        net = own_net(cg.build_sheet(shape, neighbors="knn:4", num_inputs=16), edge_bias=None, wiring_power=power)
+        module = SheetClassifier(net, TrainConfig(**LOOP))
+        costs.append(float(net.model.edge_cost.mean()) / module.wire_unit)
+    assert costs[1] == pytest.approx(costs[0], rel=1e-4)
