@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import PurePath
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -97,8 +97,7 @@ def option(default: Any, text: str, **limits: Any) -> Any:
     return field(default=default, metadata={"help": text, **limits})
 
 
-@dataclass(frozen=True)
-class Declared:
+class Declared(NamedTuple):
     """What a class says of one of its options: the field, the type of its values, and whether None is one of them."""
 
     field: dataclasses.Field[Any]
@@ -109,12 +108,9 @@ class Declared:
 @functools.cache
 def declared(owner: Any) -> dict[str, Declared]:
     """The options of a class by name, in its order."""
-    hints, found = typing.get_type_hints(owner), {}
-    for item in fields(owner):
-        kinds = typing.get_args(hints[item.name]) or (hints[item.name],)
-        if "help" in item.metadata:
-            found[item.name] = Declared(item, kinds[0], type(None) in kinds)
-    return found
+    items, hints = (item for item in fields(owner) if "help" in item.metadata), typing.get_type_hints(owner)
+    kinds = {item: typing.get_args(hints[item.name]) or (hints[item.name],) for item in items}
+    return {item.name: Declared(item, found[0], type(None) in found) for item, found in kinds.items()}
 
 
 def option_again(owner: type, name: str, default: Any, **changed: Any) -> Any:
@@ -162,16 +158,16 @@ def checked(owner: type, name: str, value: Any, *, written: bool = False) -> Any
     Raises:
         OptionError: saying what would be right.
     """
-    option, value = declared(owner)[name], plain_value(value)
-    limits, none = option.field.metadata, "none" if written else None
-    if option.optional and value in (None, none):
+    (item, kind, optional), value = declared(owner)[name], plain_value(value)
+    limits, none = item.metadata, "none" if written else None
+    if optional and value in (None, none):
         return None
     try:
-        value = _as_kind(option.kind, value, written)
+        value = _as_kind(kind, value, written)
     except (TypeError, ValueError, OverflowError):
-        raise OptionError(name, f"must be {_KINDS[option.kind]}, got {value!r}") from None
+        raise OptionError(name, f"must be {_KINDS[kind]}, got {value!r}") from None
     if "choices" in limits:
-        choices = (*limits["choices"], none) if option.optional else limits["choices"]
+        choices = (*limits["choices"], none) if optional else limits["choices"]
         check_choice(name, value, choices, str if written else repr)
     for limit, bad, words in _LIMITS:
         if limit in limits and bad(value, limits[limit]):

@@ -194,11 +194,9 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] =
     (("depth",), lambda c: c.model == "vit", "--model vit"),
     (
         (
-            *("control", "neighbors", "metric", "mask", "axis", "num_outputs", "outputs", "steps", "qk_dim"),
-            *("untied", "readout"),
-            *("parametrization", "value_projection", "attention_residual", "edge_bias", "locality_sigma", "inject"),
-            *("position_embedding", "time_embedding", "recompute", "backend", "wiring", "wiring_power"),
+            *("control", "neighbors", "metric", "mask", "axis", "num_outputs", "outputs", "readout", "wiring"),
             *("spatial_weight", "sheet_parallel", "difference_lr", "difference_decay", "edge_bias_lr"),
+            *(name for name in declared(ColumnformerOptions) if name not in ("dim", "num_heads", "mlp_dim")),
         ),
         lambda c: c.model == "columnformer",
         "--model columnformer",
