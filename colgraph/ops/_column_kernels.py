@@ -15,9 +15,9 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.np.arrayobj import populate_array
 
-from colgraph.ops._column_products import compiled, fetch, linear, linear_backward, sum_of_products, sum_of_rows
+from colgraph.ops._column_products import fetch, linear, linear_backward, sum_of_products, sum_of_rows
 from colgraph.ops._column_rows import add, gelu, gelu_backward, norm, norm_backward
-from colgraph.ops._numba_cache import cached_kernel
+from colgraph.ops._numba_cache import cached_kernel, compiled
 from colgraph.ops._numba_vector import intrinsic
 
 __all__ = ["column_in", "column_in_backward", "column_out", "column_out_backward", "weight_gradients"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from colgraph.ops._numba_cache import compiled, inlined
 from colgraph.ops._numba_vector import (
     LANES,
     fma,
@@ -24,12 +24,7 @@ from colgraph.ops._numba_vector import (
     store_sums,
 )
 
-__all__ = ["compiled", "fetch", "first_of", "inlined", "linear", "linear_backward", "sum_of_products", "sum_of_rows"]
-
-# Functions inside a kernel: put in place, or called. Both compile with the kernel and are cached with it.
-_options: dict[str, Any] = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
-inlined: Any = njit(**_options, forceinline=True)
-compiled: Any = njit(**_options)
+__all__ = ["fetch", "first_of", "linear", "linear_backward", "sum_of_products", "sum_of_rows"]
 
 _ZERO = np.float32(0.0)
 _TWO, _FOUR = 2 * LANES, 4 * LANES

@@ -6,17 +6,15 @@ All arrays are flat float32; ``at`` is where a row begins in its array. Nothing 
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba.extending import lower_builtin, type_callable
 
-from colgraph.ops._column_products import compiled, first_of, inlined
+from colgraph.ops._column_products import first_of
+from colgraph.ops._numba_cache import compiled, inlined
 from colgraph.ops._numba_vector import (
     LANES,
-    _Vector,
     exp,
     fma,
     intrinsic,
@@ -171,19 +169,6 @@ def norm_backward(
 
 
 # ---------------------------------------------------------------------- GELU
-
-
-@type_callable(operator.truediv)
-def _quotient(context: Any) -> Any:
-    def same(a: Any, b: Any) -> Any:
-        return a if isinstance(a, _Vector) and a == b else None
-
-    return same
-
-
-@lower_builtin(operator.truediv, _Vector, _Vector)
-def _lower_quotient(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.Value]) -> ir.Value:
-    return builder.fdiv(*args)
 
 
 @intrinsic

@@ -1,4 +1,4 @@
-"""Compile kernels on first use, and keep them on disk."""
+"""How kernels and the functions inside them are compiled: on first use, and kept on disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from typing import Any
 
 from numba import njit
 
-__all__ = ["cached_kernel"]
+__all__ = ["cached_kernel", "compiled", "inlined"]
+
+# Functions inside a kernel: put in place, or called. Both compile with the kernel and are cached with it.
+_inside: dict[str, Any] = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
+inlined: Any = njit(**_inside, forceinline=True)
+compiled: Any = njit(**_inside)
 
 
 def cached_kernel(*files: str) -> Callable[[Callable[..., None]], Any]:
@@ -19,7 +24,7 @@ def cached_kernel(*files: str) -> Callable[[Callable[..., None]], Any]:
     of this folder that the kernel is made of.
     """
     digest = hashlib.sha256()
-    for name in files:
+    for name in (Path(__file__).name, *files):
         digest.update(Path(__file__).with_name(name).read_bytes())
     mark = digest.hexdigest()[:8]
 

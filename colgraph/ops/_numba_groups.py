@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from colgraph.ops._numba_cache import compiled, inlined
 from colgraph.ops._numba_vector import (
     LANES,
     fma,
@@ -41,15 +41,9 @@ __all__ = [
     "form_group",
     "group_dots",
     "group_sums",
-    "inlined",
     "row_at",
     "workspace",
 ]
-
-# Functions inside a kernel: put in place, or called. Both compile with the kernel and are cached with it.
-_helper: dict[str, Any] = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
-inlined: Any = njit(**_helper, forceinline=True)
-_compiled: Any = njit(**_helper)
 
 COLUMNS = 16  # of a group, at most
 CHUNK = 64  # numbers of a row that are worked on at a time; their sum stays in registers
@@ -96,7 +90,7 @@ def _aligned(size: int) -> np.ndarray:
     return room[start : start + size]
 
 
-@_compiled
+@compiled
 def workspace(indptr: np.ndarray) -> tuple[np.ndarray, ...]:
     """What a thread needs for a pass over columns.
 
@@ -122,7 +116,7 @@ def workspace(indptr: np.ndarray) -> tuple[np.ndarray, ...]:
 # ---------------------------------------------------------------------- forming groups
 
 
-@_compiled
+@compiled
 def form_group(
     group: np.ndarray,
     near: np.ndarray,
@@ -270,7 +264,7 @@ def _dots(
             store(result, e, before + load(result, e, 4))
 
 
-@_compiled
+@compiled
 def group_dots(
     own: np.ndarray,
     rows: np.ndarray,
@@ -385,7 +379,7 @@ def _weighted_sum(
         _sum_rest(weight, factor, rows, stride, offset + x, width - x, group, near, t, result, result_at + x)
 
 
-@_compiled
+@compiled
 def group_sums(
     weight: np.ndarray,
     factor: np.ndarray,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from colgraph.ops._numba_cache import cached_kernel
+from colgraph.ops._numba_cache import cached_kernel, inlined
 from colgraph.ops._numba_groups import (
     COLUMN,
     COLUMNS,
@@ -24,7 +24,6 @@ from colgraph.ops._numba_groups import (
     form_group,
     group_dots,
     group_sums,
-    inlined,
     workspace,
 )
 from colgraph.ops._numba_vector import (

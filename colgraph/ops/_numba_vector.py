@@ -1,9 +1,10 @@
 """SIMD vectors of float32 for numba, held in registers.
 
 LLVM's own loop vectoriser neither blocks accumulators over registers nor adds up several dot products at once, and that
-is what the attention kernels live on. Here a vector is a value inside ``@njit`` code, with ``+``, ``-``, ``*`` and the
-functions below, and its width is a compile-time constant. LLVM splits it over as many registers as it takes, one of
-AVX-512, two of AVX2 or four of NEON for the usual ``LANES``; a wider one is how a kernel asks for more accumulators.
+is what the attention kernels live on. Here a vector is a value inside ``@njit`` code, with ``+``, ``-``, ``*``, ``/``
+and the functions below, and its width is a compile-time constant. LLVM splits it over as many registers as it takes,
+one of AVX-512, two of AVX2 or four of NEON for the usual ``LANES``; a wider one is how a kernel asks for more
+accumulators.
 
 All arrays are one-dimensional, contiguous and of float32; ``index`` counts elements. Nothing is checked.
 """
@@ -137,7 +138,8 @@ def _define_operator(symbol: Callable[..., Any], method: str) -> None:
         return getattr(builder, method)(*args)
 
 
-for _symbol, _method in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul")):
+_OPERATORS = {operator.add: "fadd", operator.sub: "fsub", operator.mul: "fmul", operator.truediv: "fdiv"}
+for _symbol, _method in _OPERATORS.items():
     _define_operator(_symbol, _method)
 
 
