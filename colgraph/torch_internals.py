@@ -5,7 +5,10 @@ Every function has a test in ``tests/test_torch_internals.py``, which is what fa
 
 from __future__ import annotations
 
+import ctypes
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +23,7 @@ __all__ = [
     "is_traced",
     "is_tracing",
     "is_transformed",
+    "parallel_region",
     "static_shape",
     "watches_messages",
     "will_run",
@@ -91,3 +95,21 @@ def static_shape(tensor: Tensor) -> tuple[int, ...]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         return tuple(int(size) for size in tensor.shape)
+
+
+def parallel_region() -> Callable[[Callable[[], None], int], None] | None:
+    """``run(body, threads)`` on the threads of the OpenMP runtime that torch runs on; None where it has none.
+
+    GNU's libgomp defines ``GOMP_parallel``, and LLVM's and Intel's have it for programs compiled by GCC. A symbol is
+    looked up in the library and in those it is linked with, so this is torch's runtime even where the process has
+    loaded others. Nothing may be raised within.
+    """
+    if not torch.backends.openmp.is_available():
+        return None
+    try:
+        region = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).GOMP_parallel
+    except (OSError, AttributeError):
+        return None
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    region.argtypes, region.restype = (kind, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint), None
+    return lambda body, threads: region(kind(lambda _: body()), None, threads, 0)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import warnings
 
+import pytest
 import torch
 from torch import nn
 from torch.autograd import forward_ad
@@ -15,6 +18,7 @@ from colgraph.torch_internals import (
     is_dispatched,
     is_traced,
     is_transformed,
+    parallel_region,
     static_shape,
     watches_messages,
     will_run,
@@ -142,3 +146,14 @@ def test_shapes_are_numbers_while_tracing():
     assert seen == [(2, 3)]
     assert all(type(size) is int for size in seen[0])
     assert static_shape(torch.ones(4, 1)) == (4, 1)
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not torch.backends.openmp.is_available(), reason="needs a torch for Linux with OpenMP"
+)
+def test_a_region_runs_on_the_threads_of_torch():
+    region, ran = parallel_region(), []
+    assert region is not None
+    region(lambda: ran.append(threading.get_native_id()), 2)
+    assert len(set(ran)) == len(ran) == 2
+    assert threading.get_native_id() in ran

@@ -17,17 +17,17 @@ enter at once (workqueue), and are one setting for the whole process. Both ways 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import itertools
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import torch
+
+from colgraph.torch_internals import parallel_region
 
 __all__ = ["run_pieces"]
 
@@ -72,24 +72,12 @@ def run_pieces(work: Callable[[int], None], pieces: int, threads: int) -> None:
 
 # ---------------------------------------------------------------------- torch's threads
 
-_Body = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-
 
 @functools.cache
 def _parallel_region() -> Any:
-    """``GOMP_parallel(body, data, threads, flags)`` of the OpenMP runtime that torch runs on; None to do without.
-
-    GNU's libgomp defines it, and LLVM's and Intel's have it for programs compiled by GCC. A symbol is looked up in the
-    library and in those it is linked with, so this is torch's runtime even where the process has loaded others.
-    """
-    if os.environ.get("OMP_WAIT_POLICY", "").strip().lower() == "passive" or not torch.backends.openmp.is_available():
-        return None
-    try:
-        region = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).GOMP_parallel
-    except (OSError, AttributeError):
-        return None
-    region.argtypes, region.restype = (_Body, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint), None
-    return region
+    """See :func:`colgraph.torch_internals.parallel_region`; None to do without."""
+    passive = os.environ.get("OMP_WAIT_POLICY", "").strip().lower() == "passive"
+    return None if passive else parallel_region()
 
 
 def _run_in_region(region: Any, take: Callable[[], None], threads: int) -> None:
@@ -97,14 +85,14 @@ def _run_in_region(region: Any, take: Callable[[], None], threads: int) -> None:
     arrived = itertools.count()
     errors: list[BaseException] = []
 
-    def body(_: int | None) -> None:
+    def body() -> None:
         try:
             if next(arrived) < threads:
                 take()
         except BaseException as error:  # nothing may leave a callback
             errors.append(error)
 
-    region(_Body(body), None, max(threads, torch.get_num_threads()), 0)
+    region(body, max(threads, torch.get_num_threads()))
     if errors:
         raise errors[0]
 
