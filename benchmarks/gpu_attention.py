@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import json
 import platform
 import statistics
@@ -32,7 +33,7 @@ from torch_geometric.utils import scatter, softmax
 
 import colgraph as cg
 from colgraph.layout import Layout
-from colgraph.ops.reference import sheet_attention_reference
+from colgraph.ops import sheet_attention
 
 BATCH, QK_DIM = 8, 32
 FLEX_BLOCK = 128
@@ -117,15 +118,11 @@ def compiled_scatter(problem: Problem) -> Pass:
 
 
 def triton_edges(problem: Problem) -> Pass:
-    from colgraph.ops.triton_attention import sheet_attention_edges
-
-    return passes(problem, sheet_attention_edges)
+    return passes(problem, functools.partial(sheet_attention, backend="triton_edges"))
 
 
 def triton_tiles(problem: Problem) -> Pass:
-    from colgraph.ops.triton_attention import sheet_attention_tiles
-
-    return passes(problem, sheet_attention_tiles)
+    return passes(problem, functools.partial(sheet_attention, backend="triton_tiles"))
 
 
 @dataclass
@@ -210,7 +207,7 @@ def largest_error(problem: Problem, results: list[Tensor]) -> float:
     """Largest error of output and gradients against the float64 reference, relative to the largest number of each."""
     tensors = (*problem.leaves, problem.grad_out)
     exact = Problem(problem.layout, *(t.detach().double().requires_grad_(t.requires_grad) for t in tensors))
-    truths = passes(exact, sheet_attention_reference)()
+    truths = passes(exact, functools.partial(sheet_attention, backend="reference"))()
     pairs = [(mine.detach().double(), truth.detach()) for mine, truth in zip(results, truths, strict=True)]
     return max(float((mine - truth).abs().max() / truth.abs().max()) for mine, truth in pairs)
 

@@ -4,9 +4,8 @@ What travels is the key and the value of the columns across a cut, ``[halo, B, H
 on its owner only. The send lists are asked for by the receivers at start-up and not derived from the receive lists,
 because who listens to whom need not be mutual.
 
-Outside ``torch.compile`` the exchange has two ends, :meth:`HaloExchange.start` and :meth:`HaloExchange.finish`, and
-what is computed between them overlaps with the transfer; in the backward pass the ends change roles. A compiled step
-holds one synchronous exchange instead, which the compiler may move.
+An exchange outside autograd is a :class:`Flight`: what is computed between its departure and its landing overlaps with
+the transfer. One that autograd sees, :meth:`HaloExchange.run`, is synchronous; a compiler may move it.
 """
 
 from __future__ import annotations
@@ -43,60 +42,22 @@ class _Route:
         return into, None
 
 
+@dataclass(frozen=True)
 class Flight:
-    """An exchange on its way. Its two ends, forward and backward, find here what the other one began."""
+    """An exchange on its way: what is sent, which is kept until it has arrived, what is received, and when."""
 
-    def __init__(self, route: _Route, index: Tensor) -> None:
-        self.route, self.index = route, index
-        self._pending: tuple[Tensor, Tensor, Any] | None = None
-
-    def depart(self, rows: Tensor, back: bool) -> None:
-        """Start sending. The rows are kept until they have arrived."""
-        rows = rows.contiguous()
-        self._pending = (rows, *self.route.all_to_all(rows, back, in_background=True))
+    rows: Tensor
+    into: Tensor
+    work: Any
 
     def land(self) -> Tensor:
         """Wait for the rows of the other ranks."""
-        if self._pending is None:
-            raise RuntimeError("this exchange is not on its way: start() comes before finish()")
-        _, into, work = self._pending
-        work.wait()
-        self._pending = None
-        return into
-
-
-class _Start(torch.autograd.Function):
-    """Send own columns off. Backward: receive their gradients, and add them."""
-
-    @staticmethod
-    def forward(ctx: Any, flight: Flight, key: Tensor, value: Tensor, token: Tensor) -> tuple[Tensor, ...]:
-        ctx.flight = flight
-        flight.depart(pack(key, value, flight.index), back=False)
-        return key.view_as(key), value.view_as(value), token.view_as(token)
-
-    @staticmethod
-    def backward(ctx: Any, grad_key: Tensor, grad_value: Tensor, token: Tensor) -> tuple[Any, ...]:
-        refuse_again(grad_key, grad_value)
-        return None, *_add_rows(grad_key, grad_value, ctx.flight.land(), ctx.flight.index), token
-
-
-class _Finish(torch.autograd.Function):
-    """Receive the halo. Backward: send its gradients back to the owners."""
-
-    @staticmethod
-    def forward(ctx: Any, flight: Flight, token: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.flight = flight
-        return flight.land(), token.view_as(token)
-
-    @staticmethod
-    def backward(ctx: Any, grad_halo: Tensor, token: Tensor) -> tuple[Any, ...]:
-        refuse_again(grad_halo)
-        ctx.flight.depart(grad_halo, back=True)
-        return None, token
+        self.work.wait()
+        return self.into
 
 
 class _Exchange(torch.autograd.Function):
-    """Both ends at once, for ``torch.compile``."""
+    """Send own columns and receive the halo. Backward: the same with their gradients, the other way."""
 
     @staticmethod
     def forward(
@@ -167,8 +128,17 @@ class HaloExchange(nn.Module):
         """Columns that go to each rank."""
         return self._route.send
 
-    def start(self, key: Tensor, value: Tensor, token: Tensor) -> tuple[Flight, Tensor, Tensor, Tensor]:
-        """Send off what others listen to.
+    def depart(self, key: Tensor, value: Tensor) -> Flight:
+        """Send off what others listen to, of key ``[n,B,H,D]`` and value ``[n,B,H,C]``; it lands as the packed halo."""
+        rows = pack(key, value, self.send_index)
+        return Flight(rows, *self._route.all_to_all(rows, back=False, in_background=True))
+
+    def send_back(self, rows: Tensor) -> Flight:
+        """Send the gradients ``[h,B,H D + C]`` of the packed halo to their owners; what lands is theirs to add."""
+        return Flight(rows, *self._route.all_to_all(rows, back=True, in_background=True))
+
+    def run(self, key: Tensor, value: Tensor, token: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The exchange as autograd sees it, which waits for its end.
 
         Args:
             key: ``[n,B,H,D]`` of the own columns.
@@ -176,31 +146,9 @@ class HaloExchange(nn.Module):
             token: see :mod:`colgraph.distributed.collectives`.
 
         Returns:
-            The exchange under way, and key, value and token to go on with: their gradients will include those of the
-            copies on other ranks.
+            Key and value to go on with (their gradients will include those of the copies on other ranks), key
+            ``[h,B,H,D]`` and value ``[h,B,H,C]`` of the halo, and the token.
         """
-        flight = Flight(self._route, self.send_index)
-        return flight, *_Start.apply(flight, key, value, token)
-
-    def finish(self, flight: Flight, token: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Key ``[h,B,H,D]`` and value ``[h,B,H,C]`` of the halo, sized like ``key`` and ``value``, and the token."""
-        halo, token = _Finish.apply(flight, token)
-        return *unpack(halo, key, value), token
-
-    def depart(self, key: Tensor, value: Tensor) -> Flight:
-        """Send off what others listen to, outside autograd: the flight's ``land()`` is the packed halo."""
-        flight = Flight(self._route, self.send_index)
-        flight.depart(pack(key, value, self.send_index), back=False)
-        return flight
-
-    def send_back(self, rows: Tensor) -> Flight:
-        """Send the gradients ``[h,B,H D + C]`` of the packed halo to their owners, outside autograd."""
-        flight = Flight(self._route, self.send_index)
-        flight.depart(rows, back=True)
-        return flight
-
-    def run(self, key: Tensor, value: Tensor, token: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Start and finish in one: own key and value to go on with, the halo's key and value, the token."""
         key, value, halo, token = _Exchange.apply(self._route, self.send_index, key, value, token)
         return key, value, *unpack(halo, key, value), token
 

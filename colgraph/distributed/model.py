@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.func import functional_call
 
-from colgraph.distributed.attention import HaloAttention
 from colgraph.distributed.collectives import TokenChain, enter, gather_rows, sum_over, synchronise, tie
 from colgraph.distributed.gradients import clip_gradients
+from colgraph.distributed.halo import HaloAttention
 from colgraph.distributed.launch import check_agreement, mesh_device, mesh_group, sheet_group
 from colgraph.distributed.local import local_sheet
 from colgraph.distributed.partition import Partition, halo_bytes, partition_sheet
@@ -24,7 +24,7 @@ from colgraph.models import Columnformer, Unroll
 from colgraph.models.buffers import initial_edge_bias, wiring_costs
 from colgraph.nn import ColumnLinear
 from colgraph.nn.block import attention_arguments
-from colgraph.nn.column_step import Drive
+from colgraph.nn.unroll import Drive
 from colgraph.sheet import Sheet
 from colgraph.torch_internals import is_transformed
 

@@ -18,9 +18,9 @@ from torch.utils.checkpoint import checkpoint
 from colgraph.layout import Layout
 from colgraph.models.buffers import SheetBuffers, factory_device, in_dtype_of, initial_edge_bias, wiring_costs
 from colgraph.nn import ColumnBlock
-from colgraph.nn.column_step import Drive, unroll_columns, why_plain
 from colgraph.nn.constructor import constructor
 from colgraph.nn.shared import replace_by_plain, weights_held
+from colgraph.nn.unroll import Drive, unroll_columns, why_plain
 from colgraph.ops import attention_weights, check_backend
 from colgraph.options import PARTS, ColumnformerOptions, check_choice, check_sizes, held, plain_value
 from colgraph.sheet import Sheet

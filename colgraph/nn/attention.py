@@ -14,8 +14,8 @@ from colgraph.layout import Layout
 from colgraph.nn.constructor import constructor
 from colgraph.nn.shared import make_linear
 from colgraph.ops import resolve_backend, sheet_attention
-from colgraph.ops.column_step import AttentionStep, LayoutAttention
-from colgraph.ops.reference import edge_softmax
+from colgraph.ops.primitive import AttentionStep, LayoutAttention
+from colgraph.ops.reference import ByTarget, Operands, edge_messages
 from colgraph.torch_internals import watches_messages
 
 __all__ = ["SheetAttention"]
@@ -112,8 +112,10 @@ class SheetAttention(MessagePassing):
         return "reference"
 
     def in_steps(self, layout: Layout) -> AttentionStep:
-        """The same attention, forward and backward by hand, for :mod:`colgraph.nn.column_step`."""
-        return LayoutAttention(layout)
+        """The same attention, forward and backward by hand, for :mod:`colgraph.nn.unroll`."""
+        from colgraph.ops.numba_attention import NUMBA
+
+        return LayoutAttention.of(NUMBA, layout)
 
     def _propagate(
         self, query: Tensor, key: Tensor, value: Tensor, layout: Layout, edge_cost: Tensor | None
@@ -143,15 +145,9 @@ class SheetAttention(MessagePassing):
         size_i: int,
     ) -> Tensor:
         """``a_ij v_j`` per edge ``[E,B,H,C/H]``; the wiring cost rides along as one more value channel."""
-        score = (query_i * key_j).sum(-1) * self.qk_dim**-0.5
-        if edge_bias is not None:
-            score = score + edge_bias[:, None, :]
-        weight = edge_softmax(score, index, size_i).unsqueeze(-1)
-        message = weight * value_j
-        if edge_cost is None:
-            return message
-        spent = weight * edge_cost[:, None, None, None]
-        return torch.cat([message.to(spent.dtype), spent.expand(*message.shape[:-1], 1)], -1)
+        rows = Operands(query_i, key_j, value_j, edge_bias, edge_cost, self.qk_dim**-0.5)
+        message, spent = edge_messages(rows, ByTarget(index, size_i))
+        return message if spent is None else torch.cat([message.to(spent.dtype), spent.unsqueeze(-1)], -1)
 
     def _announce(self, backend: str, query: Tensor) -> None:
         if backend != self._announced and not torch.compiler.is_compiling():

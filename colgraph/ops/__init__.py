@@ -1,7 +1,7 @@
 """The operator under the model: attention over a sheet's edges, one specification and several backends."""
 
 from colgraph.ops._memory import empty_cache
-from colgraph.ops.attention import available_backends, check_backend, resolve_backend, sheet_attention
+from colgraph.ops.backends import available_backends, check_backend, resolve_backend, sheet_attention
 from colgraph.ops.reference import attention_weights
 
 __all__ = [

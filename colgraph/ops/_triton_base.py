@@ -8,13 +8,14 @@ Rows are counted in 64 bits: a million columns with 64 samples and 384 channels 
 # mypy: allow-untyped-defs, allow-incomplete-defs
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from colgraph.ops.reference import Operands
 
 __all__ = [
     "BIAS_KIND",
@@ -84,25 +85,16 @@ def power_of_two(n: int, least: int = 1) -> int:
     return max(least, 1 << max(n - 1, 0).bit_length())
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(Operands):
     """The inputs of one call, contiguous, and what kernels need to know of them."""
 
-    query: Tensor
-    key: Tensor
-    value: Tensor
-    edge_bias: Tensor | None
-    edge_cost: Tensor | None
-    scale: float
+    __slots__ = ()
 
     @classmethod
-    def of(
-        cls, query: Tensor, key: Tensor, value: Tensor, edge_bias: Tensor | None, edge_cost: Tensor | None, scale: float
-    ) -> "Call":
+    def of(cls, given: Operands) -> "Call":
         """The call with every tensor made contiguous (which costs nothing where it is)."""
-        bias = None if edge_bias is None else edge_bias.contiguous()
-        cost = None if edge_cost is None else edge_cost.contiguous()
-        return cls(query.contiguous(), key.contiguous(), value.contiguous(), bias, cost, scale)
+        fields: list[Any] = [x.contiguous() if isinstance(x, Tensor) else x for x in given]
+        return cls(*fields)
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
@@ -153,8 +145,7 @@ class Call:
         return (total if self.edge_bias.dim() == 2 else total.sum(1)).to(self.edge_bias.dtype)
 
 
-@dataclass(frozen=True)
-class Saved:
+class Saved(NamedTuple):
     """What the forward pass leaves for the backward pass, and the gradients that arrive from above.
 
     Attributes:
@@ -163,7 +154,7 @@ class Saved:
         softmax: ``[N,B,H,2]`` float32, the largest score and the inverse of the sum of exponentials; zeros for a column
             that listens to nothing.
         grad_out: ``[N,B,H,C]``.
-        grad_cost: ``[N,B,H]`` float32, or empty.
+        grad_cost: ``[N,B,H]`` float32; not read where the call has no edge cost.
     """
 
     out: Tensor

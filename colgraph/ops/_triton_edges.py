@@ -19,7 +19,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from colgraph.layout import Layout
 from colgraph.ops._triton_base import (
     Call,
     Saved,
@@ -31,7 +30,7 @@ from colgraph.ops._triton_base import (
     store_softmax,
 )
 
-__all__ = ["EdgeTables", "backward", "edge_layout", "forward"]
+__all__ = ["EdgeTables", "backward", "forward"]
 
 
 class EdgeTables(NamedTuple):
@@ -43,13 +42,6 @@ class EdgeTables(NamedTuple):
     source_indptr: Tensor
     source_edge: Tensor
     source_target: Tensor
-
-
-def edge_layout(tables: EdgeTables) -> Layout:
-    """The layout again."""
-    columns = torch.arange(tables.order.numel(), device=tables.order.device)
-    target = torch.repeat_interleave(columns, tables.indptr.diff().long())
-    return Layout(torch.stack([tables.source.long(), target]), columns.numel())
 
 
 # ---------------------------------------------------------------------- kernels
@@ -263,12 +255,9 @@ def _launch(call: Call, tables: EdgeTables) -> tuple[Blocks, int, tuple[int]]:
     return blocks, num_blocks, (n * h * num_blocks,)
 
 
-def forward(call: Call, tables: EdgeTables) -> tuple[Tensor, Tensor, Tensor]:
-    """``out [N,B,H,C]``; in float32 ``cost [N,B,H]`` (empty without edge cost) and softmax statistics ``[N,B,H,2]``."""
-    n, b, h, _, c = call.shape
-    out = call.new(n, b, h, c, dtype=call.query.dtype)
-    cost = call.new(*((n, b, h) if call.edge_cost is not None else (0,)))
-    softmax = call.new(n, b, h, 2)
+def forward(call: Call, tables: EdgeTables, out: Tensor, cost: Tensor, softmax: Tensor) -> None:
+    """Output ``[N,B,H,C]``; in float32 ``cost [N,B,H]``, where edges have one, and softmax statistics ``[N,B,H,2]``."""
+    _, b, h, _, _ = call.shape
     blocks, num_blocks, grid = _launch(call, tables)
     forward_kernel[grid](
         *call.pointers(), out, cost, softmax,
@@ -276,7 +265,6 @@ def forward(call: Call, tables: EdgeTables) -> tuple[Tensor, Tensor, Tensor]:
         call.scale, b, h, num_blocks,
         **call.constants(), **blocks.constants(),
     )  # fmt: skip
-    return out, cost, softmax
 
 
 def backward(

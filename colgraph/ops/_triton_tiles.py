@@ -22,7 +22,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from colgraph.layout import Layout
 from colgraph.ops._triton_base import (
     INTERPRETED,
     Call,
@@ -36,7 +35,7 @@ from colgraph.ops._triton_base import (
 )
 from colgraph.tiles import TILE
 
-__all__ = ["TileTables", "backward", "forward", "tile_layout", "widest_qk"]
+__all__ = ["TileTables", "backward", "forward", "widest_qk"]
 
 
 def widest_qk(dtype: torch.dtype) -> int:
@@ -55,19 +54,6 @@ class TileTables(NamedTuple):
     source_pointer: Tensor
     source_member: Tensor
     source_rank: Tensor
-
-
-def tile_layout(tables: TileTables) -> Layout:
-    """The layout again, from the side of targets."""
-    degree = tables.indptr.diff()
-    target = torch.repeat_interleave(torch.arange(degree.numel(), device=degree.device), degree)
-    rows = tables.target_pointer.diff().long() * TILE
-    column = torch.repeat_interleave(tables.column.view(-1, TILE).long(), rows, dim=0)  # [L, TILE]
-    row, place = torch.nonzero(tables.target_rank >= 0, as_tuple=True)
-    edge = tables.indptr[column[row, place]] + tables.target_rank[row, place]
-    source = torch.empty_like(target)
-    source[edge] = tables.target_member[row].long()
-    return Layout(torch.stack([source, target]), degree.numel())
 
 
 # ---------------------------------------------------------------------- pieces of kernels
@@ -387,12 +373,9 @@ def _launch(call: Call) -> tuple[Blocks, int, int]:
     return blocks, num_blocks, triton.cdiv(n, TILE) * h * num_blocks
 
 
-def forward(call: Call, tables: TileTables) -> tuple[Tensor, Tensor, Tensor]:
-    """``out [N,B,H,C]``; in float32 ``cost [N,B,H]`` (empty without edge cost) and softmax statistics ``[N,B,H,2]``."""
-    n, b, h, _, c = call.shape
-    out = call.new(n, b, h, c, dtype=call.query.dtype)
-    cost = call.new(*((n, b, h) if call.edge_cost is not None else (0,)))
-    softmax = call.new(n, b, h, 2)
+def forward(call: Call, tables: TileTables, out: Tensor, cost: Tensor, softmax: Tensor) -> None:
+    """Output ``[N,B,H,C]``; in float32 ``cost [N,B,H]``, where edges have one, and softmax statistics ``[N,B,H,2]``."""
+    _, b, h, _, _ = call.shape
     blocks, num_blocks, programs = _launch(call)
     forward_kernel[(programs * blocks.chunks,)](
         *call.pointers(), out, cost, softmax,
@@ -400,7 +383,6 @@ def forward(call: Call, tables: TileTables) -> tuple[Tensor, Tensor, Tensor]:
         call.scale, b, h, num_blocks, blocks.chunks,
         **call.constants(), **blocks.constants(), **_precision(call),
     )  # fmt: skip
-    return out, cost, softmax
 
 
 def backward(

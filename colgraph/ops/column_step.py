@@ -1,4 +1,4 @@
-"""The pieces of one time step of all columns, forward and backward, as functions of tensors.
+"""The pieces of one time step of all columns but its attention, forward and backward, as functions of tensors.
 
 A step is ``column_in`` (norm, query, key), attention over the edges, and ``column_out`` (norm, MLP). Their backward
 passes compute gradients with respect to activations only and leave what the weights need on a tape;
@@ -13,20 +13,16 @@ the same bit for bit for every number of them. The loops themselves are in :mod:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from colgraph.layout import Layout
 from colgraph.ops._memory import empty
 from colgraph.ops._threads import run_pieces
-from colgraph.ops.reference import sheet_attention_reference
 
 __all__ = ["ColumnWeights", "GradientTape", "StepTape"]
-__all__ += ["AttentionStep", "LayoutAttention", "attention", "attention_backward"]
 __all__ += ["accumulate", "copy", "empty", "new_gradients"]
 __all__ += ["column_in", "column_in_backward", "column_out", "column_out_backward", "weight_gradients"]
 
@@ -238,108 +234,3 @@ def weight_gradients(
     tapes = (tape.normed, tape.middle, tape.hidden, *grads)
     arrays = _addresses(*tapes, w.norm2_weight, w.norm2_bias, *totals[2:6], *totals[8:])
     _over_columns(kernels.weight_gradients, w, eps, tape, slots * batch, columns, add, arrays)
-
-
-# ---------------------------------------------------------------------- the attention between them
-
-
-def attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    edge_bias: Tensor | None,
-    edge_cost: Tensor | None,
-    layout: Layout,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Output and cost (empty without edge costs) of :func:`colgraph.ops.sheet_attention`, and what backward needs."""
-    from colgraph.ops.numba_attention import attend
-
-    return attend(query, key, value, edge_bias, edge_cost, layout.walk, query.size(-1) ** -0.5)
-
-
-def attention_backward(
-    grad_out: Tensor,
-    grad_cost: Tensor | None,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    edge_bias: Tensor | None,
-    edge_cost: Tensor | None,
-    softmax: Tensor,
-    layout: Layout,
-    bias_too: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of query, key, value and edge bias (empty where it is not wanted)."""
-    from colgraph.ops.numba_attention import attend_backward
-
-    if grad_cost is None:
-        edge_cost, grad_cost = None, softmax  # the operator wants a tensor, which it then does not read
-    inputs = (query, key, value, edge_bias, edge_cost, softmax)
-    needs = [True, True, True, bias_too]
-    return attend_backward(grad_out, grad_cost, *inputs, layout.walk, query.size(-1) ** -0.5, needs)
-
-
-class AttentionStep(Protocol):
-    """Attention within a step, its backward pass apart: over one layout, or over the parts of a sheet."""
-
-    @property
-    def kept(self) -> int:
-        """How many tensors the forward pass leaves for the backward pass."""
-
-    def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, edge_bias: Tensor | None, edge_cost: Tensor | None
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """Output, cost (empty without edge costs), and what the backward pass needs."""
-
-    def backward(
-        self,
-        grad_out: Tensor,
-        grad_cost: Tensor | None,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        edge_bias: Tensor | None,
-        edge_cost: Tensor | None,
-        kept: tuple[Tensor, ...],
-        bias_too: bool,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Gradients of query, key, value and edge bias (empty where it is not wanted)."""
-
-    def in_operations(
-        self, query: Tensor, key: Tensor, value: Tensor, edge_bias: Tensor | None, edge_cost: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Output and cost in operations that autograd knows, for gradients of gradients."""
-
-
-@dataclass(frozen=True)
-class LayoutAttention:
-    """The step over one layout."""
-
-    layout: Layout
-    kept: int = 1
-
-    def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, edge_bias: Tensor | None, edge_cost: Tensor | None
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        out, cost, softmax = attention(query, key, value, edge_bias, edge_cost, self.layout)
-        return out, cost, (softmax,)
-
-    def backward(
-        self,
-        grad_out: Tensor,
-        grad_cost: Tensor | None,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        edge_bias: Tensor | None,
-        edge_cost: Tensor | None,
-        kept: tuple[Tensor, ...],
-        bias_too: bool,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        inputs = (query, key, value, edge_bias, edge_cost)
-        return attention_backward(grad_out, grad_cost, *inputs, kept[0], self.layout, bias_too)
-
-    def in_operations(
-        self, query: Tensor, key: Tensor, value: Tensor, edge_bias: Tensor | None, edge_cost: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        return sheet_attention_reference(query, key, value, edge_bias, self.layout, None, edge_cost)

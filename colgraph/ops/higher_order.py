@@ -43,6 +43,9 @@ def differentiable_gradients(
     with torch.enable_grad(), torch.autocast(device, enabled=False):
         # Aliases: what an input itself was computed from is none of this function's business.
         given = [x.view_as(x) if x is not None and want else x for x, want in zip(inputs, wanted)]
+        for x, want in zip(given, wanted):
+            if x is not None and want and not x.requires_grad:
+                x.requires_grad_()
         pairs = [
             (out, grad)
             for out, grad in zip(function(*given), grad_outputs)

@@ -1,9 +1,8 @@
 """Backend "numba": fused attention over a sheet's edges on the CPU, float32 inside.
 
-Forward and backward are one custom operator each (``torch.ops.colgraph.numba_attention`` and its backward), so that
-``torch.compile``, autocast and distributed training take them as they are. Query, key, value, and the largest score and
-the sum of each softmax are kept for the backward pass, which computes the scores again: no memory of size E x B x C at
-any time, and between passes none of size E at all.
+Query, key, value, and the largest score and the sum of each softmax are kept for the backward pass, which computes the
+scores again: no memory of size E x B x C at any time, and between passes none of size E at all. Half precision is
+computed in float32 and rounded once, at the end.
 
 The backward pass runs over targets (gradients of query and edge bias), then over sources (key and value), by the
 transposed edge list. What the second pass needs of each edge lies in a scratch array of about :data:`SCRATCH_FLOATS`
@@ -17,22 +16,20 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from colgraph.layout import Layout
 from colgraph.ops._memory import empty_array
 from colgraph.ops._threads import run_pieces
-from colgraph.ops.higher_order import differentiable_gradients, is_differentiated_again
-from colgraph.ops.reference import sheet_attention_reference
-from colgraph.torch_internals import is_dispatched, is_tracing
+from colgraph.ops.primitive import Back, Gradients, Primitive, Tables, register
+from colgraph.ops.reference import Operands
 
-__all__ = ["SCRATCH_FLOATS", "attend", "attend_backward", "sheet_attention"]
+__all__ = ["NUMBA", "SCRATCH_FLOATS"]
 
 SCRATCH_FLOATS = 2**22
 _NOTHING = np.empty(0, np.float32)
@@ -86,76 +83,6 @@ def _unpack_tables(packed: Tensor, columns: int) -> _Tables:
     tables = _Tables(listening, _Direction(order, source_indptr, target, source_work), place)
     _tables_of[number] = (weakref.ref(packed, lambda _: _tables_of.pop(number, None)), tables)
     return tables
-
-
-def sheet_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    edge_bias: Tensor | None,
-    layout: Layout,
-    scale: float,
-    edge_cost: Tensor | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """See :func:`colgraph.ops.sheet_attention`. Half precision is computed in float32 and rounded once, at the end."""
-    args = (query, key, value, edge_bias, edge_cost, layout.walk, float(scale))
-    out, cost, *_ = _Direct.apply(*args) if _is_direct(args) else torch.ops.colgraph.numba_attention(*args)
-    return out, None if edge_cost is None else cost
-
-
-def _is_direct(args: tuple[Any, ...]) -> bool:
-    """Whether nothing looks on: no compiler, tracer, transform or mode, and plain tensors only."""
-    if torch.compiler.is_compiling():
-        return False
-    if is_tracing() or is_dispatched():
-        return False
-    return all(type(each) in (Tensor, nn.Parameter) for each in args[:5] if each is not None)
-
-
-class _Direct(torch.autograd.Function):
-    """The operator without the dispatcher, whose way through Python takes as long as a small sheet's kernels."""
-
-    @staticmethod
-    def forward(ctx: Any, *args: Any) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        out, cost, softmax = attend(*args)
-        ctx.save_for_backward(*args[:-1], softmax)
-        ctx.scale = args[-1]
-        ctx.set_materialize_grads(False)
-        return out, cost
-
-    @staticmethod
-    def backward(ctx: Any, grad_out: Tensor | None, grad_cost: Tensor | None) -> tuple[Any, ...]:
-        return _gradients(ctx, grad_out, grad_cost, attend_backward)
-
-
-def _gradients(
-    ctx: Any, grad_out: Tensor | None, grad_cost: Tensor | None, operator: Callable[..., tuple[Tensor, ...]]
-) -> tuple[Any, ...]:
-    """The backward pass, by the kernels, or by the reference where it is differentiated itself."""
-    query, key, value, edge_bias, edge_cost, packed, softmax = ctx.saved_tensors
-    needs = list(ctx.needs_input_grad[:4])
-    grads: Sequence[Tensor | None]
-    if not torch.compiler.is_compiling() and is_differentiated_again(grad_out, grad_cost):
-        layout = _unpack_layout(packed, query.size(0))
-
-        def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-            return sheet_attention_reference(query, key, value, bias, layout, ctx.scale, edge_cost)
-
-        grads = differentiable_gradients(attention, (query, key, value, edge_bias), needs, (grad_out, grad_cost))
-        return (*grads, None, None, None)
-    if grad_out is None:
-        grad_out = torch.zeros_like(value)
-    if grad_cost is None:
-        edge_cost, grad_cost = None, softmax  # a tensor, which is then not read
-    args = (grad_out, grad_cost, query, key, value, edge_bias, edge_cost, softmax, packed, ctx.scale, needs)
-    grads = operator(*args)
-    return (*(grad if need else None for grad, need in zip(grads, needs)), None, None, None)
-
-
-def _unpack_layout(packed: Tensor, columns: int) -> Layout:
-    edges = _unpack_tables(packed, columns).listening.edges
-    target = np.repeat(np.arange(columns), np.diff(edges.indptr))
-    return Layout(torch.from_numpy(np.stack([edges.neighbours, target])), columns)
 
 
 # ---------------------------------------------------------------------- from tensors to kernels
@@ -213,25 +140,14 @@ def _over_columns(kernel: Callable[..., None], direction: _Direction, multiply_a
     run_pieces(lambda _: kernel(pieces, edges, *args), threads, threads)
 
 
-def attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    edge_bias: Tensor | None,
-    edge_cost: Tensor | None,
-    packed: Tensor,
-    scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Output, cost (empty without edge costs), and of each softmax the largest score and the inverse of its sum.
-
-    The last are ``[N,B,H,2]``, float32, for the backward pass.
-    """
+def _forward(given: Operands, tables: Tables) -> tuple[Tensor, Tensor, Tensor]:
     from colgraph.ops._numba_kernels import forward
 
+    query, key, value, edge_bias, edge_cost, scale = given
     sizes = _sizes(query, value, edge_bias)
-    t = _unpack_tables(packed, query.size(0))
+    t = _unpack_tables(tables[0], query.size(0))
     out, softmax = empty_array(*value.shape), empty_array(*query.shape[:3], 2)
-    cost = empty_array(*query.shape[:3]) if edge_cost is not None else _NOTHING
+    cost = empty_array(*query.shape[:3]) if edge_cost is not None else np.empty(0, np.float32)
     _over_columns(
         forward,
         t.listening,
@@ -247,20 +163,7 @@ def attend(
         softmax.reshape(-1),
         cost.reshape(-1),
     )
-    made = torch.from_numpy(cost).to(edge_cost.dtype) if edge_cost is not None else query.new_empty(0)
-    return torch.from_numpy(out).to(value.dtype), made, torch.from_numpy(softmax)
-
-
-_attention = torch.library.custom_op("colgraph::numba_attention", attend, mutates_args=(), device_types="cpu")
-
-
-@_attention.register_fake
-def _(
-    query: Tensor, key: Tensor, value: Tensor, edge_bias: Tensor | None, edge_cost: Tensor | None, *rest: Any
-) -> tuple[Tensor, Tensor, Tensor]:
-    cost = query.new_empty(0) if edge_cost is None else edge_cost.new_empty(query.shape[:3])
-    softmax = query.new_empty((*query.shape[:3], 2), dtype=torch.float32)
-    return torch.empty_like(value, memory_format=torch.contiguous_format), cost, softmax
+    return torch.from_numpy(out).to(value.dtype), torch.from_numpy(cost), torch.from_numpy(softmax)
 
 
 def _rounds(slices: int, edges: int, needed: bool) -> Iterator[tuple[int, int, int, np.ndarray]]:
@@ -276,32 +179,20 @@ def _rounds(slices: int, edges: int, needed: bool) -> Iterator[tuple[int, int, i
         yield start, min(start + width, slices), apart, scratch
 
 
-def attend_backward(
-    grad_out: Tensor,
-    grad_cost: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    edge_bias: Tensor | None,
-    edge_cost: Tensor | None,
-    softmax: Tensor,
-    packed: Tensor,
-    scale: float,
-    needs: list[bool],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of query, key, value and edge bias; an empty tensor for each that ``needs`` does not ask for."""
+def _backward(given: Operands, tables: Tables, back: Back) -> Gradients:
     from colgraph.ops._numba_kernels import backward_sources, backward_targets
 
+    query, key, value, edge_bias, edge_cost, scale = given
     sizes = _sizes(query, value, edge_bias)
-    shapes = (query.shape, key.shape, value.shape, edge_bias.shape if edge_bias is not None else (0,))
-    grads = [empty_array(*(shape if need else (0,))) for shape, need in zip(shapes, needs)]
+    likes = [like if want else None for like, want in zip(given[:4], back.wanted, strict=True)]
+    grads = [_NOTHING if like is None else empty_array(*like.shape) for like in likes]
     grad_query, grad_key, grad_value, _ = (grad.reshape(-1) for grad in grads)
     # By this thread: torch's would wake others, which then spin on the cores that the kernels need.
     grad_bias = np.zeros(grads[3].size, np.float32)
-    factor, flat_query, flat_grad = np.float32(scale), _flat(query), _flat(grad_out)
-    inputs = (flat_query, _flat(key), _flat(value), _by_head(edge_bias), _flat(edge_cost), _flat(softmax))
-    t = _unpack_tables(packed, query.size(0))
-    to_sources = needs[1] or needs[2]
+    factor, flat_query, flat_grad = np.float32(scale), _flat(query), _flat(back.grad_out)
+    inputs = (flat_query, _flat(key), _flat(value), _by_head(edge_bias), _flat(edge_cost), _flat(back.kept[0]))
+    t = _unpack_tables(tables[0], query.size(0))
+    to_sources = back.wanted[1] or back.wanted[2]
     for g_start, g_stop, apart, scratch in _rounds(sizes.slices, t.place.size, to_sources):
         edge_slices = t.place.size * (g_stop - g_start)
         _over_columns(
@@ -315,7 +206,7 @@ def attend_backward(
             factor,
             *inputs,
             flat_grad,
-            _flat(grad_cost),
+            _flat(back.grad_cost),
             t.listening.work,
             scratch,
             grad_query,
@@ -340,40 +231,7 @@ def attend_backward(
             )
     if grad_bias.size:
         np.copyto(grads[3], grad_bias.reshape(grads[3].shape[::-1]).T)
-    bias_dtype = edge_bias.dtype if edge_bias is not None else query.dtype
-    dtypes = (query.dtype, key.dtype, value.dtype, bias_dtype)
-    return tuple(torch.from_numpy(grad).to(dtype) for grad, dtype in zip(grads, dtypes))  # type: ignore[return-value]
+    return [None if like is None else torch.from_numpy(grad).to(like.dtype) for grad, like in zip(grads, likes)]
 
 
-_attention_backward = torch.library.custom_op(
-    "colgraph::numba_attention_backward", attend_backward, mutates_args=(), device_types="cpu"
-)
-
-
-@_attention_backward.register_fake
-def _(
-    grad_out: Tensor,
-    grad_cost: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    edge_bias: Tensor | None,
-    *rest: Any,
-) -> tuple[Tensor, ...]:
-    needs = rest[-1]
-    tensors = (query, key, value, edge_bias if edge_bias is not None else query)
-    return tuple(t.new_empty(t.shape if need else (0,)) for t, need in zip(tensors, needs))
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    *tensors, scale = inputs
-    ctx.save_for_backward(*tensors, output[2])
-    ctx.scale = scale
-    ctx.mark_non_differentiable(output[2])
-
-
-def _differentiate(ctx: Any, grad_out: Tensor, grad_cost: Tensor, _: Tensor | None) -> tuple[Any, ...]:
-    return _gradients(ctx, grad_out, grad_cost, torch.ops.colgraph.numba_attention_backward)
-
-
-_attention.register_autograd(_differentiate, setup_context=_save)
+NUMBA = register(Primitive("numba_attention", lambda layout: [layout.walk], _forward, _backward))

@@ -6,29 +6,99 @@ O(E x B x H x (D + C)) memory: use it to check, and where nothing faster runs.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
 import torch
 from torch import Tensor
 
 from colgraph.layout import Layout
 from colgraph.torch_internals import is_traced
 
-__all__ = ["attention_weights", "edge_softmax", "sheet_attention_reference"]
+__all__ = ["ByTarget", "Operands", "Reduction", "attend", "attention_weights", "edge_messages", "edge_softmax"]
 
 
-def edge_softmax(score: Tensor, target: Tensor, num_columns: int) -> Tensor:
-    """Softmax of ``score [E,B,H]`` over the edges that share a target ``[E]``.
+class Operands(NamedTuple):
+    """What attention is computed from, beside the edges; see :func:`colgraph.ops.sheet_attention`.
+
+    Attributes:
+        query: ``[N,B,H,D]``.
+        key: ``[N,B,H,D]``.
+        value: ``[N,B,H,C]``.
+        edge_bias: ``[E,H]``, ``[E]`` or None.
+        edge_cost: ``[E]`` or None.
+        scale: factor on the dot product.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    edge_bias: Tensor | None
+    edge_cost: Tensor | None
+    scale: float
+
+
+class Reduction(Protocol):
+    """How rows ``[E,...]`` of edges that share a target become one row of that column, and the other way round."""
+
+    def largest(self, rows: Tensor) -> Tensor:
+        """``[N,...]`` the largest; any number where a column has no edge."""
+
+    def total(self, rows: Tensor) -> Tensor:
+        """``[N,...]`` the sums."""
+
+    def spread(self, columns: Tensor) -> Tensor:
+        """``[E,...]`` each edge's row of ``columns [N,...]``."""
+
+
+@dataclass(frozen=True)
+class ByTarget:
+    """The reduction by the index of each edge's target ``[E]``."""
+
+    target: Tensor
+    num_columns: int
+
+    def largest(self, rows: Tensor) -> Tensor:
+        """See :class:`Reduction`."""
+        lowest = rows.new_full((self.num_columns, *rows.shape[1:]), -torch.inf)
+        return lowest.scatter_reduce(0, self._index(rows), rows, "amax")
+
+    def total(self, rows: Tensor) -> Tensor:
+        """See :class:`Reduction`."""
+        sums = rows.new_zeros((self.num_columns, *rows.shape[1:]))
+        if is_traced():
+            # What ONNX makes of index_add keeps one row of those that share a target.
+            return sums.scatter_add(0, self._index(rows), rows)
+        return sums.index_add(0, self.target, rows)
+
+    def spread(self, columns: Tensor) -> Tensor:
+        """See :class:`Reduction`."""
+        return columns.index_select(0, self.target)
+
+    def _index(self, rows: Tensor) -> Tensor:
+        return self.target.view(-1, *[1] * (rows.dim() - 1)).expand_as(rows)
+
+
+def edge_softmax(score: Tensor, by: Reduction) -> Tensor:
+    """Softmax of ``score [E,B,H]`` over the edges that share a target.
 
     Differs from ``torch_geometric.utils.softmax`` in one case: where every score of a column is minus infinity (all its
     edges are masked), the weights are zero instead of NaN.
     """
-    index = target[:, None, None].expand_as(score)
-    shape = (num_columns, *score.shape[1:])
-    top = score.new_full(shape, -torch.inf).scatter_reduce(0, index, score.detach(), "amax")
+    top = by.largest(score.detach())
     top = torch.where(torch.isfinite(top), top, torch.zeros_like(top))
-    weight = torch.exp(score - top.index_select(0, target))
-    total = _sum_by_target(weight, target, num_columns)
+    weight = torch.exp(score - by.spread(top))
+    total = by.total(weight)
     total = torch.where(total > 0, total, torch.ones_like(total))
-    return weight / total.index_select(0, target)
+    return weight / by.spread(total)
+
+
+def _weights(query: Tensor, key: Tensor, edge_bias: Tensor | None, scale: float, by: Reduction) -> Tensor:
+    """``[E,B,H]`` from a row of query and key for each edge."""
+    score = (query * key).sum(-1) * scale
+    if edge_bias is not None:
+        score = score + (edge_bias if edge_bias.dim() == 2 else edge_bias[:, None])[:, None, :]
+    return edge_softmax(score, by)
 
 
 def attention_weights(
@@ -50,39 +120,35 @@ def attention_weights(
     """
     if scale is None:
         scale = query.size(-1) ** -0.5
-    source, target = layout.source, layout.target
-    score = (query.index_select(0, target) * key.index_select(0, source)).sum(-1) * scale
-    if edge_bias is not None:
-        score = score + (edge_bias if edge_bias.dim() == 2 else edge_bias[:, None])[:, None, :]
-    return edge_softmax(score, target, layout.num_columns)
+    source, target = layout.edge_index
+    rows = query.index_select(0, target), key.index_select(0, source)
+    return _weights(*rows, edge_bias, scale, ByTarget(target, layout.num_columns))
 
 
-def sheet_attention_reference(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    edge_bias: Tensor | None,
-    layout: Layout,
-    scale: float | None = None,
-    edge_cost: Tensor | None = None,
-) -> tuple[Tensor, Tensor | None]:
+def edge_messages(rows: Operands, by: Reduction) -> tuple[Tensor, Tensor | None]:
+    """What runs along each edge: ``a_ij v_j [E,B,H,C]``, and the cost ``a_ij c_ij [E,B,H]`` where edges have one.
+
+    Args:
+        rows: with the target's query and the source's key and value for each edge, ``[E,B,H,...]``.
+        by: sums over the edges that share a target.
+    """
+    weight = _weights(rows.query, rows.key, rows.edge_bias, rows.scale, by)
+    spent = None if rows.edge_cost is None else weight * rows.edge_cost[:, None, None]
+    return weight.unsqueeze(-1) * rows.value, spent
+
+
+def attend(given: Operands, edge_index: Tensor, by: Reduction | None = None) -> tuple[Tensor, Tensor | None]:
     """``out_i = sum_j a_ij v_j`` and ``cost_i = sum_j a_ij c_ij``; see :func:`colgraph.ops.sheet_attention`.
 
     Sums are in the widest of the dtypes that come in, and are rounded once, at the end.
     """
-    weight = attention_weights(query, key, edge_bias, layout, scale)
-    message = weight.unsqueeze(-1) * value.index_select(0, layout.source)
-    out = _sum_by_target(message, layout.target, layout.num_columns).to(value.dtype)
-    if edge_cost is None:
+    source, target = edge_index
+    by = ByTarget(target, given.query.size(0)) if by is None else by
+    query, key, value = (
+        rows.index_select(0, index) for rows, index in zip(given[:3], (target, source, source), strict=True)
+    )
+    message, spent = edge_messages(given._replace(query=query, key=key, value=value), by)
+    out = by.total(message).to(given.value.dtype)
+    if spent is None or given.edge_cost is None:
         return out, None
-    spent = weight * edge_cost[:, None, None]
-    return out, _sum_by_target(spent, layout.target, layout.num_columns).to(edge_cost.dtype)
-
-
-def _sum_by_target(rows: Tensor, target: Tensor, num_columns: int) -> Tensor:
-    """``[N,...]`` sums of ``rows [E,...]`` that share a target."""
-    sums = rows.new_zeros((num_columns, *rows.shape[1:]))
-    if is_traced():
-        # What ONNX makes of index_add keeps one row of those that share a target.
-        return sums.scatter_add(0, target.view(-1, *[1] * (rows.dim() - 1)).expand_as(rows), rows)
-    return sums.index_add(0, target, rows)
+    return out, by.total(spent).to(given.edge_cost.dtype)

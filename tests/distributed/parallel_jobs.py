@@ -342,7 +342,8 @@ def traffic(graph: str = "knn", **options: Any) -> dict[str, Any]:
 
 def overlap(backend: str) -> list[str]:
     """In which order a forward and a backward pass of one step send, compute and receive."""
-    from colgraph.distributed import attention, exchange, step
+    from colgraph.distributed.exchange import Flight, HaloExchange
+    from colgraph.ops.primitive import LayoutAttention
 
     part = distribute(_plain(knn(), torch.float32, steps=1, backend=backend), make_mesh())
     done: list[str] = []
@@ -358,11 +359,11 @@ def overlap(backend: str) -> list[str]:
         return lambda: setattr(owner, name, real)
 
     undo = [
-        noting(exchange.Flight, "depart", "send"),
-        noting(exchange.Flight, "land", "receive"),
-        noting(attention, "sheet_attention", "attend"),
-        noting(step, "attention", "attend"),
-        noting(step, "attention_backward", "attend"),
+        noting(HaloExchange, "depart", "send"),
+        noting(HaloExchange, "send_back", "send"),
+        noting(Flight, "land", "receive"),
+        noting(LayoutAttention, "forward", "attend"),
+        noting(LayoutAttention, "backward", "attend"),
     ]
     try:
         part(torch.randn(9, B, C)).sum().backward()

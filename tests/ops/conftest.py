@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,9 +12,10 @@ import torch
 from torch import Tensor
 
 from colgraph.layout import Layout
-from colgraph.ops.reference import sheet_attention_reference
+from colgraph.ops import sheet_attention
 
 Attention = Callable[..., tuple[Tensor, Tensor | None]]
+sheet_attention_reference = functools.partial(sheet_attention, backend="reference")
 
 # name: (graph, columns, batch, heads, D, C, bias, cost). Sizes are odd on purpose; bias is "edge", "head" or None.
 CASES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -18,9 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import colgraph as cg
 from colgraph.layout import Layout
 from colgraph.ops import _numba_groups, numba_attention
-from colgraph.ops.numba_attention import sheet_attention
-from colgraph.ops.reference import sheet_attention_reference
 
+sheet_attention = functools.partial(cg.ops.sheet_attention, backend="numba")
+sheet_attention_reference = functools.partial(cg.ops.sheet_attention, backend="reference")
 INPUTS = ("query", "key", "value", "edge_bias")
 
 
@@ -330,7 +331,7 @@ def test_in_data_loader_workers(make_attention_case, two_threads):
 
 def _operator_arguments(case) -> tuple:
     inputs = tuple(getattr(case, name).float().requires_grad_() for name in INPUTS)
-    return (*inputs, case.edge_cost.float(), case.layout.walk, 0.4)
+    return (*inputs, case.edge_cost.float(), 0.4, case.layout.edge_index, [case.layout.walk])
 
 
 def test_operator_check(make_attention_case):
@@ -346,13 +347,14 @@ def test_operator_check_without_bias_and_cost(make_attention_case):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_backward_operator_check(make_attention_case, dtype):
     case = make_attention_case("plain", "random", 10, 2, 2, 5, 6)
-    query, key, value, bias, cost, *rest = (
+    *operands, edge_index, tables = (
         a.detach().to(dtype) if isinstance(a, Tensor) and a.is_floating_point() else a
         for a in _operator_arguments(case)
     )
-    out, total, log_sum = torch.ops.colgraph.numba_attention(query, key, value, bias, cost, *rest)
-    args = (out, total, query, key, value, bias, cost, log_sum, *rest, [True, False, True, True])
-    torch.library.opcheck(torch.ops.colgraph.numba_attention_backward.default, args)
+    out, total, softmax = torch.ops.colgraph.numba_attention(*operands, edge_index, tables)
+    for grad_cost in (total, None):
+        args = (*operands, tables, out, grad_cost, [softmax], [True, False, True, True])
+        torch.library.opcheck(torch.ops.colgraph.numba_attention_backward.default, args)
 
 
 class Names(TorchDispatchMode):

@@ -13,7 +13,7 @@ from torch_geometric.utils import softmax
 from colgraph.layout import Layout
 from colgraph.nn import SheetAttention
 from colgraph.ops import attention_weights, sheet_attention
-from colgraph.ops.reference import edge_softmax
+from colgraph.ops.reference import ByTarget, edge_softmax
 
 
 def make_layout(pairs: list[tuple[int, int]], n: int) -> Layout:
@@ -104,7 +104,7 @@ def test_a_masked_column_gets_zeros():
 def test_edge_softmax_is_pygs_softmax():
     target = torch.tensor([0, 0, 1, 3, 3, 3])
     score = torch.randn(6, 2, 3, dtype=torch.float64)
-    torch.testing.assert_close(edge_softmax(score, target, 5), softmax(score, target, num_nodes=5))
+    torch.testing.assert_close(edge_softmax(score, ByTarget(target, 5)), softmax(score, target, num_nodes=5))
 
 
 def test_bias_may_be_per_edge_or_missing():

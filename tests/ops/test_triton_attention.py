@@ -6,6 +6,7 @@ a process of its own with ``TRITON_INTERPRET=1``. In any other process only the 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import pytest
@@ -18,14 +19,24 @@ import triton
 import triton.language as tl
 
 from colgraph.layout import Layout
-from colgraph.ops import _triton_base, _triton_edges, _triton_tiles, triton_attention
-from colgraph.ops.reference import sheet_attention_reference
+from colgraph.ops import _triton_base, _triton_edges, _triton_tiles, sheet_attention
+from colgraph.ops.primitive import run
+from colgraph.ops.reference import Operands
+from colgraph.ops.triton_attention import choose
 
 INTERPRETED = _triton_base.INTERPRETED
 if not INTERPRETED and not torch.cuda.is_available():
     pytest.skip("run by test_triton_interpreted.py; no CUDA device", allow_module_level=True)
 
-KERNELS = {"edges": triton_attention.sheet_attention_edges, "tiles": triton_attention.sheet_attention_tiles}
+sheet_attention_reference = functools.partial(sheet_attention, backend="reference")
+
+
+def attend(query, key, value, edge_bias, layout, scale, edge_cost=None, *, backend="triton"):
+    """The public function, on the CPU too: there it takes the interpreter for no backend."""
+    return run(choose(backend, query, layout), Operands(query, key, value, edge_bias, edge_cost, scale), layout)
+
+
+KERNELS = {name: functools.partial(attend, backend=f"triton_{name}") for name in ("edges", "tiles")}
 INPUTS = ("query", "key", "value", "edge_bias")
 # The interpreter takes some ten milliseconds per program, and the edge kernel has one per column and head: there, cases
 # are left out whose parts others have. Half precision differs from float32 only in how blocks are loaded and rounded.
@@ -233,11 +244,11 @@ def test_tables_are_made_once():
 
 def test_wide_queries_go_to_the_edge_kernel_or_are_refused(make_attention_case, device):
     case = make_attention_case("wide", "complete", 6, 1, 1, 200, 3, cost=False)
-    wide = case.solve(triton_attention.sheet_attention, torch.float32, device)
-    edges = case.solve(triton_attention.sheet_attention_edges, torch.float32, device)
+    wide = case.solve(attend, torch.float32, device)
+    edges = case.solve(KERNELS["edges"], torch.float32, device)
     assert torch.equal(wide["out"], edges["out"])
     with pytest.raises(ValueError, match=r"'triton_tiles' serves D up to 64 in float32, query has D=200"):
-        case.solve(triton_attention.sheet_attention_tiles, torch.float32, device)
+        case.solve(KERNELS["tiles"], torch.float32, device)
 
 
 def test_the_chosen_kernel_runs(make_attention_case, device):
@@ -245,8 +256,8 @@ def test_the_chosen_kernel_runs(make_attention_case, device):
     case = make_attention_case("grid", layout.edge_index, 25, 2, 1, 4, 6)
     case = replace(case, layout=layout)
     assert layout.best_kernel() == "tiles"
-    chosen = case.solve(triton_attention.sheet_attention, torch.float32, device)
-    tiles = case.solve(triton_attention.sheet_attention_tiles, torch.float32, device)
+    chosen = case.solve(attend, torch.float32, device)
+    tiles = case.solve(KERNELS["tiles"], torch.float32, device)
     assert all(torch.equal(chosen[name], tiles[name]) for name in tiles)
 
 
@@ -260,18 +271,17 @@ def operands(case, device: str) -> list[Tensor]:
 def test_opcheck(make_attention_case, kernel, device):
     case = make_attention_case("op", "random", 3, 2, 1, 3, 4)
     layout = case.layout.to(device)
-    tables = layout.tables(kernel)
+    graph = (case.scale, layout.edge_index, layout.tables(kernel))
     inputs = operands(case, device)
-    torch.library.opcheck(
-        triton_attention.forward_op, (*inputs, case.edge_cost.to(inputs[0]), tables, case.scale, kernel)
-    )
-    torch.library.opcheck(triton_attention.forward_op, (*inputs[:3], None, None, tables, case.scale, kernel))
+    operator = getattr(torch.ops.colgraph, f"triton_{kernel}").default
+    torch.library.opcheck(operator, (*inputs, case.edge_cost.to(inputs[0]), *graph))
+    torch.library.opcheck(operator, (*inputs[:3], None, None, *graph))
 
 
 @pytest.mark.parametrize("name", ["auto", "edges", "tiles"])
 def test_compiles_whole_and_follows_the_layout(make_attention_case, device, name):
     torch._dynamo.reset()
-    attention = {"auto": triton_attention.sheet_attention, **KERNELS}[name]
+    attention = {"auto": attend, **KERNELS}[name]
     compiled = torch.compile(attention, fullgraph=True, backend="aot_eager")
     # Two graphs of one size: compiled code must not use the tables of the first for the second.
     for seed in (0, 1):

@@ -9,7 +9,7 @@ import torch
 
 import colgraph as cg
 from colgraph.layout import Layout
-from colgraph.ops import attention, available_backends, resolve_backend, sheet_attention
+from colgraph.ops import available_backends, backends, resolve_backend, sheet_attention
 
 CPU = torch.device("cpu")
 HAS_NUMBA = importlib.util.find_spec("numba") is not None
@@ -111,8 +111,10 @@ def test_torch_scatter_equals_the_reference(layout, assert_same):
         assert_same(lambda t: run(t, "torch_scatter"), lambda t: run(t, "reference"), inputs, 1e-12)
 
 
-def test_every_backend_is_described():
-    for name, backend in attention._BACKENDS.items():
+def test_every_backend_is_described(layout):
+    query = tensors()["query"]
+    reference = backends.primitive("reference", query, layout)
+    for name, backend in backends._BACKENDS.items():
         assert backend.install
         if backend.installed():
-            assert attention._implementation(name) is not attention._implementation("reference")
+            assert backends.primitive(name, query, layout) is not reference

@@ -1,9 +1,8 @@
-"""One public function, its checks, and the choice of a backend."""
+"""The backends, the choice among them, and the one public function before them, with its checks."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +10,11 @@ from torch import Tensor
 
 from colgraph.hints import did_you_mean
 from colgraph.layout import Layout
-from colgraph.ops.reference import sheet_attention_reference
+from colgraph.ops.primitive import REFERENCE, Primitive, run
+from colgraph.ops.reference import Operands
 from colgraph.torch_internals import is_traced, is_transformed, static_shape
 
-__all__ = ["available_backends", "check_backend", "resolve_backend", "sheet_attention"]
+__all__ = ["available_backends", "check_backend", "primitive", "resolve_backend", "sheet_attention"]
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
@@ -112,20 +112,28 @@ def resolve_backend(backend: str, device: torch.device, dtype: torch.dtype) -> s
     return backend
 
 
-def _implementation(name: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
+def primitive(backend: str, query: Tensor, layout: Layout) -> Primitive:
+    """The pair of functions behind a backend, for a query ``[N,B,H,D]`` and a layout.
+
+    Args:
+        backend: from :func:`resolve_backend`.
+        query: its width and dtype may decide between kernels.
+        layout: its fill may decide between kernels.
+    """
     # Import statements rather than names in a table: torch.compile follows the former, and stops at importlib.
-    function: Callable[..., tuple[Tensor, Tensor | None]] = sheet_attention_reference
-    if name == "numba":
-        from colgraph.ops.numba_attention import sheet_attention as function
-    elif name == "triton":
-        from colgraph.ops.triton_attention import sheet_attention as function
-    elif name == "triton_edges":
-        from colgraph.ops.triton_attention import sheet_attention_edges as function
-    elif name == "triton_tiles":
-        from colgraph.ops.triton_attention import sheet_attention_tiles as function
-    elif name == "torch_scatter":
-        from colgraph.ops.scatter_attention import sheet_attention as function
-    return function
+    if backend == "numba":
+        from colgraph.ops.numba_attention import NUMBA
+
+        return NUMBA
+    if backend == "torch_scatter":
+        from colgraph.ops.scatter_attention import SCATTER
+
+        return SCATTER
+    if backend != "reference":
+        from colgraph.ops.triton_attention import choose
+
+        return choose(backend, query, layout)
+    return REFERENCE
 
 
 def sheet_attention(
@@ -163,21 +171,14 @@ def sheet_attention(
     Raises:
         ValueError: for shapes, dtypes or devices that do not fit, or a backend that cannot serve.
     """
-    _check(query, key, value, edge_bias, layout, edge_cost)
-    if scale is None:
-        scale = query.size(-1) ** -0.5
-    name = resolve_backend(backend, query.device, query.dtype)
-    return _implementation(name)(query, key, value, edge_bias, layout, scale, edge_cost)
+    _check(Operands(query, key, value, edge_bias, edge_cost, 1.0), layout)
+    scale = query.size(-1) ** -0.5 if scale is None else float(scale)
+    given = Operands(query, key, value, edge_bias, edge_cost, scale)
+    return run(primitive(resolve_backend(backend, query.device, query.dtype), query, layout), given, layout)
 
 
-def _check(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    edge_bias: Tensor | None,
-    layout: Layout,
-    edge_cost: Tensor | None,
-) -> None:
+def _check(given: Operands, layout: Layout) -> None:
+    query, key, value, edge_bias, edge_cost, _ = given
     if not isinstance(layout, Layout):
         raise ValueError(f"layout must be a sheet's layout (sheet.layout), got {type(layout).__name__}")
     n, e = layout.num_columns, layout.num_edges

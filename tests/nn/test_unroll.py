@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from colgraph import build_sheet
 from colgraph.models import Columnformer
-from colgraph.nn import column_step
+from colgraph.ops import column_step
 
 SIZES = {"dim": 12, "steps": 3, "qk_dim": 5, "mlp_dim": 7}
 
@@ -245,13 +245,13 @@ def test_weight_gradients_nobody_asks_for_are_not_computed(sheet, monkeypatch):
     model.zero_grad()
     loss = loss_of(model.unroll(x))
     seen = []
-    original = column_step.ops.new_gradients
+    original = column_step.new_gradients
 
     def spy(weights, wanted):
         seen.append(any(wanted))
         return original(weights, wanted)
 
-    monkeypatch.setattr(column_step.ops, "new_gradients", spy)
+    monkeypatch.setattr(column_step, "new_gradients", spy)
     (gradient,) = torch.autograd.grad(loss, x, retain_graph=True)
     assert seen == [False]
     assert torch.equal(gradient.double(), expected["x"])

@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,8 +31,10 @@ from colgraph.nn.layers import ColumnLayerNorm, ColumnLinear, apply_linear, appl
 from colgraph.nn.shared import SharedColumnLayerNorm, SharedColumnLinear, SharedDifference
 from colgraph.ops import column_step as ops
 from colgraph.ops import resolve_backend
-from colgraph.ops.column_step import AttentionStep, ColumnWeights, GradientTape, StepTape
+from colgraph.ops.column_step import ColumnWeights, GradientTape, StepTape
 from colgraph.ops.higher_order import differentiable_gradients, is_differentiated_again
+from colgraph.ops.primitive import AttentionStep, Back
+from colgraph.ops.reference import Operands
 from colgraph.torch_internals import has_hooks, is_tracing, is_transformed, static_shape, watches_messages, will_run
 
 __all__ = ["Drive", "unroll_columns", "why_plain"]
@@ -99,94 +100,112 @@ class _Plan:
         """Where on a tape step t lies."""
         return t if self.slots > 1 else 0
 
-    def attended(self, tape: StepTape, t: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Query, key ``[N,B,H,D]`` and value ``[N,B,H,C/H]`` of step t."""
-        query, key, value = (
-            x[self.slot(t)].unflatten(-1, (self.heads, -1)) for x in (tape.query, tape.key, tape.normed)
-        )
-        return query, key, value
+    def operands(self, query: Tensor, key: Tensor, value: Tensor, edge_bias: Tensor | None) -> Operands:
+        """Of the attention: query, key ``[N,B,HD]`` and value ``[N,B,C]``, by heads."""
+        query, key, value = (x.unflatten(-1, (self.heads, -1)) for x in (query, key, value))
+        return Operands(query, key, value, edge_bias, self.edge_cost, query.size(-1) ** -0.5)
+
+    def attended(self, tape: StepTape, t: int, edge_bias: Tensor | None) -> Operands:
+        """The operands of step t."""
+        slot = self.slot(t)
+        return self.operands(tape.query[slot], tape.key[slot], tape.normed[slot], edge_bias)
+
+    def run(self, given: _Given, step: Callable[[Tensor, int], tuple[Tensor, Tensor | None]]) -> tuple[Tensor, ...]:
+        """The mean of the costs (zero without edge costs), then the states: all where recorded, else the last.
+
+        Args:
+            given: state and drive to begin with.
+            step: from the state with what step t receives, and t, to the next state and each column's wiring cost.
+        """
+        drive, state = given.drive(self.drive), given.state
+        states, costs = [], []
+        for t in range(self.steps):
+            state, cost = step(drive.added_to(state, t), t)
+            if self.edge_cost is not None and cost is not None:
+                costs.append(cost.mean())
+            if self.record or t == self.steps - 1:
+                states.append(state)
+        return (torch.stack(costs).mean() if costs else state.new_zeros(()), *states)
 
 
-def _step(
-    plan: _Plan, w: ColumnWeights[Tensor], edge_bias: Tensor | None, tape: StepTape, x: Tensor, t: int
-) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+class _Given(NamedTuple):
+    """The tensors that are differentiated, or their gradients."""
+
+    state: Tensor
+    drive_x: Tensor | None
+    embedding: Tensor | None
+    edge_bias: Tensor | None
+    weights: ColumnWeights[Tensor]
+
+    @classmethod
+    def of(cls, tensors: Sequence[Any]) -> _Given:
+        """From one after the other."""
+        state, drive_x, embedding, edge_bias, *weights = tensors
+        return cls(state, drive_x, embedding, edge_bias, ColumnWeights(*weights))
+
+    def drive(self, plan: Drive) -> Drive:
+        """The whole of the drive."""
+        return replace(plan, x=self.drive_x, embedding=self.embedding)
+
+
+_COUNT = len(_Given._fields) - 1 + len(ColumnWeights._fields)
+
+
+def _step(plan: _Plan, given: _Given, tape: StepTape, x: Tensor, t: int) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
     """The next state, each column's wiring cost, and what the attention leaves for the backward pass."""
     slot = plan.slot(t)
-    ops.column_in(x, w, plan.eps[0], tape, slot)
-    heard, cost, kept = plan.attention.forward(*plan.attended(tape, t), edge_bias, plan.edge_cost)
+    ops.column_in(x, given.weights, plan.eps[0], tape, slot)
+    heard, cost, kept = plan.attention.forward(plan.attended(tape, t, given.edge_bias))
     residual = x if plan.residual else None
-    return ops.column_out(residual, heard.view(x.shape), w, plan.eps[1], tape, slot), cost, kept
+    return ops.column_out(residual, heard.view(x.shape), given.weights, plan.eps[1], tape, slot), cost, kept
 
 
 class _Unroll(torch.autograd.Function):
-    """The wiring cost (zero without edge costs), then the states: all where they are recorded, else the last."""
+    """See :meth:`_Plan.run`."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any,
-        plan: _Plan,
-        state: Tensor,
-        drive_x: Tensor | None,
-        embedding: Tensor | None,
-        edge_bias: Tensor | None,
-        *weights: Tensor,
-    ) -> tuple[Tensor, ...]:
-        w, drive = ColumnWeights(*weights), replace(plan.drive, x=drive_x, embedding=embedding)
-        tape, state_before = StepTape.blank(plan.slots, state.size(1), w), state
+    def forward(ctx: Any, plan: _Plan, *inputs: Any) -> tuple[Tensor, ...]:  # type: ignore[override]
+        given = _Given.of(inputs)
+        tape = StepTape.blank(plan.slots, given.state.size(1), given.weights)
         entered: list[Tensor] = []
         kept: list[Tensor] = []
-        states, costs = [], []
-        for t in range(plan.steps):
-            x = drive.added_to(state, t)
-            state, cost, left = _step(plan, w, edge_bias, tape, x, t)
-            if plan.edge_cost is not None:
-                costs.append(cost.mean())
-            if plan.record or t == plan.steps - 1:
-                states.append(state)
+
+        def step(x: Tensor, t: int) -> tuple[Tensor, Tensor]:
+            state, cost, left = _step(plan, given, tape, x, t)
             if plan.differentiate:
                 entered.append(x)
-                kept += left
+                kept.extend(left)
+            return state, cost
+
+        results = plan.run(given, step)
         if plan.differentiate:
             ctx.plan = plan
-            activations = [] if plan.recompute else [*kept, *tape]
-            ctx.save_for_backward(state_before, drive_x, embedding, edge_bias, *weights, *entered, *activations)
+            ctx.save_for_backward(*inputs, *entered, *([] if plan.recompute else [*kept, *tape]))
             ctx.set_materialize_grads(False)
-        return (torch.stack(costs).mean() if costs else state.new_zeros(()), *states)
+        return results
 
     @staticmethod
     def backward(ctx: Any, grad_cost: Tensor | None, *grad_states: Tensor | None) -> tuple[Tensor | None, ...]:
         if not is_differentiated_again(grad_cost, *grad_states):
             return None, *_BackwardPass(ctx, grad_cost).run(grad_states)
-        inputs = ctx.saved_tensors[: 4 + len(ColumnWeights._fields)]
-        function = functools.partial(_in_operations, ctx.plan)
+        inputs, function = ctx.saved_tensors[:_COUNT], functools.partial(_in_operations, ctx.plan)
         return None, *differentiable_gradients(function, inputs, ctx.needs_input_grad[1:], (grad_cost, *grad_states))
 
 
-def _in_operations(
-    plan: _Plan,
-    state: Tensor,
-    drive_x: Tensor | None,
-    embedding: Tensor | None,
-    edge_bias: Tensor | None,
-    *weights: Tensor,
-) -> tuple[Tensor, ...]:
+def _in_operations(plan: _Plan, *inputs: Any) -> tuple[Tensor, ...]:
     """What :class:`_Unroll` computes, in operations that autograd knows."""
-    w, drive = ColumnWeights(*weights), replace(plan.drive, x=drive_x, embedding=embedding)
-    states, costs = [], []
-    for t in range(plan.steps):
-        x = drive.added_to(state, t)
+    given = _Given.of(inputs)
+    w = given.weights
+
+    def step(x: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
         normed = apply_norm(x, w.norm1_weight, w.norm1_bias, plan.eps[0])
         query, key = apply_linear(normed, w.query_weight, w.query_bias), apply_linear(normed, w.key_weight, w.key_bias)
-        query, key, value = (each.unflatten(-1, (plan.heads, -1)) for each in (query, key, normed))
-        heard, cost = plan.attention.in_operations(query, key, value, edge_bias, plan.edge_cost)
+        heard, cost = plan.attention.in_operations(plan.operands(query, key, normed, given.edge_bias))
         y = x + heard.flatten(2) if plan.residual else heard.flatten(2)
         hidden = apply_linear(apply_norm(y, w.norm2_weight, w.norm2_bias, plan.eps[1]), w.fc1_weight, w.fc1_bias)
-        state = y + apply_linear(F.gelu(hidden), w.fc2_weight, w.fc2_bias)
-        if cost is not None:
-            costs.append(cost.mean())
-        if plan.record or t == plan.steps - 1:
-            states.append(state)
-    return (torch.stack(costs).mean() if costs else state.new_zeros(()), *states)
+        return y + apply_linear(F.gelu(hidden), w.fc2_weight, w.fc2_bias), cost
+
+    return plan.run(given, step)
 
 
 class _BackwardPass:
@@ -194,28 +213,30 @@ class _BackwardPass:
 
     def __init__(self, ctx: Any, grad_cost: Tensor | None) -> None:
         plan: _Plan = ctx.plan
-        saved = iter(ctx.saved_tensors)
-        _, drive_x, embedding, self.edge_bias = islice(saved, 4)
-        self.plan, self.weights = plan, ColumnWeights(*islice(saved, len(ColumnWeights._fields)))
-        self.entered = list(islice(saved, plan.steps))
+        saved = ctx.saved_tensors
+        inputs, saved = saved[:_COUNT], saved[_COUNT:]
+        self.plan, self.given = plan, _Given.of(inputs)
+        self.entered, saved = saved[: plan.steps], saved[plan.steps :]
         columns, batch = self.entered[0].shape[:2]
         count = plan.attention.kept
-        self.kept = [] if plan.recompute else [tuple(islice(saved, count)) for _ in range(plan.steps)]
-        self.tape = StepTape.blank(1, batch, self.weights) if plan.recompute else StepTape(*saved)
+        self.kept = [saved[t * count : (t + 1) * count] for t in range(plan.steps)]
+        self.tape = (
+            StepTape.blank(1, batch, self.given.weights) if plan.recompute else StepTape(*saved[plan.steps * count :])
+        )
         self.grads = GradientTape.blank_like(self.tape)
         self.grad_cost: Tensor | None = None
         if grad_cost is not None:
             shape = (columns, batch, plan.heads)
             self.grad_cost = (grad_cost / (plan.steps * math.prod(shape))).expand(shape).contiguous()
-        inputs = (self.entered[0], drive_x, embedding, self.edge_bias, *self.weights)
+        _, drive_x, embedding, edge_bias = inputs[:4]
         _, want_x, want_embedding, want_bias, *want = _wanted(ctx, inputs)
         self.drive = replace(
             plan.drive,
             x=torch.zeros_like(drive_x) if want_x else None,
             embedding=torch.zeros_like(embedding) if want_embedding else None,
         )
-        self.grad_bias = _zeros_like(self.edge_bias) if want_bias else None
-        self.totals = ops.new_gradients(self.weights, want)
+        self.grad_bias = _zeros_like(edge_bias) if want_bias else None
+        self.totals = ops.new_gradients(self.given.weights, want)
 
     def run(self, grad_states: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
         """Gradients of the state, the drive, the embedding, the edge bias and the weights."""
@@ -239,22 +260,16 @@ class _BackwardPass:
 
     def _step(self, t: int, into: Tensor) -> None:
         """Step t: the gradient of its state ``into``, and onto the tape what the weights need."""
-        plan, w, tape, grads, slot = self.plan, self.weights, self.tape, self.grads, self.plan.slot(t)
+        plan, w, tape, grads, slot = self.plan, self.given.weights, self.tape, self.grads, self.plan.slot(t)
         x = self.entered[t]
-        kept = _step(plan, w, self.edge_bias, tape, x, t)[2] if plan.recompute else self.kept[t]
+        kept = _step(plan, self.given, tape, x, t)[2] if plan.recompute else self.kept[t]
         grad_middle = ops.column_out_backward(w, plan.eps[1], tape, grads, slot, self.totals)
-        query, key, value = plan.attended(tape, t)
-        grad_query, grad_key, grad_value, grad_bias = plan.attention.backward(
-            grad_middle.view(value.shape),
-            self.grad_cost,
-            query,
-            key,
-            value,
-            self.edge_bias,
-            plan.edge_cost,
-            kept,
-            self.grad_bias is not None,
-        )
+        given = plan.attended(tape, t, self.given.edge_bias)
+        if self.grad_cost is None and given.edge_cost is not None:
+            given = given._replace(edge_cost=None)
+        wanted = (True, True, True, self.grad_bias is not None)
+        back = Back(grad_middle.view(given.value.shape), self.grad_cost, kept, wanted)
+        grad_query, grad_key, grad_value, grad_bias = plan.attention.backward(given, back)
         ops.copy(grad_query.flatten(2), grads.query[:, slot])
         ops.copy(grad_key.flatten(2), grads.key[:, slot])
         if self.grad_bias is not None:
@@ -266,7 +281,7 @@ class _BackwardPass:
         ops.column_in_backward(x, grad_normed, residual, w, plan.eps[0], tape, grads, slot, self.totals, into)
 
     def _add_weight_gradients(self, add: bool) -> None:
-        ops.weight_gradients(self.weights, self.plan.eps[1], self.tape, self.grads, self.totals, add)
+        ops.weight_gradients(self.given.weights, self.plan.eps[1], self.tape, self.grads, self.totals, add)
 
 
 def _zeros_like(tensor: Tensor) -> Tensor:
