@@ -8,6 +8,7 @@ towards each other instead of towards zero.
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -75,13 +76,11 @@ class SharedDifference(nn.Module):
         """The biases of all columns."""
         return self._sum("bias")
 
-    def _plain(self) -> nn.Module:
-        raise NotImplementedError
-
     @torch.no_grad()
     def to_plain(self) -> nn.Module:
         """The plain untied part of the same function: a copy."""
-        plain = self._plain()
+        plain = copy.deepcopy(self.difference)
+        plain.zero = False
         for name, like in self.difference.named_parameters():
             value = nn.Parameter(self._sum(name).detach().clone(), requires_grad=like.requires_grad)
             setattr(plain, name, value)
@@ -121,9 +120,6 @@ class SharedColumnLinear(SharedDifference):
     def forward(self, x: Tensor) -> Tensor:
         return apply_linear(x, self.weight, self.bias)
 
-    def _plain(self) -> ColumnLinear:
-        return ColumnLinear(self.in_features, self.out_features, self.num_columns, zero=True)
-
 
 class SharedColumnLayerNorm(SharedDifference):
     """:class:`ColumnLayerNorm` with ``N`` columns, its scales and shifts written as shared + difference."""
@@ -135,9 +131,6 @@ class SharedColumnLayerNorm(SharedDifference):
 
     def forward(self, x: Tensor) -> Tensor:
         return apply_norm(x, self.weight, self.bias, self.eps)
-
-    def _plain(self) -> ColumnLayerNorm:
-        return ColumnLayerNorm(self.dim, self.num_columns, self.eps)
 
 
 def make_linear(

@@ -174,3 +174,9 @@ def test_vision_model_exports_too(random_sheet):
 def test_unknown_parametrization_is_refused(sheet):
     with pytest.raises(ValueError, match=r"parametrization must be one of .*did you mean 'shared\+difference'"):
         Columnformer(sheet, parametrization="shared+differences")
+
+
+def test_parts_made_plain_are_drawn_anew_as_plain_ones_are(sheet):
+    part = make(sheet, **SHARED).to_plain().block.mlp.fc1
+    part.reset_parameters()
+    assert float(part.weight.std(0).min()) > 0
