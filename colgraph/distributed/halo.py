@@ -139,11 +139,6 @@ class HaloStep:
     interior: AttentionStep
     boundary: AttentionStep
 
-    @property
-    def kept(self) -> int:
-        """What the interior keeps; where there is a boundary, what that keeps and the halo too."""
-        return self.interior.kept + (self.boundary.kept + 1 if self.local.boundary else 0)
-
     def forward(self, given: Operands) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Output, cost (empty without edge costs), and what the backward pass needs."""
         inner, outer = self._edges(given)
@@ -162,7 +157,9 @@ class HaloStep:
     def backward(self, given: Operands, back: Back) -> Gradients:
         """Gradients of query, key and value (other ranks' shares included), wanted or not, and of the edge bias."""
         inner, outer = self._edges(given)
-        count, wanted = self.interior.kept, (True, True, True, back.wanted[3])
+        wanted = (True, True, True, back.wanted[3])
+        # Interior and boundary keep as many tensors each, and then comes the halo.
+        count = len(back.kept) // 2 if self.local.boundary else len(back.kept)
         edge_grads: Gradients = ()
         if self.local.boundary:
             *edge_kept, halo = back.kept[count:]

@@ -117,7 +117,7 @@ class _Plan:
             given: state and drive to begin with.
             step: from the state with what step t receives, and t, to the next state and each column's wiring cost.
         """
-        drive, state = given.drive(self.drive), given.state
+        drive, state = replace(self.drive, x=given.drive_x, embedding=given.embedding), given.state
         states, costs = [], []
         for t in range(self.steps):
             state, cost = step(drive.added_to(state, t), t)
@@ -142,13 +142,6 @@ class _Given(NamedTuple):
         """From one after the other."""
         state, drive_x, embedding, edge_bias, *weights = tensors
         return cls(state, drive_x, embedding, edge_bias, ColumnWeights(*weights))
-
-    def drive(self, plan: Drive) -> Drive:
-        """The whole of the drive."""
-        return replace(plan, x=self.drive_x, embedding=self.embedding)
-
-
-_COUNT = len(_Given._fields) - 1 + len(ColumnWeights._fields)
 
 
 def _step(plan: _Plan, given: _Given, tape: StepTape, x: Tensor, t: int) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
@@ -188,8 +181,9 @@ class _Unroll(torch.autograd.Function):
     def backward(ctx: Any, grad_cost: Tensor | None, *grad_states: Tensor | None) -> tuple[Tensor | None, ...]:
         if not is_differentiated_again(grad_cost, *grad_states):
             return None, *_BackwardPass(ctx, grad_cost).run(grad_states)
-        inputs, function = ctx.saved_tensors[:_COUNT], functools.partial(_in_operations, ctx.plan)
-        return None, *differentiable_gradients(function, inputs, ctx.needs_input_grad[1:], (grad_cost, *grad_states))
+        wanted, function = ctx.needs_input_grad[1:], functools.partial(_in_operations, ctx.plan)
+        inputs = ctx.saved_tensors[: len(wanted)]
+        return None, *differentiable_gradients(function, inputs, wanted, (grad_cost, *grad_states))
 
 
 def _in_operations(plan: _Plan, *inputs: Any) -> tuple[Tensor, ...]:
@@ -214,15 +208,18 @@ class _BackwardPass:
     def __init__(self, ctx: Any, grad_cost: Tensor | None) -> None:
         plan: _Plan = ctx.plan
         saved = ctx.saved_tensors
-        inputs, saved = saved[:_COUNT], saved[_COUNT:]
+        count = len(ctx.needs_input_grad) - 1
+        inputs, saved = saved[:count], saved[count:]
         self.plan, self.given = plan, _Given.of(inputs)
         self.entered, saved = saved[: plan.steps], saved[plan.steps :]
         columns, batch = self.entered[0].shape[:2]
-        count = plan.attention.kept
-        self.kept = [saved[t * count : (t + 1) * count] for t in range(plan.steps)]
-        self.tape = (
-            StepTape.blank(1, batch, self.given.weights) if plan.recompute else StepTape(*saved[plan.steps * count :])
-        )
+        if plan.recompute:
+            self.tape = StepTape.blank(1, batch, self.given.weights)
+        else:
+            kept = saved[: -len(StepTape._fields)]
+            each = len(kept) // plan.steps
+            self.kept = [kept[t * each : (t + 1) * each] for t in range(plan.steps)]
+            self.tape = StepTape(*saved[len(kept) :])
         self.grads = GradientTape.blank_like(self.tape)
         self.grad_cost: Tensor | None = None
         if grad_cost is not None:

@@ -66,8 +66,13 @@ def linear(
     Four rows of the weight with two of ``x`` at a time: eight sums in registers. Where the last four or two overlap
     with those before, the same numbers are written again.
     """
-    if outs < 4:
-        _narrow_linear(x, x_at, rows, width, weight, weight_at, outs, bias, bias_at, out, out_at)
+    if outs < 4:  # number by number
+        for r in range(rows):
+            for o in range(outs):
+                one = bias[bias_at + o]
+                for c in range(width):
+                    one += x[x_at + r * width + c] * weight[weight_at + o * width + c]
+                out[out_at + r * outs + o] = one
         return
     whole = width // LANES * LANES
     rest = width - whole
@@ -121,29 +126,6 @@ def _store_four(out: np.ndarray, at: int, a: Any, b: Any, c: Any, d: Any, bias: 
     """The sums over lanes of four vectors, and a bias on each."""
     store_sums(out, at, a, b, c, d)
     store(out, at, load(out, at, 4) + bias)
-
-
-@compiled
-def _narrow_linear(
-    x: np.ndarray,
-    x_at: int,
-    rows: int,
-    width: int,
-    weight: np.ndarray,
-    weight_at: int,
-    outs: int,
-    bias: np.ndarray,
-    bias_at: int,
-    out: np.ndarray,
-    out_at: int,
-) -> None:
-    """As :func:`linear`, number by number."""
-    for r in range(rows):
-        for o in range(outs):
-            total = bias[bias_at + o]
-            for c in range(width):
-                total += x[x_at + r * width + c] * weight[weight_at + o * width + c]
-            out[out_at + r * outs + o] = total
 
 
 # ---------------------------------------------------------------------- backward

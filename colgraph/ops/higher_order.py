@@ -45,7 +45,7 @@ def differentiable_gradients(
         given = [x.view_as(x) if x is not None and want else x for x, want in zip(inputs, wanted)]
         for x, want in zip(given, wanted):
             if x is not None and want and not x.requires_grad:
-                x.requires_grad_()
+                x.requires_grad_()  # another rank's columns may want what this one's do not
         pairs = [
             (out, grad)
             for out, grad in zip(function(*given), grad_outputs)

@@ -148,21 +148,10 @@ def _forward(given: Operands, tables: Tables) -> tuple[Tensor, Tensor, Tensor]:
     t = _unpack_tables(tables[0], query.size(0))
     out, softmax = empty_array(*value.shape), empty_array(*query.shape[:3], 2)
     cost = empty_array(*query.shape[:3]) if edge_cost is not None else np.empty(0, np.float32)
-    _over_columns(
-        forward,
-        t.listening,
-        t.place.size * sizes.slices * (sizes.depth + sizes.channels),
-        sizes,
-        np.float32(scale),
-        _flat(query),
-        _flat(key),
-        _flat(value),
-        _by_head(edge_bias),
-        _flat(edge_cost),
-        out.reshape(-1),
-        softmax.reshape(-1),
-        cost.reshape(-1),
-    )
+    inputs = (_flat(query), _flat(key), _flat(value), _by_head(edge_bias), _flat(edge_cost))
+    results = (out.reshape(-1), softmax.reshape(-1), cost.reshape(-1))
+    multiply_adds = t.place.size * sizes.slices * (sizes.depth + sizes.channels)
+    _over_columns(forward, t.listening, multiply_adds, sizes, np.float32(scale), *inputs, *results)
     return torch.from_numpy(out).to(value.dtype), torch.from_numpy(cost), torch.from_numpy(softmax)
 
 
@@ -189,46 +178,21 @@ def _backward(given: Operands, tables: Tables, back: Back) -> Gradients:
     grad_query, grad_key, grad_value, _ = (grad.reshape(-1) for grad in grads)
     # By this thread: torch's would wake others, which then spin on the cores that the kernels need.
     grad_bias = np.zeros(grads[3].size, np.float32)
-    factor, flat_query, flat_grad = np.float32(scale), _flat(query), _flat(back.grad_out)
+    factor, flat_query = np.float32(scale), _flat(query)
+    flat_grad, flat_grad_cost = _flat(back.grad_out), _flat(back.grad_cost)
     inputs = (flat_query, _flat(key), _flat(value), _by_head(edge_bias), _flat(edge_cost), _flat(back.kept[0]))
     t = _unpack_tables(tables[0], query.size(0))
     to_sources = back.wanted[1] or back.wanted[2]
     for g_start, g_stop, apart, scratch in _rounds(sizes.slices, t.place.size, to_sources):
         edge_slices = t.place.size * (g_stop - g_start)
-        _over_columns(
-            backward_targets,
-            t.listening,
-            edge_slices * (2 * sizes.depth + sizes.channels),
-            sizes,
-            g_start,
-            g_stop,
-            apart,
-            factor,
-            *inputs,
-            flat_grad,
-            _flat(back.grad_cost),
-            t.listening.work,
-            scratch,
-            grad_query,
-            grad_bias,
-        )
+        this_round = (sizes, g_start, g_stop, apart, factor)
+        more = (flat_grad, flat_grad_cost, t.listening.work, scratch, grad_query, grad_bias)
+        multiply_adds = edge_slices * (2 * sizes.depth + sizes.channels)
+        _over_columns(backward_targets, t.listening, multiply_adds, *this_round, *inputs, *more)
         if to_sources:
-            _over_columns(
-                backward_sources,
-                t.speaking,
-                edge_slices * (sizes.depth + sizes.channels),
-                sizes,
-                g_start,
-                g_stop,
-                apart,
-                factor,
-                flat_query,
-                flat_grad,
-                t.place,
-                scratch,
-                grad_key,
-                grad_value,
-            )
+            arrays = (flat_query, flat_grad, t.place, scratch, grad_key, grad_value)
+            multiply_adds = edge_slices * (sizes.depth + sizes.channels)
+            _over_columns(backward_sources, t.speaking, multiply_adds, *this_round, *arrays)
     if grad_bias.size:
         np.copyto(grads[3], grad_bias.reshape(grads[3].shape[::-1]).T)
     return [None if like is None else torch.from_numpy(grad).to(like.dtype) for grad, like in zip(grads, likes)]

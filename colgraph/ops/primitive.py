@@ -75,12 +75,8 @@ class Primitive:
 class AttentionStep(Protocol):
     """Attention with a backward pass apart: over one layout, or over the parts of a sheet."""
 
-    @property
-    def kept(self) -> int:
-        """How many tensors the forward pass leaves for the backward pass."""
-
     def forward(self, given: Operands) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """Output, cost (empty without edge costs), and what the backward pass needs."""
+        """Output, cost (empty without edge costs), and what the backward pass needs: always as many tensors."""
 
     def backward(self, given: Operands, back: Back) -> Gradients:
         """Gradients of query, key, value and edge bias, None for each that is not wanted."""
@@ -90,7 +86,7 @@ class AttentionStep(Protocol):
 
 
 class LayoutAttention(NamedTuple):
-    """A backend's pair over one layout."""
+    """A backend's pair over one layout: an :class:`AttentionStep`."""
 
     primitive: Primitive
     edge_index: Tensor
@@ -101,22 +97,14 @@ class LayoutAttention(NamedTuple):
         """The pair over ``layout``."""
         return cls(primitive, layout.edge_index, primitive.tables(layout))
 
-    @property
-    def kept(self) -> int:
-        """See :class:`AttentionStep`."""
-        return 3 if self.primitive.keeps_results else 1
-
     def forward(self, given: Operands) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """See :class:`AttentionStep`."""
         results = self.primitive.forward(given, self.tables)
         return results[0], results[1], self.primitive.keep(results)
 
     def backward(self, given: Operands, back: Back) -> Gradients:
-        """See :class:`AttentionStep`."""
         return self.primitive.backward(given, self.tables, back)
 
     def in_operations(self, given: Operands) -> tuple[Tensor, Tensor | None]:
-        """See :class:`AttentionStep`."""
         return attend(given, self.edge_index)
 
 

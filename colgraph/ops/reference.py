@@ -53,18 +53,16 @@ class Reduction(Protocol):
 
 @dataclass(frozen=True)
 class ByTarget:
-    """The reduction by the index of each edge's target ``[E]``."""
+    """The :class:`Reduction` by the index of each edge's target ``[E]``."""
 
     target: Tensor
     num_columns: int
 
     def largest(self, rows: Tensor) -> Tensor:
-        """See :class:`Reduction`."""
         lowest = rows.new_full((self.num_columns, *rows.shape[1:]), -torch.inf)
         return lowest.scatter_reduce(0, self._index(rows), rows, "amax")
 
     def total(self, rows: Tensor) -> Tensor:
-        """See :class:`Reduction`."""
         sums = rows.new_zeros((self.num_columns, *rows.shape[1:]))
         if is_traced():
             # What ONNX makes of index_add keeps one row of those that share a target.
@@ -72,7 +70,6 @@ class ByTarget:
         return sums.index_add(0, self.target, rows)
 
     def spread(self, columns: Tensor) -> Tensor:
-        """See :class:`Reduction`."""
         return columns.index_select(0, self.target)
 
     def _index(self, rows: Tensor) -> Tensor:

@@ -33,6 +33,23 @@ def far_masks() -> dict[str, float]:
     }
 
 
+def frozen() -> dict[str, float]:
+    """Gradients where at the first step nothing but the edge bias wants one, which other ranks' shares still cross."""
+    errors = {}
+    for name, kind in (("plain", torch.float64), ("fused", torch.float32)):
+        whole = _plain(knn(), kind, time_embedding=False, position_embedding=False)
+        for parameter in whole.parameters():
+            parameter.requires_grad_(False)
+        whole.block.attention.edge_bias.requires_grad_()
+        part = distribute(whole, make_mesh())
+        x = _random(9, B, C).to(kind)
+        for model in (whole, part):
+            out = model.unroll(x)
+            (model.gather(out.state) if model is part else out.state).square().sum().backward()
+        errors[name] = _compare(whole, part, lambda p: p.grad)
+    return errors
+
+
 def refused() -> list[str]:
     """What only a whole model can do, by the fused step and by the plain one."""
     messages = []

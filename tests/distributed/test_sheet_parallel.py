@@ -89,6 +89,12 @@ def test_gradients_beside_far_masks(ranks):
     assert errors["gradient"] < 1e-5 * errors["largest"]
 
 
+def test_gradients_of_the_edge_bias_alone(ranks):
+    errors = worst(ranks.run("frozen", 2))
+    assert errors["plain"] < 1e-10
+    assert errors["fused"] < 1e-3
+
+
 def test_what_takes_the_whole_model_is_refused_on_every_rank(ranks):
     for messages in ranks.run("refused", 2):
         for penalty, transform, hook in (messages[:3], messages[3:]):
