@@ -16,23 +16,16 @@ from torch import Tensor
 
 from colgraph.data import decode_image, find_images
 from colgraph.extras import optional
-from colgraph.text import Table, is_number, parse_numbers, read_table, reason_of
+from colgraph.text import Table, is_number, parse_numbers, parse_table, read_table, reason_of
 
 __all__ = ["Recordings", "natural_key", "read_regions", "read_responses", "read_stimuli"]
 
-_STIMULI = (
-    "stimuli",
-    "stimulus",
-    "stimulus_names",
-    "stimulus_ids",
-    "images",
-    "image_names",
-    "image",
-    "file_name",
-    "file",
+_STIMULI = re.compile(
+    r"(stim|stimulus|stimuli|images?|imgs?|pictures?|photos?|files?)(ids?|names?|numbers?|index|paths?|files?|filenames?)?"
 )
-_TARGETS = ("targets", "target", "target_names", "target_ids", "units", "neurons", "channels", "electrodes", "voxels")
-_ONE_TARGET = ("target", "target_id", "id", "name", "unit", "neuron", "channel", "electrode", "voxel", "site", "cell")
+_TARGETS = re.compile(
+    r"(targets?|units?|neurons?|neuroids?|channels?|electrodes?|voxels?|sites?|cells?)(ids?|names?|numbers?)?"
+)
 _REGIONS = ("region", "regions", "area", "areas", "roi", "rois", "parcel", "label")
 _NUMBER = re.compile(r"(\d+)(?:[.,]0*)?")
 _ENDS = (".npy", ".npz", ".h5", ".hdf5", ".csv", ".tsv", ".txt")
@@ -113,12 +106,31 @@ def _from_arrays(arrays: Mapping[str, NDArray[Any]], path: Path) -> Recordings:
     chosen = "responses" if "responses" in arrays else likely[0] if len(likely) == 1 else None
     if chosen is None:
         raise ValueError(f"{str(path)!r} must hold one array 'responses', it has {', '.join(arrays) or 'none'}")
-    small = {name.lower(): name for name in arrays if name != chosen}
-    keys = [next((small[name] for name in names if name in small), None) for names in (_STIMULI, _TARGETS)]
+    others = [name for name in arrays if name != chosen]
+    keys = [next((name for name in others if kind.fullmatch(_plain(name))), None) for kind in (_STIMULI, _TARGETS)]
+    _check_no_names(arrays, chosen, keys, path)
     unused = [name for name in arrays if name not in (chosen, *keys)]
     notes = [f"{', '.join(unused)} of {str(path)!r} is not read: names are those of stimuli and targets"]
     named = [None if key is None else _names(arrays[key], key, path) for key in keys]
     return _checked(arrays[chosen], named[0], named[1], notes if unused else [], path)
+
+
+def _plain(name: str) -> str:
+    """A name without capitals, blanks and marks."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _check_no_names(arrays: Mapping[str, NDArray[Any]], chosen: str, keys: Sequence[str | None], path: Path) -> None:
+    """Raise for an array under another name that may hold the names of stimuli or targets, where none has the right."""
+    for axis, key, what in ((-2, keys[0], "stimuli"), (-1, keys[1], "targets")):
+        count = arrays[chosen].shape[axis] if arrays[chosen].ndim > 1 else 0
+        for name, values in arrays.items() if key is None else ():
+            if name in (chosen, *keys) or values.shape != (count,) or values.dtype.kind not in "USiuO":
+                continue
+            if count > 1 and len(set(values.tolist())) == count:
+                raise ValueError(
+                    f"{str(path)!r}: {name} may hold the names of the {what}: call it {what!r}, or leave it out"
+                )
 
 
 def _names(values: NDArray[Any], key: str, path: Path) -> list[str]:
@@ -131,14 +143,22 @@ def _names(values: NDArray[Any], key: str, path: Path) -> list[str]:
 
 def _from_table(table: Table, path: Path) -> Recordings:
     rows = table.rows
-    no_corner = rows[0][0].lower() not in ("", *_STIMULI) and len(rows[0]) == len(rows[-1])
+    no_corner = rows[0][0] != "" and not _STIMULI.fullmatch(_plain(rows[0][0])) and len(rows[0]) == len(rows[-1])
     header = None if no_corner and all(map(is_number, rows[0][1:] or rows[0])) else rows[0]
     body = rows if header is None else rows[1:]
     if not body:
         raise ValueError(f"{str(path)!r} has no rows of responses")
+    if header is None:
+        header = _commented(table)
     if header is not None and len(header) < len(body[0]):
         header = ["", *header]
     header, stimuli, body = _without_stimuli(header, body)
+    if stimuli is None and len(body) > 5 and len(body[0]) > 1 and (counted := _counting(body)) is not None:
+        column = f"column {counted + 1}" if header is None else f"the column {header[counted]!r}"
+        raise ValueError(
+            f"{str(path)!r}: {column} holds each of the numbers from {min(int(row[counted]) for row in body)} on once: "
+            "call it 'stimulus' if it says which stimulus a row is, or leave it out"
+        )
     numbers = parse_numbers([cell for row in body for cell in row], table.separator)
     if None in numbers:
         row, column = divmod(numbers.index(None), len(body[0]))
@@ -146,13 +166,31 @@ def _from_table(table: Table, path: Path) -> Recordings:
     return _checked(np.array(numbers, dtype=np.float64).reshape(len(body), -1), stimuli, header, [], path)
 
 
+def _commented(table: Table) -> list[str] | None:
+    """Names of columns in a comment, as ``numpy.savetxt(header=...)`` writes them."""
+    for comment in filter(None, table.comments):
+        cells = parse_table(comment, separators=table.separator, comments="").rows[0]
+        if len(set(cells)) == len(cells) == len(table.rows[0]) and not any(map(is_number, cells)):
+            return cells
+    return None
+
+
+def _counting(body: list[list[str]]) -> int | None:
+    """The first or the last column, where it has each of the numbers from 0 or from 1 on once, in any order."""
+    for column in (0, len(body[0]) - 1):
+        cells = {_plain_number(row[column]) for row in body if _NUMBER.fullmatch(row[column])}
+        if any(cells == {str(i + start) for i in range(len(body))} for start in (0, 1)):
+            return column
+    return None
+
+
 def _without_stimuli(
     header: list[str] | None, body: list[list[str]]
 ) -> tuple[list[str] | None, list[str] | None, list[list[str]]]:
     """A table without its column of names of stimuli, and without a column of row numbers; and the names, if any."""
-    small = [] if header is None else [cell.lower() for cell in header]
-    named = next((small.index(name) for name in _STIMULI if name in small), None)
-    first, is_unnamed = [row[0] for row in body], small[:1] == [""]
+    heads = [] if header is None else header
+    named = next((i for i, head in enumerate(heads) if _STIMULI.fullmatch(_plain(head))), None)
+    first, is_unnamed = [row[0] for row in body], heads[:1] == [""]
     if named is None and not is_unnamed and all(map(is_number, first)):
         return header, None, body
     place = named or 0
@@ -209,7 +247,7 @@ def read_stimuli(folder: Path, recorded: Recordings, size: int, channels: int) -
     if not files:
         raise ValueError("; ".join([f"--stimuli {str(folder)!r} holds no images", *notes]))
     if recorded.stimuli is not None:
-        files = _by_name(files, recorded.stimuli, recorded.where, folder)
+        files = _by_name(files, recorded.stimuli, recorded.where, folder, notes)
     else:
         files.sort(key=lambda path: natural_key(path.name))
         count = recorded.values.shape[-2]
@@ -224,12 +262,16 @@ def read_stimuli(folder: Path, recorded: Recordings, size: int, channels: int) -
     return torch.stack([_decoded(path, size, channels) for path in files]).float() / 255, notes
 
 
-def _by_name(files: list[Path], names: list[str], where: str, folder: Path) -> list[Path]:
+def _by_name(files: list[Path], names: list[str], where: str, folder: Path, notes: list[str]) -> list[Path]:
     known: dict[str, Path | None] = {}
     for path in files:
         # Two images that differ in their ending only are told apart by it.
         known[path.stem] = None if path.stem in known else path
     known |= {path.name: path for path in files}
+    if not set(names) <= set(known) and (numbered := _numbered(files, names)):
+        known |= numbered
+        some = next(path.name for name in names if (path := numbered.get(name)))
+        notes.append(f"stimuli of {where!r} are joined to images by their number ({some} and so on)")
     chosen: list[Path] = []
     for name in names:
         image = known.get(re.split(r"[/\\]", name)[-1])
@@ -245,6 +287,16 @@ def _by_name(files: list[Path], names: list[str], where: str, folder: Path) -> l
     if twice is not None:
         raise ValueError(f"{where!r} names the image {twice!r} twice")
     return chosen
+
+
+def _numbered(files: list[Path], names: list[str]) -> dict[str, Path]:
+    """The image of each name that is a number, where images differ in one number only (``18`` and ``stim_018.png``)."""
+    alike = {re.sub(r"\d+", "#", path.stem) for path in files}
+    images = {int(found[0]): path for path in files if (found := re.search(r"\d+", path.stem))}
+    if len(alike) > 1 or alike.pop().count("#") != 1 or len(images) < len(files):
+        return {}
+    numbers = {name: int(match[1]) for name in names if (match := _NUMBER.fullmatch(name))}
+    return {name: images[number] for name, number in numbers.items() if number in images}
 
 
 def _decoded(path: Path, size: int, channels: int) -> Tensor:
@@ -315,7 +367,8 @@ def _target_and_region(
     width = _width(rows)
     header = [cell.lower() for cell in rows[0]]
     header = header if len(header) == width else ["", *header]
-    target = next((header.index(name) for name in (*_ONE_TARGET, *_TARGETS) if name in header), None)
+    target = next((i for i, name in enumerate(header) if _TARGETS.fullmatch(_plain(name))), None)
+    target = next((header.index(name) for name in ("id", "name") if name in header), None) if target is None else target
     region = next((header.index(name) for name in _REGIONS if name in header), None)
     if target is None and region is None:
         return _without_header(rows, recorded) if width == 2 else None

@@ -164,6 +164,57 @@ def test_tables_carry_names(tmp_path: Path, text: str, stimuli: Any, targets: An
 
 
 @pytest.mark.parametrize(
+    "key", ["stimulus_id", "Stimulus Number", "image_id", "img", "file_name", "filename", "StimulusID"]
+)
+@pytest.mark.parametrize("place", [0, 2])
+def test_columns_that_say_which_stimulus_are_found_by_their_name(tmp_path: Path, key: str, place: int) -> None:
+    """A number of a stimulus under a name that is not known would be a target."""
+    rows = [[key, "u2", "u1"], *[[n, *map(str, v)] for n, v in zip(["3", "1", "2"], VALUES.tolist(), strict=True)]]
+    for row in rows:
+        row.insert(place, row.pop(0))
+    (tmp_path / "r.csv").write_text("".join(",".join(row) + "\n" for row in rows))
+    found = read_responses(tmp_path / "r.csv")
+    assert (found.stimuli, found.targets) == (["3", "1", "2"], TARGETS)
+    assert np.array_equal(found.values, VALUES)
+    np.savez(tmp_path / "r.npz", **{"responses": VALUES, key: [3, 1, 2], "neuroid_id": TARGETS})
+    found = read_responses(tmp_path / "r.npz")
+    assert (found.stimuli, found.targets) == (["3", "1", "2"], TARGETS)
+
+
+def test_names_in_a_comment_are_those_of_targets(tmp_path: Path) -> None:
+    np.savetxt(tmp_path / "r.txt", VALUES, header="u2 u1")
+    assert read_responses(tmp_path / "r.txt").targets == TARGETS
+
+
+@pytest.mark.parametrize("pattern", ["stim_{}.png", "{:05d}.png", "scene{:02d}_a.png"])
+@pytest.mark.parametrize("spelled", ["{}", "{}.0", "{:03d}"])
+def test_numbers_of_stimuli_are_joined_to_numbered_images(tmp_path: Path, pattern: str, spelled: str) -> None:
+    folder = shown(tmp_path / "stimuli", [pattern.format(i) for i in range(12)])
+    recorded = recordings([spelled.format(i) for i in (7, 11, 2, 0, 1, 3, 4, 5, 6, 8, 9, 10)])
+    notes = read_stimuli(folder, recorded, 4, 1)[1]
+    assert order(folder, recorded) == [7, 11, 2, 0, 1, 3, 4, 5, 6, 8, 9, 10]
+    assert "joined to images by their number" in notes[0]
+
+
+def test_numbers_that_images_do_not_have_are_refused(tmp_path: Path) -> None:
+    folder = shown(tmp_path / "stimuli", [f"stim_{i}.png" for i in range(3)])
+    with pytest.raises(ValueError, match="names the stimulus '3'"):
+        order(folder, recordings(["1", "2", "3"]))
+    with pytest.raises(ValueError, match="names the stimulus '1'"):
+        order(shown(tmp_path / "runs", ["run1_stim2.png", "run2_stim1.png"]), recordings(["1", "2"]))
+
+
+def test_what_may_be_names_is_not_passed_over(tmp_path: Path) -> None:
+    """Joined by position though both carry keys, under a name that nobody knows."""
+    np.savez(tmp_path / "r.npz", responses=VALUES, shown=["c", "a", "b"], session=["1", "1", "2"])
+    with pytest.raises(ValueError, match="shown may hold the names of the stimuli: call it 'stimuli', or leave it out"):
+        read_responses(tmp_path / "r.npz")
+    (tmp_path / "r.csv").write_text("trial,u1\n" + "".join(f"{i},{i * 0.5}\n" for i in (4, 2, 0, 1, 3, 5)))
+    with pytest.raises(ValueError, match="column 'trial' holds each of the numbers from 0 on once: call it 'stimulus'"):
+        read_responses(tmp_path / "r.csv")
+
+
+@pytest.mark.parametrize(
     ("arrays", "words"),
     [
         ({"responses": VALUES, "stimuli": ["a", "b"]}, r"names 2 stimuli, but its responses \[3, 2\] are of 3"),
