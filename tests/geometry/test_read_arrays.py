@@ -60,6 +60,30 @@ def test_the_rows_of_a_table_are_joined_by_name(order, named_rows):
     assert edges(geometry) == {("V1", "V2"): 2.0, ("V4", "IT"): 4.0, ("IT", "V1"): 0.5}
 
 
+@given(st.permutations(range(4)), st.sampled_from([0, 1]))
+def test_numbered_rows_are_joined_by_their_numbers(order, start):
+    """Numbers in another order are names like any other; a frame's own numbers are none."""
+    numbers = [i + start for i in range(4)]
+    frame = pandas.DataFrame(MATRIX, index=numbers, columns=numbers).iloc[list(order)]
+    assert edges(cg.geometry(frame, weight_is="distance")) == edges(
+        cg.geometry(pandas.DataFrame(MATRIX, index=numbers, columns=numbers), weight_is="distance")
+    )
+
+
+@pytest.mark.parametrize("heads", [("from", "to"), ("pre_id", "post_id"), ("Source", "Target")])
+def test_tables_of_edges_are_known_by_their_usual_names(heads):
+    frame = pandas.DataFrame({heads[0]: ["a", "b"], heads[1]: ["b", "c"], "weight": [1.0, 2.0]})
+    assert edges(cg.geometry(frame, directed=True)) == {("a", "b"): 1.0, ("b", "c"): 2.0}
+
+
+@pytest.mark.parametrize(
+    "change", [torch.Tensor.bfloat16, torch.Tensor.half, torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr]
+)
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+def test_tensors_of_any_precision_and_layout(change):
+    assert edges(cg.geometry(change(torch.tensor(MATRIX)))) == {(0, 1): 2.0, (2, 3): 4.0, (3, 0): 0.5}
+
+
 def test_tables_of_edges_are_read_as_csv_files_are():
     frame = pandas.DataFrame({"source": ["a", "b"], "target": ["b", "c"], "weight": [0.1, 4.0]})
     geometry = cg.geometry(frame, directed=True, weight_is="distance")

@@ -3,6 +3,7 @@
 import gzip
 import pickle
 import re
+import time
 import warnings
 
 import networkx as nx
@@ -184,8 +185,8 @@ def test_edge_tables(tmp_path):
     with pytest.raises(ValueError, match="option 'transpose' means nothing for a list of edges"):
         read_geometry(path, transpose=True)
     (tmp_path / "plain.csv").write_text(SPELLINGS["plain.csv"][0])
-    with pytest.raises(ValueError, match="option 'directed' means nothing for an adjacency matrix"):
-        read_geometry(tmp_path / "plain.csv", directed=True)
+    with pytest.raises(ValueError, match="option 'distance' means nothing for an adjacency matrix"):
+        read_geometry(tmp_path / "plain.csv", distance="length")
 
 
 # ---------------------------------------------------------------------- broken
@@ -292,3 +293,96 @@ def test_a_saved_sheet_is_a_geometry(tmp_path, packed):
     assert again.inputs.tolist() == sheet.inputs.tolist()
     assert again.outputs.tolist() == sheet.outputs.tolist()
     assert again.layer.tolist() == sheet.layer.tolist()
+
+
+# ---------------------------------------------------------------------- one triangle, any bytes
+
+HALF = np.array([[0, 3, 0, 1], [0, 4, 2, 0], [0, 0, 0, 5], [0, 0, 0, 0]], dtype=float)
+
+
+def written(path, matrix):
+    match path.suffix:
+        case ".npy":
+            np.save(path, matrix)
+        case ".npz":
+            scipy.sparse.save_npz(path, scipy.sparse.csr_array(matrix))
+        case ".mtx":
+            scipy.io.mmwrite(path, scipy.sparse.coo_array(matrix), symmetry="general")
+        case ".mat":
+            scipy.io.savemat(path, {"W": matrix})
+        case _:
+            np.savetxt(path, matrix, delimiter=",")
+    return path
+
+
+@pytest.mark.parametrize("name", ["w.csv", "w.txt", "w.npy", "w.npz", "w.mtx", "w.mat", "w.edge"])
+@pytest.mark.parametrize("half", [HALF, HALF.T])
+def test_one_triangle_of_a_matrix_is_said_and_can_mean_both_directions(tmp_path, name, half):
+    """``tck2connectome`` writes the upper triangle of a symmetric matrix unless asked for both."""
+    path = written(tmp_path / name, half)
+    with pytest.warns(UserWarning, match="the matrix is a triangle: all its edges go to (later|earlier) columns"):
+        assert as_pairs(read_geometry(path)) == as_pairs(from_object(half))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*triangle")
+        assert as_pairs(read_geometry(path, directed=True)) == as_pairs(from_object(half, directed=True))
+        assert as_pairs(read_geometry(path, directed=False)) == as_pairs(
+            from_object(half + np.triu(half, 1).T + np.tril(half, -1).T)
+        )
+
+
+def test_two_numbers_of_a_pair_are_not_one_edge(tmp_path):
+    matrix = HALF.copy()
+    matrix[3, 0] = 7
+    with pytest.raises(ValueError, match=r"edge 3 -> 0 is 7\.0, the other way 1\.0: directed=False needs one number"):
+        read_geometry(written(tmp_path / "w.npy", matrix), directed=False)
+
+
+@pytest.mark.parametrize("kind", [">f8", ">f4", "<f2", ">i4", "<u2", "g", "u1"])
+def test_numbers_of_any_size_and_byte_order(tmp_path, kind):
+    matrix = (HALF + HALF.T).astype(kind)
+    expected = as_pairs(from_object(HALF + HALF.T))
+    assert as_pairs(read_geometry(written(tmp_path / "w.npy", matrix))) == expected
+    assert as_pairs(from_object(matrix)) == expected
+
+
+def test_duplicates_of_small_integers_add_up():
+    ends = ([0, 0, 1, 2, 3], [1, 1, 2, 3, 0])
+    matrix = scipy.sparse.coo_array((np.array([200, 100, 1, 1, 1], dtype=np.uint8), ends), shape=(4, 4))
+    assert as_pairs(from_object(matrix))[0, 1] == 300
+
+
+@pytest.mark.parametrize("text", ["1\t2\t5\n2\t3\t1\n3\t4\t2\n", "1\t2\n2\t3\n"])
+def test_few_edges_without_a_header_are_not_taken_for_a_matrix(tmp_path, text):
+    (tmp_path / "out.tsv").write_text(text)
+    with pytest.raises(ValueError, match="may be edges or a matrix: say header=False for a matrix"):
+        read_geometry(tmp_path / "out.tsv")
+    assert read_geometry(tmp_path / "out.tsv", header=False).num_columns == len(text.split("\n")) - 1
+
+
+def test_comments_of_matrix_market_may_be_indented(tmp_path):
+    text = "%%MatrixMarket matrix coordinate real general\r\n  % a note\r\n3 3 1\r\n1 2 5\r\n\r\n"
+    (tmp_path / "m.mtx").write_bytes(text.encode())
+    assert as_pairs(read_geometry(tmp_path / "m.mtx")) == {(0, 1): 5}
+
+
+def test_circos_tables_of_dsi_studio(tmp_path):
+    text = "data\tdata\t4\t5\t3\t\ndata\tdata\tL\tR\tC\t\n4\tL\t0\t3\t1\t\n5\tR\t3\t0\t2\t\n3\tC\t1\t2\t0\t\n"
+    (tmp_path / "c.txt").write_text(text)
+    geometry = read_geometry(tmp_path / "c.txt")
+    assert geometry.names == ("L", "R", "C")
+    assert as_pairs(geometry) == {(0, 1): 3, (1, 0): 3, (0, 2): 1, (2, 0): 1, (1, 2): 2, (2, 1): 2}
+
+
+def test_names_as_codes_of_characters_in_mat_files(tmp_path):
+    names = np.frombuffer(b"L_A\nL_B\nR_A\nR_B\n", dtype=np.uint8).reshape(1, -1)
+    scipy.io.savemat(tmp_path / "c.mat", {"connectivity": HALF + HALF.T, "name": names}, format="4")
+    assert read_geometry(tmp_path / "c.mat").names == ("L_A", "L_B", "R_A", "R_B")
+
+
+def test_matrices_of_many_columns_are_not_searched_for_pairs_of_names():
+    from colgraph.geometry.readers.columns import find_ends
+
+    heads = [f"area{i}" for i in range(20_000)]
+    start = time.perf_counter()
+    assert find_ends(heads) is None
+    assert time.perf_counter() - start < 5

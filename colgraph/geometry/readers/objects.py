@@ -41,7 +41,7 @@ def from_object(obj: Any, **options: Any) -> Geometry:
                                stay as they are)
     PyG ``Data``, ``Sheet``    ``pos``, ``face``, ``edge_index``; edge lengths from ``edge_distance``, ``edge_weight``
                                or a one-dimensional ``edge_attr``; options ``distance, weight, weight_is``
-    scipy.sparse, numpy, torch ``A[i, j]`` is the edge from i to j; options ``weight, weight_is, transpose``
+    scipy.sparse, numpy, torch ``A[i, j]`` is the edge from i to j; options ``weight, weight_is, transpose, directed``
     pandas ``DataFrame``       the same with names, or a table of edges (``source``, ``target``), as in a CSV file
     nibabel, nilearn           ``GiftiImage``; ``InMemoryMesh``, ``FileMesh``; ``PolyMesh``, ``SurfaceImage`` (a layer
                                per part)
@@ -87,8 +87,8 @@ def _from_trimesh(obj: Any, *, merge_vertices: bool = False) -> Geometry:
     return mesh_geometry(obj, name="trimesh", merge_vertices=merge_vertices, drop_unused=False)
 
 
-def _from_sparse(matrix: Any, *, weights: Weights, transpose: bool = False) -> Geometry:
-    return adjacency_geometry(matrix, name="sparse matrix", weights=weights, transpose=transpose)
+def _from_sparse(matrix: Any, *, weights: Weights, transpose: bool = False, directed: bool | None = None) -> Geometry:
+    return adjacency_geometry(matrix, name="sparse matrix", weights=weights, transpose=transpose, directed=directed)
 
 
 def _from_gifti(image: Any) -> Geometry:

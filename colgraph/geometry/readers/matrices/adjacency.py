@@ -6,7 +6,7 @@ Connectivity Toolbox; ``transpose=True`` reads the other convention. A zero is n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ def adjacency_geometry(
     positions: NDArray[np.float64] | None = None,
     weights: Weights,
     transpose: bool = False,
+    directed: bool | None = None,
     has_lengths: bool = True,
 ) -> Geometry:
     """The geometry of a weighted adjacency matrix ``[N,N]``.
@@ -39,10 +40,13 @@ def adjacency_geometry(
         positions: ``[N,D]`` coordinates, D at most 3.
         weights: what the user says about the numbers, which have no name to give.
         transpose: ``A[i, j]`` is the edge from ``j`` to ``i``.
+        directed: False if an edge goes both ways though one of its two cells is empty, as where programs write one
+            triangle of a symmetric matrix. Not given, every cell is an edge, and a warning says so of a triangle.
         has_lengths: whether the numbers mean anything; False for patterns.
 
     Raises:
-        ValueError: if it is not square, or naming the edge whose number is no length.
+        ValueError: if it is not square, or naming the edge whose number is no length, or that has another number in the
+            other direction though ``directed=False``.
     """
     from scipy.sparse import coo_array, issparse
 
@@ -57,6 +61,8 @@ def adjacency_geometry(
         raise ValueError("the adjacency matrix is empty")
     if matrix.dtype.kind not in "fiub":
         raise ValueError(f"an adjacency matrix holds real numbers, this one {matrix.dtype}")
+    # scipy.sparse knows the machine's own byte order only, no half precision, and adds duplicates up in 8 bits.
+    matrix = matrix if matrix.dtype.kind == "b" else matrix.astype(np.float64)
     entries = matrix.tocoo() if issparse(matrix) else coo_array(matrix)
     entries.sum_duplicates()
     source, target = (index.astype(np.int64) for index in (entries.row, entries.col))
@@ -71,6 +77,8 @@ def adjacency_geometry(
         source, target, data = source[~nothing], target[~nothing], data[~nothing]
     if transpose:
         source, target = target, source
+    if directed is None:
+        warn(name, _triangle_notes(source, target))
 
     def edge(e: int) -> str:
         return edge_name(source[e], target[e], names)
@@ -81,6 +89,8 @@ def adjacency_geometry(
             f"{edge(int(missing[0]))} has length {data[missing[0]]} ({missing.size} such cells): write 0 or leave "
             "the cell empty where there is no edge"
         )
+    if directed is False:
+        source, target, data = _both_ways(source, target, data, edge)
     lengths = weights.read(data, edge) if has_lengths else None
     return network_geometry(
         np.stack([source, target]),
@@ -91,4 +101,35 @@ def adjacency_geometry(
         name=name,
         names=names,
         guessed_from=weights.guessed("the matrix", lengths),
+    )
+
+
+def _triangle_notes(source: NDArray[np.int64], target: NDArray[np.int64]) -> list[str]:
+    """A line on a matrix with all its numbers on one side of the diagonal."""
+    between = source != target
+    up = (source < target)[between]
+    if up.size < 2 or not (up.all() or not up.any()):
+        return []
+    return [
+        f"the matrix is a triangle: all its edges go to {'later' if up.all() else 'earlier'} columns (if it is half of "
+        "a symmetric one say directed=False, else directed=True)"
+    ]
+
+
+def _both_ways(
+    source: NDArray[np.int64], target: NDArray[np.int64], data: NDArray[Any], edge_name: Callable[[int], str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
+    """Edges, each once in both directions."""
+    low, high = np.minimum(source, target), np.maximum(source, target)
+    _, first, pair = np.unique(np.stack([low, high]), axis=1, return_index=True, return_inverse=True)
+    odd = np.flatnonzero(data != data[first][pair.reshape(-1)])
+    if odd.size:
+        e, other = int(odd[0]), int(first[pair.reshape(-1)[odd[0]]])
+        raise ValueError(f"{edge_name(e)} is {data[e]}, the other way {data[other]}: directed=False needs one number")
+    low, high, data = low[first], high[first], data[first]
+    loop = low == high
+    return (
+        np.concatenate([low, high[~loop]]),
+        np.concatenate([high, low[~loop]]),
+        np.concatenate([data, data[~loop]]),
     )

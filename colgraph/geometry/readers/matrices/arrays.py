@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 
 from colgraph.checks import as_array
 from colgraph.geometry.base import Geometry
-from colgraph.geometry.readers.files import Source
+from colgraph.geometry.readers.files import Source, warn
 from colgraph.geometry.readers.lengths import Lengths, Weights
 from colgraph.geometry.readers.matrices.adjacency import adjacency_geometry
 from colgraph.geometry.readers.meshes.triangles import surface_geometry
+from colgraph.geometry.readers.tables.columns import find_ends
 from colgraph.geometry.readers.tables.csv_txt import read_csv
 
 __all__ = ["array_geometry", "pair_geometry", "table_geometry"]
 
 
-def array_geometry(array: Any, *, weights: Weights, transpose: bool = False) -> Geometry:
+def array_geometry(array: Any, *, weights: Weights, transpose: bool = False, directed: bool | None = None) -> Geometry:
     """The geometry of a square array ``[N,N]``, an adjacency matrix: ``A[i, j]`` is the edge from i to j, 0 is none.
 
     Raises:
@@ -28,13 +29,19 @@ def array_geometry(array: Any, *, weights: Weights, transpose: bool = False) -> 
     """
     if isinstance(array, np.ma.MaskedArray):
         raise ValueError("an adjacency matrix with masked entries: give matrix.filled(0), where 0 is no edge")
-    matrix = as_array(array, "an adjacency matrix")
+    matrix = _dense(array) if hasattr(array, "detach") else as_array(array, "an adjacency matrix")
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.shape[0] <= 3:
         raise ValueError(
             f"an array of shape {list(matrix.shape)} may be positions, faces or edges (an adjacency matrix is square "
             "and larger than 3 x 3): give cg.Geometry(positions, faces=..., edges=...)"
         )
-    return adjacency_geometry(matrix, name="matrix", weights=weights, transpose=transpose)
+    return adjacency_geometry(matrix, name="matrix", weights=weights, transpose=transpose, directed=directed)
+
+
+def _dense(tensor: Any) -> NDArray[Any]:
+    """A tensor of any layout and precision."""
+    tensor = tensor.detach().cpu().to_dense()
+    return np.asarray((tensor.double() if tensor.is_floating_point() else tensor).numpy())
 
 
 def table_geometry(
@@ -50,15 +57,14 @@ def table_geometry(
     Raises:
         ValueError: for any other table, and for what the readers of files and matrices refuse.
     """
-    if {"source", "target"} <= {str(name).strip().lower() for name in frame.columns}:
+    if find_ends([str(name) for name in frame.columns]):
         if transpose:
             raise ValueError("the option 'transpose' means nothing for a table of edges")
         text = Source(Path("DataFrame.csv"), frame.to_csv(index=False).encode())
         table = read_csv(text, directed=directed, lengths=lengths)
         return dataclasses.replace(table, name="DataFrame")
-    for name, value in (("directed", directed), ("distance", lengths.distance)):
-        if value is not None:
-            raise ValueError(f"the option {name!r} means nothing for an adjacency matrix")
+    if lengths.distance is not None:
+        raise ValueError("the option 'distance' means nothing for an adjacency matrix")
     small = len(frame) <= 3 and {str(name) for name in frame.index} != {str(name) for name in frame.columns}
     if frame.shape[0] != frame.shape[1] or frame.empty or small:
         raise ValueError(
@@ -68,20 +74,24 @@ def table_geometry(
         )
     names, frame = _named(frame)
     matrix = frame.fillna(0).to_numpy()
-    return adjacency_geometry(matrix, name="DataFrame", names=names, weights=lengths, transpose=transpose)
+    return adjacency_geometry(
+        matrix, name="DataFrame", names=names, weights=lengths, transpose=transpose, directed=directed
+    )
 
 
 def _named(frame: Any) -> tuple[list[str] | None, Any]:
     """Column names, if there are any, and the matrix with its rows in the order of its columns."""
     rows, columns = ([str(name) for name in index] for index in (frame.index, frame.columns))
-    counted = [str(i) for i in range(len(rows))]
-    if rows in (counted, columns):
-        return None if columns == counted else columns, frame
-    if columns == counted:
-        return rows, frame
+    counted = [[str(i + start) for i in range(len(rows))] for start in (0, 1)]
+    names = None if columns == counted[0] else columns
+    if rows == columns:
+        return names, frame
     if len(set(columns)) == len(columns) and sorted(rows) == sorted(columns):
+        warn("DataFrame", ["rows and columns are in different orders: joined by name"])
         place = {name: i for i, name in enumerate(rows)}
-        return columns, frame.iloc[[place[name] for name in columns]]
+        return names, frame.iloc[[place[name] for name in columns]]
+    if rows in counted or columns in counted:
+        return columns if rows in counted else rows, frame
     other = sorted(set(rows) ^ set(columns))
     raise ValueError(
         f"the rows and columns of an adjacency matrix bear the same names, each once, but {(other or rows)[0]!r} is "

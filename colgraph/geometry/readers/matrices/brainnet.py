@@ -16,7 +16,9 @@ __all__ = ["BRAINNET_SUFFIXES", "read_brainnet"]
 BRAINNET_SUFFIXES = ("node", "edge")
 
 
-def read_brainnet(source: Source, *, weights: Weights, transpose: bool = False) -> Geometry:
+def read_brainnet(
+    source: Source, *, weights: Weights, transpose: bool = False, directed: bool | None = None
+) -> Geometry:
     """Read a ``.node`` or an ``.edge`` file, and the other of the same name beside it.
 
     A row of ``.node`` is ``x y z color size label``, with ``-`` for no label; colors and sizes are for drawing and not
@@ -26,6 +28,7 @@ def read_brainnet(source: Source, *, weights: Weights, transpose: bool = False) 
         source: one of the two.
         weights: what the user says about the numbers.
         transpose: ``A[i, j]`` is the edge from ``j`` to ``i``.
+        directed: False where an edge goes both ways though one of its cells is empty.
 
     Raises:
         ValueError: for rows that are no nodes, a matrix that is not square, and files that do not fit each other.
@@ -45,7 +48,13 @@ def read_brainnet(source: Source, *, weights: Weights, transpose: bool = False) 
     )
     warn(source.name, [read])
     return adjacency_geometry(
-        matrix, name=source.name, names=names, positions=positions, weights=weights, transpose=transpose
+        matrix,
+        name=source.name,
+        names=names,
+        positions=positions,
+        weights=weights,
+        transpose=transpose,
+        directed=directed,
     )
 
 

@@ -29,6 +29,7 @@ def read_mat(
     names: str | None = None,
     weights: Weights,
     transpose: bool = False,
+    directed: bool | None = None,
 ) -> Geometry:
     """Read an adjacency matrix, full or sparse, from a ``.mat`` file.
 
@@ -40,6 +41,7 @@ def read_mat(
             one of that length, or one called ``names``, ``labels``, ``regions`` and so on.
         weights: what the user says about the numbers.
         transpose: ``A[i, j]`` is the edge from ``j`` to ``i``.
+        directed: False where an edge goes both ways though one of its cells is empty.
 
     A variable called ``coords``, ``xyz``, ``pos`` and so on with three numbers per row is where the columns are.
 
@@ -48,6 +50,7 @@ def read_mat(
         ImportError: if h5py is needed and not installed.
     """
     found = load_mat(source)
+    found |= {key: text for key, value in found.items() if (text := _text_of_codes(key, value)) is not None}
     matrices = {key: v for key, v in found.items() if not isinstance(v, list) and _is_square(v)}
     places = [key for key in matrices if _is_places(key)]  # of three nodes, the positions are square too
     matrices = {key: v for key, v in matrices.items() if len(matrices) == 1 or key not in places}
@@ -81,7 +84,15 @@ def read_mat(
         positions=None if place is None else np.asarray(found[place], dtype=np.float64),
         weights=weights,
         transpose=transpose,
+        directed=directed,
     )
+
+
+def _text_of_codes(key: str, value: Any) -> list[str] | None:
+    """The lines of names that a program wrote as the codes of their characters (DSI Studio)."""
+    if plain(key.rpartition(".")[2]) not in _NAMES or not isinstance(value, np.ndarray) or value.dtype != np.uint8:
+        return None
+    return bytes(value.reshape(-1).tolist()).decode("utf-8", "replace").rstrip("\0").splitlines() or None
 
 
 def _is_square(value: Any) -> bool:

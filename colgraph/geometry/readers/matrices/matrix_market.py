@@ -21,7 +21,9 @@ _FIELDS = ("real", "integer", "pattern")
 _SYMMETRIES = {"general": 0.0, "symmetric": 1.0, "skew-symmetric": -1.0}
 
 
-def read_matrix_market(source: Source, *, weights: Weights, transpose: bool = False) -> Geometry:
+def read_matrix_market(
+    source: Source, *, weights: Weights, transpose: bool = False, directed: bool | None = None
+) -> Geometry:
     """Read an adjacency matrix in MatrixMarket form; a ``pattern`` has edges and no lengths.
 
     Raises:
@@ -29,7 +31,14 @@ def read_matrix_market(source: Source, *, weights: Weights, transpose: bool = Fa
     """
     with parsing("MatrixMarket"):
         matrix, has_lengths = _parsed(source.text)
-    return adjacency_geometry(matrix, name=source.name, weights=weights, transpose=transpose, has_lengths=has_lengths)
+    return adjacency_geometry(
+        matrix,
+        name=source.name,
+        weights=weights,
+        transpose=transpose,
+        directed=directed,
+        has_lengths=has_lengths,
+    )
 
 
 def _parsed(text: str) -> tuple[Any, bool]:
@@ -41,7 +50,7 @@ def _parsed(text: str) -> tuple[Any, bool]:
     form, field, symmetry = header[2:]
     if field not in _FIELDS or symmetry not in _SYMMETRIES:
         raise ValueError(f"an adjacency matrix holds real numbers, this one is {field} {symmetry}")
-    body = [line.split() for line in lines[1:] if line.strip() and not line.startswith("%")]
+    body = [line.split() for line in lines[1:] if line.strip() and not line.lstrip().startswith("%")]
     if form == "coordinate":
         return _coordinates(body, field == "pattern", _SYMMETRIES[symmetry]), field != "pattern"
     if form != "array" or symmetry == "skew-symmetric" or field == "pattern":

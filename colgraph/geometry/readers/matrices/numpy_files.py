@@ -32,7 +32,7 @@ def load_arrays(source: Source, alone: str) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def read_numpy(source: Source, *, weights: Weights, transpose: bool = False) -> Geometry:
+def read_numpy(source: Source, *, weights: Weights, transpose: bool = False, directed: bool | None = None) -> Geometry:
     """Read an adjacency matrix from ``.npz`` or ``.npy``, or a sheet that ``Sheet.save`` wrote.
 
     An ``.npz`` holds a sparse matrix (``scipy.sparse.save_npz``) or one square array, and may hold ``pos`` (``[N,3]``)
@@ -43,15 +43,16 @@ def read_numpy(source: Source, *, weights: Weights, transpose: bool = False) -> 
     """
     arrays = load_arrays(source, "adjacency")
     if {"edge_index", "input_rank", "format"} <= set(arrays):
-        if transpose:
-            raise ValueError("the option 'transpose' means nothing for a saved sheet")
+        for option, value in (("transpose", transpose or None), ("directed", directed)):
+            if value is not None:
+                raise ValueError(f"the option {option!r} means nothing for a saved sheet")
         return _saved_sheet(source, weights)
     if {"format", "shape", "data"} <= set(arrays):
         from scipy.sparse import load_npz
 
         with parsing("a scipy sparse matrix"):
             matrix = load_npz(io.BytesIO(source.data))
-        return adjacency_geometry(matrix, name=source.name, weights=weights, transpose=transpose)
+        return adjacency_geometry(matrix, name=source.name, weights=weights, transpose=transpose, directed=directed)
     positions = arrays.pop("pos", None)
     names = arrays.pop("names", None)
     if len(arrays) != 1:
@@ -70,6 +71,7 @@ def read_numpy(source: Source, *, weights: Weights, transpose: bool = False) -> 
         positions=positions,
         weights=weights,
         transpose=transpose,
+        directed=directed,
     )
 
 

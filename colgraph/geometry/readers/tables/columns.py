@@ -49,19 +49,22 @@ def find_ends(heads: Sequence[str], *, alike: bool = False) -> tuple[int, int] |
         alike: whether to take pairs such as ``node1, node2`` or ``i, j`` too.
     """
     names = [plain(head) for head in heads]
+    places: dict[str, list[int]] = {}
+    for j, name in enumerate(names):
+        places.setdefault(name, []).append(j)
     pairs: list[tuple[int, int]] = []
     for a, b in _ENDS:
         for i, name in enumerate(names):
             others = {b + name[len(a) :]} if name.startswith(a) else set()
             others |= {name[: -len(a)] + b} if name.endswith(a) else set()
-            pairs += [(i, j) for j, other in enumerate(names) if j != i and other in others]
+            pairs += [(i, j) for j in sorted(j for other in others for j in places.get(other, ())) if j != i]
     exact = [pair for pair in pairs if (names[pair[0]], names[pair[1]]) in _ENDS]
     if pairs or not alike:
         return (exact or pairs)[0] if pairs else None
     for i, name in enumerate(names):
         others = {b for a, b in _ALONE if name == a}
         others |= {name[:-1] + b for a, b in _ALIKE if len(name) > 1 and name.endswith(a)}
-        pairs += [(i, j) for j, other in enumerate(names) if other in others]
+        pairs += [(i, j) for j in sorted(j for other in others for j in places.get(other, ()))]
     return pairs[0] if pairs else None
 
 

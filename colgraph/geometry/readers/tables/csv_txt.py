@@ -43,7 +43,8 @@ def read_csv(
         header: whether a matrix has names, in a first row, a first column, or both, as its shape tells. If not given,
             text is taken for names; numbers only where an empty corner and both directions say that they are.
         transpose: ``A[i, j]`` is the edge from ``j`` to ``i``.
-        directed: for lists of edges, as in :func:`colgraph.geometry.readers.tables.edge_lists.read_edge_list`.
+        directed: for lists of edges, as in :func:`colgraph.geometry.readers.tables.edge_lists.read_edge_list`; of a
+            matrix, False where an edge goes both ways though one of its cells is empty.
         lengths: what the user says about the lengths of edges; ``distance`` and ``weight`` name columns of lists.
 
     Raises:
@@ -63,13 +64,15 @@ def read_csv(
             directed=directed,
             lengths=lengths,
         )
-    _refuse("an adjacency matrix", directed=directed, distance=lengths.distance, weight=lengths.weight or None)
-    names, body, notes = split_names(table.rows, header)
+    _refuse("an adjacency matrix", distance=lengths.distance, weight=lengths.weight or None)
+    names, body, notes = split_names(_without_order(table.rows), header)
     if names is None and (names := _commented_names(table, len(body))) is not None:
         notes = [f"the names are those of the comment: {', '.join(names)[:60]}"]
     matrix = _matrix(body, names, table.separator)
     warn(source.name, notes)
-    return adjacency_geometry(matrix, name=source.name, names=names, weights=lengths, transpose=transpose)
+    return adjacency_geometry(
+        matrix, name=source.name, names=names, weights=lengths, transpose=transpose, directed=directed
+    )
 
 
 def read_txt(
@@ -147,6 +150,11 @@ def _edge_columns(table: Table, header: bool | None) -> tuple[list[str], list[li
             raise ValueError(_DOUBTFUL.format(", ".join(heads)))
     if header is None and len(heads) in (2, 3) and len(rows) == len(heads) and _may_be_edges(heads, rows):
         raise ValueError(_DOUBTFUL.format(", ".join(heads)))
+    if header is None and _may_be_bare_edges(table.rows):
+        raise ValueError(
+            f"{len(heads)} rows of {len(heads)} numbers may be edges or a matrix: say header=False for a matrix, name "
+            "the columns of edges source and target"
+        )
     return _cytoscape(heads, rows)
 
 
@@ -159,6 +167,17 @@ def _may_be_edges(heads: list[str], rows: list[list[str]]) -> bool:
     """Whether a small matrix under names looks like edges between numbered nodes: with loops, in whole numbers."""
     whole = all(cell.isdecimal() for row in rows for cell in row[:2])
     return whole and not any(map(is_number, heads)) and any(row[i] not in ("0", "") for i, row in enumerate(rows))
+
+
+def _may_be_bare_edges(rows: list[list[str]]) -> bool:
+    """Whether a small square of numbers looks like edges between numbered nodes: with loops, and not symmetric."""
+    if len(rows) not in (2, 3) or any(len(row) != len(rows) for row in rows):
+        return False
+    whole = all(cell.isdecimal() for row in rows for cell in row[:2]) and all(
+        is_number(cell) for row in rows for cell in row
+    )
+    symmetric = all(rows[i][j] == rows[j][i] for i in range(len(rows)) for j in range(i))
+    return whole and any(rows[i][i] not in ("0", "") for i in range(len(rows))) and (len(rows) == 2 or not symmetric)
 
 
 def _cytoscape(heads: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]], tuple[int, int]] | None:
@@ -179,6 +198,13 @@ def _cytoscape(heads: list[str], rows: list[list[str]]) -> tuple[list[str], list
 
 
 # ---------------------------------------------------------------------- matrices
+
+
+def _without_order(rows: list[list[str]]) -> list[list[str]]:
+    """DSI Studio's table for Circos without its first row and column, which say in which order to draw regions."""
+    if len(rows) < 3 or any(row[:2] != ["data", "data"] for row in rows[:2]):
+        return rows
+    return [["", *rows[1][2:]], *(row[1:] for row in rows[2:])]
 
 
 def _commented_names(table: Table, size: int) -> list[str] | None:
