@@ -185,6 +185,8 @@ def _split_folders(tree: _Split, is_listed: bool, notes: list[str]) -> dict[str,
                 "subfolder of the split, or give classes other names"
             )
         _check_classes_hold_no_splits(root, groups)
+        if not is_listed:
+            _check_classes_hold_no_classes(root, groups)
         return {"train": tree}
     by_split: dict[str, str] = {}
     for name in named:
@@ -211,6 +213,18 @@ def _check_classes_hold_no_splits(root: Path, groups: dict[str, list[Path]]) -> 
                 f"{str(root / name)!r} holds the splits {' and '.join(sorted(filter(None, inner)))}: put folders of "
                 "classes below folders of splits"
             )
+
+
+def _check_classes_hold_no_classes(root: Path, groups: dict[str, list[Path]]) -> None:
+    """Raise where every folder holds the same folders: those may be the classes, of several domains or folds."""
+    folders = [name for name in groups if name]
+    inner = [set(_by_subfolder(root / name, groups[name])) for name in folders]
+    shared = set.intersection(*inner) if len(inner) > 1 else set()
+    if len(shared) > 1 and not any("" in names for names in inner):
+        raise ValueError(
+            f"{str(root)!r}: are the classes {_some(folders)} or the folders {_some(shared)} in each of them? give one "
+            f"such as {str(root / folders[0])!r}, call splits train and test, or list the labels in metadata.csv"
+        )
 
 
 def _check_others(
@@ -247,7 +261,8 @@ def _folder_labels(root: Path, images: list[Path], split: str, notes: list[str])
     missing = labels.count(None)
     if missing == len(labels):
         raise ValueError(
-            f"{str(root)!r} has images but no classes: put the images of each class in a subfolder of its own"
+            f"{str(root)!r} has images but no classes: put the images of each class in a subfolder of its own, or list "
+            "them in metadata.csv with the columns file_name and label"
         )
     if missing:
         notes.append(f"{missing} images of {str(root)!r} are in no class folder and are passed over")

@@ -170,7 +170,15 @@ def _labels(part: Part, column: str) -> _Labels:
     feature = part.table.features[column]
     is_named = isinstance(feature, import_datasets().ClassLabel)
     values = part.table.with_format(None)[column][:]
+    if isinstance(feature, import_datasets().Value) and feature.dtype.startswith("float"):
+        values = _whole_labels(values)
     return _Labels(column, values, list(feature.names) if is_named else None, part.where)
+
+
+def _whole_labels(values: list[Any]) -> list[Any]:
+    """Labels that pandas made floating-point numbers, because some were missing, as the whole numbers that they are."""
+    known = [None if value is None or value != value else value for value in values]
+    return [int(x) for x in known] if all(x is not None and x.is_integer() for x in known) else known
 
 
 def _check_kinds(labels: Sequence[_Labels]) -> None:

@@ -1,4 +1,4 @@
-"""Parquet files on this machine, as the ``datasets`` library writes them."""
+"""Parquet files and saved data sets on this machine, as the ``datasets`` library writes them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,43 @@ from colgraph.data.labels import EncodedSplits, Part, import_datasets, join_part
 from colgraph.data.splits import splits_named
 from colgraph.text import reason_of
 
-__all__ = ["load_parquet", "parquet_files"]
+__all__ = ["is_saved", "load_parquet", "load_saved", "parquet_files"]
 
 
 def parquet_files(folder: Path) -> list[Path]:
     """The parquet files at any depth below a folder."""
     return sorted(path for path in folder.rglob("*.parquet") if path.is_file() and not path.name.startswith("."))
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether ``save_to_disk`` of the ``datasets`` library wrote a folder."""
+    return (folder / "dataset_dict.json").is_file() or all(
+        (folder / name).is_file() for name in ("state.json", "dataset_info.json")
+    )
+
+
+def load_saved(folder: Path) -> EncodedSplits:
+    """What ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk`` wrote (Arrow files; nothing is unpickled).
+
+    Raises:
+        ValueError: if it cannot be read, or a split is none of train, val and test.
+    """
+    datasets = import_datasets()
+    try:
+        saved = datasets.load_from_disk(str(folder))
+    except Exception as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"cannot read the saved data set {str(folder)!r}: {line}") from error
+    tables = saved if isinstance(saved, dict) else {"train": saved}
+    parts = []
+    for name, table in tables.items():
+        found = splits_named(name)
+        if len(found) != 1:
+            raise ValueError(f"{str(folder)!r} has the split {name!r}: expected train, val or test")
+        parts.append(Part(found.pop(), table, f"{folder} ({name})"))
+    if not any(part.split == "train" for part in parts):
+        raise ValueError(f"{str(folder)!r} has {' and '.join(map(str, tables))} but no train split")
+    return join_parts(parts, str(folder))
 
 
 def load_parquet(path: Path) -> EncodedSplits:

@@ -18,7 +18,7 @@ from colgraph.data.digits import load_digits
 from colgraph.data.folders import load_folder
 from colgraph.data.hub import HUB_ID, load_hub
 from colgraph.data.labels import EncodedSplits
-from colgraph.data.parquet import load_parquet, parquet_files
+from colgraph.data.parquet import is_saved, load_parquet, load_saved, parquet_files
 from colgraph.data.sets import EncodedImages, ImageSet, LazyImages, MemoryImages, SkippedImages, hold_out
 from colgraph.hints import did_you_mean
 
@@ -157,6 +157,8 @@ def _whole(name: str, value: Any, least: int) -> int:
 def _encoded(name: str) -> EncodedSplits:
     path = Path(name).expanduser()
     if path.is_dir():
+        if is_saved(path):
+            return load_saved(path)
         return load_parquet(path) if parquet_files(path) else load_folder(path)
     if path.is_file():
         if path.suffix == ".parquet":

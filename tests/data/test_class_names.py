@@ -182,3 +182,36 @@ def test_numpy_numbers_are_options(tmp_path: Path) -> None:
     for wrong in (4.5, np.float32(4), True, "4", -1):
         with pytest.raises(ValueError, match="image_size must be a whole number of at least 1"):
             load_images(tmp_path, image_size=wrong)  # type: ignore[arg-type]
+
+
+def test_saved_data_sets_are_read(tmp_path: Path) -> None:
+    """``save_to_disk`` writes Arrow files; splits have the orders of classes that they have."""
+    train, test = (
+        named(["red", "green", "blue"] * 2, ["red", "green", "blue"]),
+        named(["blue", "red", "green"], ["blue", "green", "red"]),
+    )
+    datasets.disable_progress_bars()
+    train.save_to_disk(tmp_path / "one")
+    assert load_images(tmp_path / "one", image_size=4).classes == ["red", "green", "blue"]
+    datasets.DatasetDict(train=train).save_to_disk(tmp_path / "dict")
+    test.save_to_disk(tmp_path / "dict" / "test")
+    (tmp_path / "dict" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    assert all(shown == label for shown, label in pairs(load_images(tmp_path / "dict", image_size=4)))
+    datasets.DatasetDict(extra=train).save_to_disk(tmp_path / "odd")
+    with pytest.raises(ValueError, match="has the split 'extra': expected train, val or test"):
+        load_images(tmp_path / "odd", image_size=4)
+    (tmp_path / "one" / "state.json").write_text("{")
+    with pytest.raises(ValueError, match="cannot read the saved data set"):
+        load_images(tmp_path / "one", image_size=4)
+
+
+def test_whole_numbers_with_decimals_are_classes(tmp_path: Path) -> None:
+    """pandas makes floating-point numbers of whole ones where a value was missing."""
+    root = write(tmp_path, train=table(["red", "green"] * 3, [0.0, 1.0] * 3, None))
+    assert load_images(root, image_size=4).classes == ["0", "1"]
+    root = write(tmp_path, train=table(["red", "green"] * 3, [0.0, 1.5] * 3, None))
+    with pytest.raises(ValueError, match="labels must be whole numbers"):
+        load_images(root, image_size=4)
+    root = write(tmp_path, train=table(["red", "green"] * 3, [0.0, None] * 3, None))
+    with pytest.raises(ValueError, match="row 1 has no label"):
+        load_images(root, image_size=4)

@@ -227,3 +227,23 @@ def test_list_without_labels_leaves_classes_to_folders(tmp_path: Path) -> None:
     images = load_images(tmp_path, image_size=5, channels=1)
     check(images)
     assert any("1 metadata.csv" in note for note in images.notes)
+
+
+@given(outer=st.lists(st.sampled_from(["fold1", "fold2", "photo", "sketch", "A"]), min_size=2, max_size=3, unique=True))
+@settings(max_examples=5, deadline=None)
+def test_folders_that_all_hold_the_same_folders_are_refused(
+    tmp_path_factory: pytest.TempPathFactory, outer: list[str]
+) -> None:
+    """Either may be the classes: folds and domains above, or views of an object below."""
+    root = tmp_path_factory.mktemp("domains")
+    for name in outer:
+        classes(root / name)
+    with pytest.raises(ValueError, match=r"are the classes .* or the folders 'cat', 'dog' in each of them\?"):
+        load_images(root, image_size=5)
+    assert load_images(root / outer[0], image_size=5).classes == ["cat", "dog"]
+
+
+def test_one_folder_of_the_same_name_in_each_class_is_no_class(tmp_path: Path) -> None:
+    for name in GRAY:
+        fill(tmp_path / name / "images", name)
+    assert load_images(tmp_path, image_size=5, channels=1).classes == ["cat", "dog"]

@@ -235,6 +235,9 @@ SPELLINGS = {
     "r.txt": '"x"\n' + "".join(f'"{i + 1}" {str(k == 1).upper()}\n' for i, k in ROWS),
     "pandas.csv": ",0\n" + "".join(f"{i},{k == 1}\n" for i, k in ROWS),
     "sorted.tsv": "vertex\tmask\n" + "".join(f"{i}\t{k}\n" for i, k in sorted(ROWS, key=lambda row: row[1])),
+    "behind.csv": "keep,vertex\n" + "".join(f"{k},{i}\n" for i, k in ROWS[::-1]),
+    "float.tsv": "v\tk\n" + "".join(f"{i}.0\t{k}.0\n" for i, k in ROWS[::-1]),
+    "savetxt.txt": "".join(f"{i + 1:.6e} {k:.6e}\n" for i, k in ROWS[::-1]),
     "mac.csv": "mask;\r" + "".join(f"{k};\r" for _, k in ROWS),
     "excel.txt": ("keep\n" + "".join(f"{k}\n" for _, k in ROWS)).encode("utf-16"),
 }
@@ -261,6 +264,8 @@ def test_masks_as_programs_write_them(tmp_path, name):
         ({0: "V0", 1: "Medial Wall", 2: "V2"}, [0, 2]),
         ({0: "Unknown", 1: "V1", 2: "corpuscallosum"}, [1]),
         ({0: "V0", 1: "Background+FreeSurfer_Defined_Medial_Wall", 2: "ctx-lh-unknown"}, [0]),
+        ({0: "V0", 1: "not cortex", 2: "V2"}, [0, 2]),
+        ({0: "", 1: "V1", 2: "V2"}, [1, 2]),
         ({}, [1, 2]),
     ],
 )
@@ -279,6 +284,19 @@ def test_vertices_without_annotation_are_dropped_always(tmp_path):
     for nothing in ("Medial_wall", "???", "Unknown", "background", "ctx_lh_unknown"):
         freesurfer.write_annot(tmp_path / "lh.aparc.annot", labels, table, ["V1", nothing])
         np.testing.assert_array_equal(read_mask(tmp_path / "lh.aparc.annot", N), labels == 0)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("{0},{0},{1}", "rows have 3 cells: a mask has one value per column, or"),
+        ("{0}5,{1}", "neither of its two columns has each of the numbers 0 to"),
+    ],
+)
+def test_rows_that_no_number_joins_are_refused(tmp_path, row, words):
+    (tmp_path / "mask.csv").write_text("".join(row.format(i, k) + "\n" for i, k in ROWS))
+    with pytest.raises(ValueError, match=words):
+        read_mask(tmp_path / "mask.csv", N)
 
 
 def bad_masks(tmp_path):

@@ -100,16 +100,28 @@ def _read_text(source: Source, num_columns: int) -> NDArray[np.bool_]:
     rows = table.rows
     if len(rows) > 1 and (not rows[0][0] or any(_flag(cell) is None and not is_number(cell) for cell in rows[0])):
         rows = rows[1:]  # a header
-    if len(rows) == num_columns and all(len(row) == 2 for row in rows):
-        keys = [row[0] for row in rows]
+    rows = [[cell for cell in row if cell] for row in rows]
+    widths = {len(row) for row in rows}
+    if len(rows) == num_columns > 1 and widths != {1}:
+        if widths != {2}:
+            raise ValueError(
+                f"rows have {max(widths)} cells: a mask has one value per column, or a column's number and its value"
+            )
+        return _by_number(rows, table.separator)
+    return np.array(_text_flags([cell for row in rows for cell in row], table.separator), dtype=np.bool_)
+
+
+def _by_number(rows: list[list[str]], separator: str) -> NDArray[np.bool_]:
+    """Flags in the order of the numbers, from 0 or from 1, that stand in the other cell of each row."""
+    size = len(rows)
+    for at in (0, 1):
+        keys = np.array(parse_numbers((row[at] for row in rows), separator), dtype=np.float64)
         for start in (0, 1):
-            place = {str(i + start): i for i in range(num_columns)}
-            if set(keys) == set(place):
-                flags = _text_flags([row[1] for row in rows], table.separator)
-                keep = np.zeros(num_columns, dtype=np.bool_)
-                keep[[place[key] for key in keys]] = flags
+            if np.array_equal(np.sort(keys), np.arange(start, size + start)):
+                keep = np.zeros(size, dtype=np.bool_)
+                keep[keys.astype(np.int64) - start] = _text_flags([row[1 - at] for row in rows], separator)
                 return keep
-    return np.array(_text_flags([cell for row in rows for cell in row if cell], table.separator), dtype=np.bool_)
+    raise ValueError(f"neither of its two columns has each of the numbers 0 to {size - 1}, or 1 to {size}, once")
 
 
 def _flag(cell: str) -> bool | None:
@@ -136,7 +148,7 @@ def _read_mat(source: Source, num_columns: int) -> NDArray[np.bool_]:
 
 # What FreeSurfer, Connectome Workbench and the makers of parcellations call the columns that belong to no parcel: a
 # part of a label, or the whole of it.
-_WALL = re.compile(r"med(ial)?wall|corpuscallosum|noncort(ex|ical)")
+_WALL = re.compile(r"med(ial)?wall|corpuscallosum|non?t?cort(ex|ical)")
 _NO_PARCEL = re.compile(r"unknown|background|unassigned|unlabell?ed|nolabel")
 _NO_PARCELS = {"", "none", "null", "nan", "empty", "undefined", "mw", "notlabeled", "notlabelled"}
 
@@ -168,7 +180,9 @@ def _read_gifti(source: Source, num_columns: int) -> NDArray[np.bool_]:
     values = np.asarray(image.darrays[0].data).reshape(-1)
     if not image.get_arrays_from_intent("NIFTI_INTENT_LABEL"):
         return np.nan_to_num(values.astype(np.float64), nan=0.0) != 0
-    table = image.labeltable.get_labels_as_dict() if image.labeltable is not None else {}
+    # A label without text has no attribute of that name.
+    labels = () if image.labeltable is None else image.labeltable.labels
+    table = {label.key: getattr(label, "label", "") for label in labels}
     if not table or not any(_is_no_parcel(label or "") for label in table.values()):
         table.pop(0, None)  # nothing says which label is none: by convention it is 0
     return _labelled(values, table) if table else values != 0
