@@ -178,7 +178,8 @@ def _labels(part: Part, column: str) -> _Labels:
 def _whole_labels(values: list[Any]) -> list[Any]:
     """Labels that pandas made floating-point numbers, because some were missing, as the whole numbers that they are."""
     known = [None if value is None or value != value else value for value in values]
-    return [int(x) for x in known] if all(x is not None and x.is_integer() for x in known) else known
+    whole = [int(value) for value in known if value is not None and value.is_integer()]
+    return whole if len(whole) == len(known) else known
 
 
 def _check_kinds(labels: Sequence[_Labels]) -> None:

@@ -153,11 +153,13 @@ def _from_table(table: Table, path: Path) -> Recordings:
     if header is not None and len(header) < len(body[0]):
         header = ["", *header]
     header, stimuli, body = _without_stimuli(header, body)
-    if stimuli is None and len(body) > 5 and len(body[0]) > 1 and (counted := _counting(body)) is not None:
-        column = f"column {counted + 1}" if header is None else f"the column {header[counted]!r}"
+    counted = _counting(body) if stimuli is None and len(body) > 5 and len(body[0]) > 1 else None
+    if counted is not None:
+        place, start = counted
+        which = f"column {place + 1}" if header is None else f"the column {header[place]!r}"
         raise ValueError(
-            f"{str(path)!r}: {column} holds each of the numbers from {min(int(row[counted]) for row in body)} on once: "
-            "call it 'stimulus' if it says which stimulus a row is, or leave it out"
+            f"{str(path)!r}: {which} holds each of the numbers from {start} on once: call it 'stimulus' if it says "
+            "which stimulus a row is, or leave it out"
         )
     numbers = parse_numbers([cell for row in body for cell in row], table.separator)
     if None in numbers:
@@ -175,12 +177,13 @@ def _commented(table: Table) -> list[str] | None:
     return None
 
 
-def _counting(body: list[list[str]]) -> int | None:
-    """The first or the last column, where it has each of the numbers from 0 or from 1 on once, in any order."""
+def _counting(body: list[list[str]]) -> tuple[int, int] | None:
+    """The first or the last column, where it has each of the numbers from 0 or 1 on once, in any order; and which."""
     for column in (0, len(body[0]) - 1):
         cells = {_plain_number(row[column]) for row in body if _NUMBER.fullmatch(row[column])}
-        if any(cells == {str(i + start) for i in range(len(body))} for start in (0, 1)):
-            return column
+        for start in (0, 1):
+            if cells == {str(i + start) for i in range(len(body))}:
+                return column, start
     return None
 
 
@@ -270,7 +273,7 @@ def _by_name(files: list[Path], names: list[str], where: str, folder: Path, note
     known |= {path.name: path for path in files}
     if not set(names) <= set(known) and (numbered := _numbered(files, names)):
         known |= numbered
-        some = next(path.name for name in names if (path := numbered.get(name)))
+        some = next(numbered[name].name for name in names if name in numbered)
         notes.append(f"stimuli of {where!r} are joined to images by their number ({some} and so on)")
     chosen: list[Path] = []
     for name in names:

@@ -212,6 +212,9 @@ def test_what_may_be_names_is_not_passed_over(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text("trial,u1\n" + "".join(f"{i},{i * 0.5}\n" for i in (4, 2, 0, 1, 3, 5)))
     with pytest.raises(ValueError, match="column 'trial' holds each of the numbers from 0 on once: call it 'stimulus'"):
         read_responses(tmp_path / "r.csv")
+    np.savetxt(tmp_path / "r.txt", [(i, i * 0.5) for i in (4, 2, 6, 1, 3, 5)], fmt="%.1f")
+    with pytest.raises(ValueError, match="column 1 holds each of the numbers from 1 on once"):
+        read_responses(tmp_path / "r.txt")
 
 
 @pytest.mark.parametrize(
