@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from colgraph.tiles import build_tiles, smallest_integer
+from colgraph.torch_internals import ordinary
 
 __all__ = ["LEAST_FILL", "Layout", "edges_are_sorted", "spatial_order"]
 
@@ -68,7 +69,7 @@ class Layout(nn.Module):
     source_edge: Tensor
     walk: Tensor
 
-    @torch.inference_mode(False)  # what is built there could not be used for training afterwards
+    @ordinary()  # what is built there could not be used for training afterwards
     def __init__(self, edge_index: Tensor, num_columns: int, positions: Tensor | None = None) -> None:
         super().__init__()
         edges = _check_edges(edge_index, num_columns)
@@ -151,7 +152,7 @@ class Layout(nn.Module):
             self._build_tables()
         return str(self.kernel)
 
-    @torch.inference_mode(False)
+    @ordinary()
     def _build_tables(self) -> None:
         column = smallest_integer(self.num_columns, torch.int32)
         edge = smallest_integer(self.num_edges, torch.int32)

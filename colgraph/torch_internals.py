@@ -5,14 +5,16 @@ Every function has a test in ``tests/test_torch_internals.py``, which is what fa
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.autograd import forward_ad
 from torch.nn.modules import module as _module
 from torch_geometric.nn import MessagePassing
@@ -23,6 +25,7 @@ __all__ = [
     "is_traced",
     "is_tracing",
     "is_transformed",
+    "ordinary",
     "parallel_region",
     "static_shape",
     "watches_messages",
@@ -46,6 +49,13 @@ def is_transformed(*tensors: Tensor | None) -> bool:
         return True
     many = torch._C._functorch.is_legacy_batchedtensor
     return any(tensor is not None and many(tensor) for tensor in tensors)
+
+
+@contextlib.contextmanager
+def ordinary() -> Iterator[None]:
+    """Tensors made inside outlive inference mode and transforms of ``torch.func`` that are on: autograd takes them."""
+    with torch.inference_mode(False), temporarily_clear_interpreter_stack():
+        yield
 
 
 def is_dispatched() -> bool:

@@ -18,6 +18,7 @@ from colgraph.torch_internals import (
     is_dispatched,
     is_traced,
     is_transformed,
+    ordinary,
     parallel_region,
     static_shape,
     watches_messages,
@@ -41,6 +42,23 @@ def test_transforms_are_seen():
         look(x)
     assert seen == [True] * 4
     assert not is_transformed()
+
+
+def test_ordinary_tensors_are_made_under_transforms():
+    made = []
+
+    def look(x):
+        with ordinary():
+            assert not is_transformed()
+            made.append(torch.ones(3).detach() * 2)
+        assert is_transformed()
+        return (x * made[-1]).sum()
+
+    x = torch.ones(3)
+    assert torch.func.grad(look)(x).tolist() == [2, 2, 2]
+    with torch.inference_mode():
+        torch.func.vmap(look)(x[:, None])
+    assert all(each.numpy().sum() == 6 and not each.is_inference() for each in made)
 
 
 class Looked(torch.autograd.Function):

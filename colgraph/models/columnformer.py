@@ -24,7 +24,7 @@ from colgraph.nn.unroll import Drive, unroll_columns, why_plain
 from colgraph.ops import attention_weights, check_backend
 from colgraph.options import PARTS, ColumnformerOptions, check_choice, check_sizes, held, plain_value
 from colgraph.sheet import Sheet
-from colgraph.torch_internals import static_shape
+from colgraph.torch_internals import is_transformed, static_shape
 
 __all__ = ["Columnformer", "SheetMismatchError", "Unroll"]
 
@@ -313,7 +313,8 @@ class Columnformer(SheetBuffers):
         return states, torch.stack(costs).mean() if costs else state.new_zeros(()), attention
 
     def _step(self, state: Tensor, layout: Layout, edge_cost: Tensor | None) -> tuple[Tensor, Any]:
-        if self.recompute == "steps" and torch.is_grad_enabled():
+        # Torch's checkpoints do not work under its transforms, where every state is kept.
+        if self.recompute == "steps" and torch.is_grad_enabled() and not is_transformed():
             out = checkpoint(self.block, state, layout, edge_cost, use_reentrant=False)
         else:
             out = self.block(state, layout, edge_cost)

@@ -16,6 +16,7 @@ from colgraph.models.buffers import SheetBuffers, in_dtype_of
 from colgraph.models.columnformer import Columnformer, Unroll
 from colgraph.models.reach import late_columns, steps_to_reach
 from colgraph.models.sharing import SharedModel
+from colgraph.nn import ColumnLayerNorm
 from colgraph.nn.constructor import constructor
 from colgraph.options import VisionOptions, held
 from colgraph.torch_internals import static_shape
@@ -90,7 +91,7 @@ class VisionColumnformer(SharedModel, SheetBuffers):
             )
         self.model = model
         self.patch_embedding = nn.Conv2d(in_channels, model.dim, patch_size, patch_size)
-        self.norm = nn.LayerNorm(model.dim)
+        self.norm = ColumnLayerNorm(model.dim)
         self.head = nn.Linear(model.dim, num_classes)
         outputs = model.sheet.outputs.numel()
         self.pool = nn.Parameter(torch.zeros(num_classes, outputs)) if readout == "spatial" else None

@@ -6,9 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
-import torch
-
 from colgraph.options import plain_value
+from colgraph.torch_internals import ordinary
 
 __all__ = ["constructor"]
 
@@ -18,13 +17,13 @@ _Given = ParamSpec("_Given")
 def constructor(build: Callable[_Given, None]) -> Callable[_Given, None]:
     """An ``__init__`` that takes sizes, flags and names from NumPy as well, and keeps Python's.
 
-    The parameters can learn wherever the module is built, under ``torch.inference_mode`` too.
+    The parameters can learn wherever the module is built, under ``torch.inference_mode`` and transforms of ``torch.func`` too.
     """
 
     @functools.wraps(build)
     def construct(*args: _Given.args, **kwargs: _Given.kwargs) -> None:
         given = {name: _plain(value) for name, value in kwargs.items()}
-        with torch.inference_mode(False):
+        with ordinary():
             build(*(_plain(value) for value in args), **given)  # type: ignore[arg-type]
 
     return construct

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from colgraph.nn.constructor import constructor
 from colgraph.ops.column_step import empty
-from colgraph.torch_internals import static_shape
+from colgraph.torch_internals import is_transformed, static_shape
 
 __all__ = ["ColumnLayerNorm", "ColumnLinear", "apply_linear", "apply_norm"]
 
@@ -29,8 +29,20 @@ def apply_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def apply_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """``[N,B,C] -> [N,B,C]`` with scales and shifts ``[N,C]`` per column."""
-    normal = F.layer_norm(x, static_shape(weight)[-1:], None, None, eps)
-    return torch.addcmul(bias.unsqueeze(1), normal, weight.unsqueeze(1))
+    return torch.addcmul(bias.unsqueeze(1), _normal(x, static_shape(weight)[-1], eps), weight.unsqueeze(1))
+
+
+def _normal(x: Tensor, dim: int, eps: float) -> Tensor:
+    """``x`` less its mean over the ``dim`` channels, over its standard deviation.
+
+    Torch's forward mode takes mean and deviation for constants that nothing depends on, so that every derivative of its
+    tangents is wrong. Under transforms the formula is written out.
+    """
+    if not is_transformed():
+        return F.layer_norm(x, (dim,), None, None, eps)
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    variance, mean = torch.var_mean(wide, -1, correction=0, keepdim=True)
+    return ((wide - mean) * torch.rsqrt(variance + eps)).to(x.dtype)
 
 
 class ColumnLinear(nn.Module):
@@ -98,6 +110,8 @@ class ColumnLayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.num_columns is None:
+            if is_transformed():
+                return torch.addcmul(self.bias, _normal(x, self.dim, self.eps), self.weight)
             return F.layer_norm(x, (self.dim,), self.weight, self.bias, self.eps)
         return apply_norm(x, self.weight, self.bias, self.eps)
 

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from colgraph.torch_internals import ordinary
+
 __all__ = ["as_tensor", "equal", "plainly"]
 
 P = ParamSpec("P")
@@ -21,7 +23,7 @@ def plainly(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def run(*args: P.args, **options: P.kwargs) -> R:
-        with torch.inference_mode(False), torch.device("cpu"):
+        with ordinary(), torch.device("cpu"):
             return function(*args, **options)
 
     return run

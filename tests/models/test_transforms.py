@@ -6,11 +6,12 @@ import copy
 
 import pytest
 import torch
-from small_models import FAST, KINDS, exact, make, make_input, same
+from small_models import FAST, KINDS, SIZES, exact, make, make_input, make_vision, same
 from torch.autograd import forward_ad
 from torch.func import functional_call
 
 import colgraph as cg
+from colgraph.models import Columnformer
 from colgraph.ops import sheet_attention
 
 
@@ -97,6 +98,72 @@ def test_hessians(sheet):
         torch.func.hessian(loss)(x),
     ):
         same(hessian, truth, 1e-3)
+
+
+def test_second_derivatives_by_every_nesting(model):
+    """Torch's own LayerNorm is wrong here: what its forward mode leaves out is what a mode around it differentiates."""
+    x = make_input(model)
+    along = torch.randn_like(x)
+    jvp, grad, judge = torch.func.jvp, torch.func.grad, exact(model)
+
+    def loss(x, model=model):
+        return model(x).pow(3).sum()
+
+    truth = torch.autograd.functional.hvp(lambda x: loss(x, judge), x.double(), along.double())[1]
+    assert float(truth.norm()) > 1
+    same(grad(lambda x: jvp(loss, (x,), (along,))[1])(x), truth, 1e-3)
+    same(jvp(grad(loss), (x,), (along,))[1], truth, 1e-3)
+    twice = jvp(lambda x: jvp(loss, (x,), (along,))[1], (x,), (along,))[1]
+    same(twice, (truth * along).sum(), 1e-3)
+    with forward_ad.dual_level():
+        leaf = x.clone().requires_grad_()
+        tangent = forward_ad.unpack_dual(loss(forward_ad.make_dual(leaf, along))).tangent
+        same(torch.autograd.grad(tangent, leaf)[0], truth, 1e-3)
+
+
+def test_second_derivatives_of_a_vision_model():
+    net = make_vision()
+    images = torch.randn(2, 3, 4, 4)
+    along = torch.randn_like(images)
+
+    def loss(images):
+        return net(images).pow(3).sum()
+
+    truth = torch.autograd.functional.hvp(loss, images, along)[1]
+    assert float(truth.norm()) > 0.1
+    same(torch.func.grad(lambda x: torch.func.jvp(loss, (x,), (along,))[1])(images), truth, 1e-3)
+
+
+def test_layouts_and_models_made_under_transforms(random_sheet):
+    """What is made there belongs to no transform: it is used, copied and saved afterwards."""
+    query = torch.randn(12, 2, 1, 3)
+    for transform in (torch.func.grad, torch.func.jacfwd, torch.func.hessian, torch.func.vmap):
+        sheet, models = random_sheet(), []
+
+        def total(x, sheet=sheet, models=models):
+            models.append(Columnformer(sheet, **SIZES))
+            models[0].layout.to("cpu")
+            return sheet_attention(x, x, x, None, sheet.layout)[0].square().sum()
+
+        found = transform(total)(query if transform is not torch.func.vmap else query[None])
+        assert torch.isfinite(found).all()
+        same(sheet.layout.walk, random_sheet().layout.walk)
+        copy.deepcopy(sheet.layout)
+        models[0](make_input(models[0])).sum().backward()
+        copy.deepcopy(models[0])
+
+
+def test_steps_that_are_recomputed(sheet):
+    """Torch's checkpoints take no part in transforms: states are kept there."""
+    plain, model = make(sheet), make(sheet, recompute="steps")
+    x = make_input(model)
+    along = torch.randn_like(x)
+    for transform in (
+        lambda model: torch.func.grad(lambda x: model(x).square().sum())(x),
+        lambda model: torch.func.jacrev(lambda x: model(x).sum((1, 2)))(x),
+        lambda model: torch.func.grad(lambda x: torch.func.jvp(model, (x,), (along,))[1].sum())(x),
+    ):
+        same(transform(model), transform(plain))
 
 
 def test_hessian_vector_product_with_the_level_around_the_backward_pass_only(sheet):
