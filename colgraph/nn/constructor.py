@@ -17,7 +17,7 @@ _Given = ParamSpec("_Given")
 def constructor(build: Callable[_Given, None]) -> Callable[_Given, None]:
     """An ``__init__`` that takes sizes, flags and names from NumPy as well, and keeps Python's.
 
-    The parameters can learn wherever the module is built, under ``torch.inference_mode`` and transforms of ``torch.func`` too.
+    The parameters can learn wherever the module is built: under ``torch.inference_mode`` and in transforms, too.
     """
 
     @functools.wraps(build)
