@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,7 +39,12 @@ class RunFlags:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("resume", "overwrite"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
         if self.out is not None:
+            if not isinstance(self.out, str | os.PathLike):
+                raise ValueError(f"out must be the path of a folder, got {self.out!r}")
             object.__setattr__(self, "out", Path(self.out).expanduser())
         if self.resume and self.overwrite:
             raise ValueError("--resume goes on with a run and --overwrite replaces it: give one of them")

@@ -174,3 +174,28 @@ def test_types_are_told_without_importing_their_libraries():
 
     with pytest.raises(ValueError, match=r"some_package.networkx.Graph"):
         from_object(Graph())
+
+
+@pytest.mark.parametrize("key, metric", [("Weight", "given"), ("fiberLength", "given"), ("strength", "given")])
+def test_networkx_attributes_under_the_names_of_other_programs(key, metric):
+    graph = nx.cycle_graph(5)
+    nx.set_node_attributes(graph, {i: {"X": i, "Y": i * i} for i in graph})
+    nx.set_edge_attributes(graph, {edge: 1.0 + i for i, edge in enumerate(graph.edges)}, key)
+    with pytest.warns(UserWarning, match=key):
+        geometry = from_object(graph)
+    assert geometry.metric == metric
+    np.testing.assert_array_equal(geometry.positions[:, 1], [0, 1, 4, 9, 16])
+    assert key in graph.edges[0, 1] and "x" not in graph.nodes[0], "the user's graph stays as it was"
+
+
+def test_numbers_of_edges_that_are_not_read_are_named():
+    graph = nx.cycle_graph(5)
+    nx.set_node_attributes(graph, {i: (i, i * i) for i in graph}, "pos")
+    nx.set_edge_attributes(graph, 2.0, "kappa")
+    with pytest.warns(UserWarning, match="no lengths were read; edges have 'kappa'"):
+        assert from_object(graph).metric == "euclidean"
+    edges = torch.tensor([[0, 1, 2, 2], [1, 2, 0, 1]])
+    for key, values in (("weight", torch.rand(4)), ("edge_attr", torch.rand(4, 3))):
+        data = Data(pos=torch.rand(3, 3), edge_index=edges, **{key: values})
+        with pytest.warns(UserWarning, match=f"no lengths were read; edges have '{key}'"):
+            assert from_object(data).metric == "euclidean"

@@ -102,3 +102,15 @@ def test_a_folder_that_stays_empty_is_removed_and_an_unwritable_one_said(tmp_pat
     (tmp_path / "file").touch()
     with pytest.raises(UnwritableRunError, match="cannot write"), hold_folder(tmp_path / "file" / "run"):
         pass
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"out": 3}, "out must be the path of a folder, got 3"),
+        ({"resume": "no"}, "resume must be True or False, got 'no'"),
+    ],
+)
+def test_flags_of_a_run_are_what_they_must_be(given, message):
+    with pytest.raises(ValueError, match=message):
+        RunFlags(**given)

@@ -14,6 +14,7 @@ import numpy as np
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.options import call_with_options
 from colgraph.geometry.readers.files import warn
+from colgraph.geometry.readers.graphs.attributes import name_lengths, name_places
 from colgraph.geometry.readers.graphs.network import graph_geometry
 from colgraph.geometry.readers.graphs.pyg import pyg_geometry
 from colgraph.geometry.readers.lengths import Lengths, Weights
@@ -80,6 +81,9 @@ def _from_networkx(
     names: str | None = None,
 ) -> Geometry:
     name = str(graph.graph.get("geometry") or graph.graph.get("name") or "networkx graph")
+    graph = graph.copy()  # its attributes get other names
+    lengths = name_lengths(graph, name, lengths)
+    name_places(graph, name)
     return graph_geometry(graph, name=name, position=position, lengths=lengths, names=names)
 
 

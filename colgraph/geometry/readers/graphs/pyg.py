@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from colgraph import checks
 from colgraph.geometry.base import Geometry
+from colgraph.geometry.readers.files import warn
 from colgraph.geometry.readers.graphs.network import network_geometry
 from colgraph.geometry.readers.lengths import Lengths, edge_name
 
@@ -79,6 +80,13 @@ def _lengths(data: Any, edges: NDArray[np.int64], asked: Lengths) -> tuple[NDArr
             raise ValueError(f"{key} must have shape [{edges.shape[1]}], one per edge, got {list(values.shape)}")
     if asked.weight_is is not None:
         raise ValueError(f"weight_is={asked.weight_is!r} needs edge_weight, or edge_attr with one value per edge")
+    unread = [repr(key) for key in data.edge_attrs() if key != "edge_index" and len(data[key]) == edges.shape[1]]
+    if unread and asked.weight is not None:
+        several = "" if "'edge_attr'" not in unread else ", with one value per edge"
+        warn(
+            "PyG Data",
+            [f"no lengths were read; edges have {', '.join(unread)} (distance= or weight= names one{several})"],
+        )
     return None, None
 
 
