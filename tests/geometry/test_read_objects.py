@@ -176,7 +176,7 @@ def test_types_are_told_without_importing_their_libraries():
         from_object(Graph())
 
 
-@pytest.mark.parametrize("key, metric", [("Weight", "given"), ("fiberLength", "given"), ("strength", "given")])
+@pytest.mark.parametrize(("key", "metric"), [("Weight", "given"), ("fiberLength", "given"), ("strength", "given")])
 def test_networkx_attributes_under_the_names_of_other_programs(key, metric):
     graph = nx.cycle_graph(5)
     nx.set_node_attributes(graph, {i: {"X": i, "Y": i * i} for i in graph})
@@ -185,7 +185,8 @@ def test_networkx_attributes_under_the_names_of_other_programs(key, metric):
         geometry = from_object(graph)
     assert geometry.metric == metric
     np.testing.assert_array_equal(geometry.positions[:, 1], [0, 1, 4, 9, 16])
-    assert key in graph.edges[0, 1] and "x" not in graph.nodes[0], "the user's graph stays as it was"
+    assert key in graph.edges[0, 1]
+    assert "x" not in graph.nodes[0]
 
 
 def test_numbers_of_edges_that_are_not_read_are_named():

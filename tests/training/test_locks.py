@@ -105,7 +105,7 @@ def test_a_folder_that_stays_empty_is_removed_and_an_unwritable_one_said(tmp_pat
 
 
 @pytest.mark.parametrize(
-    "given, message",
+    ("given", "message"),
     [
         ({"out": 3}, "out must be the path of a folder, got 3"),
         ({"resume": "no"}, "resume must be True or False, got 'no'"),
