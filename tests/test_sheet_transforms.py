@@ -247,3 +247,20 @@ def test_sheets_and_models_made_in_inference_mode():
         unroll = model.unroll(torch.randn(made.num_columns, 2, 4))
         (unroll.state.sum() + unroll.wiring_cost).backward()
         assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("edge_distance", lambda values: values.clone().requires_grad_(), "receives no gradient: give edge_distance.d"),
+        ("pos", lambda values: values.clone().requires_grad_() * 2, r"receives no gradient: give pos.detach\(\)"),
+        ("edge_index", lambda values: values.numpy(), "edge_index must be a tensor, got ndarray"),
+        ("layer", lambda values: values.tolist(), "layer must be a tensor, got list"),
+        ("edge_index", lambda values: values.to("meta"), "edge_index is on the meta device, which holds no numbers"),
+    ],
+)
+def test_attributes_that_are_no_plain_tensors(sphere, name, change, says):
+    sheet = copy.copy(sphere)
+    sheet[name] = change(sheet[name])
+    with pytest.raises(ValueError, match=says):
+        cg.Columnformer(sheet, dim=4)

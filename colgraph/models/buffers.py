@@ -121,7 +121,8 @@ def wiring_costs(sheet: Sheet, power: float) -> Tensor:
         source, target = sheet.edge_index[:, wrong[0]].tolist()
         raise ValueError(
             f"wiring_power={power:g} makes {wrong.numel()} edges infinitely costly, the first {source} -> {target} "
-            f"of length {float(sheet.edge_distance[wrong[0]]):g}: a power of at least 0 serves edges of length 0"
+            f"of length {float(sheet.edge_distance[wrong[0]]):g}: "
+            + ("a power of at least 0 serves edges of length 0" if power < 0 else "give a smaller power")
         )
     return costs
 

@@ -92,6 +92,15 @@ class CheckedData(Data):
         missing = [name for name in (*TENSORS, *TEXTS, "spacing") if self._store.get(name) is None]
         if missing:
             raise ValueError(f"the sheet lacks {', '.join(missing)}: a transform has removed what a sheet needs")
+        for name in TENSORS:
+            if not isinstance(self[name], torch.Tensor):
+                raise ValueError(f"{name} must be a tensor, got {type(self[name]).__name__}")
+            if self[name].is_meta:
+                raise ValueError(
+                    f"{name} is on the meta device, which holds no numbers: keep the sheet, and move models"
+                )
+            if self[name].requires_grad:
+                raise ValueError(f"{name} is a constant of the sheet and receives no gradient: give {name}.detach()")
         edges = self.edge_index
         if edges.dim() != 2 or edges.size(0) != 2 or edges.dtype != torch.int64:
             raise ValueError(f"edge_index must be int64 of shape [2, E], got {edges.dtype} of {list(edges.shape)}")
