@@ -412,6 +412,6 @@ def test_costs_that_are_no_numbers(sheet):
     with pytest.raises(ValueError, match=r"wiring_power=-1 .* of length 0: a power of at least 0"):
         Columnformer(sheet, wiring_power=-1)
     far = cg.Sheet.from_edges(torch.tensor([[0], [1]]), 2, edge_distance=[1e10], spacing=1.0)
-    with pytest.raises(ValueError, match="wiring_power=4 .* a smaller power"):
+    with pytest.raises(ValueError, match=r"wiring_power=4 .* a smaller power"):
         Columnformer(far, wiring_power=4)
     assert float(Columnformer(far, wiring_power=-1).edge_cost) == pytest.approx(1e-10)
