@@ -59,7 +59,7 @@ Change = dict[str, Any]
 
 _KEY = "record"
 
-_LATER = ("options", "inputs", "outputs")  # what records of the first version do not name
+_LATER = ("options", "inputs", "outputs", "wiring_power")  # what records of the first version do not name
 
 
 @dataclasses.dataclass(frozen=True)
