@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import shlex
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ _NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "sknetwork": "scikit-netwo
 
 
 def missing_package(need: str, package: str, extra: str) -> ImportError:
-    """The error of one line for an optional package that is not there.
+    """The error of one line for an optional package that is not there, or that lacks another one.
 
     Args:
         need: what needs it, such as ``figures need``.
@@ -26,8 +27,12 @@ def missing_package(need: str, package: str, extra: str) -> ImportError:
         extra: the extra of colgraph that brings it.
     """
     module = package.partition(".")[0]
-    name = _NAMES.get(module, module)
-    return ImportError(f"{need} {name}, which is not installed: {install_line(extra)}", name=module)
+    raised = sys.exc_info()[1]
+    lacking = raised.name if isinstance(raised, ImportError) and raised.name else module
+    chain = dict.fromkeys(_NAMES.get(each, each) for each in (module, lacking.partition(".")[0]))
+    return ImportError(
+        f"{need} {', which needs '.join(chain)}, which is not installed: {install_line(extra)}", name=module
+    )
 
 
 def optional(need: str, module: str, extra: str) -> Any:

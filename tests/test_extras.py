@@ -36,6 +36,16 @@ def test_elsewhere_the_packages_are_named(monkeypatch, tmp_path):
     assert extras.install_line("train") == "pip install 'matplotlib>=3.8' 'x>=1'"
 
 
+def test_a_package_that_lacks_another_is_not_called_missing():
+    for module, said in (("datasets", "datasets, which is"), ("yaml", "datasets, which needs pyyaml, which is")):
+        try:
+            raise ModuleNotFoundError(f"No module named {module!r}", name=f"{module}.part")
+        except ImportError:
+            error = extras.missing_package("reading images needs", "datasets", "train")
+        assert str(error).startswith(f"reading images needs {said} not installed: pip install ")
+        assert error.name == "datasets"
+
+
 def test_every_extra_that_is_named_is_declared():
     named = set()
     for path in (ROOT / "colgraph").rglob("*.py"):
