@@ -281,7 +281,7 @@ def test_every_block_is_of_a_kind_that_is_run_or_says_why_not() -> None:
 def test_a_page_that_does_not_work_is_noticed(tmp_path: Path, sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(sandbox)
     for text, message in (
-        ("    colgraph describe ring --columms 9", "no option 'columms'"),
+        ("    colgraph describe ring --columms 9", "unknown option 'columms'"),
         ("    colgrap describe ring", "not found"),
         ("    python benchmarks/attention.py", "say why above the block"),
         ("    colgraph report runs/gone?", "no match"),

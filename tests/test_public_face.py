@@ -17,7 +17,7 @@ def test_geometry_is_a_room_and_a_function():
     assert g.geometry("grid", shape=(3, 4)).num_columns == 12
     assert g.KNN is cg.KNN
     assert "Geometry" in dir(cg.geometry)
-    with pytest.raises(ValueError, match="no option"):
+    with pytest.raises(ValueError, match="unknown option"):
         cg.geometry("grid", sides=3)
 
 

@@ -380,7 +380,7 @@ def test_names_as_codes_of_characters_in_mat_files(tmp_path):
 
 
 def test_matrices_of_many_columns_are_not_searched_for_pairs_of_names():
-    from colgraph.geometry.readers.columns import find_ends
+    from colgraph.geometry.readers.tables.columns import find_ends
 
     heads = [f"area{i}" for i in range(20_000)]
     start = time.perf_counter()
