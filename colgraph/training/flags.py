@@ -178,8 +178,8 @@ def _replaced(layer: Mapping[str, Any]) -> list[str]:
 
 def _checked(path: Path, given: Collection[str] | None) -> dict[str, Any]:
     content = as_now(repeatable(load_yaml(path), given, path))
-    own, known = option_names(), describe_settings()
-    settings = {spelled_as(name, () if name in own else known): content[name] for name in content}
+    own, ours = option_names(), describe_settings()
+    settings = {spelled_as(name, () if name in own else ours): content[name] for name in content}
     if len(settings) < len(content):
         raise ValueError(f"{str(path)!r} gives a setting twice, in British and American spelling: leave one out")
     for name in ("resume", "overwrite", "config"):
