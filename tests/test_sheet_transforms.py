@@ -264,3 +264,12 @@ def test_attributes_that_are_no_plain_tensors(sphere, name, change, says):
     sheet[name] = change(sheet[name])
     with pytest.raises(ValueError, match=says):
         cg.Columnformer(sheet, dim=4)
+
+
+def test_edges_put_in_place_of_all_others_are_refused(sphere):
+    """What ``T.KNNGraph`` and ``T.RadiusGraph`` do, which need a package that is not always there."""
+    near = torch.cdist(sphere.pos, sphere.pos).topk(7, largest=False).indices
+    changed = copy.copy(sphere)
+    changed.edge_index = torch.stack([near.flatten(), torch.arange(42).repeat_interleave(7)])
+    with pytest.raises(ValueError, match="was added to the sheet"):
+        cg.Columnformer(changed)
