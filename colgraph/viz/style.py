@@ -59,8 +59,9 @@ def new_figure(width: float, height: float, title: str | None = None) -> Figure:
     """
     backend = optional("figures need", "matplotlib.backends.backend_agg", "viz")
     mpl = optional("figures need", "matplotlib", "viz")
+    figures = optional("figures need", "matplotlib.figure", "viz")
     mpl.rcParams.update(_RC)
-    figure: Figure = mpl.figure.Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    figure: Figure = figures.Figure(figsize=(width, height), layout="constrained", facecolor="white")
     backend.FigureCanvasAgg(figure)
     if title:
         figure.suptitle(title, fontsize=13, fontweight="bold", color=INK)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -201,3 +203,8 @@ def test_figures_belong_to_no_window() -> None:
     draw_sheet(lattice())
     draw_curves([])
     assert pyplot.get_fignums() == before
+
+
+def test_figures_are_drawn_where_nothing_else_has_imported_matplotlib() -> None:
+    code = "from colgraph.viz import picture_suffixes; assert '.png' in picture_suffixes()"
+    subprocess.run([sys.executable, "-c", code], check=True)
