@@ -59,12 +59,12 @@ print(middle - start, end - middle, busy, resource.getrusage(resource.RUSAGE_SEL
 GEODESICS = """
 import numpy as np
 import colgraph as cg
-from colgraph.geometry import unfold, surface, paths, metrics
+from colgraph.space import connections, paths, points, unfold
 crossings = {crossings}
 g = cg.geometry("sphere", subdivisions=5)
 everyone = np.arange(g.num_columns)
-graph = surface.listening_matrix(*unfold.surface_lines(g.positions, g.faces, crossings), g.num_columns)
-space, truth = paths.Paths(graph, g.positions, "geodesic"), metrics.GreatCircle(g.positions)
+graph = connections.listening_matrix(*unfold.surface_lines(g.positions, g.faces, crossings), g.num_columns)
+space, truth = paths.Paths(graph, g.positions, "geodesic"), points.GreatCircle(g.positions)
 found = [space.nearest(16, everyone, everyone), space.nearest(64, everyone, everyone)]
 found.append(space.within(0.5, everyone[::50], everyone, 10**8))
 errors = [links.distance / truth.between(links.source, links.target) - 1 for links in found]

@@ -44,5 +44,9 @@ def canonical_edges(edges: Index, columns: int, length: Any = None) -> tuple[Ind
         return edges, length
     # Each part of a neighbourhood is sorted already, and a stable sort merges sorted runs in linear time.
     order = np.argsort(code, kind="stable")
-    first = np.flatnonzero(np.diff(code[order], prepend=-1))
-    return edges[:, order[first]], None if length is None else np.minimum.reduceat(length[order], first)
+    code = code[order]
+    repeats = code[1:] == code[:-1]
+    if not repeats.any():  # nothing to choose among, which reduceat would take long to find
+        return edges.take(order, 1), None if length is None else length[order]
+    first = np.flatnonzero(np.concatenate([[True], ~repeats]))
+    return edges.take(order[first], 1), None if length is None else np.minimum.reduceat(length[order], first)

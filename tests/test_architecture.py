@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -225,6 +226,17 @@ def run(code: str) -> str:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+_TAKEN = re.compile(r"^from (colgraph[.\w]*) import ([\w, ]+)$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.name)
+def test_benchmarks_import_what_is_there(path):
+    """Also in the texts that they run in fresh processes, which no type checker reads."""
+    for room, names in _TAKEN.findall(path.read_text(encoding="utf-8")):
+        for name in names.split(", "):
+            assert hasattr(importlib.import_module(room), name) or importlib.import_module(f"{room}.{name}")
 
 
 def test_import_touches_no_extra():
