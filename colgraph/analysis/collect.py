@@ -15,10 +15,11 @@ from torch import Tensor
 
 from colgraph.analysis.arrays import check_choice, check_count
 from colgraph.analysis.nets import bar, device_of, evaluation
+from colgraph.analysis.signals import Signal, check_signal, signals_of
 from colgraph.extras import optional
 from colgraph.output import replacing
 
-__all__ = ["responses", "step_numbers"]
+__all__ = ["responses"]
 
 SUFFIXES = (".h5", ".hdf5", ".npy")
 
@@ -29,7 +30,7 @@ def responses(
     *,
     steps: int | str | Sequence[int] | None = None,
     columns: Any | None = None,
-    signal: str | int | None = None,
+    signal: Signal = "normed",
     batch_size: int = 64,
     out: str | os.PathLike[str] | None = None,
     memory_gb: float = 4.0,
@@ -39,14 +40,26 @@ def responses(
 
     Args:
         net: has ``unroll(images, record=("state",))`` returning ``states`` ``[steps, columns, B, channels]`` and
-            ``state`` ``[columns, B, channels]``, as :class:`colgraph.VisionColumnformer`; or any callable that returns
-            ``[B, columns]`` or ``[B, columns, channels]``, such as a layer of another network.
+            ``state`` ``[columns, B, channels]``, ``normed(state)`` and ``evidence(state)``, as
+            :class:`colgraph.VisionColumnformer`; or any callable that returns ``[B, columns]`` or
+            ``[B, columns, channels]``, such as a layer of another network. Where there is no ``normed``, the network's
+            own vectors are taken for what is read.
         images: ``[stimuli, channels, height, width]`` as the network takes them (films with one axis more), or
             :class:`colgraph.analysis.Probes`.
         steps: None for the state after the last step; the number of a step (0 is the first, -1 the last); several; or
             "all".
         columns: indices or a mask; all if not given.
-        signal: None keeps the channels; "norm", "mean" or the number of a channel keeps one number per column.
+        signal: what of a column is taken.
+
+            * "normed": the readout's LayerNorm of its state, ``channels`` numbers. Nothing else of a state is read.
+            * "evidence": the head on its normed state, bias included: one number for each class, what the column adds
+              to that class's logit. The mean over output columns is the logits (with ``readout="spatial"`` the sum
+              weighted by the pooling).
+            * "hidden": the hidden units of its MLP after the nonlinearity, at the step asked for.
+            * "state": the raw vector.
+            * "norm": the length of the raw vector. After the last step nothing reads it: logits do not change where
+              it does.
+            * "mean" over channels of the normed state, or the number of one of them.
         batch_size: stimuli at a time.
         out: a file to write to, .h5 / .hdf5 (data set "responses") or .npy; written under another name until complete.
         memory_gb: without ``out``, refuse to build an array larger than this.
@@ -54,11 +67,12 @@ def responses(
 
     Returns:
         float32 ``[stimuli, columns, channels]``, with an axis ``steps`` before the columns where several steps were
-        asked for, and without channels where a signal was chosen: an array, or with ``out`` the open data set (h5py) or
-        memory map, which is read as it is indexed.
+        asked for, and without channels where the signal is one number per column: an array, or with ``out`` the open
+        data set (h5py) or memory map, which is read as it is indexed.
 
     Raises:
-        ValueError: for steps, columns or channels that do not exist, too large an array, or an existing file.
+        ValueError: for steps, columns, channels or signals that do not exist (a callable has no "evidence" and no
+            "hidden"), too large an array, or an existing file.
         ImportError: for HDF5 without h5py.
     """
     data = torch.as_tensor(getattr(images, "images", images))
@@ -82,75 +96,20 @@ def responses(
     return _write(_checked(out), shape, first, batches)
 
 
-def _measure(net: Any, steps: Any, columns: Any, signal: str | int | None) -> Callable[[Tensor], Tensor]:
+def _measure(net: Any, steps: Any, columns: Any, signal: Signal) -> Callable[[Tensor], Tensor]:
     """A function from a batch of images to ``[B, (steps,) columns(, channels)]``."""
     several = steps is not None and not isinstance(steps, int | np.integer)
     if several and isinstance(steps, str):
         check_choice("steps", steps, ("all",))
-    unrolls = hasattr(net, "unroll")
-    if not unrolls and steps is not None:
+    if steps is not None and not hasattr(net, "unroll"):
         raise ValueError("steps needs a network with unroll(images, record=...)")
-
-    def states(batch: Tensor) -> Tensor:
-        """``[steps, columns, B, channels]``."""
-        if not unrolls:
-            return _features(net(batch)).unsqueeze(0)
-        if steps is None:
-            return net.unroll(batch).state.unsqueeze(0)  # type: ignore[no-any-return]
-        every: Tensor = net.unroll(batch, record=("state",)).states
-        return every if steps == "all" else every[step_numbers(steps, len(every))]
+    check_signal(net, signal)
 
     def measure(batch: Tensor) -> Tensor:
-        x = states(batch)
-        if columns is not None:
-            x = x[:, _column_index(columns, x.size(1))]
-        x = _reduce(x, signal).transpose(1, 2).transpose(0, 1)
+        x = signals_of(net, batch, signal, steps, columns).transpose(1, 2).transpose(0, 1)
         return x if several else x[:, 0]
 
     return measure
-
-
-def _features(x: Tensor) -> Tensor:
-    """``[columns, B, channels]`` from what another network returns."""
-    if x.dim() == 2:
-        return x.t().unsqueeze(-1)
-    if x.dim() == 3:
-        return x.transpose(0, 1)
-    raise ValueError(f"net must return [B, columns] or [B, columns, channels], got {list(x.shape)}")
-
-
-def step_numbers(steps: Any, count: int) -> list[int]:
-    """The steps that were asked for, of so many, or a ValueError."""
-    numbers = [int(t) for t in np.atleast_1d(steps)]
-    for t in numbers:
-        if not -count <= t < count:
-            raise ValueError(f"steps must lie in 0..{count - 1} (or count from the end), got {t}")
-    return numbers
-
-
-def _column_index(columns: Any, count: int) -> Tensor:
-    index = torch.as_tensor(columns)
-    if index.dtype == torch.bool:
-        if index.shape != (count,):
-            raise ValueError(f"columns as a mask must have {count} entries, got {list(index.shape)}")
-        return torch.nonzero(index).flatten()
-    if index.dim() != 1 or not index.numel() or index.is_floating_point():
-        raise ValueError(f"columns must be a list of indices, got {index.dtype} of shape {list(index.shape)}")
-    if int(index.min()) < 0 or int(index.max()) >= count:
-        wrong = int(index.min()) if int(index.min()) < 0 else int(index.max())
-        raise ValueError(f"columns must lie in 0..{count - 1}, got {wrong}")
-    return index.long()
-
-
-def _reduce(x: Tensor, signal: str | int | None) -> Tensor:
-    if signal is None:
-        return x
-    if isinstance(signal, int) and not isinstance(signal, bool):
-        if not 0 <= signal < x.size(-1):
-            raise ValueError(f"channel must be 0 to {x.size(-1) - 1}, got {signal}")
-        return x[..., signal]
-    check_choice("signal", signal, ("norm", "mean"))
-    return x.norm(dim=-1) if signal == "norm" else x.mean(-1)
 
 
 def _batches(

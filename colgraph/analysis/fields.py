@@ -12,9 +12,9 @@ from torch import Tensor
 
 from colgraph.analysis import plotting
 from colgraph.analysis.arrays import Array, as_responses, check_count, check_varies, same_length
-from colgraph.analysis.collect import step_numbers
 from colgraph.analysis.nets import bar, device_of, evaluation
 from colgraph.analysis.result import Result
+from colgraph.analysis.signals import step_numbers
 from colgraph.analysis.stats import jackknife_interval, leaving_out, permuted, random_groups
 
 __all__ = ["GradientFields", "ReverseCorrelation", "field_size", "gradient_fields", "reverse_correlation"]

@@ -19,7 +19,6 @@ from colgraph.distributed.launch import check_agreement, mesh_device, mesh_group
 from colgraph.distributed.local import local_sheet
 from colgraph.distributed.partition import Partition, halo_bytes, partition_sheet
 from colgraph.distributed.rows import draw_embedding, draw_linear, row_kinds, shared_parameters, take_rows
-from colgraph.layout import Layout
 from colgraph.models import Columnformer, Unroll
 from colgraph.models.buffers import initial_edge_bias, wiring_costs
 from colgraph.nn import ColumnLinear
@@ -167,7 +166,7 @@ class SheetParallel(Columnformer):
         start: int | None = None,
         record: Collection[str] = (),
     ) -> Unroll:
-        """As for the plain model, with states ``[n,B,C]`` of own columns and attention ``[T,e,B,H]`` of own edges.
+        """As for the plain model: states and hidden units of own columns, attention ``[T,e,B,H]`` of own edges.
 
         The wiring cost is the whole sheet's, equal on all ranks.
         """
@@ -250,14 +249,17 @@ class SheetParallel(Columnformer):
     def _check_rows(self, x: Tensor) -> None:
         """Nothing to find: an input is checked before it is cut, and a part may have no input column."""
 
-    def _run(self, state: Tensor, drive: Drive, *arguments: Any) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    def _run(
+        self, state: Tensor, drive: Drive, *arguments: Any
+    ) -> tuple[list[Tensor], Tensor, list[Tensor], list[Tensor]]:
         (state,) = tie(self._chain.take(state), state)
         return super()._run(state, drive, *arguments)
 
-    def _step(self, state: Tensor, layout: Layout, edge_cost: Tensor | None) -> tuple[Tensor, Any]:
-        state, cost = super()._step(state, layout, edge_cost)
-        state, *costs = tie(self._chain.take(state), state, *([] if cost is None else [cost]))
-        return state, costs[0] if costs else None
+    def _step(self, *arguments: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        state, *more = super()._step(*arguments)
+        state, *tied = tie(self._chain.take(state), state, *(x for x in more if x is not None))
+        cost, hidden = (None if x is None else tied.pop(0) for x in more)
+        return state, cost, hidden
 
     @property
     def _chain(self) -> TokenChain:

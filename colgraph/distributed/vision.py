@@ -84,15 +84,15 @@ class SheetParallelVision(VisionColumnformer):
 
     def classify(self, state: Tensor) -> Tensor:
         """Logits ``[..., B, classes]`` of the whole sheet from states ``[..., n, B, C]`` of own columns."""
-        features = self.norm(state.index_select(-3, self.own_outputs))
+        state = state.index_select(-3, self.own_outputs)
         if self.pool is None:
             # The mean and the head are linear: each rank contributes its outputs' share of both.
             total = self.outputs.numel()
             bias = self.head.bias * (self.own_outputs.numel() / total)
-            part = F.linear(features.sum(-3) / total, self.head.weight, bias)
+            part = F.linear(self.normed(state).sum(-3) / total, self.head.weight, bias)
         else:
             weight = self.pool.softmax(-1).index_select(-1, self.output_positions)
-            part = torch.einsum("...obk,ko->...bk", self.head(features), weight)
+            part = torch.einsum("...obk,ko->...bk", self.evidence(state), weight)
         return sum_over(part, self.model.group)
 
 

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from colgraph.layout import Layout
 from colgraph.models.buffers import SheetBuffers, factory_device, in_dtype_of, initial_edge_bias, wiring_costs
-from colgraph.nn import ColumnBlock
+from colgraph.nn import ColumnBlock, ColumnMlp
 from colgraph.nn.constructor import constructor
 from colgraph.nn.shared import replace_by_plain, weights_held
 from colgraph.nn.unroll import Drive, unroll_columns, why_plain
@@ -29,7 +29,7 @@ from colgraph.torch_internals import is_transformed, static_shape
 __all__ = ["Columnformer", "SheetMismatchError", "Unroll"]
 
 _OPTIONS = frozenset(item.name for item in dataclasses.fields(ColumnformerOptions))
-_RECORDS = ("state", "attention")
+_RECORDS = ("state", "attention", "hidden")
 
 _log = logging.getLogger("colgraph")
 
@@ -49,12 +49,14 @@ class Unroll:
             averages over pairs instead of summing over j.
         states: ``[T,N,B,C]`` after each step, where "state" was recorded.
         attention: ``[T,E,B,H]`` in edge order, where "attention" was recorded.
+        hidden: ``[T,N,B,M]`` the MLP's hidden units after the nonlinearity, where "hidden" was recorded.
     """
 
     state: Tensor
     wiring_cost: Tensor
     states: Tensor | None = None
     attention: Tensor | None = None
+    hidden: Tensor | None = None
 
 
 class Columnformer(SheetBuffers):
@@ -184,7 +186,7 @@ class Columnformer(SheetBuffers):
             ``[N,B,C]``.
         """
         x = in_dtype_of(self, x, "x")
-        states, _, _ = self._run(self._start(x), self._drive(x, self.steps), self.steps)
+        states, *_ = self._run(self._start(x), self._drive(x, self.steps), self.steps)
         return states[-1]
 
     def unroll(
@@ -205,7 +207,7 @@ class Columnformer(SheetBuffers):
             steps: how many steps; the model's own number by default (the length of the sequence with "sequence").
             start: number of steps that ``state`` has behind it, for the time embedding; the model's ``steps`` by
                 default. Past the last time embedding, the last one is used.
-            record: any of "state" (the states after each step) and "attention".
+            record: any of "state" (the states after each step), "attention", and "hidden" (the MLP's hidden units).
 
         Returns:
             An :class:`Unroll`.
@@ -229,12 +231,13 @@ class Columnformer(SheetBuffers):
         steps = plain_value(steps)
         check_sizes(steps=steps)
         drive = self._drive(x, steps, 0 if going_on else 1, begin)
-        states, cost, attention = self._run(state, drive, steps, self.edge_cost, record)
+        states, cost, attention, hidden = self._run(state, drive, steps, self.edge_cost, record)
         return Unroll(
             states[-1],
             cost,
             torch.stack(states) if "state" in record else None,
             torch.stack(attention) if "attention" in record else None,
+            torch.stack(hidden) if "hidden" in record else None,
         )
 
     def _start(self, x: Tensor) -> Tensor:
@@ -284,41 +287,49 @@ class Columnformer(SheetBuffers):
         steps: int,
         edge_cost: Tensor | None = None,
         record: Collection[str] = (),
-    ) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-        """The states (the last one alone unless recorded), the mean wiring cost, and the attention where recorded.
+    ) -> tuple[list[Tensor], Tensor, list[Tensor], list[Tensor]]:
+        """The states (the last one alone unless recorded), the mean wiring cost, and attention and hidden units.
 
-        The cost is zero without ``edge_cost``.
+        The cost is zero without ``edge_cost``, and the two lists are empty unless recorded.
         """
-        layout, keep = self.layout, "state" in record
-        reason = "recording attention" if "attention" in record else why_plain(self.block, state)
+        layout, keep, keep_hidden = self.layout, "state" in record, "hidden" in record
+        if keep_hidden and not isinstance(self.block.mlp, ColumnMlp):
+            raise ValueError(f"record: 'hidden' needs the MLP of a ColumnBlock, got {type(self.block.mlp).__name__}")
+        reason = _recorded(record) or why_plain(self.block, state)
         self._announce(reason)
         if reason is None:
             recompute = self.recompute == "steps"
             states, cost = unroll_columns(
                 self.block, state, layout, steps, edge_cost=edge_cost, drive=drive, record=keep, recompute=recompute
             )
-            return states, cost, []
-        states, attention, costs = [], [], []
+            return states, cost, [], []
+        states, attention, hidden, costs = [], [], [], []
         # A compiler finds out for itself that every step adds the same numbers.
         with contextlib.nullcontext() if torch.compiler.is_compiling() else weights_held(self.block):
             for t in range(steps):
                 state = drive.added_to(state, t)
                 if "attention" in record:
                     attention.append(self._attention(state))
-                state, cost = self._step(state, layout, edge_cost)
+                state, cost, units = self._step(state, layout, edge_cost, keep_hidden)
                 states = [*states, state] if keep else [state]
+                if units is not None:
+                    hidden.append(units)
                 if cost is not None:
                     # The mean over an empty batch is no number, and would spoil a sum of losses: nothing costs nothing.
                     costs.append(cost.mean() if cost.numel() else cost.sum())
-        return states, torch.stack(costs).mean() if costs else state.new_zeros(()), attention
+        return states, torch.stack(costs).mean() if costs else state.new_zeros(()), attention, hidden
 
-    def _step(self, state: Tensor, layout: Layout, edge_cost: Tensor | None) -> tuple[Tensor, Any]:
+    def _step(
+        self, state: Tensor, layout: Layout, edge_cost: Tensor | None, keep_hidden: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The next state, the wiring cost and the hidden units, each of the latter two where asked for."""
+        options = {"keep_hidden": True} if keep_hidden else {}
         # Torch's checkpoints do not work under its transforms, where every state is kept.
         if self.recompute == "steps" and torch.is_grad_enabled() and not is_transformed():
-            out = checkpoint(self.block, state, layout, edge_cost, use_reentrant=False)
+            out = checkpoint(self.block, state, layout, edge_cost, use_reentrant=False, **options)
         else:
-            out = self.block(state, layout, edge_cost)
-        return (out, None) if edge_cost is None else out
+            out = self.block(state, layout, edge_cost, **options)
+        return out if keep_hidden else (out, None, None) if edge_cost is None else (*out, None)
 
     def _announce(self, reason: str | None) -> None:
         column_step = "fused" if reason is None else f"plain ({reason})"
@@ -366,6 +377,12 @@ class Columnformer(SheetBuffers):
             f"columns={self.sheet.num_columns}, edges={self.sheet.edge_index.size(1)}, dim={self.dim}, "
             f"steps={self.steps}, tied={tied}, inject={self.inject}, {self.block.attention.extra_repr()}{ran}"
         )
+
+
+def _recorded(record: Collection[str]) -> str | None:
+    """What is recorded that the fused column step does not keep."""
+    kept = [name for name in ("attention", "hidden") if name in record]
+    return f"recording {' and '.join(kept)}" if kept else None
 
 
 def _embedding(rows: int, dim: int) -> nn.Parameter:

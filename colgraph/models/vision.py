@@ -119,12 +119,30 @@ class VisionColumnformer(SharedModel, SheetBuffers):
         patches = self.patch_embedding(images).flatten(2).permute(2, 0, 1)
         return patches.index_select(0, self.assignment)
 
+    def normed(self, state: Tensor) -> Tensor:
+        """What the readout reads of states ``[..., N, B, C]`` of any columns: their LayerNorm ``[..., N, B, C]``.
+
+        The length of a state is not in it: no logit changes where a column's state is multiplied by a factor.
+        """
+        normed: Tensor = self.norm(state)
+        return normed
+
+    def evidence(self, state: Tensor) -> Tensor:
+        """What each column says for each class, ``[..., N, B, classes]``, from states ``[..., N, B, C]``.
+
+        The head on each column's normed state, its bias included: the mean over the output columns, or with
+        ``readout="spatial"`` the sum weighted by the pooling, is the logits.
+        """
+        evidence: Tensor = self.head(self.normed(state))
+        return evidence
+
     def classify(self, state: Tensor) -> Tensor:
         """Logits ``[..., B, classes]`` from states ``[..., N, B, C]``."""
-        features = self.norm(state.index_select(-3, self.outputs))
+        state = state.index_select(-3, self.outputs)
         if self.pool is None:
-            return self.head(features.mean(-3))
-        return torch.einsum("...obk,ko->...bk", self.head(features), self.pool.softmax(-1))
+            # The mean of the evidence, as the head is linear, at one product in place of one for each column.
+            return self.head(self.normed(state).mean(-3))
+        return torch.einsum("...obk,ko->...bk", self.evidence(state), self.pool.softmax(-1))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``[B,classes]``."""

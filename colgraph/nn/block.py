@@ -20,7 +20,7 @@ class ColumnMlp(nn.Module):
     """``fc2(GELU(fc1(x)))`` per column.
 
     Shapes:
-        ``fc1 [N,M,C]``, ``fc2 [N,C,M]``; ``[N,B,C] -> [N,B,C]``.
+        ``fc1 [N,M,C]``, ``fc2 [N,C,M]``; ``[N,B,C] -> [N,B,C]``, and where asked for the hidden units ``[N,B,M]``.
     """
 
     @constructor
@@ -31,10 +31,10 @@ class ColumnMlp(nn.Module):
         self.fc1 = make_linear(dim, hidden_dim, num_columns, parametrization)
         self.fc2 = make_linear(hidden_dim, dim, num_columns, parametrization)
 
-    def forward(self, x: Tensor) -> Tensor:
-        hidden: Tensor = self.fc1(x)
-        out: Tensor = self.fc2(F.gelu(hidden))
-        return out
+    def forward(self, x: Tensor, keep_hidden: bool = False) -> Any:
+        hidden = F.gelu(self.fc1(x))
+        out = self.fc2(hidden)
+        return (out, hidden) if keep_hidden else out
 
 
 class ColumnBlock(nn.Module):
@@ -46,7 +46,8 @@ class ColumnBlock(nn.Module):
         edge_bias: ``[E,H]`` initial bias or None.
 
     Shapes:
-        ``forward(x [N,B,C], layout) -> x' [N,B,C]``, and with an ``edge_cost [E]`` ``-> x', cost [N,B,H]``.
+        ``forward(x [N,B,C], layout) -> x' [N,B,C]``, with an ``edge_cost [E]`` ``-> x', cost [N,B,H]``, and with
+        ``keep_hidden`` ``-> x', cost or None, hidden [N,B,M]``, what the MLP's second layer is given.
     """
 
     @constructor
@@ -66,11 +67,14 @@ class ColumnBlock(nn.Module):
         self.mlp = ColumnMlp(dim, options.mlp_dim, columns["mlp"], parametrization)
 
     def forward(
-        self, x: Tensor, layout: Layout, edge_cost: Tensor | None = None
-    ) -> Tensor | tuple[Tensor, Tensor | None]:
+        self, x: Tensor, layout: Layout, edge_cost: Tensor | None = None, keep_hidden: bool = False
+    ) -> Tensor | tuple[Tensor | None, ...]:
         heard = self.attention(self.norm1(x), layout, edge_cost)
         heard, cost = (heard, None) if edge_cost is None else heard
         y = x + heard if self.attention_residual else heard
+        if keep_hidden:
+            change, hidden = self.mlp(self.norm2(y), keep_hidden=True)
+            return y + change, cost, hidden
         out = y + self.mlp(self.norm2(y))
         return out if edge_cost is None else (out, cost)
 

@@ -61,6 +61,14 @@ class PlainImages(nn.Module):
         """Logits from a state."""
         return self.net.classify(state)
 
+    def normed(self, state: Tensor) -> Tensor:
+        """What the readout reads of states."""
+        return self.net.normed(state)
+
+    def evidence(self, state: Tensor) -> Tensor:
+        """What each column says for each class."""
+        return self.net.evidence(state)
+
     def _normalised(self, images: Tensor) -> Tensor:
         if not images.is_floating_point():
             images = as_bytes(images).to(self.mean) / 255

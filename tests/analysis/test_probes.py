@@ -134,11 +134,11 @@ def test_category_sets_are_balanced():
 # ---------------------------------------------------------------------- responses
 
 
-def small_net(steps=3):
+def small_net(steps=3, readout="mean"):
     sheet = cg.build_sheet("stack", widths=[2, 2], neighbors="knn:4")
     torch.manual_seed(0)
     model = cg.Columnformer(sheet, dim=6, steps=steps, qk_dim=4, mlp_dim=6)
-    return cg.VisionColumnformer(model, image_size=8, patch_size=4, in_channels=1, num_classes=3)
+    return cg.VisionColumnformer(model, image_size=8, patch_size=4, in_channels=1, num_classes=3, readout=readout)
 
 
 def test_responses_are_the_states():
@@ -147,16 +147,73 @@ def test_responses_are_the_states():
     with torch.no_grad():
         states = net.eval().unroll(images, record=("state",)).states.permute(2, 0, 1, 3).numpy()
     net.train()
-    kwargs = {"batch_size": 4, "progress": False}
+    kwargs = {"batch_size": 4, "progress": False, "signal": "state"}
     assert np.allclose(responses(net, images, **kwargs), states[:, -1], atol=1e-6)
     assert np.allclose(responses(net, images, steps="all", **kwargs), states, atol=1e-6)
     assert np.allclose(responses(net, images, steps=0, **kwargs), states[:, 0], atol=1e-6)
     assert np.allclose(responses(net, images, steps=[0, -1], **kwargs), states[:, [0, 2]], atol=1e-6)
-    some = responses(net, images, columns=[5, 2], signal="norm", **kwargs)
+    some = responses(net, images, columns=[5, 2], **kwargs | {"signal": "norm"})
     assert np.allclose(some, np.linalg.norm(states[:, -1][:, [5, 2]], axis=-1), atol=1e-5)
-    masked = responses(net, images, steps=[1], columns=np.arange(8) == 3, signal=2, **kwargs)
-    assert np.allclose(masked, states[:, 1:2, 3:4, 2], atol=1e-6)
+    masked = responses(net, images, steps=[1], columns=np.arange(8) == 3, **kwargs)
+    assert np.allclose(masked, states[:, 1:2, 3:4], atol=1e-6)
     assert net.training, "the mode is as before"
+
+
+@pytest.mark.parametrize("readout", ["mean", "spatial"])
+def test_signals_are_what_the_readout_reads_and_says(readout):
+    net, images = small_net(readout=readout).double().eval(), noise(8, 5, channels=1).images
+    kwargs = {"batch_size": 3, "progress": False}
+    with torch.no_grad():
+        torch.nn.init.normal_(net.norm.weight)
+        torch.nn.init.normal_(net.head.bias)
+        if net.pool is not None:
+            torch.nn.init.normal_(net.pool)
+        out = net.unroll(images.double(), record=("state", "hidden"))
+        normed = net.norm(out.states).permute(2, 0, 1, 3).numpy()
+        share = np.full((3, 4), 1 / 4) if net.pool is None else net.pool.softmax(-1).numpy()
+
+    def got(signal, **more):
+        return responses(net, images.double(), signal=signal, **kwargs, **more)
+
+    assert np.allclose(responses(net, images.double(), **kwargs), normed[:, -1], atol=1e-6), "the default"
+    assert np.allclose(got("normed", steps=[0, 2]), normed[:, [0, 2]], atol=1e-6)
+    evidence = got("evidence")
+    assert evidence.shape == (5, 8, 3)
+    heard = np.einsum("bok,ko->bk", evidence[:, net.outputs.numpy()], share)
+    assert np.allclose(heard, out.logits.numpy(), atol=1e-5), "bias and all"
+    hidden = out.hidden.permute(2, 0, 1, 3).numpy()
+    assert np.allclose(got("hidden"), hidden[:, -1], atol=1e-6)
+    assert np.allclose(got("hidden", steps="all", columns=[3]), hidden[:, :, [3]], atol=1e-6)
+    assert np.allclose(got(np.int64(2)), normed[:, -1, :, 2], atol=1e-6)
+    assert np.allclose(got("mean"), normed[:, -1].mean(-1), atol=1e-6)
+
+
+def test_a_mean_that_is_rounding_is_zero():
+    images = noise(8, 5, channels=1).images
+    assert not responses(small_net().eval(), images, signal="mean", progress=False).any(), "LayerNorm took it away"
+
+
+def test_signals_of_networks_without_a_head():
+    images = noise(8, 6, channels=1).images
+    net = lambda x: x.flatten(2).transpose(1, 2)  # noqa: E731
+    vectors = responses(net, images, progress=False)
+    assert np.array_equal(vectors, images.flatten(2).transpose(1, 2).numpy()), "taken as they are"
+    assert np.array_equal(responses(net, images, signal="state", progress=False), vectors)
+    with pytest.raises(ValueError, match=r"'evidence' needs a network with a head.*there are 'normed', 'norm', 'mean'"):
+        responses(net, images, signal="evidence")
+    with pytest.raises(ValueError, match=r"'hidden' needs a network with unroll.*and the number of a channel"):
+        responses(net, images, signal="hidden")
+
+    class Unrolls:
+        def unroll(self, images, record=()):
+            state = images.flatten(2).permute(2, 0, 1)
+            return SimpleNamespace(state=state, states=state[None])
+
+    assert np.array_equal(responses(Unrolls(), images, progress=False), vectors), "its own, where it norms nothing"
+    with pytest.raises(ValueError, match="Unrolls has none"):
+        responses(Unrolls(), images, signal="evidence")
+    with pytest.raises(ValueError, match="Unrolls records no hidden units"):
+        responses(Unrolls(), images, signal="hidden", progress=False)
 
 
 def test_responses_of_other_networks():
@@ -207,6 +264,9 @@ def test_bad_requests(tmp_path, monkeypatch):
         ({"columns": [8]}, r"columns must lie in 0\.\.7, got 8"),
         ({"columns": np.ones(3, bool)}, "as a mask must have 8"),
         ({"signal": 6}, "channel must be 0 to 5"),
+        ({"signal": "normd"}, "did you mean 'normed'"),
+        ({"signal": None}, "signal must be one of 'normed'"),
+        ({"signal": True}, "signal must be one of 'normed'"),
         ({"memory_gb": 1e-9}, "give out='responses.h5'"),
         ({"out": tmp_path / "x.csv"}, "written to"),
         ({"out": tmp_path / "no" / "x.h5"}, "there is no folder"),

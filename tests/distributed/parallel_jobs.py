@@ -232,19 +232,31 @@ def vision_unroll() -> dict[str, float]:
     net = _vision(knn())
     part = distribute(net, make_mesh())
     images = _random(2, 2, 6, 6)
-    whole, own = (m.unroll(images, record=("state", "attention")) for m in (net, part))
+    whole, own = (m.unroll(images, record=("state", "attention", "hidden")) for m in (net, part))
     core = part.model
     more = [m.unroll(None, state=out.state, steps=2) for m, out in ((net, whole), (part, own))]
     for m in (net, part):
         m.unroll(images).wiring_cost.backward()
     return {
         "states": _largest(core.gather(own.states, dim=1), whole.states),
+        "hidden": _largest(core.gather(own.hidden, dim=1), whole.hidden),
+        "evidence": _largest(core.gather(part.evidence(own.state)), net.evidence(whole.state)),
         "attention": _largest(own.attention, whole.attention[:, core.local.edges]),
         "step logits": _largest(own.step_logits, whole.step_logits),
         "cost": _largest(own.wiring_cost, whole.wiring_cost),
         "going on": _largest(more[1].logits, more[0].logits),
         "gradient of the cost": _compare(net, part, lambda p: p.grad),
     }
+
+
+def hidden_gradient(**options: Any) -> dict[str, float]:
+    """A loss of recorded hidden units, each rank's of its own columns."""
+    net = _vision(knn(), **options)
+    part = distribute(net, make_mesh())
+    images = _random(2, 2, 6, 6)
+    for m in (net, part):
+        m.unroll(images, record=("hidden",)).hidden[-1].square().sum().backward()
+    return {"gradient": _compare(net, part, lambda p: p.grad)}
 
 
 def same_start(untied: str) -> dict[str, float]:

@@ -64,6 +64,11 @@ def test_recorded_states_attention_and_logits(ranks):
     assert_equal(ranks.run("vision_unroll", 3))
 
 
+@pytest.mark.parametrize("recompute", [None, "steps"])
+def test_a_loss_of_recorded_hidden_units(ranks, recompute):
+    assert_equal(ranks.run("hidden_gradient", 3, recompute=recompute))
+
+
 def test_inputs_of_all_columns_and_sequences(ranks):
     assert_equal(ranks.run("inputs_of_all_columns", 3))
 

@@ -52,6 +52,28 @@ def test_the_readout_is_written_out():
     torch.testing.assert_close(net(images), features @ net.head.weight.T + net.head.bias)
 
 
+@pytest.mark.parametrize("readout", ["mean", "spatial"])
+def test_logits_are_the_evidence_of_the_output_columns(readout):
+    net, images = make(grid_sheet(), readout).double(), torch.randn(3, 3, 8, 8, dtype=torch.float64)
+    for parameter in (*net.norm.parameters(), *net.head.parameters(), *([] if net.pool is None else [net.pool])):
+        torch.nn.init.normal_(parameter)
+    states = net.unroll(images, record=("state",)).states
+    assert torch.equal(net.normed(states), net.norm(states))
+    evidence = net.evidence(states)
+    assert evidence.shape == (2, 8, 3, 5)
+    share = torch.full((5, 4), 1 / 4, dtype=torch.float64) if net.pool is None else net.pool.softmax(-1)
+    heard = torch.einsum("tobk,ko->tbk", evidence[:, 4:], share)
+    torch.testing.assert_close(heard, net.classify(states), rtol=1e-12, atol=1e-12)
+
+
+def test_the_length_of_a_state_is_not_read():
+    net = make(grid_sheet()).double()
+    state = 3 * torch.randn(8, 3, 6, dtype=torch.float64)
+    longer = state * torch.linspace(0.3, 3.3, 8, dtype=torch.float64)[:, None, None]
+    for read in (net.normed, net.evidence, net.classify):
+        torch.testing.assert_close(read(longer), read(state), rtol=1e-3, atol=1e-4)
+
+
 def test_spatial_readout_starts_as_the_mean():
     mean, spatial = make(grid_sheet()), make(grid_sheet(), "spatial")
     spatial.load_state_dict(mean.state_dict(), strict=False)
