@@ -160,14 +160,16 @@ def column_signal(responses: Any, how: str | int = "norm", what: str = "response
 
     Args:
         responses: ``[stimuli, columns, channels]``, or ``[stimuli, columns]``.
-        how: "norm" (Euclidean length of the column's vector), "mean" over channels, or the number of a channel.
-            Untied columns do not share a basis, so channel k of one column and channel k of another need not mean the
-            same thing; the norm does not depend on the basis.
+        how: "norm" (Euclidean length of the column's vector), "spread" (the standard deviation over its channels: of
+            evidence, how strongly a column speaks for some classes and against others), "mean" over channels, or the
+            number of a channel. Without value projection the columns of a sheet add each other's normed states channel
+            by channel, and share a readout: channel k means the same in all of them, up to each column's own gains.
         what: what errors call it.
         least: the least number of stimuli.
 
     Raises:
-        ValueError: for shapes that do not fit, and for unknown names or channels.
+        ValueError: for shapes that do not fit, unknown names or channels, and the norm of vectors that all have the
+            same length, as normed states have.
     """
     array = as_responses(responses, what, least, channels=True)
     if array.ndim == 2:
@@ -176,10 +178,16 @@ def column_signal(responses: Any, how: str | int = "norm", what: str = "response
         if not 0 <= how < array.shape[2]:
             raise ValueError(f"channel must be 0 to {array.shape[2] - 1}, got {how}")
         return np.ascontiguousarray(array[:, :, how])
-    check_choice("signal", how, ("norm", "mean"))
-    if how == "mean":
-        return np.asarray(array.mean(-1))
-    return np.sqrt(np.einsum("snc,snc->sn", array, array))
+    check_choice("signal", how, ("norm", "spread", "mean"))
+    if how != "norm":
+        return np.asarray(array.mean(-1) if how == "mean" else array.std(-1))
+    length = np.sqrt(np.einsum("snc,snc->sn", array, array))
+    if array.shape[2] > 1 and np.ptp(length) <= 1e-3 * length.max():
+        raise ValueError(
+            f"{what} are vectors of one length, {length.flat[0]:.3g}, as normed states are: give evidence with "
+            "signal='spread', or choose 'mean' or the number of a channel"
+        )
+    return length
 
 
 def as_positions(values: Any, columns: int | None = None) -> Array:

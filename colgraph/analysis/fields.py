@@ -14,7 +14,7 @@ from colgraph.analysis import plotting
 from colgraph.analysis.arrays import Array, as_responses, check_count, check_varies, same_length
 from colgraph.analysis.nets import bar, device_of, evaluation
 from colgraph.analysis.result import Result
-from colgraph.analysis.signals import step_numbers
+from colgraph.analysis.signals import Signal, check_signal, signals_of
 from colgraph.analysis.stats import jackknife_interval, leaving_out, permuted, random_groups
 
 __all__ = ["GradientFields", "ReverseCorrelation", "field_size", "gradient_fields", "reverse_correlation"]
@@ -83,16 +83,18 @@ def gradient_fields(
     images: Any,
     columns: Any,
     *,
+    signal: Signal = "normed",
     steps: Any = None,
     batch_size: int = 16,
     permutations: int = 100,
     seed: int = 0,
     progress: bool = True,
 ) -> GradientFields:
-    """Which pixels move a column's state: effective receptive fields, after each step.
+    """Which pixels move what a column is read by: effective receptive fields, after each step.
 
-    The gradient of the length of a column's state with respect to the image, squared and averaged over images and
-    colour channels. Source: Luo et al. (2016), "Understanding the effective receptive field in deep convolutional
+    The gradient of a column's signal with respect to the image, squared and averaged over images and colour channels.
+    Of a signal of several channels it is the gradient along one direction of random signs for each image: its
+    square is, on average, the sum of the channels' squared gradients. Source: Luo et al. (2016), "Understanding the effective receptive field in deep convolutional
     neural networks". Where no path of edges leads from a pixel to a column in that many steps the gradient is zero.
 
     Null: the pixels of each field are shuffled, which gives the radius of a field that is spread over the whole image
@@ -100,17 +102,18 @@ def gradient_fields(
 
     Args:
         net: has ``unroll(images, record=("state",))`` returning ``states`` ``[steps, columns, B, channels]``.
+        signal: what of a column is differentiated, see :func:`colgraph.analysis.responses`.
         images: ``[stimuli, channels, height, width]`` as the network takes them: use images like those it was trained
             on, and some dozens of them.
         columns: ``[K]`` indices. Each column and step takes one backward pass per batch.
         steps: numbers of steps (0 the first, -1 the last); all if not given.
         batch_size: stimuli at a time.
         permutations: number of shuffles.
-        seed: of the shuffles.
+        seed: of the directions and the shuffles.
         progress: show a progress bar.
 
     Raises:
-        ValueError: for columns or steps that do not exist, or if no column sees the image.
+        ValueError: for columns, steps or signals that do not exist, or if no column sees the image.
     """
     data = torch.as_tensor(getattr(images, "images", images))
     if data.dim() != 4 or not len(data):
@@ -118,11 +121,15 @@ def gradient_fields(
     index = np.atleast_1d(np.asarray(columns))
     if index.ndim != 1 or index.dtype.kind not in "iu" or not len(index):
         raise ValueError(f"columns must be a list of indices, got {index.dtype} of shape {list(index.shape)}")
+    if not hasattr(net, "unroll"):
+        raise ValueError("gradient_fields needs a network with unroll(images, record=...)")
+    check_signal(net, signal)
     power: Array | None = None
+    rng = torch.Generator().manual_seed(seed)
     starts = range(0, len(data), check_count("batch_size", batch_size))
     with evaluation(net):
         for start in bar(starts, "receptive fields", progress):
-            part = _squared_gradients(net, data[start : start + batch_size], index, steps)
+            part = _squared_gradients(net, data[start : start + batch_size], index, signal, steps, rng)
             power = part if power is None else power + part
     if power is None or not power.any():
         raise ValueError(f"none of the {len(index)} columns sees the image in the steps asked for")
@@ -160,24 +167,21 @@ def _mean(radius: Array) -> Array:
     return np.where(seen.any(-1), total / np.maximum(seen.sum(-1), 1), np.nan)
 
 
-def _squared_gradients(net: Any, batch: Tensor, columns: NDArray[Any], steps: Any) -> Array:
+def _squared_gradients(
+    net: Any, batch: Tensor, columns: NDArray[Any], signal: Signal, steps: Any, rng: torch.Generator
+) -> Array:
     """``[T, K, height, width]``: squared gradients summed over the batch, averaged over colour channels."""
     x = batch.detach().to(device_of(net)).float().requires_grad_()
     with torch.enable_grad():
-        states: Tensor = net.unroll(x, record=("state",)).states
-    if columns.min() < 0 or columns.max() >= states.size(1):
-        raise ValueError(f"columns must lie in 0..{states.size(1) - 1}, got {int(columns.min())}..{int(columns.max())}")
-    count = states.size(0)
-    numbers = range(count) if steps is None else step_numbers(steps, count)
-    out = np.zeros((len(numbers), len(columns), *x.shape[2:]))
-    for i, t in enumerate(numbers):
-        for k, column in enumerate(columns):
-            state = states[t, int(column)]
-            # The gradient of the length; where the state is zero its direction is, too, and so is the gradient.
-            direction = state.detach() / state.detach().norm(dim=-1, keepdim=True).clamp_min(1e-12)
-            (gradient,) = torch.autograd.grad(state, x, direction, retain_graph=True, allow_unused=True)
+        signals = signals_of(net, x, signal, "all" if steps is None else steps, columns)
+    out = np.zeros((*signals.shape[:2], *x.shape[2:]))
+    shape = signals.shape[2:]
+    direction = (torch.ones(shape) if len(shape) == 1 else 2 * torch.randint(2, shape, generator=rng) - 1).to(signals)
+    for t, each in enumerate(signals):
+        for k, one in enumerate(each):
+            (gradient,) = torch.autograd.grad(one, x, direction, retain_graph=True, allow_unused=True)
             if gradient is not None:
-                out[i, k] = gradient.double().square().mean(1).sum(0).cpu().numpy()
+                out[t, k] = gradient.double().square().mean(1).sum(0).cpu().numpy()
     return out
 
 

@@ -15,9 +15,12 @@ from colgraph.analysis.arrays import (
     as_edge_values,
     as_edges,
     as_positions,
+    as_responses,
     as_vector,
+    check_choice,
     check_varies,
     column_signal,
+    varying,
 )
 from colgraph.analysis.pairs import Distance, Pairs, bin_pairs, sample_pairs
 from colgraph.analysis.result import OnSheet, Result
@@ -33,6 +36,11 @@ from colgraph.analysis.stats import (
 )
 
 __all__ = ["CurveResult", "MapResult", "correlation_by_distance", "morans_i", "smoothness"]
+
+Index = NDArray[np.int64]
+
+_PRODUCTS = 3e8
+"""Stimuli x pairs x channels that are looked at: some seconds."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -100,7 +108,8 @@ def correlation_by_distance(
     responses: Any,
     positions: Any,
     *,
-    signal: str | int = "norm",
+    signal: str | int | None = None,
+    channels: str = "same",
     metric: Distance = "euclidean",
     pairs: Pairs | None = None,
     unit: float | None = None,
@@ -110,7 +119,11 @@ def correlation_by_distance(
 ) -> CorrelationByDistance:
     """How alike the responses of two columns are, against the distance between them.
 
-    ``r_ij`` is the Pearson correlation of columns i and j over stimuli. The value is ``corr(r_ij, 1 / (d_ij + 1))``
+    ``r_ij`` is the Pearson correlation of columns i and j over stimuli. Of vectors, channels are units at their
+    column's place: ``r_ij = mean_k corr(x_ik, x_jk)``, or with ``channels="all"`` the mean over all k and l of
+    ``corr(x_ik, x_jl)``. Two units of one column are never a pair. The mean over all pairs of LayerNorm's channels is
+    zero by construction, because they are centred; use it where channel k of one column and channel k of another have
+    nothing in common, as the hidden units of untied columns. The value is ``corr(r_ij, 1 / (d_ij + 1))``
     over a uniform sample of pairs, with d in nearest-neighbour spacings unless a ``unit`` is given, so that it means
     the same on every geometry; the curve is the mean of ``r_ij`` per distance bin. The result's ``spatial_loss`` is
     ``(1 - value) / 2``. Source: Margalit et al. (2024), "A unifying framework for functional organization in early and
@@ -122,13 +135,16 @@ def correlation_by_distance(
     Args:
         responses: ``[stimuli, columns]``, or ``[stimuli, columns, channels]``.
         positions: ``[columns, D]``.
-        signal: what of a vector response is correlated, see :func:`colgraph.analysis.column_signal`.
+        signal: one number of a vector response to correlate, see :func:`colgraph.analysis.column_signal`; all its
+            channels if not given.
+        channels: which units of two columns are pairs: those of the "same" channel, or "all". Where there are more
+            than 3e8 products of stimuli, pairs and channels, as many channels as fit are drawn.
         metric: see :func:`colgraph.analysis.sample_pairs`.
         pairs: pairs to look at, instead of a sample made here.
         unit: the distance that counts as 1 in ``d``; the median nearest-neighbour distance if not given.
         bins: number of distance bins.
         permutations: number of shuffles.
-        seed: of the sample, the shuffles and the groups.
+        seed: of the sample, the shuffles, the groups and the channels.
 
     Returns:
         A :class:`CorrelationByDistance`.
@@ -136,14 +152,16 @@ def correlation_by_distance(
     Raises:
         ValueError: for NaN, fewer than 3 stimuli, columns without variance, or positions that are all equal.
     """
-    x = column_signal(responses, signal, least=3)
+    check_choice("channels", channels, ("same", "all"))
+    whole = signal is None
+    x = as_responses(responses, least=3, channels=True) if whole else column_signal(responses, signal, least=3)
     check_varies(x)
     points = as_positions(positions, x.shape[1])
     pairs = sample_pairs(points, metric=metric, seed=seed) if pairs is None else pairs
     pairs.check(x.shape[1])
     used = pairs.columns
     first, second = np.searchsorted(used, pairs.first), np.searchsorted(used, pairs.second)
-    z = _standardised(x[:, used])
+    units = _Units(_some_channels(x[:, used], channels, len(pairs), seed), channels)
     if unit is not None and not unit > 0:
         raise ValueError(f"unit must be positive, got {unit:g}")
     distance = pairs.distance / (unit or pairs.spacing)
@@ -157,12 +175,13 @@ def correlation_by_distance(
         return correlate_rows(r[:, pairs.uniform], near), curves
 
     # Single precision halves the memory that a thousand shuffles walk through at random.
-    correlation = np.clip((z.T @ z) / len(z), -1, 1).astype(np.float32)
-    value, curve = measure(_pair_correlations(z, first, second)[None])
+    rows = units.rows()
+    correlation = np.clip((rows.T @ rows) / len(rows), -1, 1).astype(np.float32)
+    value, curve = measure(_pair_correlations(rows, first, second)[None])
     null, curve_null = np.empty(permutations), np.empty((permutations, len(size)))
     for i, order in enumerate(permuted(permutations, len(used), seed)):
         null[i : i + 1], curve_null[i : i + 1] = measure(correlation[order[first], order[second]][None])
-    left_out, curve_left_out = measure(_leave_out_correlations(z, first, second, random_groups(len(z), seed)))
+    left_out, curve_left_out = measure(units.without_groups(first, second, random_groups(len(x), seed)))
     return CorrelationByDistance(
         name="response correlation with proximity",
         value=float(value[0]),
@@ -188,10 +207,48 @@ class CorrelationByDistance(CurveResult):
         return (1 - self.value) / 2
 
 
+@dataclass(frozen=True, eq=False)
+class _Units:
+    """Responses ``[stimuli, columns(, channels)]`` and which units of two columns are pairs."""
+
+    x: NDArray[Any]
+    channels: str
+
+    def rows(self, kept: NDArray[np.bool_] | None = None) -> Array:
+        """``[rows, columns]``, whose mean product of two columns is their ``r_ij``, over all stimuli or some."""
+        z = _standardised(self.x if kept is None else self.x[kept])
+        if z.ndim == 2:
+            return z
+        return np.asarray(z.mean(2)) if self.channels == "all" else z.transpose(0, 2, 1).reshape(-1, z.shape[1])
+
+    def without_groups(self, first: Index, second: Index, groups: Index) -> Array:
+        """``[G, P]``: ``r_ij`` of the pairs without each group of stimuli."""
+        if self.x.ndim == 2:
+            return _leave_out_correlations(_standardised(self.x), first, second, groups)
+        if self.channels == "same":
+            z = np.moveaxis(_standardised(self.x), 2, 0)
+            return np.asarray(sum(_leave_out_correlations(one, first, second, groups) for one in z) / len(z))
+        each = (self.rows(kept) for kept in leaving_out(groups))
+        return np.stack([_pair_correlations(rows, first, second) for rows in each])
+
+
+def _some_channels(x: NDArray[Any], channels: str, pairs: int, seed: int) -> NDArray[Any]:
+    """All channels, or as many as can be compared within seconds."""
+    most = max(int(_PRODUCTS // (len(x) * pairs)), 1)
+    if x.ndim == 2 or channels == "all" or x.shape[2] <= most:
+        return x
+    return x[:, :, np.sort(np.random.default_rng(seed).permutation(x.shape[2])[:most])]
+
+
 def _standardised(x: NDArray[Any]) -> Array:
+    """Mean zero and variance one over stimuli; a unit of a vector that is the same for all of them is zero."""
     z = x.astype(np.float64)
     z -= z.mean(0)
-    return np.asarray(z / z.std(0))
+    spread = z.std(0)
+    if x.ndim == 3:
+        silent = ~varying(x.reshape(len(x), -1)).reshape(spread.shape)
+        z[:, silent], spread[silent] = 0, 1
+    return np.asarray(z / spread)
 
 
 def _pair_correlations(z: Array, first: NDArray[np.int64], second: NDArray[np.int64]) -> Array:

@@ -343,6 +343,21 @@ def test_fields_of_a_chain_grow_by_one_patch_a_step():
     assert result.reach[:, 0] == pytest.approx([0.4, 0.6, 0.8])
     last = gradient_fields(net, images, [4, 0], steps=[-1], progress=False)
     assert np.allclose(last.power[0, 0], result.power[2, 0])
+    # The length of a normed state is all but constant: its gradient would be rounding.
+    length = gradient_fields(net, images, [4], steps=[-1], signal="norm", progress=False)
+    assert length.power.max() > 0
+    assert not np.allclose(length.power, result.power[2:])
+    with pytest.raises(ValueError, match="did you mean 'evidence'"):
+        gradient_fields(net, images, [4], signal="evidense", progress=False)
+
+
+def test_gradients_along_random_signs_are_the_sum_over_channels():
+    net, images = small_net().eval(), torch.rand(1, 1, 8, 8).repeat(400, 1, 1, 1)
+    found = gradient_fields(net, images, [5], steps=[1], signal="evidence", batch_size=400, progress=False)
+    x = images[:1].clone().requires_grad_()
+    evidence = net.evidence(net.unroll(x, record=("state",)).states[1])[5, 0]
+    each = [torch.autograd.grad(one, x, retain_graph=True)[0].double().square() for one in evidence]
+    assert np.allclose(found.power[0, 0], sum(each)[0, 0], rtol=0.25, atol=1e-6)
 
 
 def test_columns_that_see_nothing():

@@ -88,9 +88,49 @@ def test_channels_do_not_depend_on_the_basis():
     x = rng.normal(size=(30, 20, 4))
     turned = np.stack([x[:, i] @ np.linalg.qr(rng.normal(size=(4, 4)))[0] for i in range(20)], 1)
     positions = rng.random((20, 3))
-    a = correlation_by_distance(x, positions, permutations=5)
-    b = correlation_by_distance(turned, positions, permutations=5)
+    a = correlation_by_distance(x, positions, signal="norm", permutations=5)
+    b = correlation_by_distance(turned, positions, signal="norm", permutations=5)
     assert a.value == pytest.approx(b.value, abs=1e-9)
+
+
+@pytest.mark.parametrize("channels", ["same", "all"])
+def test_channels_are_units_at_their_columns_place(channels):
+    """Against all pairs of units, written out; two units of one column are never a pair."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(30, 12, 3)) + rng.normal(size=(30, 1, 1))
+    x[:, 2, 1] = 4.0  # one silent unit
+    x[:, :, 2] = x[:, :, 0]  # units of a column that are the same: counted, they would lift all bins
+    positions = rng.random((12, 2))
+    unit = np.repeat(np.arange(12), 3), np.tile(np.arange(3), 12)
+    with np.errstate(invalid="ignore"):
+        r = np.nan_to_num(np.corrcoef(x.reshape(30, -1).T))
+    i, j = np.triu_indices(12, 1)
+    of_pair = {}
+    for a, b in zip(*np.triu_indices(36, 1), strict=True):
+        if unit[0][a] != unit[0][b] and (channels == "all" or unit[1][a] == unit[1][b]):
+            of_pair.setdefault((unit[0][a], unit[0][b]), []).append(r[a, b])
+    expected = np.array([np.mean(of_pair[pair]) for pair in zip(i, j, strict=True)])
+    found = correlation_by_distance(x, positions, channels=channels, permutations=3, bins=400)
+    gap = np.linalg.norm(positions[i] - positions[j], axis=1)
+    assert found.value == pytest.approx(np.corrcoef(expected, 1 / (gap / found.spacing + 1))[0, 1], abs=1e-6)
+    assert (found.curve * found.pairs_per_bin).sum() == pytest.approx(expected.sum())
+    assert found.interval[0] < found.value < found.interval[1]
+    flat = correlation_by_distance(x[:, :, :1], positions, channels=channels, permutations=3)
+    plain = correlation_by_distance(x[:, :, 0], positions, permutations=3)
+    assert flat.value == pytest.approx(plain.value)
+    assert np.allclose(flat.null, plain.null, atol=1e-6)
+    assert np.allclose(flat.interval, plain.interval)
+
+
+def test_many_channels_are_drawn(monkeypatch):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(200, 40, 5)).astype(np.float32)
+    positions = rng.random((40, 2))
+    every = correlation_by_distance(x, positions, permutations=3)
+    monkeypatch.setattr("colgraph.analysis.topography._PRODUCTS", 200 * 780 * 2)
+    some, again, other = (correlation_by_distance(x, positions, permutations=3, seed=seed) for seed in (0, 0, 1))
+    assert some.value == again.value
+    assert len({every.value, some.value, other.value}) == 3
 
 
 def test_large_sheets_are_sampled():
