@@ -93,9 +93,10 @@ def gradient_fields(
     """Which pixels move what a column is read by: effective receptive fields, after each step.
 
     The gradient of a column's signal with respect to the image, squared and averaged over images and colour channels.
-    Of a signal of several channels it is the gradient along one direction of random signs for each image: its
-    square is, on average, the sum of the channels' squared gradients. Source: Luo et al. (2016), "Understanding the effective receptive field in deep convolutional
-    neural networks". Where no path of edges leads from a pixel to a column in that many steps the gradient is zero.
+    Of a signal of several channels it is the gradient along one direction of random signs for each image: its square
+    is, on average, the sum of the channels' squared gradients. Source: Luo et al. (2016), "Understanding the effective
+    receptive field in deep convolutional neural networks". Where no path of edges leads from a pixel to a column in
+    that many steps the gradient is zero.
 
     Null: the pixels of each field are shuffled, which gives the radius of a field that is spread over the whole image
     (tail "less"). Interval: jackknife over columns.

@@ -20,9 +20,16 @@ Signal = str | int
 """One of :data:`SIGNALS`, or the number of a channel."""
 
 
-def check_signal(net: Any, signal: Signal) -> None:
-    """Raise ValueError for a signal that is none, or that the network does not have."""
+def check_signal(net: Any, signal: Signal, channels: int | None = None) -> None:
+    """Raise ValueError for a signal that is none, or that the network does not have.
+
+    Args:
+        net: the network.
+        signal: what is asked for.
+        channels: how many channels a state has, where that is known already.
+    """
     if _is_number(signal):
+        _check_channel(int(signal), channels)
         return
     check_choice("signal", signal, SIGNALS)
     unrolls, head = hasattr(net, "unroll"), hasattr(net, "evidence")
@@ -77,8 +84,7 @@ def signal_of(net: Any, state: Tensor, signal: Signal) -> Tensor:
         return normed
     if signal == "mean":
         return _mean(normed)
-    if not 0 <= int(signal) < normed.size(-1):
-        raise ValueError(f"channel must be 0 to {normed.size(-1) - 1}, got {signal}")
+    _check_channel(int(signal), normed.size(-1))
     return normed[..., int(signal)]
 
 
@@ -95,6 +101,12 @@ def _features(x: Tensor) -> Tensor:
     if x.dim() == 3:
         return x.transpose(0, 1)
     raise ValueError(f"net must return [B, columns] or [B, columns, channels], got {list(x.shape)}")
+
+
+def _check_channel(channel: int, channels: int | None) -> None:
+    if channel < 0 or (channels is not None and channel >= channels):
+        wanted = "a number from 0" if channels is None else f"0 to {channels - 1}"
+        raise ValueError(f"channel must be {wanted}, got {channel}")
 
 
 def _is_number(signal: object) -> bool:

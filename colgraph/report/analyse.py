@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from colgraph.analysis import Result, varying
+from colgraph.analysis.signals import check_signal
 from colgraph.output import check_folder, replacing, write_text
 from colgraph.report.catalogue import NO_CONTROL, Analysis
 from colgraph.report.context import Context, ProbeSet, Settings, make_probes
@@ -28,7 +29,7 @@ from colgraph.viz.style import picture_suffixes
 
 __all__ = ["FORMAT", "analyse", "attempt", "is_analysed", "read_maps", "read_results"]
 
-FORMAT = 5
+FORMAT = 6
 """Of ``results.json``; another one where numbers of the same name mean something else."""
 
 
@@ -52,14 +53,15 @@ def analyse(
         What ``RUN/analysis/results.json`` holds; figures and maps lie beside it.
 
     Raises:
-        ValueError: for a folder that is no run, lacks its checkpoint, or an unknown analysis; and for a part of the
-            analyses with other settings than the folder's, which belong together.
+        ValueError: for a folder that is no run, lacks its checkpoint, an unknown analysis, or a channel that the run
+            does not have; and for a part of the analyses with other settings than the folder's, which belong together.
     """
     settings = settings or Settings()
     chosen = _chosen(only)
     start = perf_counter()
     kept, maps = _kept(Path(path), chosen, settings)
     run = load_run(path, seed=settings.seed)
+    check_signal(run.net, settings.signal, run.config.dim)
     out = check_folder("the folder of analyses", RunFolder(run.path).analysis)
     picture_suffixes()  # what draws figures is missed now, or after the first analysis
     probes = make_probes(run, settings)
@@ -82,6 +84,7 @@ def analyse(
         "columns": run.sheet.num_columns,
         "finished": bool(run.summary),
         "settings": asdict(settings),
+        "activity": main.activity.label,
         "probes": {name: len(getattr(probes, name)) for name in ("gratings", "natural", "noise")},
         "controls": [context.name for context in contexts[1:]],
         "missing": missing,
@@ -116,7 +119,7 @@ def _kept(path: Path, chosen: list[Analysis], settings: Settings) -> tuple[dict[
         return {}, {}
     others = {item.key for item in CATALOGUE} - {item.key for item in chosen}
     kept = {entry["key"]: entry for entry in earlier["analyses"] if entry["key"] in others}
-    for name in ("probes", "permutations", "nulls", "seed"):
+    for name in ("probes", "permutations", "nulls", "seed", "signal"):
         mine, theirs = getattr(settings, name), earlier["settings"].get(name)
         if kept and mine != theirs:
             raise ValueError(
@@ -203,7 +206,7 @@ def _entry(item: Analysis, contexts: list[Context], figures: Path, say: Callable
         "key": item.key,
         "title": item.title,
         "family": item.family,
-        "reading": item.reading.format(sampled=len(contexts[0].sample)),
+        "reading": contexts[0].said(item.reading),
         "result": None,
         "why_not": None,
         "controls": {},

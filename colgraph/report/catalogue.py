@@ -22,7 +22,7 @@ class Analysis:
         key: its name in files and for ``--only``.
         title: its heading.
         family: "topography", "connectivity", "representation", "fields" or "robustness".
-        reading: how to read the figure; ``{sampled}`` stands for the number of columns whose vectors are looked at.
+        reading: how to read the figure; see :meth:`colgraph.report.context.Context.said` for what braces stand for.
         controls: the kinds of controls for which it is computed, too.
         compute: from a context to a result.
     """

@@ -13,7 +13,9 @@ import torch
 
 from colgraph.analysis import compare, encode_table, responses
 from colgraph.analysis.encoding import EncodingTable
+from colgraph.analysis.signals import SIGNALS
 from colgraph.output import check_file, write_text
+from colgraph.report.activity import as_signal
 from colgraph.report.analyse import analyse, is_analysed, read_results
 from colgraph.report.context import Settings
 from colgraph.report.loading import Run, load_run
@@ -48,12 +50,19 @@ def _amounts(parser: OneLineParser) -> None:
     parser.add_argument(
         "--robustness", action="store_true", default=None, help="attacks and lesions on large sheets, too"
     )
+    parser.add_argument(
+        "--signal",
+        metavar="S",
+        help=f"what of a column is measured: {', '.join(SIGNALS)}, or the number of a channel (normed; "
+        "maps of one number per column are then of evidence)",
+    )
     parser.add_argument("--only", metavar="NAMES", help="analyses to (re)make, separated by commas; others are kept")
 
 
 def _given(known: Any) -> dict[str, Any]:
     """The settings of analyses that the command line names."""
-    return {name: value for name in (*_AMOUNTS, "robustness") if (value := getattr(known, name)) is not None}
+    given = {name: value for name in (*_AMOUNTS, "robustness") if (value := getattr(known, name)) is not None}
+    return given if known.signal is None else {**given, "signal": as_signal(known.signal)}
 
 
 def _analyse(known: Any) -> None:

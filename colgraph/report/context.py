@@ -24,6 +24,8 @@ from colgraph.analysis import (
     sample_pairs,
     varying,
 )
+from colgraph.analysis.signals import Signal
+from colgraph.report.activity import Activity, activity_of, as_signal, class_evidence, collect, is_one_number
 from colgraph.report.loading import PlainImages, Run
 from colgraph.sheet import Sheet
 from colgraph.space import GRAPH_METRICS, Index, Links, Space, apart
@@ -31,6 +33,17 @@ from colgraph.space import GRAPH_METRICS, Index, Links, Space, apart
 __all__ = ["Context", "Settings", "evenly", "make_probes"]
 
 R = TypeVar("R", bound=Result)
+
+
+_SAID = {
+    "normed": "normed states",
+    "evidence": "evidence",
+    "hidden": "hidden units",
+    "state": "states",
+    "norm": "lengths of states",
+    "mean": "mean channels",
+}
+"""Signals, as sentences have them."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,8 @@ class Settings:
         permutations: shuffles of each null, at most: where each takes long, fewer are made.
         nulls: random graphs of each graph null.
         seed: of everything drawn.
+        signal: what of a column is measured, see :func:`colgraph.analysis.responses`. Maps of one number per column are
+            of "evidence" where it is "normed".
         robustness: None for what the size of the sheet allows, or whether to run corruptions, attacks and lesions.
         batch_size: images at a time.
         progress: show progress bars.
@@ -51,9 +66,13 @@ class Settings:
     permutations: int = 200
     nulls: int = 3
     seed: int = 0
+    signal: Signal = "normed"
     robustness: bool | None = None
     batch_size: int = 32
     progress: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "signal", as_signal(self.signal))
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +166,12 @@ class Context:
         """The number of permutations, at most so many."""
         return min(self.settings.permutations, most)
 
+    def said(self, reading: str) -> str:
+        """How to read a figure, in which ``{sampled}``, ``{signal}`` and ``{activity}`` stand for what was measured."""
+        signal = self.settings.signal
+        name = f"channel {signal}" if isinstance(signal, int) else _SAID[signal]
+        return reading.format(sampled=len(self.sample), signal=name, activity=self.activity.label)
+
     @property
     def edges(self) -> NDArray[np.int64]:
         """``[2,E]``."""
@@ -196,10 +221,15 @@ class Context:
                 "across all of it where columns are dealt out anew"
             )
 
+    @property
+    def activity(self) -> Activity:
+        """The one number per column that maps are made of."""
+        return activity_of(self.settings.signal)
+
     @cached_property
     def natural_states(self) -> NDArray[np.float32]:
-        """``[stimuli, steps, columns]`` length of every column's state for natural images."""
-        return self._collect(self.probes.natural, steps="all", signal="norm")
+        """``[stimuli, steps, columns]`` one number per column for natural images, after every step."""
+        return self._activity(self.probes.natural, steps="all")
 
     @cached_property
     def natural(self) -> NDArray[np.float32]:
@@ -208,18 +238,43 @@ class Context:
 
     @cached_property
     def grating(self) -> NDArray[np.float32]:
-        """``[stimuli, columns]`` length of every column's state for gratings, after the last step."""
-        return self._collect(self.probes.gratings, signal="norm")
+        """``[stimuli, columns]`` one number per column for gratings, after the last step."""
+        return self._activity(self.probes.gratings)
 
     @cached_property
     def noise(self) -> NDArray[np.float32]:
-        """``[stimuli, columns]`` length of every column's state for noise, after the last step."""
-        return self._collect(self.probes.noise, signal="norm")
+        """``[stimuli, columns]`` one number per column for noise, after the last step."""
+        return self._activity(self.probes.noise)
 
     @cached_property
     def sample_states(self) -> NDArray[np.float32]:
-        """``[stimuli, steps, some columns, channels]`` for natural images."""
-        return self._collect(self.probes.natural, steps="all", columns=self.sample)
+        """``[stimuli, steps, some columns, channels]`` of the signal for natural images."""
+        found = self._collect(self.probes.natural, steps="all", columns=self.sample)
+        return np.asarray(found[..., None] if is_one_number(self.settings.signal) else found)
+
+    @property
+    def units(self) -> tuple[NDArray[np.float32], NDArray[np.float64], Pairs]:
+        """The signal of natural images for the columns at the places of :attr:`pairs`, the places, and the pairs.
+
+        That is ``[stimuli, some columns, channels]``, or without channels, not kept: of all columns it would be large.
+        """
+        if is_one_number(self.settings.signal):
+            return self.at_places(self.natural[:, self.answering]), self.points, self.pairs
+        used, pairs = self.pairs.columns, self.pairs
+        here = np.flatnonzero(self.answering)[np.argsort(self.place[self.answering])][used]
+        number = [np.searchsorted(used, each) for each in (pairs.first, pairs.second)]
+        vectors = self._collect(self.probes.natural, columns=here)
+        return vectors, self.points[used], replace(pairs, first=number[0], second=number[1])
+
+    def class_responses(self, classes: list[int]) -> NDArray[np.float32]:
+        """``[stimuli, columns, classes]``: what of natural images is compared for each class.
+
+        Of evidence that for the class itself, less the mean over all classes; else one number, whatever the class.
+        """
+        if self.activity.signal != "evidence":
+            return np.repeat(self.natural[..., None], len(classes), -1)
+        given = self.settings.batch_size, self.settings.progress
+        return np.asarray(class_evidence(self.net, self.probes.natural, classes, *given))
 
     @property
     def sample(self) -> NDArray[np.int64]:
@@ -296,9 +351,11 @@ class Context:
         )
 
     def _collect(self, probes: Probes, **options: Any) -> Any:
-        return responses(
-            self.net, probes, batch_size=self.settings.batch_size, progress=self.settings.progress, **options
-        )
+        given = {"batch_size": self.settings.batch_size, "progress": self.settings.progress}
+        return responses(self.net, probes, signal=self.settings.signal, **given, **options)
+
+    def _activity(self, probes: Probes, **options: Any) -> Any:
+        return collect(self.net, probes, self.activity, self.settings.batch_size, self.settings.progress, **options)
 
 
 @torch.no_grad()

@@ -28,15 +28,18 @@ _fields = CATALOGUE.family("fields")
 @_topography(
     "Response correlation against distance",
     "A curve above the grey band near the left means that neighbours answer alike. Local edges alone lift it, so "
-    "learning shows only as a difference from the untrained network.",
+    "learning shows only as a difference from the untrained network. Channels are compared one by one between columns, "
+    "hidden units each with each.",
 )
 def correlation_by_distance(c: Context) -> Result:
-    return c.call(analysis.correlation_by_distance, c.at_places(c.natural[:, c.answering]), c.points, pairs=c.pairs)
+    x, points, pairs = c.units
+    channels = "all" if c.settings.signal == "hidden" else "same"
+    return c.call(analysis.correlation_by_distance, x, positions=points, pairs=pairs, channels=channels)
 
 
 @_topography(
     "Preferred orientation",
-    "Colour is the orientation of the grating that drives a column most (length of its state); columns that are no "
+    "Colour is the orientation of the grating that drives a column most ({activity}); columns that are no "
     "more selective than by chance are drawn small. Selectivity runs from 0 to 1; the null shuffles orientations.",
     PLACELESS,
 )
@@ -80,8 +83,8 @@ def pinwheels(c: Context) -> Result:
 @_topography(
     "Category selectivity",
     "d' of the class to which columns are most selective: how far its responses lie from the others', in standard "
-    "deviations (TDANN's definition). Classes of images differ in their pixels, so untrained columns differ, too.",
-    PLACELESS,
+    "deviations (TDANN's definition); of evidence, that for the class itself. Classes of images differ in their "
+    "pixels, so untrained columns differ, too.",
 )
 def category(c: Context) -> analysis.selectivity.CategorySelectivity:
     """For the class to which columns are most selective, of ten at most; so is the null, class by class the same."""
@@ -93,8 +96,11 @@ def category(c: Context) -> analysis.selectivity.CategorySelectivity:
             f"selectivity needs two held-out images of a class and two of others, there are {len(labels)} of "
             f"{len(classes)} classes"
         )
-    x, points = c.natural[:, c.answering], c.drawn(c.positions[c.answering])
-    found = [c.call(analysis.category_selectivity, x, labels, name, positions=points) for name in able.tolist()]
+    x, points = c.class_responses(able.tolist())[:, c.answering], c.drawn(c.positions[c.answering])
+    found = [
+        c.call(analysis.category_selectivity, x[..., i], labels, name, positions=points)
+        for i, name in enumerate(able.tolist())
+    ]
     best = max(found, key=lambda r: r.value)
     few = int((count < 2).sum())
     name = f"highest mean |d'|, for {c.class_name(best.category)}"
@@ -120,7 +126,7 @@ def patches(c: Context) -> Result:
 def moran(c: Context) -> Result:
     values = c.at_places(c.natural.mean(0)[c.answering])
     result = c.call(analysis.morans_i, values, c.among_taken(c.edges), positions=c.drawn(c.points))
-    return replace(result, map_label="mean length of the state")
+    return replace(result, map_label=f"mean {c.activity.label}")
 
 
 # ---------------------------------------------------------------------- connectivity
@@ -213,7 +219,7 @@ def _nulls(c: Context) -> int:
 
 @_representation(
     "Dimensionality of the last step",
-    "How many dimensions the states of {sampled} columns use for natural images; bounded by the number of images.",
+    "How many dimensions the {signal} of {sampled} columns use for natural images; bounded by the number of images.",
     PLACELESS,
 )
 def dimensionality(c: Context) -> Result:
@@ -273,7 +279,8 @@ def fields(c: Context) -> Result:
     count = int(np.clip(40_000 // len(c.positions), 4, 16))
     chosen = np.sort(np.random.default_rng(c.settings.seed).permutation(np.flatnonzero(c.answering))[:count])
     images = evenly(c.probes.natural.images, 8)
-    return c.call(analysis.gradient_fields, c.net, images, chosen, batch_size=8, permutations=c.shuffles(100))
+    options = {"signal": c.settings.signal, "permutations": c.shuffles(100)}
+    return c.call(analysis.gradient_fields, c.net, images, chosen, batch_size=8, **options)
 
 
 @_fields(

@@ -41,7 +41,7 @@ def write_page(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path
     body = "\n".join(
         [
             _head(folder, results),
-            f"<section><h2>The sheet</h2>{_viewer(maps)}</section>",
+            f"<section><h2>The sheet</h2>{_viewer(maps, results['activity'])}</section>",
             _curves(folder),
             *(_family(name, title, results, folder) for name, title in _FAMILIES.items()),
         ]
@@ -61,16 +61,16 @@ def check_page(out: str | os.PathLike[str]) -> Path:
     return check_file("--output", out, [".html", ".htm"])
 
 
-def _viewer(maps: dict[str, NDArray[Any]]) -> str:
+def _viewer(maps: dict[str, NDArray[Any]], activity: str) -> str:
     n = len(maps["pos"])
     edges, attention = maps["edges"], maps["attention"].astype(np.float64)
     other = edges[0] != edges[1]
     spoken = np.bincount(edges[0][other], attention[other], n)
     heard = np.bincount(edges[1][other], attention[other], n)
     shown = [
-        SheetMap("activity (mean)", maps["activity"], "length of the state, mean over natural images"),
+        SheetMap("activity (mean)", maps["activity"], f"{activity}, mean over natural images"),
         *(
-            SheetMap(f"activity, image {i + 1}", one, "length of the state for one natural image")
+            SheetMap(f"activity, image {i + 1}", one, f"{activity}, for one natural image")
             for i, one in enumerate(maps["examples"])
         ),
         SheetMap("in-strength", heard, "attention to others (the rest goes to itself)"),
@@ -116,9 +116,9 @@ def _head(folder: Path, results: dict[str, Any]) -> str:
         f"<header><h1>{escape(folder.name)}</h1><dl class='facts'>{cells}</dl></header>"
         f"<section><h2>How to read this page</h2><p>Every number stands beside what chance gives (the grey null) and "
         f"beside its controls: {escape(controls)}. A map of a sheet with local edges looks smooth before any training; "
-        f"only what differs from the controls was learned. What a map shows of a column is the length of its state "
-        f"vector. Intervals are 95%, over stimuli or blocks of the sheet, of this one run; a cell is empty "
-        f"where there is no null, or too few images or columns for an interval. "
+        f"only what differs from the controls was learned. What a map shows of a column is the "
+        f"{escape(results['activity'])}. Intervals are 95%, over stimuli or blocks of the sheet, of this one run; a "
+        f"cell is empty where there is no null, or too few images or columns for an interval. "
         f"Probes: {escape(probes)}.</p>{note}{lacking}</section>"
     )
 

@@ -15,7 +15,10 @@ pytest.importorskip("lightning")
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
+import torch
+
 import colgraph as cg
+from colgraph import analysis
 from colgraph.report.analyse import attempt
 from colgraph.report.catalogue import Analysis
 from colgraph.report.context import Context, Settings, make_probes
@@ -27,8 +30,6 @@ from colgraph.viz.style import new_figure
 
 def small_run(sheet: cg.Sheet, *, steps: int = 3, counts: tuple[int, ...] = (9, 9, 9), size: int = 8) -> Run:
     """An untrained network with as many random images of each class as ``counts`` says."""
-    import torch
-
     torch.manual_seed(0)
     model = cg.Columnformer(sheet, dim=6, steps=steps, qk_dim=4, mlp_dim=4)
     patch = size // max(1, round(len(sheet.inputs) ** 0.5))
@@ -74,6 +75,93 @@ def test_the_seed_reaches_every_measure(item: Analysis, grid_run: Run) -> None:
     result = item.compute(first)
     assert same(result, item.compute(again))
     assert not same(result, item.compute(other))
+
+
+# ---------------------------------------------------------------------- what the network reads
+
+
+class Longer(PlainImages):
+    """The same network with each column's recorded states multiplied by a power of two, which changes no logit."""
+
+    def unroll(self, images: Any, **options: Any) -> Any:
+        out = super().unroll(images, **options)
+        factor = 2.0 ** (torch.arange(out.state.size(0)) % 7 - 3)[:, None, None]
+        out.state = out.state * factor
+        out.states = None if out.states is None else out.states * factor
+        return out
+
+
+def longer(run: Run) -> Run:
+    return replace(run, net=Longer(run.net.net, (0.5,), (0.3,)).eval())
+
+
+@pytest.fixture(scope="module")
+def exact_run() -> Run:
+    """Without the small number that a LayerNorm adds to the variance, so that no bit changes."""
+    run = small_run(cg.build_sheet("grid", shape=(6, 6), neighbors="knn:7", num_inputs=16))
+    run.net.net.norm.eps = 0.0
+    with torch.no_grad():
+        images = run.net._normalised(torch.from_numpy(run.images))
+        state = run.net.net.unroll(images).state
+        factor = 2.0 ** (torch.arange(len(state)) % 7 - 3)[:, None, None]
+        assert torch.equal(run.net.classify(state * factor), run.net.classify(state))
+    return run
+
+
+READS = [item for item in CATALOGUE if item.family in ("topography", "representation", "fields")]
+
+
+@pytest.mark.parametrize("signal", ["normed", 2, "norm"])
+def test_the_length_of_states_changes_no_measure(signal: str | int, exact_run: Run) -> None:
+    """Nothing reads it: every column's states are multiplied by a factor of its own. What is made of it does change."""
+    settings = replace(SETTINGS, signal=signal, permutations=4)
+    here, there = context_of(exact_run, settings), context_of(longer(exact_run), settings)
+    changed = set()
+    for item in READS:
+        (first, why), (second, why_not) = attempt(item, here), attempt(item, there)
+        assert why == why_not, item.key
+        if first is not None and second is not None and not same(first, second):
+            changed.add(item.key)
+    if signal == "norm":
+        assert {"dimensionality", "cka", "rsa", "energy", "moran"} <= changed
+    else:
+        assert not changed
+
+
+@pytest.mark.parametrize("signal", ["normed", "evidence", "hidden", "norm", "mean", "state", "3", 1])
+def test_every_signal_is_measured(signal: str | int, grid_run: Run) -> None:
+    context = context_of(grid_run, replace(SETTINGS, signal=signal, permutations=4))
+    one_number = signal in ("norm", "mean", "3", 1)
+    channels = {"evidence": 3, "hidden": 4}.get(str(signal), 6)
+    assert context.sample_states.shape == (27, 3, 36, 1 if one_number else channels)
+    assert context.natural_states.shape == (27, 3, 36)
+    assert context.activity.label
+    if signal != "mean":  # an untrained LayerNorm takes the mean away
+        assert context.units[0].shape == ((27, 36) if one_number else (27, 36, channels))
+        item = next(item for item in CATALOGUE if item.key == "correlation_by_distance")
+        assert attempt(item, context)[1] is None
+    with pytest.raises(ValueError, match="did you mean 'hidden'"):
+        Settings(signal="hiden")
+
+
+def test_units_stand_where_they_should(grid_run: Run) -> None:
+    """Of a run and of shuffled positions: what is at a pair's place is the column that stands there."""
+    context = context_of(grid_run, replace(SETTINGS, signal="evidence"))
+    for each in (context, context.shuffled()):
+        x, points, pairs = each.units
+        stands = np.argsort(each.place)[each.pairs.columns]
+        whole = analysis.responses(grid_run.net, context.probes.natural, signal="evidence", progress=False)
+        assert np.allclose(x, whole[:, stands], atol=1e-6)
+        assert np.array_equal(points, grid_run.sheet.pos.numpy().astype(float)[each.pairs.columns])
+        assert np.array_equal(each.pairs.columns[pairs.first], each.pairs.first)
+
+
+def test_category_selectivity_is_of_the_class_itself(grid_run: Run) -> None:
+    context = context_of(grid_run, SETTINGS)
+    evidence = analysis.responses(grid_run.net, context.probes.natural, signal="evidence", progress=False)
+    relative = evidence - evidence.mean(-1, keepdims=True)
+    assert np.allclose(context.class_responses([2, 0]), relative[..., [2, 0]], atol=1e-6)
+    assert np.allclose(context.natural, evidence.std(-1), atol=1e-6)
 
 
 # ---------------------------------------------------------------------- one distance
@@ -186,7 +274,7 @@ def test_shuffled_maps_stand_at_places() -> None:
                 here, there = attempt(item, context)[0], attempt(item, moved)[0]
                 assert here is not None, item.key
                 assert there is not None, item.key
-                assert there.value != here.value, (name, item.key)
+                assert not same(there, here), (name, item.key)
     values = np.arange(sheet_size := len(context.active), dtype=float)[context.active]
     assert np.array_equal(moved.at_places(values), np.argsort(moved.place)[moved.taken].astype(float))
     assert sheet_size == len(moved.taken)
