@@ -126,11 +126,11 @@ def gradient_fields(
         raise ValueError("gradient_fields needs a network with unroll(images, record=...)")
     check_signal(net, signal)
     power: Array | None = None
-    rng = torch.Generator().manual_seed(seed)
+    signs = torch.Generator().manual_seed(seed)
     starts = range(0, len(data), check_count("batch_size", batch_size))
     with evaluation(net):
         for start in bar(starts, "receptive fields", progress):
-            part = _squared_gradients(net, data[start : start + batch_size], index, signal, steps, rng)
+            part = _squared_gradients(net, data[start : start + batch_size], index, signal, steps, signs)
             power = part if power is None else power + part
     if power is None or not power.any():
         raise ValueError(f"none of the {len(index)} columns sees the image in the steps asked for")
@@ -169,7 +169,7 @@ def _mean(radius: Array) -> Array:
 
 
 def _squared_gradients(
-    net: Any, batch: Tensor, columns: NDArray[Any], signal: Signal, steps: Any, rng: torch.Generator
+    net: Any, batch: Tensor, columns: NDArray[Any], signal: Signal, steps: Any, signs: torch.Generator
 ) -> Array:
     """``[T, K, height, width]``: squared gradients summed over the batch, averaged over colour channels."""
     x = batch.detach().to(device_of(net)).float().requires_grad_()
@@ -177,7 +177,7 @@ def _squared_gradients(
         signals = signals_of(net, x, signal, "all" if steps is None else steps, columns)
     out = np.zeros((*signals.shape[:2], *x.shape[2:]))
     shape = signals.shape[2:]
-    direction = (torch.ones(shape) if len(shape) == 1 else 2 * torch.randint(2, shape, generator=rng) - 1).to(signals)
+    direction = (torch.ones(shape) if len(shape) == 1 else 2 * torch.randint(2, shape, generator=signs) - 1).to(signals)
     for t, each in enumerate(signals):
         for k, one in enumerate(each):
             (gradient,) = torch.autograd.grad(one, x, direction, retain_graph=True, allow_unused=True)

@@ -153,8 +153,8 @@ def correlation_by_distance(
         ValueError: for NaN, fewer than 3 stimuli, columns without variance, or positions that are all equal.
     """
     check_choice("channels", channels, ("same", "all"))
-    whole = signal is None
-    x = as_responses(responses, least=3, channels=True) if whole else column_signal(responses, signal, least=3)
+    x = as_responses(responses, least=3, channels=True)
+    x = x if signal is None else column_signal(x, signal, least=3)
     check_varies(x)
     points = as_positions(positions, x.shape[1])
     pairs = sample_pairs(points, metric=metric, seed=seed) if pairs is None else pairs

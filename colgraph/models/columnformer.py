@@ -310,20 +310,20 @@ class Columnformer(SheetBuffers):
                 state = drive.added_to(state, t)
                 if "attention" in record:
                     attention.append(self._attention(state))
-                state, cost, units = self._step(state, layout, edge_cost, keep_hidden)
+                state, wire, units = self._step(state, layout, edge_cost, keep_hidden)
                 states = [*states, state] if keep else [state]
                 if units is not None:
                     hidden.append(units)
-                if cost is not None:
+                if wire is not None:
                     # The mean over an empty batch is no number, and would spoil a sum of losses: nothing costs nothing.
-                    costs.append(cost.mean() if cost.numel() else cost.sum())
+                    costs.append(wire.mean() if wire.numel() else wire.sum())
         return states, torch.stack(costs).mean() if costs else state.new_zeros(()), attention, hidden
 
     def _step(
         self, state: Tensor, layout: Layout, edge_cost: Tensor | None, keep_hidden: bool
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """The next state, the wiring cost and the hidden units, each of the latter two where asked for."""
-        options = {"keep_hidden": True} if keep_hidden else {}
+        options: dict[str, Any] = {"keep_hidden": True} if keep_hidden else {}
         # Torch's checkpoints do not work under its transforms, where every state is kept.
         if self.recompute == "steps" and torch.is_grad_enabled() and not is_transformed():
             out = checkpoint(self.block, state, layout, edge_cost, use_reentrant=False, **options)

@@ -351,8 +351,9 @@ class Context:
         )
 
     def _collect(self, probes: Probes, **options: Any) -> Any:
-        given = {"batch_size": self.settings.batch_size, "progress": self.settings.progress}
-        return responses(self.net, probes, signal=self.settings.signal, **given, **options)
+        given = self.settings
+        options |= {"batch_size": given.batch_size, "progress": given.progress}
+        return responses(self.net, probes, signal=given.signal, **options)
 
     def _activity(self, probes: Probes, **options: Any) -> Any:
         return collect(self.net, probes, self.activity, self.settings.batch_size, self.settings.progress, **options)

@@ -143,7 +143,7 @@ def _check_alike(paths: Sequence[Path], configs: _Each, found: _Each) -> None:
                 f"{str(path)!r} has {name}={mine.get(name)!r}, {str(paths[0])!r} {first.get(name)!r}: "
                 "compare runs that differ only in their seed"
             )
-        for name in ("probes", "permutations", "nulls", "seed"):
+        for name in ("probes", "permutations", "nulls", "seed", "signal"):
             here, there = each["settings"].get(name), found[0]["settings"].get(name)
             if here != there:
                 raise ValueError(

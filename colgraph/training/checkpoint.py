@@ -21,7 +21,7 @@ from colgraph.options import OPTIONS_FORMAT, as_now
 from colgraph.sheet import Sheet
 from colgraph.training.config import TrainConfig
 from colgraph.training.folder import RunFolder
-from colgraph.training.resume import RunRecord
+from colgraph.training.resume import RunRecord, as_recorded
 from colgraph.training.setup import make_model, make_sheet
 
 __all__ = ["KEY", "TrainedModel", "check_images", "config_of", "load_trained", "pack_run", "read_checkpoint"]
@@ -130,7 +130,7 @@ def config_of(packed: Mapping[str, Any]) -> TrainConfig:
     """
     # Format 1 kept the power of the wiring cost beside the settings.
     beside = {"wiring_power": packed.get("wiring_power", 1.0)}
-    return TrainConfig.from_flat(beside | as_now(packed["config"], packed.get("format", 1)))
+    return TrainConfig.from_flat(beside | as_recorded(as_now(packed["config"], packed.get("format", 1))))
 
 
 def sheet_of_run(config: TrainConfig, folder: RunFolder) -> Sheet:

@@ -38,6 +38,9 @@ __all__ = [
 GEOMETRY_SETTINGS = ("neighbors", "metric", "mask", "axis", "num_inputs", "num_outputs", "inputs", "outputs")
 """Settings that fit one geometry: defaults and presets of them go when another geometry is chosen."""
 
+_SIGNALS = ("normed", "evidence", "hidden", "norm")
+"""What the spatial loss may be about, see :func:`colgraph.training.spatial.column_responses`."""
+
 _PRECISIONS = {
     **dict.fromkeys(("32", "fp32", "32-true"), "32-true"),
     **dict.fromkeys(("bf16", "bf16-mixed"), "bf16-mixed"),
@@ -123,6 +126,9 @@ class TrainConfig(ColumnformerOptions, _Inputs):
     label_smoothing: float = option(0.1, "label smoothing", low=0, below=1)
     wiring: float = option(0.0, "weight of the wiring cost, in units of the sheet's spacing", low=0)
     spatial_weight: float = option(0.0, "weight of the spatial loss: near columns respond alike", low=0)
+    spatial_signal: str | None = option(
+        None, "what of columns shall be alike: normed, evidence, hidden or norm (default: normed)", choices=_SIGNALS
+    )
     seed: int = option(0, "of parameters, batches and augmentation", low=0)
     devices: str = option("1", "number of devices, or auto")
     sheet_parallel: int = option(1, "processes that share one sheet, each with a part of its columns", low=1)
@@ -163,7 +169,6 @@ class TrainConfig(ColumnformerOptions, _Inputs):
                 "one step has no time to tell: give more steps",
             ),
             (parts > 1 and self.ema > 0, "ema", "weights of a sheet in parts cannot be averaged: use sheet_parallel=1"),
-            (parts > 1 and self.spatial_weight > 0, "spatial_weight", "needs the whole sheet: use sheet_parallel=1"),
         )
         for wrong, name, reason in checks:
             if wrong:
@@ -195,7 +200,14 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] =
     (
         (
             *("control", "neighbors", "metric", "mask", "axis", "num_outputs", "outputs", "readout", "wiring"),
-            *("spatial_weight", "sheet_parallel", "difference_lr", "difference_decay", "edge_bias_lr"),
+            *(
+                "spatial_weight",
+                "spatial_signal",
+                "sheet_parallel",
+                "difference_lr",
+                "difference_decay",
+                "edge_bias_lr",
+            ),
             *(name for name in declared(ColumnformerOptions) if name not in ("dim", "num_heads", "mlp_dim")),
         ),
         lambda c: c.model == "columnformer",
@@ -215,6 +227,7 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] =
         lambda c: c.parametrization != "plain" and c.untied != "none",
         "--parametrization shared+difference",
     ),
+    (("spatial_signal",), lambda c: c.spatial_weight > 0, "--spatial-weight"),
     (("edge_bias_lr",), lambda c: c.edge_bias == "learned", "--edge-bias learned"),
     (("locality_sigma",), lambda c: c.edge_bias is not None, "--edge-bias learned or fixed"),
     (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from functools import cached_property
 from typing import Any
 
@@ -12,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from colgraph.distributed import SheetParallelVision, distribute
-from colgraph.models import VisionColumnformer, VisionTransformer
+from colgraph.models import VisionColumnformer, VisionTransformer, VisionUnroll
 from colgraph.training.checkpoint import KEY
 from colgraph.training.config import TrainConfig
 from colgraph.training.errors import TrainingDivergedError
-from colgraph.training.spatial import Neighborhoods, spatial_loss
+from colgraph.training.spatial import Neighborhoods, column_responses, spatial_loss
 
 __all__ = ["SheetClassifier", "parameter_groups", "schedule_factor"]
 
@@ -58,14 +59,18 @@ class SheetClassifier(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """The loss of one batch; raises :class:`colgraph.training.TrainingDivergedError` where it is not finite."""
         images, labels, *mixing = batch
-        logits, wiring, state = self._run(images)
+        signal = self.config.spatial_signal or "normed"
+        spatial = self.config.spatial_weight > 0
+        logits, wiring, out = self._run(images, ("hidden",) if spatial and signal == "hidden" else ())
         entropy = self._entropy(logits, labels, *mixing)
         loss = entropy
         if self.spacing is not None:
             loss = loss + self.config.wiring / self.wire_unit * wiring
-        if self.config.spatial_weight and state is not None:
+        if spatial and out is not None and isinstance(self.net, VisionColumnformer):
             drawn = self.neighborhoods.draw(self.config.seed, self.global_step)
-            space = spatial_loss(state, *(part.to(state.device) for part in drawn))
+            answers = column_responses(self.net, out, signal)
+            groups, distance = (part.to(answers.device) for part in drawn)
+            space = spatial_loss(answers, groups, distance, "all" if signal == "hidden" else "same")
             loss = loss + self.config.spatial_weight * space
         if not torch.isfinite(loss):
             raise TrainingDivergedError(f"the loss is {float(loss.detach())} at step {self.global_step + 1}")
@@ -102,14 +107,14 @@ class SheetClassifier(pl.LightningModule):
         logits, wiring, _ = self._run(images)
         self._count(F.cross_entropy(logits, labels), logits, labels, wiring)
 
-    def _run(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Logits in full precision, the wiring cost (a ViT: zero), and the last state (a ViT: None)."""
+    def _run(self, images: Tensor, record: Collection[str] = ()) -> tuple[Tensor, Tensor, VisionUnroll | None]:
+        """Logits in full precision, the wiring cost (a ViT: zero), and what the unroll returned (a ViT: None)."""
         if isinstance(self.net, VisionTransformer):
             logits = self.net(images).float()
             return logits, logits.new_zeros(()), None
-        out = self.net.unroll(images)
+        out = self.net.unroll(images, record=record)
         said: Any = out.logits
-        return said.float(), out.wiring_cost.float(), out.state
+        return said.float(), out.wiring_cost.float(), out
 
     def _count(self, loss: Tensor, logits: Tensor, labels: Tensor, wiring: Tensor) -> None:
         n = labels.numel()

@@ -49,7 +49,8 @@ ON_RESUME: dict[str, str] = {
     **dict.fromkeys(("position_embedding", "time_embedding", "inject", "wiring_power", "readout"), _REFUSED),
     **dict.fromkeys(("epoch_images", "lr", "weight_decay", "beta1", "beta2", "difference_lr"), _REFUSED),
     **dict.fromkeys(("difference_decay", "edge_bias_lr", "embedding_lr", "ema", "warmup", "clip"), _REFUSED),
-    **dict.fromkeys(("label_smoothing", "wiring", "spatial_weight", "seed", "precision"), _REFUSED),
+    **dict.fromkeys(("label_smoothing", "wiring", "spatial_weight", "spatial_signal"), _REFUSED),
+    **dict.fromkeys(("seed", "precision"), _REFUSED),
 }
 """For each setting what ``--resume`` does with another value: refused, applied and recorded (the learning rate follows
 a new number of epochs), applied where a step still takes as many images in all, or where the images are the same."""
@@ -59,7 +60,13 @@ Change = dict[str, Any]
 
 _KEY = "record"
 
-_LATER = ("options", "inputs", "outputs", "wiring_power")  # what records of the first version do not name
+_LATER = (
+    "options",
+    "inputs",
+    "outputs",
+    "wiring_power",
+    "spatial_signal",
+)  # what records of the first version do not name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +98,15 @@ def read_record(path: Path) -> RunRecord:
     return _parsed(load_yaml(path), path)
 
 
+def as_recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run, of this version or an older one, with what that version had no name for.
+
+    Before there was a choice, the spatial loss was that of the length of the state.
+    """
+    before = settings.get("spatial_weight") and "spatial_signal" not in settings
+    return {**settings, "spatial_signal": "norm"} if before else dict(settings)
+
+
 def repeatable(settings: Mapping[str, Any], given: Collection[str] | None, path: Path) -> dict[str, Any]:
     """The settings of a file without what a run has recorded about itself.
 
@@ -103,6 +119,7 @@ def repeatable(settings: Mapping[str, Any], given: Collection[str] | None, path:
         ValueError: if it is the record of a run that no settings can repeat.
     """
     plain = {name: value for name, value in settings.items() if name != _KEY}
+    plain = as_recorded(plain) if is_whole(plain) else plain
     if _KEY not in settings or given is None:
         return plain
     record = _parsed(settings, path)
@@ -133,7 +150,7 @@ def _parsed(settings: Mapping[str, Any], path: Path) -> RunRecord:
         changes = tuple(dict(change) for change in more.get("changes", ()))
         if not all({"step", "setting", "before", "after"} <= set(c) and c["setting"] in ON_RESUME for c in changes):
             raise ValueError(f"record: changes must each have step, setting, before and after, got {list(changes)}")
-        return RunRecord(TrainConfig.from_flat(plain), changes, tuple(map(str, more.get("own", ()))))
+        return RunRecord(TrainConfig.from_flat(as_recorded(plain)), changes, tuple(map(str, more.get("own", ()))))
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"config {str(path)!r} is no record of a run: {error}") from error
 
@@ -227,6 +244,8 @@ def geometry_function(geometry: str) -> Callable[..., Any] | None:
 
 
 def _same(name: str, mine: Any, theirs: Any) -> bool:
+    if name == "spatial_signal" and (theirs is None or (mine, theirs) == (None, "normed")):
+        return True  # not said, or said to be what it is by default
     if mine == theirs or (name == "neighbors" and mine and theirs and _parsed_neighbors(mine, theirs)):
         return True
     if name == "checkpoint_every":

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from colgraph.data.augment import mix_seed
+from colgraph.distributed import SheetParallelVision
+from colgraph.models import VisionColumnformer, VisionUnroll
 from colgraph.sheet import Sheet
 from colgraph.space import apart
 
-__all__ = ["Neighborhoods", "spatial_loss"]
+__all__ = ["Neighborhoods", "column_responses", "spatial_loss"]
 
 _SALT = 0x5BA71A1
 
@@ -62,27 +64,52 @@ class Neighborhoods:
         return torch.from_numpy(self._groups[centers]), torch.stack([self._distances[c] for c in centers.tolist()])
 
 
-def spatial_loss(state: Tensor, groups: Tensor, distance: Tensor) -> Tensor:
-    """The mean over neighborhoods of ``(1 - corr(r_ij, 1 / (d_ij + 1))) / 2``, over the pairs of columns in each.
-
-    ``r_ij`` is the correlation over the batch of two columns' responses, and the response of a column to an image is
-    the norm of its state. 0 where the alikeness of columns falls off with distance exactly as ``1 / (d + 1)`` does, 1/2
-    where it has nothing to do with it. Source: Margalit et al. (2024), "A unifying framework for functional
-    organization in early and higher ventral visual cortex".
+def column_responses(net: VisionColumnformer, unrolled: VisionUnroll, signal: str) -> Tensor:
+    """What each column of the whole sheet answers after the last step, ``[N,B,channels]``.
 
     Args:
-        state: ``[N,B,C]``.
+        net: the model, or this process's part of it.
+        unrolled: what it returned; with "hidden", hidden units were recorded.
+        signal: "normed" (the readout's LayerNorm of the state), "evidence" (the head on that), "hidden" (the MLP's
+            hidden units), or "norm" (the length of the state, one number, which nothing reads).
+    """
+    hidden = signal == "hidden"
+    rows = unrolled.hidden[-1] if hidden and unrolled.hidden is not None else unrolled.state
+    if isinstance(net, SheetParallelVision):
+        # Whole and equal everywhere, so each process computes the one loss with parameters that all of them have.
+        rows = net.model.gather(rows)
+    if signal == "norm":
+        return rows.float().norm(dim=-1, keepdim=True)
+    read = {"normed": net.normed, "evidence": net.evidence}
+    rows = rows if hidden else read[signal](rows)
+    return rows.to(torch.promote_types(rows.dtype, torch.float32))
+
+
+def spatial_loss(responses: Tensor, groups: Tensor, distance: Tensor, channels: str = "same") -> Tensor:
+    """The mean over neighborhoods of ``(1 - corr(r_ij, 1 / (d_ij + 1))) / 2``, over the pairs of columns in each.
+
+    ``r_ij`` is the correlation over the batch of two columns' responses, the mean over channels, as in
+    :func:`colgraph.analysis.correlation_by_distance`. 0 where the alikeness of columns falls off with distance exactly
+    as ``1 / (d + 1)`` does, 1/2 where it has nothing to do with it. Source: Margalit et al. (2024), "A unifying
+    framework for functional organization in early and higher ventral visual cortex".
+
+    Args:
+        responses: ``[N,B,channels]``, see :func:`column_responses`.
         groups: ``[G,K]`` columns of each neighborhood.
         distance: ``[G,P]`` how far the columns of each pair are from each other, in the order of
             ``torch.triu_indices(K, K, 1)`` and in units of the sheet's spacing; infinite where there is no way.
+        channels: which channels of two columns are compared: the "same", or "all" with all, where channels of
+            different columns have nothing in common.
 
     Returns:
         A scalar between 0 and 1.
     """
     # Unlike indexing, index_select has a backward pass that adds in a fixed order on CPU threads.
-    response = state.float().norm(dim=-1).index_select(0, groups.flatten()).unflatten(0, groups.shape)
-    alike = _standard(response) @ _standard(response).transpose(1, 2) / response.size(-1)
-    first, second = torch.triu_indices(groups.size(1), groups.size(1), 1, device=state.device)
+    chosen = responses.index_select(0, groups.flatten()).unflatten(0, groups.shape)
+    units = _standard(chosen.transpose(2, 3))
+    units = units.mean(2) if channels == "all" else units.flatten(2)
+    alike = units @ units.transpose(1, 2) / units.size(-1)
+    first, second = torch.triu_indices(groups.size(1), groups.size(1), 1, device=responses.device)
     near = 1 / (distance + 1)
     return (1 - (_standard(alike[:, first, second]) * _standard(near)).mean(-1)).mean() / 2
 

@@ -50,6 +50,26 @@ def frozen() -> dict[str, float]:
     return errors
 
 
+def spatial(signal: str, **options: Any) -> dict[str, float]:
+    """The spatial loss beside one of the logits: the whole sheet's, and all gradients, of every part."""
+    from colgraph.training.spatial import Neighborhoods, column_responses, spatial_loss
+
+    net = _vision(knn(), **options)
+    part = distribute(net, make_mesh())
+    images = _random(5, 2, 6, 6)
+    drawn = Neighborhoods(net.model.sheet, size=9).draw(seed=0, step=0, count=4)
+    losses = []
+    for model in (net, part):
+        out = model.unroll(images, record=("hidden",) if signal == "hidden" else ())
+        answers = column_responses(model, out, signal)
+        losses.append(spatial_loss(answers, *drawn, "all" if signal == "hidden" else "same"))
+        (losses[-1] + out.logits.square().mean()).backward()
+    return {
+        "loss": _largest(losses[1].detach(), losses[0].detach()),
+        "gradient": _compare(net, part, lambda p: p.grad),
+    }
+
+
 def refused() -> list[str]:
     """What only a whole model can do, by the fused step and by the plain one."""
     messages = []

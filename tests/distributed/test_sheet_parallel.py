@@ -64,6 +64,12 @@ def test_recorded_states_attention_and_logits(ranks):
     assert_equal(ranks.run("vision_unroll", 3))
 
 
+@pytest.mark.parametrize(("signal", "recompute"), [("normed", None), ("evidence", "steps"), ("hidden", "steps")])
+def test_the_spatial_loss_is_the_whole_sheets(ranks, signal, recompute):
+    pytest.importorskip("lightning")
+    assert_equal(ranks.run("spatial", 3, signal=signal, recompute=recompute), 1e-8)
+
+
 @pytest.mark.parametrize("recompute", [None, "steps"])
 def test_a_loss_of_recorded_hidden_units(ranks, recompute):
     assert_equal(ranks.run("hidden_gradient", 3, recompute=recompute))

@@ -81,14 +81,20 @@ def test_the_seed_reaches_every_measure(item: Analysis, grid_run: Run) -> None:
 
 
 class Longer(PlainImages):
-    """The same network with each column's recorded states multiplied by a power of two, which changes no logit."""
+    """The same network with states multiplied by a power of two for each column and image: the same logits."""
 
     def unroll(self, images: Any, **options: Any) -> Any:
         out = super().unroll(images, **options)
-        factor = 2.0 ** (torch.arange(out.state.size(0)) % 7 - 3)[:, None, None]
+        factor = powers(out.state)
         out.state = out.state * factor
         out.states = None if out.states is None else out.states * factor
         return out
+
+
+def powers(state: torch.Tensor) -> torch.Tensor:
+    """``[N,B,1]``, for no column and no image the same."""
+    number = torch.arange(state.size(0) * state.size(1)).view(*state.shape[:2], 1)
+    return 2.0 ** (number % 7 - 3)
 
 
 def longer(run: Run) -> Run:
@@ -103,8 +109,7 @@ def exact_run() -> Run:
     with torch.no_grad():
         images = run.net._normalised(torch.from_numpy(run.images))
         state = run.net.net.unroll(images).state
-        factor = 2.0 ** (torch.arange(len(state)) % 7 - 3)[:, None, None]
-        assert torch.equal(run.net.classify(state * factor), run.net.classify(state))
+        assert torch.equal(run.net.classify(state * powers(state)), run.net.classify(state))
     return run
 
 
@@ -123,7 +128,8 @@ def test_the_length_of_states_changes_no_measure(signal: str | int, exact_run: R
         if first is not None and second is not None and not same(first, second):
             changed.add(item.key)
     if signal == "norm":
-        assert {"dimensionality", "cka", "rsa", "energy", "moran"} <= changed
+        assert {"correlation_by_distance", "orientation", "category", "moran"} <= changed
+        assert {"dimensionality", "cka", "rsa", "energy", "reverse_correlation"} <= changed
     else:
         assert not changed
 

@@ -6,6 +6,7 @@ import json
 import os
 import runpy
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,8 @@ def test_a_part_made_again_leaves_the_rest(analysed, runs, tmp_path):
     text = place.read_text()
     with pytest.raises(ValueError, match="holds 23 other analyses with probes=120, which would be lost"):
         analyse(copy, Settings(probes=80, permutations=20, nulls=2, progress=False), only=["wiring"])
+    with pytest.raises(ValueError, match="other analyses with signal=normed, which would be lost"):
+        analyse(copy, replace(QUICK, signal="norm"), only=["wiring"])
     assert place.read_text() == text
     # A control that has come or gone is told; broken maps are named, before anything is computed.
     shutil.rmtree(tmp_path / "free")
@@ -288,13 +291,16 @@ def test_commands_check_their_flags(runs):
     for flag in ("--columns", "--folds", "--permutations"):
         with pytest.raises(ValueError, match=f"{flag} must be at least"):
             cli.run(["encode", "nowhere", "--responses", "r.npy", "--stimuli", "s", flag, "0"])
+    for given, message in (("evidenc", "did you mean 'evidence'"), ("99", "channel must be 0 to 7, got 99")):
+        with pytest.raises(ValueError, match=message):
+            cli.run(["analyze", str(runs / "base"), "--signal", given])
     with pytest.raises(ValueError, match="--robustness plays no part in --only wiring"):
         cli.run(["analyze", str(runs / "base"), "--only", "wiring", "--robustness"])
 
 
 def test_a_report_does_not_pass_over_flags_of_an_analysis_that_is_there(analysed, runs, tmp_path, capsys):
     run, page = str(runs / "base"), str(tmp_path / "report.html")
-    for words in ("--probes 80", "--permutations 30", "--seed 1", "--batch-size 3", "--robustness"):
+    for words in ("--probes 80", "--permutations 30", "--seed 1", "--batch-size 3", "--signal norm", "--robustness"):
         with pytest.raises(ValueError, match=f"{words}: .* has been analysed with .*colgraph analyze"):
             cli.run(["report", run, "-o", page, *words.split()])
     cli.run(["report", run, "-o", page, "--probes", "120", "--permutations", "20"])

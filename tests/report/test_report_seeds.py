@@ -29,11 +29,13 @@ def result(value: float, null: float | None = None) -> dict[str, Any]:
     return found if null is None else {**found, "null_mean": null}
 
 
-def write_run(path: Path, seed: int, entries: list[dict[str, Any]], probes: int = 100, **settings: Any) -> Path:
+def write_run(
+    path: Path, seed: int, entries: list[dict[str, Any]], probes: int = 100, signal: str = "normed", **settings: Any
+) -> Path:
     (path / "analysis").mkdir(parents=True)
     (path / "config.yaml").write_text(yaml.safe_dump({"data": "digits", "seed": seed, **settings}))
     (path / "summary.json").write_text(json.dumps({"test_accuracy": 0.9 + 0.01 * seed}))
-    content = {"format": FORMAT, "finished": True, "settings": {"probes": probes, "permutations": 9}}
+    content = {"format": FORMAT, "finished": True, "settings": {"probes": probes, "permutations": 9, "signal": signal}}
     content["analyses"] = entries
     (path / "analysis" / "results.json").write_text(json.dumps(content))
     return path
@@ -113,6 +115,8 @@ def test_runs_that_do_not_belong_together_are_refused(runs, tmp_path):
         compare_seeds([*runs, write_run(tmp_path / "other", 7, entries, wiring=0.5)])
     with pytest.raises(ValueError, match=r"analysed with probes=50, .* with 100"):
         compare_seeds([*runs, write_run(tmp_path / "few", 8, entries, probes=50)])
+    with pytest.raises(ValueError, match=r"analysed with signal=norm, .* with normed"):
+        compare_seeds([*runs, write_run(tmp_path / "length", 8, entries, signal="norm")])
     bare = write_run(tmp_path / "bare", 9, entries)
     place = bare / "analysis" / "results.json"
     text = place.read_text()

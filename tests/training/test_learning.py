@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,13 @@ from colgraph.training import (
     open_run_folder,
     train,
 )
+from colgraph.training.checkpoint import KEY, config_of
+from colgraph.training.config import save_yaml
+from colgraph.training.flags import parse_flags
 from colgraph.training.module import SheetClassifier, parameter_groups
+from colgraph.training.resume import read_record
 from colgraph.training.run import parameters_sha256
-from colgraph.training.spatial import Neighborhoods, spatial_loss
+from colgraph.training.spatial import Neighborhoods, column_responses, spatial_loss
 
 SMALL: dict[str, Any] = {"data": "digits", "image_size": 8, "channels": 1, "augment": "affine", "neighbors": "knn:4"}
 SMALL |= {"options": {"widths": [2, 2]}, "dim": 8, "steps": 2, "qk_dim": 4, "mlp_dim": 8, "epochs": 2}
@@ -152,12 +158,18 @@ def test_mixed_labels_weigh_by_their_shares() -> None:
     assert torch.allclose(module._entropy(logits, labels, others, share), expected)
 
 
-def spatial_reference(state: torch.Tensor, groups: torch.Tensor, between: Any, spacing: float) -> float:
-    """The formula, group by group, with distances asked for pair by pair."""
+def spatial_reference(
+    x: torch.Tensor, groups: torch.Tensor, between: Any, spacing: float, channels: str = "same"
+) -> float:
+    """The formula, group by group and channel by channel, with distances asked for pair by pair."""
     losses = []
     upper = np.triu_indices(groups.size(1), 1)
     for group in groups.numpy():
-        alike = np.corrcoef(state[group].norm(dim=-1).numpy())[upper]
+        size, count = len(group), x.size(-1)
+        units = x[group].permute(0, 2, 1).reshape(size * count, -1)
+        every = np.corrcoef(units.numpy()).reshape(size, count, size, count)
+        alike = every.mean((1, 3)) if channels == "all" else np.einsum("ikjk->ij", every) / count
+        alike = alike[upper]
         distance = np.array([[between(np.array([i]), np.array([j]))[0] for j in group] for i in group]) / spacing
         losses.append((1 - np.corrcoef(alike, 1 / (distance[upper] + 1))[0, 1]) / 2)
     return float(np.mean(losses))
@@ -189,12 +201,125 @@ def test_spatial_loss_is_the_formula_by_the_metric_of_the_sheet(name: str, metri
         mine = np.sort(sheet.space.between(group, np.full(9, group[0])))
         np.testing.assert_allclose(mine, away[:9], rtol=1e-5)
     state = torch.randn(n, 12, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    expected = spatial_reference(state.detach(), groups, sheet.space.between, sheet.spacing)
-    loss = spatial_loss(state, groups, distance)
-    assert float(loss.detach()) == pytest.approx(expected, abs=1e-4)
-    loss.backward()
-    assert state.grad is not None
-    assert float(state.grad.abs().sum()) > 0
+    for channels in ("same", "all"):
+        expected = spatial_reference(state.detach(), groups, sheet.space.between, sheet.spacing, channels)
+        loss = spatial_loss(state, groups, distance, channels)
+        assert float(loss.detach()) == pytest.approx(expected, abs=1e-4)
+        (grad,) = torch.autograd.grad(loss, state)
+        assert float(grad.abs().sum()) > 0
+
+
+SIGNALS = ("normed", "evidence", "hidden", "norm")
+
+
+def vision(**options: Any) -> cg.VisionColumnformer:
+    sheet = cg.build_sheet("grid", shape=(4, 4), neighbors="knn:4", num_inputs=4)
+    torch.manual_seed(0)
+    return cg.VisionColumnformer(cg.Columnformer(sheet, dim=6, steps=2, qk_dim=4, mlp_dim=5, **options), 8, 4, 1, 3)
+
+
+def test_the_spatial_loss_is_of_what_is_asked_for() -> None:
+    net, images = vision(), torch.rand(7, 1, 8, 8)
+    out = net.unroll(images, record=("state", "hidden"))
+    assert torch.equal(column_responses(net, out, "normed"), net.norm(out.state))
+    assert torch.equal(column_responses(net, out, "evidence"), net.head(net.norm(out.state)))
+    assert torch.equal(column_responses(net, out, "hidden"), out.hidden[-1])
+    assert torch.equal(column_responses(net, out, "norm"), out.state.norm(dim=-1, keepdim=True))
+    longer = dataclasses.replace(out, state=out.state * 2.0 ** (torch.arange(16 * 7) % 5).view(16, 7, 1))
+    net.norm.eps = 0.0
+    for signal, moves in (("normed", False), ("evidence", False), ("norm", True)):
+        here, there = (spatial_of(net, each, signal) for each in (out, longer))
+        assert (float(here.detach()) != float(there.detach())) == moves, "only the length may tell"
+
+
+def spatial_of(net: Any, out: Any, signal: str) -> torch.Tensor:
+    groups, distance = Neighborhoods(net.model.sheet, size=7).draw(seed=0, step=0, count=3)
+    channels = "all" if signal == "hidden" else "same"
+    return spatial_loss(column_responses(net, out, signal), groups, distance, channels)
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_gradients_of_the_spatial_loss_are_those_of_differences(signal: str) -> None:
+    """With recompute the same."""
+    net, images = vision().double(), torch.rand(7, 1, 8, 8, dtype=torch.float64)
+    other = copy.deepcopy(net)
+    other.model.recompute = "steps"
+    for each in (net, other):
+        spatial_of(each, each.unroll(images, record=("hidden",)), signal).backward()
+    weight, step = net.model.block.mlp.fc1.weight, 1e-5 if signal != "norm" else 1e-3
+    for (name, p), q in zip(net.named_parameters(), other.parameters(), strict=True):
+        if p.grad is not None:
+            torch.testing.assert_close(p.grad, q.grad, msg=name)
+    direction = weight.grad / weight.grad.norm()
+    ends = []
+    for sign in (1, -1):
+        moved = copy.deepcopy(net)
+        with torch.no_grad():
+            moved.model.block.mlp.fc1.weight += sign * step * direction
+            ends.append(float(spatial_of(moved, moved.unroll(images, record=("hidden",)), signal)))
+    assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(float(weight.grad.norm()), rel=0.02)
+
+
+@pytest.mark.parametrize("signal", [None, *SIGNALS])
+def test_training_takes_the_signal(signal: str | None) -> None:
+    config = TrainConfig(**{**SMALL, "spatial_weight": 0.3, "spatial_signal": signal})
+    torch.manual_seed(0)
+    module = SheetClassifier(make_model(config, make_sheet(config), 10), config)
+    free = SheetClassifier(module.net, TrainConfig(**SMALL))
+    batch = torch.rand(32, 1, 8, 8), torch.arange(32) % 10
+    out = module.net.unroll(batch[0], record=("hidden",))
+    drawn = module.neighborhoods.draw(config.seed, 0)
+    channels = "all" if signal == "hidden" else "same"
+    expected = spatial_loss(column_responses(module.net, out, signal or "normed"), *drawn, channels)
+    assert float(module.training_step(batch, 0) - free.training_step(batch, 0)) == pytest.approx(
+        0.3 * float(expected), rel=1e-3
+    )
+
+
+def test_runs_of_before_there_was_a_choice_mean_the_length(tmp_path: Path) -> None:
+    now = TrainConfig(**{**SMALL, "spatial_weight": 0.3})
+    assert now.spatial_signal is None
+    before = {name: value for name, value in now.flat().items() if name != "spatial_signal"}
+    assert config_of({"config": before, "format": 2}).spatial_signal == "norm"
+    assert config_of({"config": now.flat(), "format": 2}).spatial_signal is None
+    assert config_of({"config": before | {"spatial_weight": 0.0}, "format": 2}).spatial_signal is None
+    record = tmp_path / "config.yaml"
+    record.write_text(save_yaml(before))
+    assert read_record(record).config.spatial_signal == "norm"
+    assert parse_flags(["--config", str(record)])[0].spatial_signal == "norm", "a record stands alone"
+    assert parse_flags(["--config", str(record), "--spatial-signal", "evidence"])[0].spatial_signal == "evidence"
+    preset = tmp_path / "preset.yaml"
+    preset.write_text("data: digits\nspatial_weight: 0.3\n")
+    assert parse_flags(["--config", str(preset)])[0].spatial_signal is None, "a new run"
+
+
+def test_a_run_of_before_goes_on_with_the_length(
+    images: ImageSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the command that began it, to the bits that it would have had; what it never was is refused."""
+    options = {"spatial_weight": 0.3, "checkpoint_every": "3"}
+    whole = run(tmp_path / "whole", images, **options, spatial_signal="norm")
+    original = SheetClassifier.training_step
+
+    def die(self: SheetClassifier, batch: Any, batch_idx: int) -> torch.Tensor:
+        if self.global_step == 4:
+            raise MemoryError("killed")
+        return original(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SheetClassifier, "training_step", die)
+        with pytest.raises(MemoryError):
+            run(tmp_path / "parts", images, **options, spatial_signal="norm")
+    last = tmp_path / "parts" / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    del content[KEY]["config"]["spatial_signal"]
+    torch.save(content, last)
+    with pytest.raises(ValueError, match=r"--spatial-signal evidence \(the run has norm\)"):
+        run(tmp_path / "parts", images, resume=True, **options, spatial_signal="evidence")
+    parts = run(tmp_path / "parts", images, resume=True, **options)
+    assert parts["resumed_from_step"] == 3
+    assert parts["parameters_sha256"] == whole["parameters_sha256"]
+    assert read_record(tmp_path / "parts" / "config.yaml").config.spatial_signal == "norm"
 
 
 def test_a_smooth_map_has_a_lower_spatial_loss_than_a_scattered_one() -> None:
@@ -287,7 +412,8 @@ def test_kornia_draws_from_the_generator_alone() -> None:
         ({"time_embedding": True, "steps": 1}, "time_embedding: one step has no time to tell"),
         ({"spatial_weight": 0.1, "model": "vit"}, "spatial_weight: a vit has no columns in space"),
         ({"ema": 0.9, "sheet_parallel": 2}, "ema: weights of a sheet in parts cannot be averaged"),
-        ({"spatial_weight": 0.1, "sheet_parallel": 2}, "spatial_weight: needs the whole sheet"),
+        ({"spatial_weight": 0.1, "spatial_signal": "lenght"}, "spatial_signal: must be one of normed, evidence"),
+        ({"spatial_weight": 0.1, "spatial_signal": "nrm"}, "did you mean norm"),
         ({"difference_lr": 0}, "difference_lr: must be greater than 0"),
         ({"parametrization": "shared"}, "parametrization: must be one of plain, shared"),
     ],
