@@ -41,7 +41,7 @@ ARROWS: dict[str, set[str]] = {
     "models": {"nn", "ops", "sheet", "layout", "locality", "torch_internals", "options"},
     "data": {"text"},
     "viz": {"sheet", "output"},
-    "analysis": {"rewire", "edges", "hints", "output"},
+    "analysis": {"rewire", "edges", "hints", "output", "space"},
     "output": set(),
     "script": set(),
     "training": {"models", "ops", "options", "space", "data", "viz", "geometry", "sheet", "output", "script"}

@@ -1,9 +1,9 @@
 """What did the sheet learn? Pure functions on arrays and positions, and probes for any network.
 
-One module a family: ``topography``, ``orientation``, ``pinwheels``, ``selectivity``, ``connectivity``, ``graphs``,
-``representation``, ``steps``, ``encoding``, ``robustness``, ``lesions``, ``energy``, ``fields``; stimuli come from
-``probes``, responses from ``collect``. Every analysis returns a frozen result with ``value``, ``null``, ``interval``
-and ``plot(ax)``; see ``docs/analyses.md``.
+One module a family: ``topography``, ``spatial_edges``, ``smoothness``, ``orientation``, ``pinwheels``, ``selectivity``,
+``connectivity``, ``graphs``, ``representation``, ``steps``, ``encoding``, ``robustness``, ``lesions``, ``energy``,
+``fields``; stimuli come from ``probes``, responses from ``collect``. Every analysis returns a frozen result with
+``value``, ``null``, ``interval`` and ``plot(ax)``; see ``docs/analyses.md``.
 """
 
 from colgraph.analysis.arrays import among, column_signal, varying
@@ -24,8 +24,10 @@ from colgraph.analysis.representation import cka, compare, participation_ratio, 
 from colgraph.analysis.result import Result
 from colgraph.analysis.robustness import adversarial_accuracy, corruption_errors, weight_noise
 from colgraph.analysis.selectivity import category_selectivity, selective_patches
+from colgraph.analysis.smoothness import smoothness
+from colgraph.analysis.spatial_edges import spatial_edges
 from colgraph.analysis.steps import category_rdm, rsa_by_step
-from colgraph.analysis.topography import correlation_by_distance, morans_i, smoothness
+from colgraph.analysis.topography import correlation_by_distance, morans_i
 
 __all__ = [
     "CORRUPTIONS",
@@ -73,6 +75,7 @@ __all__ = [
     "selective_patches",
     "small_world",
     "smoothness",
+    "spatial_edges",
     "split_half_ceiling",
     "strengths",
     "varying",

@@ -16,6 +16,7 @@ __all__ = [
     "as_array",
     "as_edge_values",
     "as_edges",
+    "as_faces",
     "as_features",
     "as_labels",
     "as_mask",
@@ -68,16 +69,18 @@ def as_vector(values: Any, what: str, length: int | None = None) -> Array:
     return array
 
 
-def as_mask(values: Any, what: str, length: int | None = None) -> NDArray[np.bool_]:
+def as_mask(values: Any, what: str, length: int | None = None, least: int = 0) -> NDArray[np.bool_]:
     """``[n]`` of booleans.
 
     Raises:
-        ValueError: for another type, shape or length.
+        ValueError: for another type, shape or length, or fewer than ``least`` that are true.
     """
     array = as_array(values, what)
     if array.dtype != bool or array.ndim != 1 or (length is not None and array.size != length):
         wanted = "" if length is None else f" of {length} entries"
         raise ValueError(f"{what} must be a boolean mask{wanted}, got {array.dtype} of shape {list(array.shape)}")
+    if array.sum() < least:
+        raise ValueError(f"{what} leaves {int(array.sum())} of {array.size} columns, at least {least} are needed")
     return array
 
 
@@ -237,15 +240,32 @@ def as_edge_values(values: Any, edges: int, what: str, negative: bool = False) -
     return array
 
 
-def as_labels(values: Any, stimuli: int, what: str = "labels") -> NDArray[Any]:
-    """``[stimuli]`` labels of any kind (numbers or text).
+def as_faces(values: Any, columns: int) -> NDArray[np.int64]:
+    """``[F,3]`` int64 triangles, from ``[F,3]`` or ``[3,F]``.
+
+    Raises:
+        ValueError: for another shape, no faces, or corners out of range.
+    """
+    array = as_array(values, "faces")
+    if array.ndim == 2 and array.shape[1] != 3 and array.shape[0] == 3:
+        array = array.T
+    if array.ndim != 2 or array.shape[1] != 3 or array.dtype.kind not in "iu" or not len(array):
+        raise ValueError(f"faces must be integers of shape [F, 3], got {array.dtype} of shape {list(array.shape)}")
+    if array.min() < 0 or array.max() >= columns:
+        wrong = array.min() if array.min() < 0 else array.max()
+        raise ValueError(f"faces must lie in 0..{columns - 1}, got {int(wrong)}")
+    return array.astype(np.int64)
+
+
+def as_labels(values: Any, count: int, what: str = "labels", each: str = "stimuli") -> NDArray[Any]:
+    """``[count]`` labels of any kind (numbers or text), one for each of the ``each``.
 
     Raises:
         ValueError: for another shape.
     """
     array = np.asarray(values.detach().cpu().numpy() if hasattr(values, "detach") else values)
-    if array.shape != (stimuli,):
-        raise ValueError(f"{what} must have one entry per stimulus ({stimuli}), got shape {list(array.shape)}")
+    if array.shape != (count,):
+        raise ValueError(f"{what} must have one entry for each of the {count} {each}, got shape {list(array.shape)}")
     return array
 
 

@@ -8,9 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.analysis.arrays import Array, as_positions, as_vector, check_varies, column_signal
+from colgraph.analysis.arrays import (
+    Array,
+    as_labels,
+    as_positions,
+    as_vector,
+    check_choice,
+    check_varies,
+    column_signal,
+)
 from colgraph.analysis.result import OnSheet
-from colgraph.analysis.stats import jackknife_interval, leaving_out, permuted, random_groups
+from colgraph.analysis.stats import as_groups, jackknife_interval, leaving_out, permuted, random_groups
 
 __all__ = ["OrientationMap", "orientation_map"]
 
@@ -33,6 +41,37 @@ class OrientationMap(OnSheet):
     p_columns: Array
     orientations: Array
     tuning: Array
+
+    def selective(self, *, share: float = 0.25, by: str = "range", p: float | None = None) -> NDArray[np.bool_]:
+        """``[columns]``: those whose preference means something, for smoothness and pinwheels.
+
+        Args:
+            share: the share of columns that are most selective. Source: the top quartile by the range of the tuning
+                curve, of Margalit et al. (2024, TDANN).
+            by: "range" (largest less smallest mean response to an orientation) or "selectivity".
+            p: instead of a share, all columns whose ``p_columns`` is at most this.
+
+        Raises:
+            ValueError: for values out of range, and where no column is selective at ``p``.
+        """
+        check_choice("by", by, ("range", "selectivity"))
+        if p is not None:
+            found = self.p_columns <= p
+            if not found.any():
+                least = float(self.p_columns.min())
+                raise ValueError(
+                    f"none of the {len(found)} columns is selective at p <= {p:g}, the least is {least:.3g}"
+                )
+            return found
+        if not 0 < share <= 1:
+            raise ValueError(f"share must be above 0 and at most 1, got {share:g}")
+        strength = np.ptp(self.tuning, axis=0) if by == "range" else self.selectivity
+        return np.asarray(strength >= np.quantile(strength, 1 - share))
+
+    @property
+    def resultant(self) -> float:
+        """How far preferences coincide: the length of the mean of ``e^{2 i preference}``, from 0 to 1."""
+        return float(abs(np.exp(2j * self.preference).mean()))
 
     def picture(self) -> dict[str, Any]:
         """The preferred orientations.
@@ -82,9 +121,8 @@ def orientation_map(
     x = column_signal(responses, signal)
     check_varies(x)
     angle, cell = _orientations(as_vector(orientations, "orientations", len(x)))
-    label = None if within is None else np.unique(np.asarray(within), return_inverse=True)[1]
-    if label is not None and label.shape != (len(x),):
-        raise ValueError(f"within must have one label per stimulus ({len(x)}), got shape {list(label.shape)}")
+    label = None if within is None else np.unique(as_labels(within, len(x), "within"), return_inverse=True)[1]
+    label = as_groups(label, len(x), what="stimuli")
     points = None if positions is None else as_positions(positions, x.shape[1])
     average = _averaging(cell, len(angle)).astype(x.dtype)
     tuning = average @ x

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from colgraph.analysis.arrays import Array, as_positions, as_vector, check_choice, check_count
+from colgraph.analysis.arrays import Array, as_mask, as_positions, as_vector, check_choice, check_count
+from colgraph.space import Place, make_space
 
-__all__ = ["Distance", "Pairs", "Space", "bin_pairs", "sample_pairs"]
+__all__ = ["Distance", "Pairs", "Space", "as_space", "bin_pairs", "sample_pairs"]
 
 Index = NDArray[np.int64]
 
@@ -22,6 +23,9 @@ class Space(Protocol):
 
     def nearest(self, k: int, targets: Index, sources: Index) -> Any:
         """Something that begins with two arrays: the k nearest ``sources`` of each of ``targets``, and the targets."""
+
+    def within(self, radius: float, targets: Index, sources: Index, limit: int) -> Any:
+        """The same of all ``sources`` within ``radius`` of each of ``targets``; at most ``limit`` pairs."""
 
     def between(self, source: Index, target: Index) -> Array:
         """Distance of each pair; infinite where there is no way."""
@@ -74,6 +78,19 @@ class Pairs:
         """The columns that occur, ascending."""
         return np.unique(np.concatenate([self.first, self.second]))
 
+    def among(self, mask: NDArray[np.bool_]) -> Pairs:
+        """The pairs of columns of ``mask [columns]``, by their numbers among those.
+
+        Raises:
+            ValueError: if there are none, or all are equally far apart.
+        """
+        inside = mask[self.first] & mask[self.second]
+        if not inside.any():
+            raise ValueError(f"mask leaves none of {len(self)} pairs of columns")
+        number = np.cumsum(mask) - 1
+        first, second = number[self.first[inside]], number[self.second[inside]]
+        return Pairs(first, second, self.distance[inside], self.uniform[inside], self.spacing)
+
     def check(self, columns: int) -> None:
         """Raise ValueError if a pair names a column that does not exist."""
         highest = int(max(self.first.max(), self.second.max()))
@@ -89,6 +106,7 @@ def sample_pairs(
     max_columns: int = 4000,
     neighbours: int = 8,
     spacing: float | None = None,
+    among: Any | None = None,
     seed: int = 0,
 ) -> Pairs:
     """Pairs of columns: all of them where there are at most ``count``, else a sample.
@@ -106,17 +124,21 @@ def sample_pairs(
         max_columns: how many columns may take part.
         neighbours: how many nearest neighbours of each column are added to the uniform sample.
         spacing: the unit of distances; the median distance to the nearest neighbour if not given.
+        among: ``[columns]`` boolean: the columns of which pairs are made, by their numbers among all; all if not given.
         seed: of the sample.
 
     Raises:
-        ValueError: if all positions are equal, or the metric is unknown.
+        ValueError: if all positions are equal, the metric is unknown, or fewer than three columns are left.
     """
     points = as_positions(positions)
     check_count("count", count, 2)
     check_count("max_columns", max_columns, 4)
-    space = _space(points, metric)
+    space = as_space(points, metric)
     rng = np.random.default_rng(seed)
-    chosen, pool = _choose_columns(space, len(points), max_columns, rng)
+    everyone = (
+        np.arange(len(points)) if among is None else np.flatnonzero(as_mask(among, "among", len(points), least=3))
+    )
+    chosen, pool = _choose_columns(space, everyone, max_columns, rng)
     total = len(chosen) * (len(chosen) - 1) // 2
     if total <= count:
         rows, columns = np.triu_indices(len(chosen), 1)
@@ -134,7 +156,7 @@ def sample_pairs(
 
 @dataclass(frozen=True, eq=False)
 class _Points:
-    """The space of a metric for which the nearest columns are those in a straight line."""
+    """The space of a function: the nearest columns are those in a straight line."""
 
     points: Array
     between: Callable[[Index, Index], Array]
@@ -147,28 +169,18 @@ class _Points:
         return source[source != target], target[source != target]
 
 
-def _space(points: Array, metric: Distance) -> Space:
+def as_space(points: Array, metric: Distance) -> Space:
+    """The space of a metric, for positions ``[columns, 1 to 3]``."""
     if not isinstance(metric, str):
         return _Points(points, metric) if callable(metric) else metric
     check_choice("metric", metric, ("euclidean", "great_circle"))
-    if metric == "euclidean":
-        return _Points(points, lambda first, second: np.linalg.norm(points[first] - points[second], axis=1))
-    radius = np.linalg.norm(points, axis=1)
-    if points.shape[1] != 3 or radius.min() <= 0 or np.ptp(radius) > 1e-3 * radius.mean():
-        raise ValueError("metric 'great_circle' needs positions on a sphere around the origin")
-    unit = points / radius[:, None]
-
-    def arc(first: Index, second: Index) -> Array:
-        chord = np.linalg.norm(unit[first] - unit[second], axis=1)
-        return np.asarray(2 * radius.mean() * np.arcsin(np.minimum(chord / 2, 1)))
-
-    return _Points(points, arc)
+    padded = np.pad(points, ((0, 0), (0, 3 - points.shape[1])))
+    return make_space(Place(padded, name="positions"), metric)
 
 
-def _choose_columns(space: Space, columns: int, most: int, rng: np.random.Generator) -> tuple[Index, Index]:
+def _choose_columns(space: Space, everyone: Index, most: int, rng: np.random.Generator) -> tuple[Index, Index]:
     """Columns of the uniform sample, and all columns that take part (those, and patches around some places)."""
-    everyone = np.arange(columns)
-    if columns <= most:
+    if len(everyone) <= most:
         return everyone, everyone
     chosen = np.sort(rng.choice(everyone, most // 2, replace=False))
     size = 20

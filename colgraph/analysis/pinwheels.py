@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.spatial import Delaunay, QhullError, cKDTree
 
 from colgraph.analysis import plotting
-from colgraph.analysis.arrays import Array, as_array, as_positions, as_vector
+from colgraph.analysis.arrays import Array, among, as_faces, as_mask, as_positions, as_vector
 from colgraph.analysis.result import Result
-from colgraph.analysis.stats import jackknife_interval, permuted, spatial_blocks
+from colgraph.analysis.stats import as_groups, jackknife_interval, permuted, spatial_blocks
 
 __all__ = ["Pinwheels", "map_wavelength", "pinwheels"]
 
@@ -30,6 +30,7 @@ class Pinwheels(Result):
         density: pinwheels per area of ``wavelength ** 2``; pi in the maps of many animals. NaN without a wavelength.
         density_interval: ``[2]``, given the wavelength.
         preference: ``[columns]`` radians.
+        selective: ``[columns]`` those that took part.
         positions: ``[columns, D]``.
     """
 
@@ -39,6 +40,7 @@ class Pinwheels(Result):
     density: float
     density_interval: Array
     preference: Array
+    selective: NDArray[np.bool_]
     positions: Array
 
     def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
@@ -52,6 +54,7 @@ class Pinwheels(Result):
             label="orientation",
             title=title,
             cyclic=True,
+            faint=~self.selective,
             marks=(self.centres, self.charge),
         )
 
@@ -62,6 +65,8 @@ def pinwheels(
     *,
     faces: Any | None = None,
     wavelength: float | None = None,
+    mask: Any | None = None,
+    groups: Any | None = None,
     permutations: int = 200,
     seed: int = 0,
 ) -> Pinwheels:
@@ -83,23 +88,34 @@ def pinwheels(
             triangulated; points in three dimensions need faces.
         faces: ``[F,3]`` or ``[3,F]`` triangles of a surface.
         wavelength: the period of the map, in units of the positions; see :func:`map_wavelength` if not given.
+        mask: ``[columns]`` boolean: the selective columns. Loops through others are left out, with their area, and the
+            null shuffles among these alone. All take part if not given.
+        groups: ``[columns]`` integer labels: the null shuffles only among columns of one label, such as those that see
+            the same patch; columns of a negative label stay.
         permutations: number of shuffles.
         seed: of the shuffles and of the wavelength's sample.
 
     Raises:
-        ValueError: where there is no two-dimensional sheet (a ring, points in space without faces), or input is bad.
+        ValueError: where there is no two-dimensional sheet (a ring, points in space without faces), the mask leaves no
+            loop, or input is bad.
     """
-    theta = as_vector(preference, "preference")
-    points = as_positions(positions, len(theta))
+    every = as_vector(preference, "preference")
+    places = as_positions(positions, len(every))
+    chosen = np.ones(len(every), dtype=bool) if mask is None else as_mask(mask, "mask", len(every), least=3)
     if wavelength is not None and not wavelength > 0:
         raise ValueError(f"wavelength must be positive, got {wavelength:g}")
-    loops = _loops(points, faces)
+    within = as_groups(groups, len(every), among=chosen)
+    loops = among(_loops(places, faces).T, chosen).T
+    if not len(loops):
+        raise ValueError(
+            f"mask leaves {int(chosen.sum())} of {len(every)} columns, and no loop of neighbours among them"
+        )
+    theta, points = every[chosen], places[chosen]
     area = _areas(points, loops)
     charge = _winding(theta[None], loops)[0]
     found = charge != 0
-    null = np.array(
-        [(_winding(theta[order][None], loops) != 0).sum() for order in permuted(permutations, len(theta), seed)]
-    )
+    orders = permuted(permutations, len(theta), seed, within)
+    null = np.array([(_winding(theta[order][None], loops) != 0).sum() for order in orders])
     period = map_wavelength(theta, points, seed=seed) if wavelength is None else float(wavelength)
     centre = points[loops].mean(1)
     per_area = _count_interval(found, area, spatial_blocks(centre))
@@ -115,8 +131,9 @@ def pinwheels(
         wavelength=period,
         density=float(found.sum() / area.sum() * scale),
         density_interval=per_area * scale,
-        preference=theta % np.pi,
-        positions=points,
+        preference=every % np.pi,
+        selective=chosen,
+        positions=places,
     )
 
 
@@ -175,14 +192,7 @@ def _phase_correlation(theta: Array, points: Array, columns: int, seed: int) -> 
 def _loops(points: Array, faces: Any | None) -> NDArray[np.int64]:
     """``[L, 3 or 4]``: the columns around each loop, all turning the same way on a plane or an oriented surface."""
     if faces is not None:
-        loops = as_array(faces, "faces")
-        if loops.ndim == 2 and loops.shape[1] != 3 and loops.shape[0] == 3:
-            loops = loops.T
-        if loops.ndim != 2 or loops.shape[1] != 3 or not len(loops) or loops.dtype.kind not in "iu":
-            raise ValueError(f"faces must be integers of shape [F, 3], got {loops.dtype} of shape {list(loops.shape)}")
-        if loops.min() < 0 or loops.max() >= len(points):
-            raise ValueError(f"faces must lie in 0..{len(points) - 1}, got {int(loops.min())}..{int(loops.max())}")
-        return loops.astype(np.int64)
+        return as_faces(faces, len(points))
     spread = np.ptp(points, axis=0)
     flat = np.flatnonzero(spread > 1e-6 * spread.max())
     if len(flat) != 2:

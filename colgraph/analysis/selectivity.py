@@ -20,7 +20,15 @@ from colgraph.analysis.arrays import (
     column_signal,
 )
 from colgraph.analysis.result import OnSheet
-from colgraph.analysis.stats import batches, column_blocks, jackknife_interval, leaving_out, permuted, random_groups
+from colgraph.analysis.stats import (
+    as_groups,
+    batches,
+    column_blocks,
+    jackknife_interval,
+    leaving_out,
+    permuted,
+    random_groups,
+)
 
 __all__ = ["CategorySelectivity", "Patches", "category_selectivity", "selective_patches"]
 
@@ -209,12 +217,14 @@ def selective_patches(
     *,
     area: Any | None = None,
     positions: Any | None = None,
+    groups: Any | None = None,
     permutations: int = 1000,
     seed: int = 0,
 ) -> Patches:
     """Connected groups of columns above a threshold.
 
-    Columns with ``values >= threshold`` that are joined by edges of the sheet (in either direction) form a patch.
+    Columns with ``values >= threshold`` that are joined by edges (in either direction) form a patch. Networks that are
+    wired differently are compared on one adjacency in space, see :func:`colgraph.analysis.spatial_edges`.
 
     Null: values are shuffled over columns, which keeps how many are above the threshold and breaks where they are.
     Interval: jackknife over blocks of the sheet, each block's columns taken out of the patches that were found.
@@ -225,6 +235,8 @@ def selective_patches(
         threshold: least value of a column in a patch.
         area: ``[columns]`` area of each column; 1 if not given, so that areas count columns.
         positions: ``[columns, D]``, for the blocks and the picture.
+        groups: ``[columns]`` integer labels: the null shuffles only among columns of one label, such as those that see
+            the same patch; columns of a negative label stay.
         permutations: number of shuffles.
         seed: of the shuffles.
 
@@ -239,9 +251,8 @@ def selective_patches(
     points = None if positions is None else as_positions(positions, len(x))
     above = x >= threshold
     label, areas = _patches(above, links, size)
-    null = np.array(
-        [_patches(above[order], links, size)[1].max(initial=0) for order in permuted(permutations, len(x), seed)]
-    )
+    orders = permuted(permutations, len(x), seed, as_groups(groups, len(x)))
+    null = np.array([_patches(above[order], links, size)[1].max(initial=0) for order in orders])
     largest = size * (label == 0)
     blocks = column_blocks(len(x), links, points)
     inside, whole = np.bincount(blocks, largest), np.bincount(blocks, size)

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
-from colgraph.analysis.arrays import Array, check_count
+from colgraph.analysis.arrays import Array, as_labels, check_count
 
 __all__ = [
+    "as_groups",
     "batches",
     "centred_gram",
     "column_blocks",
@@ -28,6 +29,30 @@ __all__ = [
 
 GROUPS = 20
 """Groups of a jackknife: enough for a t interval, few enough to recompute everything in each."""
+
+
+def as_groups(
+    values: Any | None, count: int, *, among: NDArray[Any] | None = None, what: str = "columns"
+) -> NDArray[np.int64] | None:
+    """Labels within which :func:`permuted` stays, ``[count]``; what has a negative one stays where it is.
+
+    With ``among``, a mask or indices, only of those, in their order.
+
+    Raises:
+        ValueError: for another shape, or where no two share a label: there is nothing to permute then.
+    """
+    if values is None:
+        return None
+    label = as_labels(values, count, "groups", what)
+    label = label if among is None else label[among]
+    if label.dtype.kind not in "iu":
+        raise ValueError(f"groups must be integers, got {label.dtype}")
+    alone = label < 0
+    label = np.unique(label, return_inverse=True)[1]
+    label[alone] = label.max(initial=0) + 1 + np.arange(int(alone.sum()))
+    if np.bincount(label).max() < 2:
+        raise ValueError(f"no two of the {len(label)} {what} share a group: there is nothing to shuffle within groups")
+    return label.astype(np.int64)
 
 
 def permuted(count: int, n: int, seed: int, within: NDArray[np.integer] | None = None) -> Iterator[NDArray[np.int64]]:

@@ -1,4 +1,4 @@
-"""Does place matter: response correlation against distance, smoothness of a map, Moran's I."""
+"""Does place matter: response correlation against distance, Moran's I."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from colgraph.analysis.arrays import (
 from colgraph.analysis.pairs import Distance, Pairs, bin_pairs, sample_pairs
 from colgraph.analysis.result import OnSheet, Result
 from colgraph.analysis.stats import (
+    as_groups,
     batches,
     column_blocks,
     correlate_rows,
@@ -32,10 +33,9 @@ from colgraph.analysis.stats import (
     leaving_out,
     permuted,
     random_groups,
-    spatial_blocks,
 )
 
-__all__ = ["CurveResult", "MapResult", "correlation_by_distance", "morans_i", "smoothness"]
+__all__ = ["CurveResult", "MapResult", "correlation_by_distance", "morans_i"]
 
 Index = NDArray[np.int64]
 
@@ -114,6 +114,7 @@ def correlation_by_distance(
     pairs: Pairs | None = None,
     unit: float | None = None,
     bins: int = 20,
+    groups: Any | None = None,
     permutations: int = 1000,
     seed: int = 0,
 ) -> CorrelationByDistance:
@@ -143,6 +144,8 @@ def correlation_by_distance(
         pairs: pairs to look at, instead of a sample made here.
         unit: the distance that counts as 1 in ``d``; the median nearest-neighbour distance if not given.
         bins: number of distance bins.
+        groups: ``[columns]`` integer labels: the null shuffles only among columns of one label, such as those that see
+            the same patch; columns of a negative label stay.
         permutations: number of shuffles.
         seed: of the sample, the shuffles, the groups and the channels.
 
@@ -160,6 +163,7 @@ def correlation_by_distance(
     pairs = sample_pairs(points, metric=metric, seed=seed) if pairs is None else pairs
     pairs.check(x.shape[1])
     used = pairs.columns
+    within = as_groups(groups, x.shape[1], among=used)
     first, second = np.searchsorted(used, pairs.first), np.searchsorted(used, pairs.second)
     units = _Units(_some_channels(x[:, used], channels, len(pairs), seed), channels)
     if unit is not None and not unit > 0:
@@ -179,7 +183,7 @@ def correlation_by_distance(
     correlation = np.clip((rows.T @ rows) / len(rows), -1, 1).astype(np.float32)
     value, curve = measure(_pair_correlations(rows, first, second)[None])
     null, curve_null = np.empty(permutations), np.empty((permutations, len(size)))
-    for i, order in enumerate(permuted(permutations, len(used), seed)):
+    for i, order in enumerate(permuted(permutations, len(used), seed, within)):
         null[i : i + 1], curve_null[i : i + 1] = measure(correlation[order[first], order[second]][None])
     left_out, curve_left_out = measure(units.without_groups(first, second, random_groups(len(x), seed)))
     return CorrelationByDistance(
@@ -279,107 +283,6 @@ def _leave_out_correlations(
     return np.clip(out, -1, 1)
 
 
-# ---------------------------------------------------------------------- smoothness of a map
-
-
-def smoothness(
-    preference: Any,
-    positions: Any,
-    *,
-    period: float | None = None,
-    metric: Distance = "euclidean",
-    pairs: Pairs | None = None,
-    bins: int = 12,
-    permutations: int = 1000,
-    seed: int = 0,
-) -> CurveResult:
-    """How much less the preferences of near columns differ than those of far ones.
-
-    ``c(bin)`` is the mean absolute difference of preference over the pairs of a distance bin; the value is
-    ``(max c - c[nearest]) / max c``: 0 where near columns differ as much as any, towards 1 where they agree. Source:
-    the smoothness index of Margalit et al. (2024). A map that is the same everywhere differs nowhere and is refused,
-    because it would score 1 or 0 / 0.
-
-    Null: preferences are shuffled over columns; because of the maximum its mean lies above 0. Interval: jackknife over
-    blocks of columns that lie together.
-
-    Args:
-        preference: ``[columns]``.
-        positions: ``[columns, D]``.
-        period: for angles, what goes once around (pi for orientation in radians); differences are then at most half.
-        metric: see :func:`colgraph.analysis.sample_pairs`.
-        pairs: pairs to look at, instead of a sample made here.
-        bins: number of distance bins.
-        permutations: number of shuffles.
-        seed: of the sample and the shuffles.
-
-    Raises:
-        ValueError: for a constant map, NaN, or positions that are all equal.
-    """
-    x = as_vector(preference, "preference")
-    points = as_positions(positions, len(x))
-    if period is not None and not period > 0:
-        raise ValueError(f"period must be positive, got {period:g}")
-    if not np.ptp(x) > 0:
-        raise ValueError(f"preference is the same in all {len(x)} columns ({x[0]:g}): smoothness means nothing there")
-    pairs = sample_pairs(points, metric=metric, seed=seed) if pairs is None else pairs
-    pairs.check(len(x))
-    distance = pairs.distance / pairs.spacing
-    index, centres = bin_pairs(distance, bins)
-    size = np.bincount(index)
-
-    def difference(values: Array) -> Array:
-        gap = np.abs(values[pairs.first] - values[pairs.second])
-        if period is None:
-            return np.asarray(gap)
-        gap = gap % period
-        return np.minimum(gap, period - gap)
-
-    gap = difference(x)
-    curve = np.bincount(index, gap) / size
-    if not curve.max() > 0:
-        raise ValueError("preference differs between no pair of columns: smoothness means nothing there")
-    curve_null = np.stack(
-        [np.bincount(index, difference(x[order])) / size for order in permuted(permutations, len(x), seed)]
-    )
-    left_out = _without_blocks(gap, index, spatial_blocks(points), pairs)
-    return CurveResult(
-        name="smoothness",
-        value=float(_smoothness(curve)),
-        null=_smoothness(curve_null),
-        interval=jackknife_interval(_smoothness(curve), _smoothness(left_out)),
-        distance=centres,
-        curve=curve,
-        curve_null=curve_null,
-        curve_interval=jackknife_interval(curve, left_out),
-        pairs_per_bin=size,
-        spacing=pairs.spacing,
-        axis_label="mean difference of preference",
-    )
-
-
-def _smoothness(curve: Array) -> Array:
-    top = curve.max(-1)
-    return np.asarray((top - curve[..., 0]) / np.where(top > 0, top, 1))
-
-
-def _without_blocks(gap: Array, index: NDArray[np.int64], blocks: NDArray[np.int64], pairs: Pairs) -> Array:
-    """``[blocks, bins]``: the curve without the pairs that touch a block; a bin left empty keeps the whole curve."""
-    one, other = blocks[pairs.first], blocks[pairs.second]
-    bins, count = int(index.max()) + 1, int(blocks.max()) + 1
-
-    def touching(weight: Array) -> Array:
-        both = weight * (one != other)
-        sums = np.bincount(one * bins + index, weight, count * bins)
-        sums = sums + np.bincount(other * bins + index, both, count * bins)
-        return np.asarray(sums, dtype=np.float64).reshape(count, bins)
-
-    total, number = np.bincount(index, gap), np.bincount(index).astype(np.float64)
-    left = number - touching(np.ones(len(gap)))
-    curve = (total - touching(gap)) / np.maximum(left, 1)
-    return np.asarray(np.where(left > 0, curve, total / number))
-
-
 # ---------------------------------------------------------------------- Moran's I
 
 
@@ -389,10 +292,11 @@ def morans_i(
     *,
     weights: Any | None = None,
     positions: Any | None = None,
+    groups: Any | None = None,
     permutations: int = 1000,
     seed: int = 0,
 ) -> MapResult:
-    """Spatial autocorrelation of a map on the sheet's own edges.
+    """Spatial autocorrelation of a map.
 
     ``I = (n / sum w) * sum_ij w_ij z_i z_j / sum_i z_i^2`` with ``z`` the values less their mean. By chance it is
     ``-1 / (n - 1)``; -1 on a checkerboard, towards 1 on a smooth map. Source: Moran (1950), "Notes on continuous
@@ -402,9 +306,14 @@ def morans_i(
 
     Args:
         values: ``[columns]``.
-        edges: ``[2,E]``; self-loops are left out. Directions do not matter: ``w_ij`` and ``w_ji`` are added.
+        edges: ``[2,E]`` who lies beside whom. Compare networks on one adjacency in space, as
+            :func:`colgraph.analysis.spatial_edges` gives it: on the edges that a network listens through, one and the
+            same map scores as the wiring has it. Self-loops are left out. Directions do not matter: ``w_ij`` and
+            ``w_ji`` are added.
         weights: ``[E]`` not negative; 1 for every edge if not given.
         positions: ``[columns, D]``, for the blocks and the picture; without them blocks follow the graph.
+        groups: ``[columns]`` integer labels: the null shuffles only among columns of one label, such as those that see
+            the same patch; columns of a negative label stay.
         permutations: number of shuffles.
         seed: of the shuffles.
 
@@ -423,7 +332,8 @@ def morans_i(
     points = None if positions is None else as_positions(positions, len(x))
     matrix = sparse.coo_array((w, (links[0], links[1])), shape=(len(x), len(x))).tocsr()
     value = float(_moran(x[None], matrix)[0])
-    null = np.concatenate([_moran(x[orders], matrix) for orders in batches(permuted(permutations, len(x), seed))])
+    shuffles = batches(permuted(permutations, len(x), seed, as_groups(groups, len(x))))
+    null = np.concatenate([_moran(x[orders], matrix) for orders in shuffles])
     left_out = []
     for kept in leaving_out(column_blocks(len(x), links, points)):
         keep = np.flatnonzero(kept)

@@ -93,8 +93,9 @@ def test_great_circle_of_an_octahedron():
     pairs = sample_pairs(positions, metric="great_circle")
     assert np.allclose(np.sort(pairs.distance), [np.pi] * 12 + [2 * np.pi] * 3)
     assert pairs.spacing == pytest.approx(np.pi)
-    with pytest.raises(ValueError, match="on a sphere"):
-        sample_pairs(positions + 1, metric="great_circle")
+    assert np.allclose(sample_pairs(positions + 1, metric="great_circle").distance, pairs.distance)
+    with pytest.raises(ValueError, match="on one sphere"):
+        sample_pairs(positions * [1, 1, 2], metric="great_circle")
     with pytest.raises(ValueError, match="did you mean 'euclidean'"):
         sample_pairs(positions, metric="euclidian")
 

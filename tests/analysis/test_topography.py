@@ -6,7 +6,8 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from colgraph.analysis.topography import correlation_by_distance, morans_i, smoothness
+from colgraph.analysis.smoothness import smoothness
+from colgraph.analysis.topography import correlation_by_distance, morans_i
 
 
 def ring(n):
