@@ -1,15 +1,16 @@
 """What did the sheet learn? Pure functions on arrays and positions, and probes for any network.
 
 One module a family: ``topography``, ``spatial_edges``, ``smoothness``, ``orientation``, ``pinwheels``, ``selectivity``,
-``connectivity``, ``graphs``, ``representation``, ``steps``, ``encoding``, ``robustness``, ``lesions``, ``energy``,
-``fields``; stimuli come from ``probes``, responses from ``collect``. Every analysis returns a frozen result with
-``value``, ``null``, ``interval`` and ``plot(ax)``; see ``docs/analyses.md``.
+``connectivity``, ``graphs``, ``representation``, ``dissimilarity``, ``steps``, ``encoding``, ``robustness``,
+``lesions``, ``energy``, ``fields``; stimuli come from ``probes``, responses from ``collect``. Every analysis returns a
+frozen result with ``value``, ``null``, ``interval`` and ``plot(ax)``; see ``docs/analyses.md``.
 """
 
 from colgraph.analysis.arrays import among, column_signal, varying
 from colgraph.analysis.collect import responses
 from colgraph.analysis.connectivity import edge_lengths, strengths, wiring
 from colgraph.analysis.corruptions import CORRUPTIONS, corrupt
+from colgraph.analysis.dissimilarity import category_rdm, rdm, rsa
 from colgraph.analysis.encoding import encode, encode_table, split_half_ceiling
 from colgraph.analysis.energy import energy
 from colgraph.analysis.fields import gradient_fields, reverse_correlation
@@ -20,13 +21,13 @@ from colgraph.analysis.orientation import orientation_map
 from colgraph.analysis.pairs import Pairs, sample_pairs
 from colgraph.analysis.pinwheels import map_wavelength, pinwheels
 from colgraph.analysis.probes import Probes, category_set, gratings, moving_bars, noise
-from colgraph.analysis.representation import cka, compare, participation_ratio, rdm, rsa
+from colgraph.analysis.representation import cka, compare, participation_ratio
 from colgraph.analysis.result import Result
 from colgraph.analysis.robustness import adversarial_accuracy, corruption_errors, weight_noise
 from colgraph.analysis.selectivity import category_selectivity, selective_patches
 from colgraph.analysis.smoothness import smoothness
 from colgraph.analysis.spatial_edges import spatial_edges
-from colgraph.analysis.steps import category_rdm, rsa_by_step
+from colgraph.analysis.steps import rsa_by_step
 from colgraph.analysis.topography import correlation_by_distance, morans_i
 
 __all__ = [

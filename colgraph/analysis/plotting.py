@@ -33,6 +33,7 @@ __all__ = [
     "draw_null",
     "log_axis",
     "look_at",
+    "spread",
 ]
 
 # Okabe and Ito (2008), "Color universal design".
@@ -95,6 +96,13 @@ def log_axis(ax: Axes) -> None:
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def spread(count: int) -> list[Any]:
+    """So many colours, dark to light."""
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](i / max(count, 2)) for i in range(count)]
 
 
 def draw_bars(ax: Axes, names: list[str], values: Array, interval: Array | None, ylabel: str, title: str) -> Axes:

@@ -1,22 +1,19 @@
-"""What a set of columns represents: dimensionality, dissimilarity matrices, RSA and CKA."""
+"""What a set of columns represents: dimensionality, CKA, and many representations against each other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import stats
-from scipy.spatial.distance import squareform
 
 from colgraph.analysis import plotting
-from colgraph.analysis.arrays import Array, as_features, as_vector, check_choice, same_length
+from colgraph.analysis.arrays import Array, as_features, check_choice, same_length
+from colgraph.analysis.dissimilarity import rdm, rsa
 from colgraph.analysis.result import Result
 from colgraph.analysis.stats import (
     centred_gram,
-    correlate_rows,
     jackknife_interval,
     leaving_out,
     permuted,
@@ -24,10 +21,7 @@ from colgraph.analysis.stats import (
     recentred,
 )
 
-__all__ = ["Comparison", "Dimensionality", "cka", "compare", "participation_ratio", "rdm", "rsa"]
-
-RDM_METRICS = ("correlation", "cosine", "euclidean")
-RSA_METHODS = ("spearman", "kendall", "pearson")
+__all__ = ["Comparison", "Dimensionality", "cka", "compare", "participation_ratio"]
 
 
 # ---------------------------------------------------------------------- dimensionality
@@ -107,131 +101,6 @@ def _independent_ratio(x: Array, scale: float) -> float:
     diagonal = float((np.diag(gram) ** 2).sum())
     rest = float((gram * gram).sum()) - diagonal
     return float((scale * np.trace(gram)) ** 2 / (scale**2 * diagonal + scale * rest))
-
-
-# ---------------------------------------------------------------------- RDM and RSA
-
-
-def rdm(responses: Any, metric: str = "correlation") -> Array:
-    """Representational dissimilarity of every pair of stimuli, ``[stimuli (stimuli - 1) / 2]``.
-
-    The order is that of ``scipy.spatial.distance.pdist``; ``squareform`` makes a matrix of it. Source: Kriegeskorte,
-    Mur and Bandettini (2008), "Representational similarity analysis".
-
-    Args:
-        responses: ``[stimuli, columns]`` or ``[stimuli, columns, channels]``.
-        metric: "correlation" (1 - Pearson r over features), "cosine" (1 - cosine) or "euclidean".
-
-    Raises:
-        ValueError: for NaN, unknown metrics, or, with "correlation" and "cosine", a stimulus whose features do not vary
-            (are all zero).
-    """
-    check_choice("metric", metric, RDM_METRICS)
-    x = as_features(responses, "responses")
-    if metric == "euclidean":
-        squares = (x * x).sum(1)
-        distance = np.sqrt(np.maximum(squares[:, None] + squares - 2 * x @ x.T, 0))
-    else:
-        x = x - x.mean(1, keepdims=True) if metric == "correlation" else x
-        length = np.linalg.norm(x, axis=1)
-        flat = np.flatnonzero(length <= 1e-12 * max(float(length.max()), 1e-300))
-        if len(flat):
-            what = "constant over" if metric == "correlation" else "zero in all"
-            raise ValueError(f"stimulus {flat[0]} is {what} features: its {metric} distance is not defined")
-        x = x / length[:, None]
-        distance = 1 - np.clip(x @ x.T, -1, 1)
-    return np.asarray(distance[np.triu_indices(len(x), 1)])
-
-
-def rsa(first: Any, second: Any, *, method: str = "spearman", permutations: int | None = None, seed: int = 0) -> Result:
-    """How alike two dissimilarity matrices are.
-
-    The rank correlation of their lower triangles: "spearman", or "kendall" (tau a, which Nili et al. 2014 recommend
-    where a model predicts ties; ties count as neither agreement nor disagreement), or "pearson".
-
-    Null: the stimuli of one matrix are shuffled, rows and columns together (the Mantel test); pairs are not
-    independent, so no other p-value is valid. Interval: jackknife over stimuli.
-
-    Args:
-        first: ``[pairs]`` from :func:`rdm`, or ``[stimuli, stimuli]`` symmetric.
-        second: the same, of the same stimuli.
-        method: "spearman", "kendall" or "pearson".
-        permutations: number of shuffles; 1000, or 100 for "kendall", which takes far longer, if not given.
-        seed: of the shuffles and groups.
-
-    Raises:
-        ValueError: for matrices of different size, not symmetric, NaN, constant, or fewer than 4 stimuli.
-    """
-    check_choice("method", method, RSA_METHODS)
-    a, b = _triangle(first, "first"), _triangle(second, "second")
-    same_length("pairs", first=a, second=b)
-    count = round((1 + np.sqrt(1 + 8 * len(a))) / 2)
-    if count < 4:
-        raise ValueError(f"RSA needs at least 4 stimuli, got {count}")
-    draws = (100 if method == "kendall" else 1000) if permutations is None else permutations
-    value = _similarity(a, b, method)
-    orders = permuted(draws, count, seed)
-    null = (
-        _mantel_kendall(a, b, orders)
-        if method == "kendall"
-        else _mantel(_ranked(a, method), _ranked(b, method), orders)
-    )
-    rows, columns = np.triu_indices(count, 1)
-    kept = [k[rows] & k[columns] for k in leaving_out(random_groups(count, seed))]
-    left_out = [_similarity(a[keep], b[keep], method) for keep in kept if keep.sum() > 2]
-    return Result(
-        name=f"RSA ({method})",
-        value=value,
-        null=null,
-        interval=jackknife_interval(value, left_out, transform="fisher"),
-    )
-
-
-def _triangle(values: Any, what: str) -> Array:
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim == 2:
-        if array.shape[0] != array.shape[1] or not np.allclose(array, array.T, equal_nan=True):
-            raise ValueError(f"{what} must be a symmetric matrix or its triangle, got shape {list(array.shape)}")
-        array = array[np.triu_indices(len(array), 1)]
-    array = as_vector(array, what)
-    side = (1 + np.sqrt(1 + 8 * len(array))) / 2
-    if len(array) < 3 or side != round(side):
-        raise ValueError(f"{what} has {len(array)} entries, which is no triangle of a matrix (3, 6, 10, ...)")
-    if not np.ptp(array) > 0:
-        raise ValueError(f"{what} is constant: all dissimilarities are {array[0]:g}")
-    return array
-
-
-def _ranked(x: Array, method: str) -> Array:
-    return np.asarray(stats.rankdata(x)) if method == "spearman" else x
-
-
-def _mantel(a: Array, b: Array, orders: Iterable[NDArray[np.int64]]) -> Array:
-    """Pearson correlations of triangles with the stimuli of one reordered; means and spreads do not change."""
-    a, b = (squareform((x - x.mean()) / np.linalg.norm(x - x.mean()), checks=False) for x in (a, b))
-    return np.array([np.vdot(a, b[np.ix_(order, order)]) / 2 for order in orders])
-
-
-def _mantel_kendall(a: Array, b: Array, orders: Iterable[NDArray[np.int64]]) -> Array:
-    matrix = squareform(b, checks=False)
-    rows, columns = np.triu_indices(len(matrix), 1)
-    return np.array([_tau_a(a, matrix[order[rows], order[columns]]) for order in orders])
-
-
-def _pearson(a: Array, b: Array) -> float:
-    return float(correlate_rows(a, b))
-
-
-def _tau_a(a: Array, b: Array) -> float:
-    """``(concordant - discordant) / pairs``: tau b without its correction for ties."""
-    pairs = len(a) * (len(a) - 1) / 2
-    tied = [(count * (count - 1) / 2).sum() for count in (np.unique(x, return_counts=True)[1] for x in (a, b))]
-    tau_b = stats.kendalltau(a, b).statistic
-    return float(np.nan_to_num(tau_b) * np.sqrt((1 - tied[0] / pairs) * (1 - tied[1] / pairs)))
-
-
-def _similarity(a: Array, b: Array, method: str) -> float:
-    return _tau_a(a, b) if method == "kendall" else _pearson(_ranked(a, method), _ranked(b, method))
 
 
 # ---------------------------------------------------------------------- CKA

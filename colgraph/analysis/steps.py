@@ -9,25 +9,10 @@ import numpy as np
 
 from colgraph.analysis import plotting
 from colgraph.analysis.arrays import Array, as_array, as_labels
-from colgraph.analysis.representation import rdm, rsa
+from colgraph.analysis.dissimilarity import Rsa, rdm, rsa
 from colgraph.analysis.result import Result
 
-__all__ = ["StepsByArea", "category_rdm", "rsa_by_step"]
-
-
-def category_rdm(labels: Any) -> Array:
-    """``[stimuli (stimuli - 1) / 2]``: 0 for two stimuli of one category, 1 for two of different ones.
-
-    Raises:
-        ValueError: if all stimuli, or no two, are of one category.
-    """
-    label = as_labels(labels, np.size(labels), "labels")
-    index = np.unique(label, return_inverse=True)[1]
-    first, second = np.triu_indices(len(index), 1)
-    differ = (index[first] != index[second]).astype(np.float64)
-    if not differ.size or not np.ptp(differ):
-        raise ValueError("labels need two stimuli of one category, and two of different ones")
-    return differ
+__all__ = ["StepsByArea", "rsa_by_step"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -37,30 +22,54 @@ class StepsByArea(Result):
     Attributes:
         matrix: ``[steps, areas]``; NaN where all columns of an area are still silent.
         areas: names.
+        attainable: the largest value that dissimilarities can have with this model, see
+            :class:`colgraph.analysis.dissimilarity.Rsa`.
+        input_value: the same similarity of the input itself; NaN where it was not given.
+        partial: the value given the input's dissimilarities; None where it was not given.
     """
 
     matrix: Array
     areas: tuple[str, ...]
+    attainable: float
+    input_value: float
+    partial: Rsa | None
+
+    def summary(self) -> dict[str, Any]:
+        """The same with ``attainable``, ``input`` and the summary of ``partial``."""
+        more = {"attainable": self.attainable, "input": self.input_value}
+        plain = {name: float(value) if np.isfinite(value) else None for name, value in more.items()}
+        return super().summary() | plain | {"partial": self.partial and self.partial.summary()}
 
     def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
-        """Draw the matrix with its numbers: steps downwards, areas to the right."""
+        """Draw each area over steps, beside the input itself and the largest value there can be."""
         ax = plotting.axes(ax)
-        reach = max(float(np.nanmax(np.abs(self.matrix), initial=0)), 1e-3)
-        image = ax.imshow(self.matrix, cmap="PuOr", vmin=-reach, vmax=reach, aspect="auto")
-        ax.set_xticks(range(len(self.areas)), self.areas)
-        ax.set_yticks(range(len(self.matrix)), [str(t + 1) for t in range(len(self.matrix))])
-        if self.matrix.size <= 80:
-            for (t, a), value in np.ndenumerate(self.matrix):
-                strong = bool(abs(value) > 0.6 * reach)
-                text = f"{value:.2f}" if np.isfinite(value) else "silent"
-                ax.text(a, t, text, ha="center", va="center", fontsize=8, color="white" if strong else plotting.INK)
-        ax.set(xlabel="area", ylabel="step", title=f"{self.name}: {self.value:.3f}")
-        ax.figure.colorbar(image, ax=ax, label="rank correlation of RDMs")
+        step = np.arange(len(self.matrix)) + 1
+        if len(self.null):
+            low, high = np.quantile(self.null, [0.025, 0.975])
+            ax.axhspan(low, high, color=plotting.GREY, alpha=0.35, linewidth=0, label="by chance (95%)")
+        colours = plotting.spread(len(self.areas))
+        for name, curve, colour in zip(self.areas, self.matrix.T, colours, strict=True):
+            ax.plot(step, curve, color=colour, marker="o", markersize=4, label=name)
+        lines = ((self.input_value, plotting.ORANGE, "--", "input"), (self.attainable, plotting.INK, ":", "attainable"))
+        for value, colour, style, name in lines:
+            if np.isfinite(value):
+                ax.axhline(value, color=colour, linestyle=style, linewidth=1.2, label=f"{name} {value:.3g}")
+        title = f"{self.name}: {self.value:.3f}"
+        title += f", given the input {self.partial.value:.3f}" if self.partial else ""
+        ax.set(xlabel="step", ylabel="rank correlation of RDMs", title=title, xticks=step)
+        ax.legend(frameon=False, fontsize=8, ncols=2)
         return ax
 
 
 def rsa_by_step(
-    states: Any, areas: Any, model: Any, *, method: str = "spearman", permutations: int = 200, seed: int = 0
+    states: Any,
+    areas: Any,
+    model: Any,
+    *,
+    inputs: Any | None = None,
+    method: str = "spearman",
+    permutations: int = 200,
+    seed: int = 0,
 ) -> StepsByArea:
     """How alike the dissimilarities of states and of a model are, after each step, in each area.
 
@@ -68,13 +77,18 @@ def rsa_by_step(
     area's columns after one step. Source: Kriegeskorte, Mur and Bandettini (2008), "Representational similarity
     analysis"; over time as Cichy, Pantazis and Oliva (2014), "Resolving human object recognition in space and time".
 
+    What the network was shown is like the model, too, and no dissimilarities reach 1 with a model of few values: with
+    ``inputs`` the result holds the similarity of the input, and the partial correlation given it, beside the largest
+    value there can be.
+
     Null (Mantel) and interval (jackknife over stimuli) are those of all columns after the last step.
 
     Args:
         states: ``[stimuli, steps, columns, channels]``.
         areas: ``[columns]`` a label per column.
         model: ``[pairs]`` or ``[stimuli, stimuli]`` dissimilarities, such as :func:`category_rdm`.
-        method: "spearman", "kendall" or "pearson".
+        inputs: ``[stimuli, ...]`` what the network was shown, such as pixels.
+        method: "spearman", "kendall" (not with ``inputs``) or "pearson".
         permutations: number of shuffles.
         seed: of the shuffles.
 
@@ -86,7 +100,10 @@ def rsa_by_step(
         raise ValueError(f"states must have shape [stimuli, steps, columns, channels], got {list(x.shape)}")
     label = as_labels(areas, x.shape[2], "areas")
     names = np.unique(label)
-    whole = rsa(rdm(x[:, -1]), model, method=method, permutations=permutations, seed=seed)
+    options: dict[str, Any] = {"method": method, "permutations": permutations, "seed": seed}
+    last = rdm(x[:, -1])
+    whole = rsa(last, model, **options)
+    shown = None if inputs is None else _input_rdm(inputs, len(x))
 
     def cell(step: int, area: Any) -> float:
         part = x[:, step][:, label == area]
@@ -103,4 +120,17 @@ def rsa_by_step(
         interval=whole.interval,
         matrix=matrix,
         areas=tuple(str(name) for name in names),
+        attainable=whole.attainable,
+        input_value=float("nan") if shown is None else rsa(shown, model, **options | {"permutations": 1}).value,
+        partial=None if shown is None else rsa(last, model, given=shown, **options),
     )
+
+
+def _input_rdm(inputs: Any, stimuli: int) -> Array:
+    pixels = as_array(getattr(inputs, "images", inputs), "inputs")
+    if pixels.ndim < 2 or len(pixels) != stimuli:
+        raise ValueError(f"inputs must have one row for each of the {stimuli} stimuli, got shape {list(pixels.shape)}")
+    try:
+        return rdm(pixels.reshape(stimuli, -1))
+    except ValueError as error:
+        raise ValueError(f"inputs: {error}") from error

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 from scipy.spatial.distance import pdist, squareform
 
-from colgraph.analysis.representation import _hsic, cka, compare, participation_ratio, rdm, rsa
+from colgraph.analysis.dissimilarity import rdm, rsa
+from colgraph.analysis.representation import _hsic, cka, compare, participation_ratio
 from colgraph.analysis.stats import centred_gram
 
 RNG = np.random.default_rng(0)

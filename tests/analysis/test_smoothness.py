@@ -56,7 +56,7 @@ def test_selective_by_range_or_by_chance():
     assert by_index[-10:].all()
     assert not by_range[-1]
     assert found.selective(p=0.05).all()
-    with pytest.raises(ValueError, match="none of the 40 columns is selective at p <= 0.001"):
+    with pytest.raises(ValueError, match=r"none of the 40 columns is selective at p <= 0\.001"):
         found.selective(p=0.001)
     for options, message in (({"share": 0.0}, "share must be above 0"), ({"by": "rang"}, "did you mean 'range'")):
         with pytest.raises(ValueError, match=message):
@@ -129,7 +129,7 @@ def test_pinwheels_among_selective_columns():
 def two_layers(sides=8):
     """Two columns at each patch: of the places of a patch one is always left of the other."""
     places = grid(sides, sides)
-    positions = np.concatenate([places, places + [0.3, 0.0]])
+    positions = np.concatenate([places, places + np.array([0.3, 0.0])])
     return positions, np.tile(np.arange(sides * sides), 2)
 
 
@@ -139,14 +139,14 @@ def test_what_comes_from_the_patch_alone_is_no_finding():
     rng = np.random.default_rng(1)
     field = np.cos(positions @ rng.normal(size=(2, 30)) * 0.5)[patch] + 0.02 * rng.normal(size=(128, 30))
     edges = an.spatial_edges(positions, k=4)
-    for function, given in (
+    for function, taken in (
         (an.correlation_by_distance, (field.T, positions)),
         (an.morans_i, (field[:, 0], edges)),
         (an.smoothness, (field[:, 0], positions)),
         (an.selective_patches, (field[:, 0], edges, float(np.quantile(field[:, 0], 0.8)))),
     ):
-        free = function(*given, permutations=99)
-        held = function(*given, permutations=99, groups=patch)
+        free = function(*taken, permutations=99)
+        held = function(*taken, permutations=99, groups=patch)
         assert held.value == free.value
         assert free.p_value <= 0.02, function.__name__
         assert held.null.mean() > free.null.mean() + 2 * free.null.std(), function.__name__

@@ -59,3 +59,38 @@ def test_it_draws_itself():
     states, areas, labels = planted()
     ax = Figure().subplots()
     assert rsa_by_step(states, areas, category_rdm(labels), permutations=5).plot(ax) is ax
+
+
+def test_the_input_stands_beside_the_states():
+    """States that carry the categories as their input does, and no more."""
+    from matplotlib.figure import Figure
+
+    states, areas, labels = planted()
+    rng = np.random.default_rng(3)
+    images = rng.normal(size=(32, 1, 4, 4)) + 2 * rng.normal(size=(4, 1, 4, 4))[labels]
+    model = category_rdm(labels)
+    result = rsa_by_step(states, areas, model, inputs=images, permutations=20)
+    alone = rsa_by_step(states, areas, model, permutations=20)
+    assert result.value == alone.value
+    assert result.input_value > 0.3
+    assert alone.partial is None
+    assert np.isnan(alone.input_value)
+    passed_on = np.tile(images.reshape(32, 1, 1, 16), (1, 2, 1, 1))
+    passed_on = passed_on + 0.3 * rng.normal(size=passed_on.shape)
+    echo = rsa_by_step(passed_on, ["v1"], model, inputs=images, permutations=20)
+    assert echo.value > 0.3
+    assert abs(echo.partial.value) < 0.15
+    summary = echo.summary()
+    assert summary["input"] == pytest.approx(result.input_value)
+    assert summary["partial"]["value"] == echo.partial.value
+    assert alone.summary()["partial"] is None
+    names = result.plot(Figure().subplots()).get_legend_handles_labels()[1]
+    assert {f"attainable {result.attainable:.3g}", f"input {result.input_value:.3g}", "v4"} <= set(names)
+
+
+def test_bad_inputs():
+    states, areas, labels = planted()
+    blank = np.ones((32, 3, 4, 4))
+    for inputs, message in ((blank[:-1], "one row for each of the 32 stimuli"), (blank, "inputs: .* no variance")):
+        with pytest.raises(ValueError, match=message):
+            rsa_by_step(states, areas, category_rdm(labels), inputs=inputs)

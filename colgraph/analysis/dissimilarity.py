@@ -1,0 +1,236 @@
+"""Dissimilarity matrices and how alike they are: RSA, what it can reach, and what the input explains of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.spatial.distance import squareform
+
+from colgraph.analysis import plotting
+from colgraph.analysis.arrays import Array, as_features, as_labels, as_vector, check_choice, same_length
+from colgraph.analysis.result import Result
+from colgraph.analysis.stats import correlate_rows, jackknife_interval, leaving_out, permuted, random_groups
+
+__all__ = ["Rsa", "category_rdm", "rdm", "rsa"]
+
+RDM_METRICS = ("correlation", "cosine", "euclidean")
+RSA_METHODS = ("spearman", "kendall", "pearson")
+
+
+def rdm(responses: Any, metric: str = "correlation") -> Array:
+    """Representational dissimilarity of every pair of stimuli, ``[stimuli (stimuli - 1) / 2]``.
+
+    The order is that of ``scipy.spatial.distance.pdist``; ``squareform`` makes a matrix of it. Source: Kriegeskorte,
+    Mur and Bandettini (2008), "Representational similarity analysis".
+
+    Args:
+        responses: ``[stimuli, columns]`` or ``[stimuli, columns, channels]``.
+        metric: "correlation" (1 - Pearson r over features), "cosine" (1 - cosine) or "euclidean".
+
+    Raises:
+        ValueError: for NaN, unknown metrics, or, with "correlation" and "cosine", a stimulus whose features do not vary
+            (are all zero).
+    """
+    check_choice("metric", metric, RDM_METRICS)
+    x = as_features(responses, "responses")
+    if metric == "euclidean":
+        squares = (x * x).sum(1)
+        distance = np.sqrt(np.maximum(squares[:, None] + squares - 2 * x @ x.T, 0))
+    else:
+        x = x - x.mean(1, keepdims=True) if metric == "correlation" else x
+        length = np.linalg.norm(x, axis=1)
+        flat = np.flatnonzero(length <= 1e-12 * max(float(length.max()), 1e-300))
+        if len(flat):
+            what = "constant over" if metric == "correlation" else "zero in all"
+            raise ValueError(f"stimulus {flat[0]} is {what} features: its {metric} distance is not defined")
+        x = x / length[:, None]
+        distance = 1 - np.clip(x @ x.T, -1, 1)
+    return np.asarray(distance[np.triu_indices(len(x), 1)])
+
+
+def category_rdm(labels: Any) -> Array:
+    """``[stimuli (stimuli - 1) / 2]``: 0 for two stimuli of one category, 1 for two of different ones.
+
+    Raises:
+        ValueError: if all stimuli, or no two, are of one category.
+    """
+    label = as_labels(labels, np.size(labels), "labels")
+    index = np.unique(label, return_inverse=True)[1]
+    first, second = np.triu_indices(len(index), 1)
+    differ = (index[first] != index[second]).astype(np.float64)
+    if not differ.size or not np.ptp(differ):
+        raise ValueError("labels need two stimuli of one category, and two of different ones")
+    return differ
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Rsa(Result):
+    """What :func:`rsa` returns.
+
+    Attributes:
+        attainable: the largest value that the entries of both matrices can have in whatever order. Where a model knows
+            two values only, as :func:`category_rdm` does, it lies far below 1; NaN where something is ``given``.
+    """
+
+    attainable: float
+
+    def summary(self) -> dict[str, Any]:
+        """The same with ``attainable``."""
+        return super().summary() | {"attainable": self.attainable if np.isfinite(self.attainable) else None}
+
+    def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
+        """Draw the value beside its null, and the largest value that it can have."""
+        ax = super().plot(ax)
+        if np.isfinite(self.attainable):
+            label = f"attainable {self.attainable:.3g}"
+            ax.axvline(self.attainable, color=plotting.INK, linestyle=":", label=label)
+            ax.legend(frameon=False, fontsize=8)
+        return ax
+
+
+def rsa(
+    first: Any,
+    second: Any,
+    *,
+    given: Any | None = None,
+    method: str = "spearman",
+    permutations: int | None = None,
+    seed: int = 0,
+) -> Rsa:
+    """How alike two dissimilarity matrices are.
+
+    The rank correlation of their lower triangles: "spearman", or "kendall" (tau a, which Nili et al. 2014 recommend
+    where a model predicts ties; ties count as neither agreement nor disagreement), or "pearson". The largest value that
+    the entries can reach is that of both triangles sorted. For N dissimilarities without ties and a model with n pairs
+    at 0 and m at 1 it is ``sqrt(3 n m / (N^2 - 1))`` by "spearman": 0.52 for ten classes, with many images of each.
+
+    With ``given`` the value is the partial correlation: of what a linear fit on the given triangle (on its ranks, with
+    "spearman") leaves of either. Given the pixels' dissimilarities, say, it is what a network shares with a model
+    beyond what the images themselves do. Source: Legendre and Legendre (2012), "Numerical ecology", section 10.5.
+
+    Null: the stimuli of one matrix are shuffled, rows and columns together (the Mantel test); pairs are not
+    independent, so no other p-value is valid. Where something is given, the stimuli of what the fit leaves of the first
+    are (Anderson and Legendre 1999, "An empirical comparison of permutation methods for tests of partial regression
+    coefficients"). Interval: jackknife over stimuli.
+
+    Args:
+        first: ``[pairs]`` from :func:`rdm`, or ``[stimuli, stimuli]`` symmetric.
+        second: the same, of the same stimuli.
+        given: the same, of the same stimuli; with "spearman" and "pearson" only.
+        method: "spearman", "kendall" or "pearson".
+        permutations: number of shuffles; 1000, or 100 for "kendall", which takes far longer, if not given.
+        seed: of the shuffles and groups.
+
+    Raises:
+        ValueError: for matrices of different size, not symmetric, NaN, constant, or fewer than 4 stimuli, and where the
+            given one leaves nothing of either.
+    """
+    check_choice("method", method, RSA_METHODS)
+    if given is not None and method == "kendall":
+        raise ValueError("given needs method 'spearman' or 'pearson', got 'kendall'")
+    names = ("first", "second") if given is None else ("first", "second", "given")
+    parts = [_triangle(x, name) for x, name in zip((first, second, given), names, strict=False)]
+    same_length("pairs", **dict(zip(names, parts, strict=True)))
+    count = round((1 + np.sqrt(1 + 8 * len(parts[0]))) / 2)
+    if count < 4:
+        raise ValueError(f"RSA needs at least 4 stimuli, got {count}")
+    draws = (100 if method == "kendall" else 1000) if permutations is None else permutations
+    value = _similarity(*parts, method=method)
+    rows, columns = np.triu_indices(count, 1)
+    kept = [k[rows] & k[columns] for k in leaving_out(random_groups(count, seed))]
+    left_out = [_similarity(*(x[keep] for x in parts), method=method) for keep in kept if keep.sum() > len(parts)]
+    best = float("nan") if given is not None else _similarity(np.sort(parts[0]), np.sort(parts[1]), method=method)
+    return Rsa(
+        name=f"RSA ({method})" if given is None else f"partial RSA ({method})",
+        value=value,
+        null=_by_chance(parts, method, permuted(draws, count, seed)),
+        interval=jackknife_interval(value, left_out, transform="fisher"),
+        attainable=best,
+    )
+
+
+def _by_chance(parts: list[Array], method: str, orders: Iterable[NDArray[np.int64]]) -> Array:
+    if method == "kendall":
+        return _mantel_kendall(*parts, orders)
+    ranked = [_ranked(x, method) for x in parts]
+    return _mantel(*ranked, orders) if len(parts) == 2 else _partial_mantel(*ranked, orders)
+
+
+def _triangle(values: Any, what: str) -> Array:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim == 2:
+        if array.shape[0] != array.shape[1] or not np.allclose(array, array.T, equal_nan=True):
+            raise ValueError(f"{what} must be a symmetric matrix or its triangle, got shape {list(array.shape)}")
+        array = array[np.triu_indices(len(array), 1)]
+    array = as_vector(array, what)
+    side = (1 + np.sqrt(1 + 8 * len(array))) / 2
+    if len(array) < 3 or side != round(side):
+        raise ValueError(f"{what} has {len(array)} entries, which is no triangle of a matrix (3, 6, 10, ...)")
+    if not np.ptp(array) > 0:
+        raise ValueError(f"{what} is constant: all dissimilarities are {array[0]:g}")
+    return array
+
+
+def _ranked(x: Array, method: str) -> Array:
+    return np.asarray(stats.rankdata(x)) if method == "spearman" else x
+
+
+def _mantel(a: Array, b: Array, orders: Iterable[NDArray[np.int64]]) -> Array:
+    """Pearson correlations of triangles with the stimuli of one reordered; means and spreads do not change."""
+    a, b = (squareform((x - x.mean()) / np.linalg.norm(x - x.mean()), checks=False) for x in (a, b))
+    return np.array([np.vdot(a, b[np.ix_(order, order)]) / 2 for order in orders])
+
+
+def _mantel_kendall(a: Array, b: Array, orders: Iterable[NDArray[np.int64]]) -> Array:
+    matrix = squareform(b, checks=False)
+    rows, columns = np.triu_indices(len(matrix), 1)
+    return np.array([_tau_a(a, matrix[order[rows], order[columns]]) for order in orders])
+
+
+def _partial_mantel(a: Array, b: Array, given: Array, orders: Iterable[NDArray[np.int64]]) -> Array:
+    """Partial correlations with the stimuli of what ``given`` leaves of ``a`` reordered."""
+    a, b = _left_by(given, a), _left_by(given, b)
+    left, other, fixed = (squareform(_unit(x), checks=False) for x in (a, b, given))
+    found = []
+    for order in orders:
+        moved = left[np.ix_(order, order)]
+        with_given = np.vdot(moved, fixed) / 2
+        found.append(np.vdot(moved, other) / 2 / np.sqrt(max(1 - with_given**2, 1e-300)))
+    return np.array(found)
+
+
+def _unit(x: Array) -> Array:
+    x = x - x.mean()
+    return x / np.linalg.norm(x)
+
+
+def _left_by(given: Array, x: Array) -> Array:
+    """What a linear fit on ``given`` leaves of a triangle."""
+    x, unit = x - x.mean(), _unit(given)
+    left = x - (x @ unit) * unit
+    if not np.linalg.norm(left) > 1e-9 * np.linalg.norm(x):
+        raise ValueError("given leaves nothing of a dissimilarity matrix: it is the same up to a line")
+    return np.asarray(left)
+
+
+def _tau_a(a: Array, b: Array) -> float:
+    """``(concordant - discordant) / pairs``: tau b without its correction for ties."""
+    pairs = len(a) * (len(a) - 1) / 2
+    tied = [(count * (count - 1) / 2).sum() for count in (np.unique(x, return_counts=True)[1] for x in (a, b))]
+    tau_b = stats.kendalltau(a, b).statistic
+    return float(np.nan_to_num(tau_b) * np.sqrt((1 - tied[0] / pairs) * (1 - tied[1] / pairs)))
+
+
+def _similarity(a: Array, b: Array, given: Array | None = None, *, method: str) -> float:
+    if method == "kendall":
+        return _tau_a(a, b)
+    a, b = _ranked(a, method), _ranked(b, method)
+    if given is not None:
+        ranked = _ranked(given, method)
+        a, b = _left_by(ranked, a), _left_by(ranked, b)
+    return float(correlate_rows(a, b))
