@@ -2,10 +2,19 @@
 
 One module a family: ``topography``, ``spatial_edges``, ``smoothness``, ``orientation``, ``pinwheels``, ``selectivity``,
 ``connectivity``, ``graphs``, ``representation``, ``dissimilarity``, ``steps``, ``encoding``, ``robustness``,
-``lesions``, ``energy``, ``fields``; stimuli come from ``probes``, responses from ``collect``. Every analysis returns a
-frozen result with ``value``, ``null``, ``interval`` and ``plot(ax)``; see ``docs/analyses.md``.
+``lesions``, ``energy``, ``fields``, ``accuracy``; stimuli come from ``probes``, responses from ``collect``.
+Every analysis returns a frozen result with ``value``, ``null``, ``interval`` and ``plot(ax)``; see
+``docs/analyses.md``.
 """
 
+from colgraph.analysis.accuracy import (
+    accuracy,
+    accuracy_difference,
+    correct_p_values,
+    join_predictions,
+    mcnemar,
+    mean_interval,
+)
 from colgraph.analysis.arrays import among, column_signal, varying
 from colgraph.analysis.collect import responses
 from colgraph.analysis.connectivity import edge_lengths, strengths, wiring
@@ -35,6 +44,8 @@ __all__ = [
     "Pairs",
     "Probes",
     "Result",
+    "accuracy",
+    "accuracy_difference",
     "activity_noise",
     "adversarial_accuracy",
     "among",
@@ -45,6 +56,7 @@ __all__ = [
     "column_signal",
     "communicability",
     "compare",
+    "correct_p_values",
     "correlation_by_distance",
     "corrupt",
     "corruption_errors",
@@ -54,9 +66,12 @@ __all__ = [
     "energy",
     "gradient_fields",
     "gratings",
+    "join_predictions",
     "lesion_curve",
     "lesion_regions",
     "map_wavelength",
+    "mcnemar",
+    "mean_interval",
     "modularity",
     "morans_i",
     "moving_bars",
