@@ -2,7 +2,7 @@
 
 One module a family: ``topography``, ``spatial_edges``, ``smoothness``, ``orientation``, ``pinwheels``, ``selectivity``,
 ``connectivity``, ``graphs``, ``representation``, ``dissimilarity``, ``steps``, ``encoding``, ``robustness``,
-``lesions``, ``energy``, ``fields``, ``accuracy``; stimuli come from ``probes``, responses from ``collect``.
+``lesions``, ``energy``, ``fields``, ``gabor``, ``accuracy``; stimuli come from ``probes``, responses from ``collect``.
 Every analysis returns a frozen result with ``value``, ``null``, ``interval`` and ``plot(ax)``; see
 ``docs/analyses.md``.
 """
@@ -23,6 +23,7 @@ from colgraph.analysis.dissimilarity import category_rdm, rdm, rsa
 from colgraph.analysis.encoding import encode, encode_table, split_half_ceiling
 from colgraph.analysis.energy import energy
 from colgraph.analysis.fields import gradient_fields, reverse_correlation
+from colgraph.analysis.gabor import fit_gabors
 from colgraph.analysis.graphs import communicability, modularity, rewire, small_world
 from colgraph.analysis.lesions import activity_noise, lesion_curve, lesion_regions, predict_lesioned
 from colgraph.analysis.nets import predict
@@ -64,6 +65,7 @@ __all__ = [
     "encode",
     "encode_table",
     "energy",
+    "fit_gabors",
     "gradient_fields",
     "gratings",
     "join_predictions",

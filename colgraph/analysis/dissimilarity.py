@@ -155,10 +155,10 @@ def rsa(
 
 
 def _by_chance(parts: list[Array], method: str, orders: Iterable[NDArray[np.int64]]) -> Array:
+    a, b, *given = (_ranked(x, method) for x in parts)
     if method == "kendall":
-        return _mantel_kendall(*parts, orders)
-    ranked = [_ranked(x, method) for x in parts]
-    return _mantel(*ranked, orders) if len(parts) == 2 else _partial_mantel(*ranked, orders)
+        return _mantel_kendall(a, b, orders)
+    return _partial_mantel(a, b, given[0], orders) if given else _mantel(a, b, orders)
 
 
 def _triangle(values: Any, what: str) -> Array:

@@ -12,8 +12,9 @@ from scipy.spatial import cKDTree
 
 from colgraph.analysis.arrays import Array, as_mask, as_positions, as_vector, check_choice, check_count
 from colgraph.space import Place, make_space
+from colgraph.space import Space as SheetSpace
 
-__all__ = ["Distance", "Pairs", "Space", "as_space", "bin_pairs", "sample_pairs"]
+__all__ = ["Distance", "Pairs", "Space", "bin_pairs", "named_space", "sample_pairs"]
 
 Index = NDArray[np.int64]
 
@@ -23,9 +24,6 @@ class Space(Protocol):
 
     def nearest(self, k: int, targets: Index, sources: Index) -> Any:
         """Something that begins with two arrays: the k nearest ``sources`` of each of ``targets``, and the targets."""
-
-    def within(self, radius: float, targets: Index, sources: Index, limit: int) -> Any:
-        """The same of all ``sources`` within ``radius`` of each of ``targets``; at most ``limit`` pairs."""
 
     def between(self, source: Index, target: Index) -> Array:
         """Distance of each pair; infinite where there is no way."""
@@ -133,7 +131,7 @@ def sample_pairs(
     points = as_positions(positions)
     check_count("count", count, 2)
     check_count("max_columns", max_columns, 4)
-    space = as_space(points, metric)
+    space = _space(points, metric)
     rng = np.random.default_rng(seed)
     everyone = (
         np.arange(len(points)) if among is None else np.flatnonzero(as_mask(among, "among", len(points), least=3))
@@ -169,10 +167,14 @@ class _Points:
         return source[source != target], target[source != target]
 
 
-def as_space(points: Array, metric: Distance) -> Space:
-    """The space of a metric, for positions ``[columns, 1 to 3]``."""
+def _space(points: Array, metric: Distance) -> Space:
     if not isinstance(metric, str):
         return _Points(points, metric) if callable(metric) else metric
+    return named_space(points, metric)
+
+
+def named_space(points: Array, metric: str) -> SheetSpace:
+    """The space of a metric that needs nothing but positions ``[columns, 1 to 3]``."""
     check_choice("metric", metric, ("euclidean", "great_circle"))
     padded = np.pad(points, ((0, 0), (0, 3 - points.shape[1])))
     return make_space(Place(padded, name="positions"), metric)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.analysis.arrays import as_array, as_faces, as_positions, check_count
-from colgraph.analysis.pairs import Distance, as_space
+from colgraph.analysis.pairs import named_space
+from colgraph.space import Space
 
 __all__ = ["spatial_edges"]
 
@@ -21,7 +22,7 @@ def spatial_edges(
     k: int | None = None,
     radius: float | None = None,
     faces: Any | None = None,
-    metric: Distance = "euclidean",
+    metric: str | Space = "euclidean",
 ) -> NDArray[np.int64]:
     """Pairs of columns that lie beside each other, for :func:`morans_i` and :func:`selective_patches`.
 
@@ -54,14 +55,15 @@ def spatial_edges(
     if faces is not None:
         corner = as_faces(faces, len(points))
         first, second = corner.T.ravel(), np.roll(corner, -1, axis=1).T.ravel()
-    elif radius is not None:
-        if not radius > 0:
-            raise ValueError(f"radius must be positive, got {radius:g}")
-        first, second = as_space(points, metric).within(radius, everyone, everyone, _MOST)[:2]
     else:
-        first, second = as_space(points, metric).nearest(4 if k is None else check_count("k", k), everyone, everyone)[
-            :2
-        ]
+        space = named_space(points, metric) if isinstance(metric, str) else metric
+        if radius is None:
+            found = space.nearest(4 if k is None else check_count("k", k), everyone, everyone)
+        elif radius > 0:
+            found = space.within(radius, everyone, everyone, _MOST)
+        else:
+            raise ValueError(f"radius must be positive, got {radius:g}")
+        first, second = found.source, found.target
     code = np.unique(np.concatenate([first * len(points) + second, second * len(points) + first]))
     edges = np.stack(np.divmod(code, len(points)))
     edges = edges[:, edges[0] != edges[1]]
