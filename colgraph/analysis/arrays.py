@@ -257,15 +257,15 @@ def as_faces(values: Any, columns: int) -> NDArray[np.int64]:
     return array.astype(np.int64)
 
 
-def as_labels(values: Any, count: int, what: str = "labels", each: str = "stimuli") -> NDArray[Any]:
-    """``[count]`` labels of any kind (numbers or text), one for each of the ``each``.
+def as_labels(values: Any, count: int, what: str = "labels", each: str = "stimulus") -> NDArray[Any]:
+    """``[count]`` labels of any kind (numbers or text), one per stimulus (or whatever ``each`` says).
 
     Raises:
         ValueError: for another shape.
     """
     array = np.asarray(values.detach().cpu().numpy() if hasattr(values, "detach") else values)
     if array.shape != (count,):
-        raise ValueError(f"{what} must have one entry for each of the {count} {each}, got shape {list(array.shape)}")
+        raise ValueError(f"{what} must have one entry per {each} ({count}), got shape {list(array.shape)}")
     return array
 
 

@@ -43,7 +43,7 @@ def as_groups(
     """
     if values is None:
         return None
-    label = as_labels(values, count, "groups", what)
+    label = as_labels(values, count, "groups", "column" if what == "columns" else "stimulus")
     label = label if among is None else label[among]
     if label.dtype.kind not in "iu":
         raise ValueError(f"groups must be integers, got {label.dtype}")

@@ -154,7 +154,7 @@ def test_mean_corrupted_error_by_hand():
     assert scaled.value == pytest.approx(np.mean(by_hand) / 0.5 / 2)
     with pytest.raises(ValueError, match="baseline lacks fog"):
         corruption_errors(Brightness(), images, labels, corruptions=["fog"], baseline=half)
-    with pytest.raises(ValueError, match="one entry for each of the"):
+    with pytest.raises(ValueError, match="one entry per stimulus"):
         corruption_errors(Brightness(), images, labels[:-1])
     with pytest.raises(ValueError, match="logits"):
         predict(lambda x: x, images)

@@ -167,7 +167,7 @@ def test_arrangement_within_patches_is_found():
     [
         (np.arange(36), "no two of the 36 columns share a group"),
         (np.full(36, -1), "no two of the 36 columns share a group"),
-        (np.zeros(35, int), "one entry for each of the 36 columns"),
+        (np.zeros(35, int), r"one entry per column \(36\)"),
         (np.zeros(36), "groups must be integers"),
     ],
 )
