@@ -2,6 +2,7 @@
 
 from colgraph.models.columnformer import Columnformer, SheetMismatchError, Unroll
 from colgraph.models.flops import Flops, count_flops
+from colgraph.models.independent import independent_weights
 from colgraph.models.transformer import VisionTransformer
 from colgraph.models.vision import VisionColumnformer, VisionUnroll
 
@@ -14,4 +15,5 @@ __all__ = [
     "VisionTransformer",
     "VisionUnroll",
     "count_flops",
+    "independent_weights",
 ]

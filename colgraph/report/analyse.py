@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -18,12 +17,16 @@ import numpy as np
 from colgraph.analysis import Result, varying
 from colgraph.analysis.signals import check_signal
 from colgraph.output import check_folder, replacing, write_text
-from colgraph.report.catalogue import NO_CONTROL, Analysis
-from colgraph.report.context import Context, ProbeSet, Settings, make_probes
-from colgraph.report.controls import Control, find_controls
+from colgraph.report.catalogue import Analysis, attempt, no_control
+from colgraph.report.context import Context, Settings, make_probes
+from colgraph.report.corrected import correct_p_values
+from colgraph.report.equal import EqualAccuracy
 from colgraph.report.figures import draw_with_controls
-from colgraph.report.loading import Run, load_run
+from colgraph.report.line_up import line_up
+from colgraph.report.loading import load_run
 from colgraph.report.measures import CATALOGUE, orientation, reverse_correlation
+from colgraph.report.notes import about, note_of
+from colgraph.report.predictions import paired_accuracies
 from colgraph.training import RunFolder
 from colgraph.viz.style import picture_suffixes
 
@@ -66,16 +69,16 @@ def analyse(
     picture_suffixes()  # what draws figures is missed now, or after the first analysis
     probes = make_probes(run, settings)
     say(f"{run.sheet.num_columns:,} columns, {len(probes.gratings)} gratings, {len(probes.natural)} natural images")
-    untrained = _context("untrained", "untrained", run, run, probes, settings, net=run.untrained())
-    main = replace(_context("run", "run", run, run, probes, settings), attention_before=untrained.attention)
-    contexts, missing = [main, untrained, main.shuffled()], []
-    for control in find_controls(run):
-        found, reason = _control_context(control, run, probes, settings)
-        contexts += [] if found is None else [found]
-        missing += [] if reason is None else [{"name": control.name, "reason": reason}]
+    compared = line_up(run, probes, settings)
+    contexts, main = compared.contexts, compared.contexts[0]
     (out / "figures").mkdir(parents=True, exist_ok=True)
     entries = {item.key: _entry(item, contexts, out / "figures", say) for item in chosen}
+    equal = EqualAccuracy(compared)
+    for item in chosen:
+        if item.family == "robustness" and entries[item.key]["result"] is not None:
+            entries[item.key]["equal_accuracy"] = equal.of(item)
     entries |= kept
+    correct_p_values(entries.values())
     names = {context.name for context in contexts[1:]}
     if any(set(entry["controls"]) != names for entry in kept.values() if entry["result"]):
         say("note: what is kept was made beside other controls; without --only all of it is made again")
@@ -87,7 +90,9 @@ def analyse(
         "activity": main.activity.label,
         "probes": {name: len(getattr(probes, name)) for name in ("gratings", "natural", "noise")},
         "controls": [context.name for context in contexts[1:]],
-        "missing": missing,
+        "about": {context.name: about(context) for context in contexts[1:]},
+        "missing": compared.missing,
+        "test_accuracy": paired_accuracies(compared),
         "inactive_columns": int((~main.active).sum()),
         "analyses": [entries[item.key] for item in CATALOGUE if item.key in entries],
         "seconds": round(perf_counter() - start, 1),
@@ -175,30 +180,6 @@ def _chosen(only: Iterable[str] | None) -> list[Analysis]:
     return [item for item in CATALOGUE if item.key in wanted]
 
 
-def _context(
-    name: str, kind: str, source: Run, run: Run, probes: ProbeSet, settings: Settings, net: Any = None
-) -> Context:
-    return Context(name, kind, source.net if net is None else net, source.sheet, probes, settings, run)
-
-
-def _control_context(
-    control: Control, run: Run, probes: ProbeSet, settings: Settings
-) -> tuple[Context | None, str | None]:
-    """The control's run, or why there is none."""
-    if control.path is None:
-        return None, control.reason
-    try:
-        other = load_run(control.path, images=2)
-        control.check(run.sheet, other.sheet)
-    except ValueError as error:
-        return None, " ".join(str(error).split())
-    # The run's labels are shown to the control.
-    if other.classes != run.classes:
-        return None, f"{control.path} answers with its classes in another order: train it again"
-    context = _context(control.name, "trained", other, run, probes, settings)
-    return replace(context, seed=other.config.seed), None
-
-
 def _entry(item: Analysis, contexts: list[Context], figures: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """One analysis of the run and of its controls: numbers, and the figure's file."""
     start = perf_counter()
@@ -219,11 +200,11 @@ def _entry(item: Analysis, contexts: list[Context], figures: Path, say: Callable
         others: dict[str, Result] = {}
         before = None
         for context in contexts[1:]:
-            if context.kind not in item.controls:
-                entry["controls"][context.name] = {"why_not": NO_CONTROL[context.kind]}
-                continue
-            found, reason = attempt(item, context)
-            entry["controls"][context.name] = {"why_not": reason} if found is None else _of_control(found, context)
+            reason = no_control(item, context.kind)
+            found, reason = (None, reason) if reason else attempt(item, context)
+            entry["controls"][context.name] = (
+                {"why_not": reason} if found is None else _of_control(found, item, context)
+            )
             others |= {} if found is None else {context.name: found}
             before = found if context.kind == "untrained" else before
         entry["figures"] = draw_with_controls(item.title, result, others, before, figures, item.key)
@@ -232,8 +213,9 @@ def _entry(item: Analysis, contexts: list[Context], figures: Path, say: Callable
     return entry
 
 
-def _of_control(result: Result, context: Context) -> dict[str, Any]:
-    return result.summary() | ({} if context.seed is None else {"seed": context.seed})
+def _of_control(result: Result, item: Analysis, context: Context) -> dict[str, Any]:
+    more = {"seed": context.seed, "note": note_of(item, context)}
+    return result.summary() | {name: value for name, value in more.items() if value is not None}
 
 
 def _line(result: Result | None) -> str:
@@ -243,25 +225,6 @@ def _line(result: Result | None) -> str:
     low, high = result.interval
     text = f"{result.value:.3g}" + (f" [{low:.3g}, {high:.3g}]" if np.isfinite(low) else "")
     return text + (f", by chance {result.null.mean():.3g}, p = {result.p_value:.2g}" if len(result.null) else "")
-
-
-def attempt(item: Analysis, context: Context) -> tuple[Result | None, str | None]:
-    """A result, or why the analysis does not apply; a missing package is a reason, too."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            result = item.compute(context)
-        _check_defined(result)
-        return result, None
-    except (ValueError, ImportError) as error:
-        return None, " ".join(str(error).split())
-
-
-def _check_defined(result: Result) -> None:
-    """Raise ValueError where a number came out that is none: it would be a hole in a table."""
-    for what, numbers in (("number", np.array([result.value])), ("null", result.null)):
-        if not np.isfinite(numbers).all():
-            raise ValueError(f"its {what} is not defined here: {result.name} came out as {numbers.flat[0]:g}")
 
 
 def _maps(c: Context) -> dict[str, np.ndarray]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
+
 from colgraph.analysis import Result
 from colgraph.report.context import Context
 
-__all__ = ["ANSWERS", "NO_CONTROL", "PLACED", "PLACELESS", "Analysis", "Catalogue"]
+__all__ = ["ANSWERS", "PLACED", "PLACELESS", "Analysis", "Catalogue", "attempt", "no_control"]
 
 R = TypeVar("R", bound=Result)
 
@@ -35,15 +38,24 @@ class Analysis:
     compute: Callable[[Context], Result]
 
 
-NO_CONTROL = {
-    "shuffled": "does not depend on where columns lie",
-    "untrained": "answers by chance",
-}
-"""Why an analysis is not asked of some kinds of controls."""
-
-PLACED = ("untrained", "shuffled", "trained")
-PLACELESS = ("untrained", "trained")
+PLACED = ("untrained", "untrained-independent", "input", "shuffled", "shuffled-within-patches", "trained")
+PLACELESS = ("untrained", "untrained-independent", "input", "trained")
 ANSWERS = ("trained",)
+
+_OF_INPUT = {
+    "connectivity": "patches listen to nothing: there is no attention",
+    "fields": "by definition a patch sees itself and nothing else",
+    "robustness": "patches give no answers",
+}
+
+
+def no_control(item: Analysis, kind: str) -> str | None:
+    """Why an analysis is not asked of a kind of controls; None where it is."""
+    if kind == "input" and item.family in _OF_INPUT:
+        return _OF_INPUT[item.family]
+    if kind in item.controls:
+        return None
+    return "does not depend on where columns lie" if kind.startswith("shuffled") else "answers by chance"
 
 
 class Catalogue(list[Analysis]):
@@ -72,3 +84,22 @@ class Catalogue(list[Analysis]):
             return add
 
         return declare
+
+
+def attempt(item: Analysis, context: Context) -> tuple[Result | None, str | None]:
+    """A result, or why the analysis does not apply; a missing package is a reason, too."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            result = item.compute(context)
+        _check_defined(result)
+        return result, None
+    except (ValueError, ImportError) as error:
+        return None, " ".join(str(error).split())
+
+
+def _check_defined(result: Result) -> None:
+    """Raise ValueError where a number came out that is none: it would be a hole in a table."""
+    for what, numbers in (("number", np.array([result.value])), ("null", result.null)):
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"its {what} is not defined here: {result.name} came out as {numbers.flat[0]:g}")

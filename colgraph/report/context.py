@@ -26,7 +26,9 @@ from colgraph.analysis import (
 )
 from colgraph.analysis.signals import Signal
 from colgraph.report.activity import Activity, activity_of, as_signal, class_evidence, collect, is_one_number
+from colgraph.analysis.stats import permuted
 from colgraph.report.loading import PlainImages, Run
+from colgraph.report.patches import Patches
 from colgraph.sheet import Sheet
 from colgraph.space import GRAPH_METRICS, Index, Links, Space, apart
 
@@ -109,7 +111,8 @@ class Context:
 
     Attributes:
         name: what the report calls it.
-        kind: "run", "untrained", "shuffled" (positions), or "trained" (a run of its own).
+        kind: "run", "untrained", "untrained-independent" (every column's own weights drawn by themselves), "input" (the
+            patches), "shuffled" (positions), "shuffled-within-patches", or "trained" (a run of its own).
         net: the network.
         sheet: its sheet.
         probes: the stimuli.
@@ -122,7 +125,7 @@ class Context:
 
     name: str
     kind: str
-    net: PlainImages
+    net: PlainImages | Patches
     sheet: Sheet
     probes: ProbeSet
     settings: Settings
@@ -132,10 +135,15 @@ class Context:
     shared: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
 
-    def shuffled(self) -> Context:
-        """The same responses with the columns' positions shuffled; the responses are not collected again."""
-        order = np.random.default_rng(self.settings.seed).permutation(self.sheet.num_columns)
-        other = replace(self, name="shuffled positions", kind="shuffled", order=order)
+    def shuffled(self, within: Index | None = None) -> Context:
+        """The same responses with the columns' positions shuffled; the responses are not collected again.
+
+        With ``within [columns]`` only columns of one label change places.
+        """
+        order = next(permuted(1, self.sheet.num_columns, self.settings.seed, within))
+        everywhere = within is None
+        name, kind = ("positions", "shuffled") if everywhere else ("within patches", "shuffled-within-patches")
+        other = replace(self, name=f"shuffled {name}", kind=kind, order=order)
         for name in ("natural_states", "natural", "grating", "attention"):
             other.__dict__[name] = getattr(self, name)
         return other
@@ -360,7 +368,7 @@ class Context:
 
 
 @torch.no_grad()
-def mean_attention(net: PlainImages, images: torch.Tensor, most: int = 32) -> NDArray[np.float64]:
+def mean_attention(net: PlainImages | Patches, images: torch.Tensor, most: int = 32) -> NDArray[np.float64]:
     """``[E]``: the mean over at most ``most`` images from all over the set, all steps and heads."""
     edges, steps = net.sheet.edge_index.size(1), net.steps
     # Recording attention holds steps x edges x images numbers.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from colgraph.data import as_bytes
-from colgraph.models import VisionColumnformer
+from colgraph.models import VisionColumnformer, independent_weights
 from colgraph.sheet import Sheet
 from colgraph.training import RunFolder, TrainConfig, images_of, load_trained, make_model
 
@@ -50,12 +50,12 @@ class PlainImages(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``[B, classes]``."""
-        logits: Tensor = self.net(self._normalised(images))
+        logits: Tensor = self.net(self.normalised(images))
         return logits
 
     def unroll(self, images: Tensor, **options: Any) -> Any:
         """As :meth:`colgraph.VisionColumnformer.unroll`, on images between 0 and 1."""
-        return self.net.unroll(self._normalised(images), **options)
+        return self.net.unroll(self.normalised(images), **options)
 
     def classify(self, state: Tensor) -> Tensor:
         """Logits from a state."""
@@ -69,7 +69,8 @@ class PlainImages(nn.Module):
         """What each column says for each class."""
         return self.net.evidence(state)
 
-    def _normalised(self, images: Tensor) -> Tensor:
+    def normalised(self, images: Tensor) -> Tensor:
+        """Images as the network takes them."""
         if not images.is_floating_point():
             images = as_bytes(images).to(self.mean) / 255
         return (images.to(self.mean) - self.mean) / self.std
@@ -102,13 +103,27 @@ class Run:
         """The sheet of the model."""
         return self.net.sheet
 
-    def untrained(self) -> PlainImages:
-        """The same network before training, drawn with the run's seed."""
+    def untrained(self, *, independent: bool = False) -> PlainImages:
+        """The same network before training, drawn with the run's seed.
+
+        Args:
+            independent: draw every column's own weights by themselves, of the same variance
+                (:func:`colgraph.models.independent_weights`).
+
+        Raises:
+            ValueError: for independent weights of a network that ties all of its own, or has drawn them so already.
+        """
+        if independent and self.config.parametrization == "plain" and self.config.untied_parts:
+            raise ValueError("the control 'untrained' is this: its columns' own weights are independent")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             fresh = make_model(self.config, self.sheet, len(self.classes))
+        return self.plain(independent_weights(fresh, self.config.seed) if independent else fresh)
+
+    def plain(self, net: VisionColumnformer) -> PlainImages:
+        """A network of this run on plain images, in evaluation mode."""
         mean, std = self.net.mean.flatten().tolist(), self.net.std.flatten().tolist()
-        return PlainImages(fresh, tuple(mean), tuple(std)).eval()
+        return PlainImages(net, tuple(mean), tuple(std)).eval()
 
 
 def load_run(path: str | os.PathLike[str], *, images: int = 1000, seed: int = 0) -> Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -43,6 +44,7 @@ def write_page(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path
             _head(folder, results),
             f"<section><h2>The sheet</h2>{_viewer(maps, results['activity'])}</section>",
             _curves(folder),
+            _accuracy(results["test_accuracy"]),
             *(_family(name, title, results, folder) for name, title in _FAMILIES.items()),
         ]
     )
@@ -103,7 +105,6 @@ def _head(folder: Path, results: dict[str, Any]) -> str:
     rows += [(name, config[name]) for name in _SETTINGS if config.get(name) is not None]
     cells = "".join(f"<div><dt>{escape(str(k))}</dt><dd>{escape(_short(v))}</dd></div>" for k, v in rows)
     missing = "".join(f"<li><b>{escape(m['name'])}</b>: {escape(m['reason'])}</li>" for m in results["missing"])
-    controls = ", ".join(results["controls"]) or "none"
     idle = results["inactive_columns"]
     note = f"<p>{idle:,} columns answer no probe and are left out of the maps.</p>" if idle else ""
     if not results["finished"]:
@@ -111,15 +112,19 @@ def _head(folder: Path, results: dict[str, Any]) -> str:
     lacking = (
         f"<details open><summary>Controls that are missing</summary><ul>{missing}</ul></details>" if missing else ""
     )
+    about = "".join(f"<li><b>{escape(n)}</b>: {escape(text)}</li>" for n, text in results["about"].items())
+    about = f"<details open><summary>What each control takes away</summary><ul>{about}</ul></details>"
     probes = ", ".join(f"{count} {name}" for name, count in results["probes"].items())
     return (
         f"<header><h1>{escape(folder.name)}</h1><dl class='facts'>{cells}</dl></header>"
         f"<section><h2>How to read this page</h2><p>Every number stands beside what chance gives (the grey null) and "
-        f"beside its controls: {escape(controls)}. A map of a sheet with local edges looks smooth before any training; "
-        f"only what differs from the controls was learned. What a map shows of a column is the "
-        f"{escape(results['activity'])}. Intervals are 95%, over stimuli or blocks of the sheet, of this one run; a "
-        f"cell is empty where there is no null, or too few images or columns for an interval. "
-        f"Probes: {escape(probes)}.</p>{note}{lacking}</section>"
+        f"beside its controls. Where a control gives a number by the way it is made, a note says so. A map of a sheet "
+        f"with local edges looks smooth before any training; only what differs from the controls was learned. What a "
+        f"map shows of a column is the {escape(results['activity'])}. Intervals are 95%, over stimuli or blocks of the "
+        f"sheet, of this one run; a cell is empty where there is no null, or too few images or columns for one. "
+        f"Of many p-values some are small by chance: the last column corrects them for the number of measures of the "
+        f"same network (the false discovery "
+        f"rate of Benjamini and Hochberg). Probes: {escape(probes)}.</p>{note}{about}{lacking}</section>"
     )
 
 
@@ -153,28 +158,89 @@ def _entry(entry: dict[str, Any], folder: Path) -> str:
     rows = _row("this run", entry["result"])
     for control, found in entry["controls"].items():
         rows += _row(control, found) if "value" in found else _absent(control, found["why_not"])
-    table = (
-        "<div class='scroll'><table><thead><tr><th scope='col'>network</th><th scope='col'>value</th>"
-        "<th scope='col'>95% interval</th><th scope='col'>by chance</th><th scope='col'>p</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>"
-    )
+    table = _table(("network", "value", "95% interval", "by chance", "p", "p, corrected"), rows)
     unit = f" ({escape(entry['result']['unit'])})" if entry["result"]["unit"] else ""
     name = f"<p><b>{escape(entry['result']['name'])}</b>{unit}</p>"
-    return f"{head}<p>{escape(entry['reading'])}</p>{figure}{name}{table}</article>"
+    equal = _equal(entry.get("equal_accuracy", {}))
+    return f"{head}<p>{escape(entry['reading'])}</p>{figure}{name}{table}{equal}</article>"
 
 
-def _row(name: str, found: dict[str, Any]) -> str:
-    interval = "" if found["low"] is None else f"{_short(found['low'])} to {_short(found['high'])}"
+def _table(heads: Sequence[str], rows: str) -> str:
+    cells = "".join(f"<th scope='col'>{head}</th>" for head in heads)
+    return f"<div class='scroll'><table><thead><tr>{cells}</tr></thead><tbody>{rows}</tbody></table></div>"
+
+
+def _row(name: str, found: Mapping[str, Any]) -> str:
     chance = (
         "" if found.get("null_mean") is None else f"{_short(found['null_mean'])} &plusmn; {_short(found['null_std'])}"
     )
-    p = "" if found["p_value"] is None else f"{found['p_value']:.2g}"
-    cells = f"<td>{_short(found['value'])}</td><td>{interval}</td><td>{chance}</td><td>{p}</td>"
-    return f"<tr><th scope='row'>{escape(name)}</th>{cells}</tr>"
+    note = f"<br><span class='quiet'>{escape(found['note'])}</span>" if "note" in found else ""
+    cells = [_short(found["value"]), _interval(found), chance, _p(found["p_value"]), _p(found.get("p_fdr"))]
+    return f"<tr><th scope='row'>{escape(name)}{note}</th>{_cells(cells)}</tr>"
 
 
-def _absent(name: str, reason: str) -> str:
-    return f"<tr><th scope='row'>{escape(name)}</th><td colspan='4' class='quiet'>{escape(reason)}</td></tr>"
+def _cells(cells: Iterable[str]) -> str:
+    return "".join(f"<td>{cell}</td>" for cell in cells)
+
+
+def _interval(found: Mapping[str, Any], times: float = 1) -> str:
+    return "" if found["low"] is None else f"{_short(times * found['low'])} to {_short(times * found['high'])}"
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else f"{value:.2g}"
+
+
+def _absent(name: str, reason: str, columns: int = 5) -> str:
+    cell = f"<td colspan='{columns}' class='quiet'>{escape(reason)}</td>"
+    return f"<tr><th scope='row'>{escape(name)}</th>{cell}</tr>"
+
+
+def _equal(equal: Mapping[str, Any]) -> str:
+    """Robustness where run and control are equally accurate."""
+    rows = ""
+    for name, found in equal.items():
+        if "match" not in found:
+            rows += _absent(name, found["why_not"])
+            continue
+        match = found["match"]
+        sides = (f"{_short(found[side]['value'])} ({_interval(found[side])})" for side in ("run", "control"))
+        of = f"{'this run' if match['of'] == 'run' else 'the control'}: {escape(match['checkpoint'])}"
+        clean = [f"{100 * one:.1f}%" for one in match["accuracy"]]
+        rows += f"<tr><th scope='row'>{escape(name)}</th>{_cells([*sides, *clean, of])}</tr>"
+    if not rows:
+        return ""
+    heads = ("control", "this run", "control", "clean: this run", "clean: control", "an earlier checkpoint of")
+    note = "At equal accuracy on clean images; the checkpoint was chosen on other images than these."
+    return f"<p>{note}</p>{_table(heads, rows)}"
+
+
+def _accuracy(found: Mapping[str, Any]) -> str:
+    """The run and its trained controls on the same test images."""
+    run = found["run"]
+    if "why_not" in run:
+        return f"<section><h2>Accuracy</h2><p class='quiet'>{escape(run['why_not'])}</p></section>"
+    share = f"{100 * run['value']:.1f}% of {run['images']:,} test images"
+    text = f"<p>{share} (95% interval {_interval(run, 100)}, over images).</p>"
+    rows = ""
+    for name, one in found["controls"].items():
+        if "value" not in one:
+            rows += _absent(name, one["why_not"], 6)
+            continue
+        alone = f"{one['only_run']:,} and {one['only_control']:,}"
+        cells = [f"{100 * one['value']:.1f}%", f"{100 * one['difference']:+.1f}", _interval(one, 100), alone]
+        rows += f"<tr><th scope='row'>{escape(name)}</th>{_cells([*cells, _p(one['p_value']), _p(one['p_fdr'])])}</tr>"
+    heads = (
+        "control",
+        "its accuracy",
+        "this run minus it",
+        "95% interval",
+        "right alone",
+        "p (McNemar)",
+        "p, corrected",
+    )
+    table = f"<p>On the same images, in percentage points:</p>{_table(heads, rows)}" if rows else ""
+    return f"<section><h2>Accuracy</h2>{text}{table}</section>"
 
 
 def _short(value: Any) -> str:

@@ -3,6 +3,7 @@
 An interval within one run says how well its number is known; only one over seeds says what training does. Differences
 from controls are taken seed by seed: a run shares its stimuli, and with most controls its first parameters, with them.
 A control that was trained with another seed than its run does not count, for several runs would then share it.
+Accuracies are of a sample of test images, which another sample would change, too: their intervals carry both.
 """
 
 from __future__ import annotations
@@ -10,15 +11,23 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from numpy.typing import NDArray
 
 from colgraph.report.analyse import is_analysed, read_results
 from colgraph.report.controls import learned_settings
+from colgraph.report.corrected import false_discovery
+from colgraph.report.predictions import (
+    Mean,
+    mean_over_seeds,
+    mean_over_seeds_and_images,
+    read_answers,
+    right_on_the_same,
+)
 from colgraph.training import RunFolder
 
 __all__ = ["OverSeeds", "compare_seeds", "seeds_json", "seeds_table"]
@@ -33,11 +42,17 @@ class OverSeeds:
 
     Attributes:
         values: one per seed.
-        mean: their mean.
-        interval: the 95% interval of the mean, by Student's t; NaN for fewer than two values.
+        known: their mean, with its error over seeds if none is given; of accuracies over test images, too.
+        p_corrected: of a difference, its p-value corrected for the number of differences beside it.
     """
 
     values: tuple[float, ...]
+    known: Mean | None = None
+    p_corrected: float | None = None
+
+    @property
+    def _known(self) -> Mean:
+        return self.known or mean_over_seeds(np.array(self.values))
 
     @property
     def mean(self) -> float:
@@ -45,17 +60,29 @@ class OverSeeds:
 
     @property
     def interval(self) -> tuple[float, float]:
-        n = len(self.values)
-        if n < 2:
-            return math.nan, math.nan
-        half = float(stats.t.ppf(0.975, n - 1) * np.std(self.values, ddof=1) / math.sqrt(n))
-        return self.mean - half, self.mean + half
+        """The 95% interval of the mean, by Student's t; NaN for fewer than two values."""
+        return self._known.interval
+
+    @property
+    def p_value(self) -> float | None:
+        """Whether the mean differs from zero, by Student's t; None where that cannot be said."""
+        p = self._known.p_value
+        return None if math.isnan(p) else p
 
     @property
     def differs(self) -> bool:
-        """Whether the interval leaves out zero."""
-        low, high = self.interval
-        return low > 0 or high < 0
+        """Whether the mean differs from zero, its p-value corrected where that has been done."""
+        p = self.p_value if self.p_corrected is None else self.p_corrected
+        return p is not None and p < 0.05
+
+    def times(self, factor: float) -> OverSeeds:
+        """In another unit."""
+        known = self._known
+        return replace(
+            self,
+            values=tuple(factor * value for value in self.values),
+            known=Mean(factor * known.value, factor * known.error, known.freedom),
+        )
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -71,7 +98,9 @@ def compare_seeds(runs: Iterable[str | os.PathLike[str]]) -> dict[str, Any]:
     Returns:
         ``runs`` (names), ``seeds``, ``test_accuracy`` (:class:`OverSeeds` or None) and ``analyses``: for each its
         ``title``, ``name`` and ``unit``, ``value`` (:class:`OverSeeds`), and ``differences``: value minus that of each
-        control, and minus the mean of its null ("by chance"), seed by seed, where a seed has both.
+        control, and minus the mean of its null ("by chance"), seed by seed, where a seed has both. Where runs have
+        ``predictions.npz``, one of the analyses is the accuracy, whose intervals carry seeds and test images, and whose
+        differences are of the same images. ``notes`` says what is missing of that.
 
     Raises:
         ValueError: for folders that are no runs, not analysed, of other settings or amounts, or twice there.
@@ -84,17 +113,25 @@ def compare_seeds(runs: Iterable[str | os.PathLike[str]]) -> dict[str, Any]:
     _check_alike(paths, configs, found)
     seeds = [config.get("seed", 0) for config in configs]
     entries = [{entry["key"]: entry for entry in each["analyses"]} for each in found]
-    accuracies = [_accuracy(path) for path in paths]
+    measures, notes = _measures(entries, seeds), []
+    try:
+        accuracy = _accuracies(paths, found, seeds, notes)
+    except ValueError as error:
+        accuracy = None
+        notes.append(str(error))
+    analyses = _corrected(measures if accuracy is None else {"test_accuracy": accuracy, **measures})
+    plain = [a for a in map(_accuracy, paths) if a is not None]
     return {
         "runs": [path.resolve().name for path in paths],
         "seeds": seeds,
-        "test_accuracy": _over([a for a in accuracies if a is not None]),
-        "analyses": _measures(entries, seeds),
+        "test_accuracy": _over(plain) if accuracy is None else accuracy["value"].times(0.01),
+        "analyses": analyses,
+        "notes": notes,
     }
 
 
 def seeds_table(compared: Mapping[str, Any]) -> str:
-    """Markdown: a row per analysis, a column per control. Differences whose interval leaves out zero are bold."""
+    """Markdown: a row per analysis, a column per control. Differences whose corrected p is below 0.05 are bold."""
     analyses = compared["analyses"].values()
     controls = list(dict.fromkeys(name for each in analyses for name in each["differences"]))
     rows = [["analysis", "value", *(f"minus {name}" for name in controls)]]
@@ -105,13 +142,17 @@ def seeds_table(compared: Mapping[str, Any]) -> str:
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|" + "---|" * len(rows[0]))
     accuracy = compared["test_accuracy"]
-    percent = None if accuracy is None else OverSeeds(tuple(100 * a for a in accuracy.values))
+    percent = None if accuracy is None else accuracy.times(100)
     note = f"Seeds {', '.join(map(str, compared['seeds']))}. Means over seeds with their 95% intervals (Student's t); "
-    note += "differences are taken seed by seed, and bold where the interval leaves out zero."
+    note += (
+        "differences are taken seed by seed, with p (Student's t) and, after the arrow, p corrected for the number of "
+    )
+    note += "differences in the table (false discovery rate, Benjamini and Hochberg); bold where that is below 0.05."
     if percent is not None:
         few = "" if len(percent.values) == len(compared["seeds"]) else f" ({len(percent.values)} of the seeds)"
-        note += f" Test accuracy: {percent}%{few}."
-    return "\n".join([*lines, "", note, ""])
+        over = "seeds and test images" if "test_accuracy" in compared["analyses"] else "seeds alone"
+        note += f" Test accuracy: {percent}%{few}, over {over}."
+    return "\n".join([*lines, "", note, *(f"\n{more}." for more in compared["notes"]), ""])
 
 
 def seeds_json(compared: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,6 +239,45 @@ def _measure(pairs: Sequence[tuple[Mapping[str, Any], int]]) -> dict[str, Any]:
     }
 
 
+def _accuracies(paths: Sequence[Path], found: _Each, seeds: Sequence[int], notes: list[str]) -> dict[str, Any]:
+    """Test accuracy in percent and its differences from trained controls of the same seeds, over seeds and images."""
+    answers = [read_answers(path) for path in paths]
+    differences = {}
+    for name in dict.fromkeys(name for each in found for name in each["test_accuracy"]["controls"]):
+        pairs = []
+        for path, each, mine, seed in zip(paths, found, answers, seeds, strict=True):
+            folder = each["test_accuracy"]["controls"].get(name, {}).get("folder")
+            control = path.resolve().parent / str(folder)
+            if folder is not None and RunFolder(control).settings().get("seed", 0) == seed:
+                pairs.append((mine, control))
+        try:
+            theirs = [read_answers(control) for _, control in pairs]
+            right = right_on_the_same([*(mine for mine, _ in pairs), *theirs]) if pairs else np.empty((0, 0))
+        except ValueError as error:
+            notes.append(f"Accuracy is not compared with {name}: {error}")
+            continue
+        if len(right):
+            differences[name] = _percent(right[: len(pairs)].astype(float) - right[len(pairs) :])
+    title = "Test accuracy"
+    value = _percent(right_on_the_same(answers).astype(float))
+    return {"title": title, "name": "accuracy", "unit": "%", "value": value, "differences": differences}
+
+
+def _percent(values: NDArray[np.float64]) -> OverSeeds:
+    """Of ``[seeds, images]``."""
+    return OverSeeds(tuple((100 * values.mean(1)).tolist()), mean_over_seeds_and_images(100 * values))
+
+
+def _corrected(analyses: dict[str, Any]) -> dict[str, Any]:
+    """Analyses with the p-values of all of their differences corrected together."""
+    cells = [(key, name) for key, each in analyses.items() for name in each["differences"]]
+    p_values = false_discovery(analyses[key]["differences"][name].p_value for key, name in cells)
+    for (key, name), p in zip(cells, p_values, strict=True):
+        differences = analyses[key]["differences"]
+        differences[name] = replace(differences[name], p_corrected=p)
+    return analyses
+
+
 def _over(values: Sequence[float]) -> OverSeeds | None:
     return OverSeeds(tuple(map(float, values))) if values else None
 
@@ -208,13 +288,17 @@ def _cell(measure: Mapping[str, Any], control: str) -> str:
         return ""
     n = len(difference.values)
     few = "" if n == len(measure["value"].values) else f" ({n} seed{'s' * (n > 1)})"
-    return (f"**{difference}**" if difference.differs else str(difference)) + few
+    p, corrected = difference.p_value, difference.p_corrected
+    chance = "" if p is None or corrected is None else f", p {p:.2g} \u2192 {corrected:.2g}"
+    return (f"**{difference}**" if difference.differs else str(difference)) + chance + few
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, OverSeeds):
         low, high = (None if math.isnan(end) else end for end in value.interval)
-        return {"mean": value.mean, "low": low, "high": high, "values": list(value.values)}
+        plain = {"mean": value.mean, "low": low, "high": high, "values": list(value.values)}
+        tested = value.p_corrected is not None
+        return plain | ({"p_value": value.p_value, "p_fdr": value.p_corrected} if tested else {})
     if isinstance(value, Mapping):
         return {name: _plain(each) for name, each in value.items()}
     return value

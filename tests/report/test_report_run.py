@@ -84,10 +84,11 @@ def test_every_analysis_has_a_number_or_a_reason(analysed):
         assert (entry["result"] is None) != (entry["why_not"] is None), entry["key"]
     by_key = {entry["key"]: entry for entry in analysed["analyses"]}
     assert by_key["correlation_by_distance"]["result"]["null_mean"] is not None
-    everyone = {"untrained", "shuffled positions", "no wiring cost"}
+    everyone = {"untrained", "input", "shuffled positions", "no wiring cost"}
+    assert set(analysed["about"]) == everyone
     for key, asked in (
         ("correlation_by_distance", everyone),
-        ("wiring", everyone),
+        ("wiring", everyone - {"input"}),
         ("rsa", everyone - {"shuffled positions"}),
         ("corruptions", {"no wiring cost"}),
     ):
@@ -98,6 +99,24 @@ def test_every_analysis_has_a_number_or_a_reason(analysed):
     assert by_key["corruptions"]["result"]["low"] <= by_key["corruptions"]["result"]["value"]
 
 
+def test_p_values_are_corrected_within_each_network(analysed):
+    """Beside every p-value stands one for their number, and both are written."""
+    for name in ("run", *analysed["controls"]):
+        entries = [e["result"] if name == "run" else e["controls"].get(name) for e in analysed["analyses"]]
+        tested = [e for e in entries if e is not None and e.get("p_value") is not None]
+        p = np.array([e["p_value"] for e in tested])
+        expected = [(len(p) * np.sort(p)[k:] / np.arange(k + 1, len(p) + 1)).min() for k in range(len(p))]
+        assert np.sort([e["p_fdr"] for e in tested]) == pytest.approx(np.minimum(expected, 1)), name
+        assert len(tested) > 5
+
+
+def test_near_tautologies_say_so(analysed):
+    by_key = {entry["key"]: entry["controls"] for entry in analysed["analyses"]}
+    assert "one draw of what the null shuffles" in by_key["moran"]["shuffled positions"]["note"]
+    assert "this very term" in by_key["wiring"]["no wiring cost"]["note"]
+    assert "note" not in by_key["rsa"]["untrained"]
+
+
 def test_shuffled_positions_have_no_topography(analysed):
     entry = next(e for e in analysed["analyses"] if e["key"] == "correlation_by_distance")
     shuffled = entry["controls"]["shuffled positions"]
@@ -106,12 +125,17 @@ def test_shuffled_positions_have_no_topography(analysed):
 
 
 def test_missing_controls_say_how_to_get_them(analysed, runs):
-    assert {m["name"] for m in analysed["missing"]} == {
+    missing = {m["name"]: m["reason"] for m in analysed["missing"]}
+    assert set(missing) == {
+        "untrained, independent weights",
+        "shuffled within patches",
         "tied weights",
         "random graph",
         "trained on shuffled positions",
     }
-    assert "--untied none" in analysed["missing"][0]["reason"]
+    assert "--untied none" in missing["tied weights"]
+    assert missing["untrained, independent weights"].startswith("the control 'untrained' is this")
+    assert missing["shuffled within patches"].startswith("every patch is seen by one column")
     found = {control.name: control.path for control in find_controls(load_run(runs / "base", images=2))}
     assert found["no wiring cost"].name == "free"
     # Another seed will do where there is none of the same; settings that an older run lacks are at their defaults.

@@ -18,6 +18,14 @@ pytest.importorskip("sklearn")
 
 from colgraph import cli
 from colgraph.report.analyse import FORMAT
+from colgraph.report.predictions import (
+    bootstrap_of_difference,
+    mcnemar,
+    mean_over_seeds,
+    mean_over_seeds_and_images,
+    read_answers,
+    right_on_the_same,
+)
 from colgraph.report.seeds import OverSeeds, compare_seeds, seeds_json, seeds_table
 
 VALUES = (1.0, 1.3, 1.1)
@@ -35,7 +43,9 @@ def write_run(
     (path / "analysis").mkdir(parents=True)
     (path / "config.yaml").write_text(yaml.safe_dump({"data": "digits", "seed": seed, **settings}))
     (path / "summary.json").write_text(json.dumps({"test_accuracy": 0.9 + 0.01 * seed}))
-    content = {"format": FORMAT, "finished": True, "settings": {"probes": probes, "permutations": 9, "signal": signal}}
+    told = {"probes": probes, "permutations": 9, "signal": signal}
+    content: dict[str, Any] = {"format": FORMAT, "finished": True, "settings": told}
+    content["test_accuracy"] = {"controls": {}}
     content["analyses"] = entries
     (path / "analysis" / "results.json").write_text(json.dumps(content))
     return path
@@ -86,11 +96,148 @@ def test_the_table_marks_what_differs(runs):
     head, _, row, *rest = table.splitlines()
     assert head == "| analysis | value | minus by chance | minus untrained | minus tied weights |"
     assert row.startswith("| Wire (mm) | 1.13 [0.754, 1.51] | **-0.867 [")
+    # Of two p-values the smaller is doubled, and the larger stays.
+    assert "]**, p 0.01 \N{RIGHTWARDS ARROW} 0.01 |" in row
+    assert "]**, p 0.0019 \N{RIGHTWARDS ARROW} 0.0038 |" in row
     assert row.endswith(" | -4 (1 seed) |")
-    assert "Seeds 0, 1, 2." in rest[-1]
-    assert rest[-1].endswith("Test accuracy: 91 [88.5, 93.5]%.")
+    note = next(line for line in rest if line.startswith("Seeds 0, 1, 2."))
+    assert note.endswith("Test accuracy: 91 [88.5, 93.5]%, over seeds alone.")
     (runs[2] / "summary.json").write_text("[]")
-    assert seeds_table(compare_seeds(runs)).strip().endswith("%  (2 of the seeds).".replace("  ", " "))
+    assert "% (2 of the seeds), over seeds alone." in seeds_table(compare_seeds(runs))
+
+
+def test_what_is_bold_is_corrected_for_its_number(tmp_path):
+    """One difference of p = 0.03 stands out alone, and no longer among twenty that are nothing."""
+
+    def runs_with(count: int) -> list[Path]:
+        rng, paths = np.random.default_rng(0), []
+        noise = np.where(np.arange(count)[:, None] > 0, rng.normal(size=(count, 3)), [[1.0, 1.4, 0.8]])
+        noise[1:] -= noise[1:].mean(1, keepdims=True) - 0.1
+        for seed in range(3):
+            entries = [
+                {"key": f"m{k}", "title": f"M{k}", "result": result(float(noise[k, seed]), 0.0), "controls": {}}
+                for k in range(count)
+            ]
+            paths.append(write_run(tmp_path / f"{count}-{seed}", seed, entries))
+        return paths
+
+    alone, among = (compare_seeds(runs_with(count)) for count in (1, 20))
+    first, second = (each["analyses"]["m0"]["differences"]["by chance"] for each in (alone, among))
+    assert first.p_value == second.p_value == first.p_corrected < 0.05 < second.p_corrected
+    assert (first.differs, second.differs) == (True, False)
+    assert "| **1.07" in seeds_table(alone)
+    assert "**1.07" not in seeds_table(among)
+    cell = seeds_json(among)["analyses"]["m0"]["differences"]["by chance"]
+    assert (cell["p_value"], cell["p_fdr"]) == (second.p_value, second.p_corrected)
+
+
+# ---------------------------------------------------------------------- accuracies on the same images
+
+
+def write_predictions(path: Path, right: np.ndarray, order: np.ndarray | None = None, classes: str = "ab") -> None:
+    """Images ``0, 1, ...`` whose label is their parity, in any order; the classes' names in any order."""
+    image = np.arange(len(right)) if order is None else order
+    label = np.array([classes.index("ab"[i % 2]) for i in image])
+    prediction = np.where(right[image], label, 1 - label)
+    names = np.array([f"image {i}" for i in image])
+    path.mkdir(exist_ok=True)
+    np.savez(path / "predictions.npz", image=names, label=label, prediction=prediction, classes=np.array(list(classes)))
+
+
+def two_runs(tmp_path: Path, seeds: int, n: int = 200) -> tuple[list[Path], np.ndarray, np.ndarray]:
+    """Runs and their controls, which are right on most of the same images."""
+    rng = np.random.default_rng(1)
+    easy = rng.random(n) < 0.8
+    mine = np.array([easy | (rng.random(n) < 0.35) for _ in range(seeds)])
+    theirs = np.array([(mine[s] & (rng.random(n) < 0.93)) for s in range(seeds)])
+    paths = []
+    for seed in range(seeds):
+        entries = [{"key": "moran", "title": "Moran", "result": result(1.0 + seed), "controls": {}}]
+        paths.append(write_run(tmp_path / f"run{seed}", seed, entries))
+        write_run(tmp_path / f"tied{seed}", seed, [])
+        write_predictions(paths[-1], mine[seed])
+        # In another order, with the classes in another order, and without one image.
+        write_predictions(tmp_path / f"tied{seed}", theirs[seed], rng.permutation(n)[:-1], "ba")
+        place = paths[-1] / "analysis" / "results.json"
+        content = json.loads(place.read_text())
+        content["test_accuracy"]["controls"] = {"tied weights": {"folder": f"tied{seed}"}}
+        place.write_text(json.dumps(content))
+    return paths, mine, theirs
+
+
+def test_answers_are_joined_by_image_whatever_their_order(tmp_path):
+    paths, mine, theirs = two_runs(tmp_path, 1)
+    with np.load(tmp_path / "tied0" / "predictions.npz") as file:
+        kept = np.sort([int(name.split()[1]) for name in file["image"]])
+    joined = right_on_the_same([read_answers(paths[0]), read_answers(tmp_path / "tied0")])
+    names = [f"image {i}" for i in kept]
+    order = np.array(kept)[np.argsort(names)]
+    assert np.array_equal(joined, [mine[0][order], theirs[0][order]])
+    compared = compare_seeds(paths)
+    accuracy = compared["analyses"]["test_accuracy"]
+    assert accuracy["value"].mean == pytest.approx(100 * mine[0].mean())
+    assert accuracy["differences"]["tied weights"].mean == pytest.approx(100 * (mine[0] ^ theirs[0])[kept].mean())
+    # Of one seed, the interval is that of its images.
+    low, high = accuracy["value"].interval
+    assert high - low == pytest.approx(2 * 1.972 * 100 * mine[0].std(ddof=1) / len(mine[0]) ** 0.5, rel=1e-3)
+
+
+def test_images_shown_twice_count_twice_and_what_is_not_shared_is_left_out(tmp_path):
+    write_predictions(tmp_path / "a", np.array([True, False, True, True]), np.array([0, 0, 2, 3]))
+    write_predictions(tmp_path / "b", np.array([False, True, True, True]), np.array([2, 0, 1, 0]))
+    a, b = read_answers(tmp_path / "a"), read_answers(tmp_path / "b")
+    assert np.array_equal(right_on_the_same([a, b]), [[True, True, True], [False, False, True]])
+    write_predictions(tmp_path / "c", np.ones(9, bool), np.array([7, 8]))
+    with pytest.raises(ValueError, match="tested on no image in common"):
+        right_on_the_same([a, read_answers(tmp_path / "c")])
+
+
+def test_mcnemar_and_the_bootstrap_know_that_images_are_paired():
+    rng = np.random.default_rng(0)
+    hard = rng.random(400) < 0.4
+    first = ~hard
+    second = first.copy()
+    second[np.flatnonzero(first)[:12]] = False
+    second[np.flatnonzero(hard)[:1]] = True
+    assert mcnemar(first, second) == pytest.approx(stats.binomtest(12, 13).pvalue)
+    assert mcnemar(first, first) == 1
+    low, high = bootstrap_of_difference(first, second)
+    each = first.astype(float) - second
+    drawn = [each[rng.integers(400, size=400)].mean() for _ in range(4000)]
+    assert (low, high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.002)
+    assert low > 0, "unpaired, the interval would be four times as wide"
+
+
+def test_accuracy_intervals_cover_other_seeds_and_other_images():
+    """Of many experiments with seeds and images drawn anew, about 95% of the intervals hold the true mean."""
+    rng, hits, narrow = np.random.default_rng(0), 0, 0
+    for _ in range(300):
+        ability = 1.0 + 0.2 * rng.normal(size=(5, 1)) + 1.5 * rng.normal(size=(1, 150))
+        right = (ability + rng.normal(size=(5, 150)) > 0).astype(float)
+        truth = stats.norm.cdf(1 / (0.2**2 + 1.5**2 + 1) ** 0.5)
+        low, high = mean_over_seeds_and_images(right).interval
+        hits += low < truth < high
+        low, high = mean_over_seeds(right.mean(1)).interval
+        narrow += low < truth < high
+    assert 0.92 < hits / 300 < 0.98
+    assert narrow / 300 < 0.85, "seeds alone leave out the sample of images"
+
+
+def test_runs_without_predictions_are_compared_by_seeds_and_it_is_said(runs, tmp_path):
+    compared = compare_seeds(runs)
+    assert "test_accuracy" not in compared["analyses"]
+    assert "has no predictions.npz: colgraph evaluate" in compared["notes"][0]
+    assert compared["notes"][0] in seeds_table(compared)
+    paths, _, _ = two_runs(tmp_path, 2)
+    (tmp_path / "tied1" / "predictions.npz").write_bytes(b"PK")
+    compared = compare_seeds(paths)
+    assert compared["analyses"]["test_accuracy"]["differences"] == {}
+    assert compared["notes"][0].startswith("Accuracy is not compared with tied weights: cannot read")
+    with np.load(paths[0] / "predictions.npz") as file:
+        arrays = {**file, "prediction": file["prediction"] + 5}
+    np.savez(paths[0] / "predictions.npz", **arrays)
+    with pytest.raises(ValueError, match="does not hold one label and one prediction per image"):
+        read_answers(paths[0])
 
 
 def test_from_the_command_line(runs, tmp_path, capsys):
