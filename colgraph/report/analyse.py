@@ -19,13 +19,13 @@ from colgraph.analysis.signals import check_signal
 from colgraph.output import check_folder, replacing, write_text
 from colgraph.report.catalogue import Analysis, attempt, no_control
 from colgraph.report.context import Context, Settings, make_probes
-from colgraph.report.corrected import correct_p_values
+from colgraph.report.corrected import correct_entries
 from colgraph.report.equal import EqualAccuracy
 from colgraph.report.figures import draw_with_controls
 from colgraph.report.line_up import line_up
 from colgraph.report.loading import load_run
 from colgraph.report.measures import CATALOGUE, orientation, reverse_correlation
-from colgraph.report.notes import about, note_of
+from colgraph.report.notes import about, before_training, note_of
 from colgraph.report.predictions import paired_accuracies
 from colgraph.training import RunFolder
 from colgraph.viz.style import picture_suffixes
@@ -78,7 +78,7 @@ def analyse(
         if item.family == "robustness" and entries[item.key]["result"] is not None:
             entries[item.key]["equal_accuracy"] = equal.of(item)
     entries |= kept
-    correct_p_values(entries.values())
+    correct_entries(entries.values())
     names = {context.name for context in contexts[1:]}
     if any(set(entry["controls"]) != names for entry in kept.values() if entry["result"]):
         say("note: what is kept was made beside other controls; without --only all of it is made again")
@@ -198,7 +198,7 @@ def _entry(item: Analysis, contexts: list[Context], figures: Path, say: Callable
     if result is not None:
         entry["result"] = result.summary()
         others: dict[str, Result] = {}
-        before = None
+        before: tuple[str, Result] | None = None
         for context in contexts[1:]:
             reason = no_control(item, context.kind)
             found, reason = (None, reason) if reason else attempt(item, context)
@@ -206,7 +206,8 @@ def _entry(item: Analysis, contexts: list[Context], figures: Path, say: Callable
                 {"why_not": reason} if found is None else _of_control(found, item, context)
             )
             others |= {} if found is None else {context.name: found}
-            before = found if context.kind == "untrained" else before
+            if context.kind == "untrained" and found is not None:
+                before = before_training(context), found
         entry["figures"] = draw_with_controls(item.title, result, others, before, figures, item.key)
     entry["seconds"] = round(perf_counter() - start, 1)
     say(f"{item.title}: {why_not or _line(result)} ({entry['seconds']} s)")

@@ -20,16 +20,23 @@ _COLOURS = (BLUE, GREEN, "#CC79A7", "#56B4E9", INK)
 
 
 def draw_with_controls(
-    title: str, result: Result, controls: Mapping[str, Result], before: Result | None, folder: Path, key: str
+    title: str,
+    result: Result,
+    controls: Mapping[str, Result],
+    before: tuple[str, Result] | None,
+    folder: Path,
+    key: str,
 ) -> list[dict[str, str]]:
     """Draw a result, its map before training (where there is one), and its value beside those of its controls.
+
+    ``before`` says what that network is, for the title.
 
     Returns:
         For each picture its file's name in ``folder`` and what it shows.
     """
     pictures = [_picture(f"{title}: this run", result, controls, folder / f"{key}.png")]
-    if before is not None and getattr(before, "positions", None) is not None:
-        pictures.append(_picture(f"{title}: untrained", before, {}, folder / f"{key}-untrained.png"))
+    if before is not None and getattr(before[1], "positions", None) is not None:
+        pictures.append(_picture(f"{title}: {before[0]}", before[1], {}, folder / f"{key}-untrained.png"))
     if controls:
         figure = new_figure(*_SIZE, f"{title}: controls")
         _draw_values(figure.subplots(), {"this run": result, **controls})
@@ -68,7 +75,13 @@ def _draw_values(axes: Any, results: Mapping[str, Result]) -> None:
         if np.isfinite(result.interval).all():
             axes.plot(result.interval, [row, row], color=colour, linewidth=2.2)
         axes.plot(result.value, row, marker="o", color=colour, markersize=7)
-    axes.set_yticks(range(len(results)), [f"{name}\n{result.value:.3g}" for name, result in results.items()])
+    most = getattr(next(iter(results.values())), "attainable", np.nan)
+    if np.isfinite(most):
+        axes.axvline(most, color=INK, linestyle=":", linewidth=1.2)
+        where = {"xycoords": axes.get_xaxis_transform(), "xytext": (-4, -4), "textcoords": "offset points"}
+        axes.annotate(f"at most {most:.3g}", (most, 1), ha="right", va="top", fontsize=8, **where)
+    names = ["\n".join([*textwrap.wrap(name, 20), f"{result.value:.3g}"]) for name, result in results.items()]
+    axes.set_yticks(range(len(results)), names)
     axes.set_ylim(len(results) - 0.5, -0.5)
     axes.margins(x=0.1)
     axes.spines[["top", "right", "left"]].set_visible(False)

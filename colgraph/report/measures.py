@@ -143,7 +143,7 @@ def wiring(c: Context) -> Result:
 
 @_connectivity(
     "Effective edge lengths",
-    "Where attention comes from, beside what it was before training (blue) and what equal weights would give (dotted).",
+    "Where attention comes from, beside what it was {untrained} (blue) and what equal weights would give (dotted).",
 )
 def edge_lengths(c: Context) -> Result:
     _knows_distance(c)

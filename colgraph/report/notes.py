@@ -5,7 +5,7 @@ from __future__ import annotations
 from colgraph.report.catalogue import PLACELESS, Analysis
 from colgraph.report.context import Context
 
-__all__ = ["about", "note_of"]
+__all__ = ["about", "before_training", "note_of"]
 
 _ABOUT = {
     "untrained": "learning: the run's own network, drawn again from its seed",
@@ -46,6 +46,11 @@ def about(context: Context) -> str:
         return f"a run of its own, trained otherwise in one setting alone (seed {context.seed})"
     tied = context.kind == "untrained" and starts_alike(context)
     return _ABOUT[context.kind] + (_TIED if tied else "")
+
+
+def before_training(context: Context) -> str:
+    """What a run's network was before training, in words."""
+    return f"before training{' (all columns alike)' if starts_alike(context) else ''}"
 
 
 def starts_alike(context: Context) -> bool:

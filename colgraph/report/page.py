@@ -162,7 +162,8 @@ def _entry(entry: dict[str, Any], folder: Path) -> str:
     unit = f" ({escape(entry['result']['unit'])})" if entry["result"]["unit"] else ""
     name = f"<p><b>{escape(entry['result']['name'])}</b>{unit}</p>"
     equal = _equal(entry.get("equal_accuracy", {}))
-    return f"{head}<p>{escape(entry['reading'])}</p>{figure}{name}{table}{equal}</article>"
+    more = _beyond(entry["result"])
+    return f"{head}<p>{escape(entry['reading'])}</p>{figure}{name}{table}{more}{equal}</article>"
 
 
 def _table(heads: Sequence[str], rows: str) -> str:
@@ -196,6 +197,20 @@ def _absent(name: str, reason: str, columns: int = 5) -> str:
     return f"<tr><th scope='row'>{escape(name)}</th>{cell}</tr>"
 
 
+def _beyond(found: Mapping[str, Any]) -> str:
+    """The largest value that there can be, that of the input, and what is left given the input."""
+    lines = []
+    if found.get("attainable") is not None:
+        lines.append(f"The largest value that can be had is {_short(found['attainable'])}")
+    if found.get("input") is not None:
+        lines.append(f"that of the input is {_short(found['input'])}")
+    if found.get("partial"):
+        partial = found["partial"]
+        p = f", p = {_p(partial['p_value'])}" if partial["p_value"] is not None else ""
+        lines.append(f"given the input {_short(partial['value'])} ({_interval(partial)}{p}) is left")
+    return f"<p>{escape('; '.join(lines))}.</p>" if lines else ""
+
+
 def _equal(equal: Mapping[str, Any]) -> str:
     """Robustness where run and control are equally accurate."""
     rows = ""
@@ -227,8 +242,8 @@ def _accuracy(found: Mapping[str, Any]) -> str:
         if "value" not in one:
             rows += _absent(name, one["why_not"], 6)
             continue
-        alone = f"{one['only_run']:,} and {one['only_control']:,}"
-        cells = [f"{100 * one['value']:.1f}%", f"{100 * one['difference']:+.1f}", _interval(one, 100), alone]
+        alone = f"{one['only_first'] * run['images']:.0f} and {one['only_second'] * run['images']:.0f}"
+        cells = [f"{100 * one['accuracy']:.1f}%", f"{100 * one['value']:+.1f}", _interval(one, 100), alone]
         rows += f"<tr><th scope='row'>{escape(name)}</th>{_cells([*cells, _p(one['p_value']), _p(one['p_fdr'])])}</tr>"
     heads = (
         "control",

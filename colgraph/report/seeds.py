@@ -17,17 +17,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
+from colgraph.analysis import Result, accuracy, accuracy_difference, mean_interval
 from colgraph.report.analyse import is_analysed, read_results
 from colgraph.report.controls import learned_settings
 from colgraph.report.corrected import false_discovery
-from colgraph.report.predictions import (
-    Mean,
-    mean_over_seeds,
-    mean_over_seeds_and_images,
-    read_answers,
-    right_on_the_same,
-)
+from colgraph.report.predictions import right_on_the_same
 from colgraph.training import RunFolder
 
 __all__ = ["OverSeeds", "compare_seeds", "seeds_json", "seeds_table"]
@@ -42,47 +38,29 @@ class OverSeeds:
 
     Attributes:
         values: one per seed.
-        known: their mean, with its error over seeds if none is given; of accuracies over test images, too.
-        p_corrected: of a difference, its p-value corrected for the number of differences beside it.
+        interval: the 95% interval of their mean; NaN for fewer than two values.
+        p_value: of a difference, whether it is zero; None for fewer than two values.
+        p_fdr: of a difference, the same corrected for the number of differences beside it.
     """
 
     values: tuple[float, ...]
-    known: Mean | None = None
-    p_corrected: float | None = None
-
-    @property
-    def _known(self) -> Mean:
-        return self.known or mean_over_seeds(np.array(self.values))
+    interval: tuple[float, float]
+    p_value: float | None = None
+    p_fdr: float | None = None
 
     @property
     def mean(self) -> float:
         return float(np.mean(self.values))
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """The 95% interval of the mean, by Student's t; NaN for fewer than two values."""
-        return self._known.interval
-
-    @property
-    def p_value(self) -> float | None:
-        """Whether the mean differs from zero, by Student's t; None where that cannot be said."""
-        p = self._known.p_value
-        return None if math.isnan(p) else p
-
-    @property
     def differs(self) -> bool:
-        """Whether the mean differs from zero, its p-value corrected where that has been done."""
-        p = self.p_value if self.p_corrected is None else self.p_corrected
-        return p is not None and p < 0.05
+        """Whether it is no zero, corrected for the number of differences."""
+        return self.p_fdr is not None and self.p_fdr < 0.05
 
     def times(self, factor: float) -> OverSeeds:
         """In another unit."""
-        known = self._known
-        return replace(
-            self,
-            values=tuple(factor * value for value in self.values),
-            known=Mean(factor * known.value, factor * known.error, known.freedom),
-        )
+        low, high = self.interval
+        return replace(self, values=tuple(factor * v for v in self.values), interval=(factor * low, factor * high))
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -115,16 +93,16 @@ def compare_seeds(runs: Iterable[str | os.PathLike[str]]) -> dict[str, Any]:
     entries = [{entry["key"]: entry for entry in each["analyses"]} for each in found]
     measures, notes = _measures(entries, seeds), []
     try:
-        accuracy = _accuracies(paths, found, seeds, notes)
+        shown = _accuracies(paths, found, seeds, notes)
     except ValueError as error:
-        accuracy = None
+        shown = {}
         notes.append(str(error))
-    analyses = _corrected(measures if accuracy is None else {"test_accuracy": accuracy, **measures})
+    analyses = _corrected({"test_accuracy": shown, **measures} if shown else measures)
     plain = [a for a in map(_accuracy, paths) if a is not None]
     return {
         "runs": [path.resolve().name for path in paths],
         "seeds": seeds,
-        "test_accuracy": _over(plain) if accuracy is None else accuracy["value"].times(0.01),
+        "test_accuracy": shown["value"].times(0.01) if shown else _over(plain) if plain else None,
         "analyses": analyses,
         "notes": notes,
     }
@@ -240,46 +218,51 @@ def _measure(pairs: Sequence[tuple[Mapping[str, Any], int]]) -> dict[str, Any]:
 
 
 def _accuracies(paths: Sequence[Path], found: _Each, seeds: Sequence[int], notes: list[str]) -> dict[str, Any]:
-    """Test accuracy in percent and its differences from trained controls of the same seeds, over seeds and images."""
-    answers = [read_answers(path) for path in paths]
+    """Test accuracy in percent, and its differences from trained controls of the same seeds, over seeds and images."""
+    right = right_on_the_same([*paths])
     differences = {}
     for name in dict.fromkeys(name for each in found for name in each["test_accuracy"]["controls"]):
         pairs = []
-        for path, each, mine, seed in zip(paths, found, answers, seeds, strict=True):
+        for path, each, seed in zip(paths, found, seeds, strict=True):
             folder = each["test_accuracy"]["controls"].get(name, {}).get("folder")
             control = path.resolve().parent / str(folder)
             if folder is not None and RunFolder(control).settings().get("seed", 0) == seed:
-                pairs.append((mine, control))
+                pairs.append((path, control))
+        if not pairs:
+            continue
         try:
-            theirs = [read_answers(control) for _, control in pairs]
-            right = right_on_the_same([*(mine for mine, _ in pairs), *theirs]) if pairs else np.empty((0, 0))
+            both = right_on_the_same([*(path for path, _ in pairs), *(control for _, control in pairs)])
         except ValueError as error:
             notes.append(f"Accuracy is not compared with {name}: {error}")
             continue
-        if len(right):
-            differences[name] = _percent(right[: len(pairs)].astype(float) - right[len(pairs) :])
-    title = "Test accuracy"
-    value = _percent(right_on_the_same(answers).astype(float))
-    return {"title": title, "name": "accuracy", "unit": "%", "value": value, "differences": differences}
+        mine, theirs = both[: len(pairs)], both[len(pairs) :]
+        differences[name] = _percent(mine.mean(1) - theirs.mean(1), accuracy_difference(mine, theirs))
+    value = _percent(right.mean(1), accuracy(right))
+    return {"title": "Test accuracy", "name": "accuracy", "unit": "%", "value": value, "differences": differences}
 
 
-def _percent(values: NDArray[np.float64]) -> OverSeeds:
-    """Of ``[seeds, images]``."""
-    return OverSeeds(tuple((100 * values.mean(1)).tolist()), mean_over_seeds_and_images(100 * values))
+def _percent(values: NDArray[np.float64], over: Result) -> OverSeeds:
+    low, high = (float(end) for end in over.interval)
+    p = None if math.isnan(over.p_value) else over.p_value
+    return OverSeeds(tuple(values.tolist()), (low, high), p).times(100)
 
 
 def _corrected(analyses: dict[str, Any]) -> dict[str, Any]:
     """Analyses with the p-values of all of their differences corrected together."""
     cells = [(key, name) for key, each in analyses.items() for name in each["differences"]]
-    p_values = false_discovery(analyses[key]["differences"][name].p_value for key, name in cells)
-    for (key, name), p in zip(cells, p_values, strict=True):
+    tested = {(key, name): analyses[key]["differences"][name].p_value for key, name in cells}
+    for (key, name), p in false_discovery(tested).items():
         differences = analyses[key]["differences"]
-        differences[name] = replace(differences[name], p_corrected=p)
+        differences[name] = replace(differences[name], p_fdr=p)
     return analyses
 
 
-def _over(values: Sequence[float]) -> OverSeeds | None:
-    return OverSeeds(tuple(map(float, values))) if values else None
+def _over(values: Sequence[float]) -> OverSeeds:
+    """By Student's t."""
+    low, high = mean_interval(values)
+    several = len(values) > 1 and np.ptp(values) > 0
+    p = float(stats.ttest_1samp(values, 0).pvalue) if several else None
+    return OverSeeds(tuple(map(float, values)), (float(low), float(high)), p)
 
 
 def _cell(measure: Mapping[str, Any], control: str) -> str:
@@ -288,7 +271,7 @@ def _cell(measure: Mapping[str, Any], control: str) -> str:
         return ""
     n = len(difference.values)
     few = "" if n == len(measure["value"].values) else f" ({n} seed{'s' * (n > 1)})"
-    p, corrected = difference.p_value, difference.p_corrected
+    p, corrected = difference.p_value, difference.p_fdr
     chance = "" if p is None or corrected is None else f", p {p:.2g} \u2192 {corrected:.2g}"
     return (f"**{difference}**" if difference.differs else str(difference)) + chance + few
 
@@ -297,8 +280,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, OverSeeds):
         low, high = (None if math.isnan(end) else end for end in value.interval)
         plain = {"mean": value.mean, "low": low, "high": high, "values": list(value.values)}
-        tested = value.p_corrected is not None
-        return plain | ({"p_value": value.p_value, "p_fdr": value.p_corrected} if tested else {})
+        return plain | ({} if value.p_fdr is None else {"p_value": value.p_value, "p_fdr": value.p_fdr})
     if isinstance(value, Mapping):
         return {name: _plain(each) for name, each in value.items()}
     return value

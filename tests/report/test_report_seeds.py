@@ -6,6 +6,7 @@ import json
 import math
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,12 @@ pytest.importorskip("lightning")
 pytest.importorskip("sklearn")
 
 from colgraph import cli
+from colgraph.analysis import accuracy, accuracy_difference
 from colgraph.report.analyse import FORMAT
-from colgraph.report.predictions import (
-    bootstrap_of_difference,
-    mcnemar,
-    mean_over_seeds,
-    mean_over_seeds_and_images,
-    read_answers,
-    right_on_the_same,
-)
-from colgraph.report.seeds import OverSeeds, compare_seeds, seeds_json, seeds_table
+from colgraph.report.line_up import LineUp
+from colgraph.report.page import _accuracy
+from colgraph.report.predictions import paired_accuracies, read_predictions
+from colgraph.report.seeds import compare_seeds, seeds_json, seeds_table
 
 VALUES = (1.0, 1.3, 1.1)
 UNTRAINED = (0.2, 0.6, 0.3)
@@ -66,14 +63,15 @@ def runs(tmp_path):
     return paths
 
 
-def test_interval_is_students():
-    over = OverSeeds(VALUES)
+def test_intervals_and_p_values_are_students(runs):
+    wiring = compare_seeds(runs)["analyses"]["wiring"]
     expected = stats.ttest_1samp(VALUES, 0).confidence_interval()
-    assert over.interval == pytest.approx((expected.low, expected.high))
-    assert over.differs
-    assert not OverSeeds((-1.0, 1.0, 0.5)).differs
-    assert math.isnan(OverSeeds((1.0,)).interval[0])
-    assert not OverSeeds((1.0,)).differs
+    assert wiring["value"].interval == pytest.approx((expected.low, expected.high))
+    difference = wiring["differences"]["untrained"]
+    assert difference.p_value == pytest.approx(stats.ttest_rel(VALUES, UNTRAINED).pvalue)
+    alone = compare_seeds(runs[:1])["analyses"]["wiring"]["differences"]["untrained"]
+    assert math.isnan(alone.interval[0])
+    assert (alone.p_value, alone.differs) == (None, False)
 
 
 def test_differences_are_taken_seed_by_seed(runs):
@@ -123,12 +121,12 @@ def test_what_is_bold_is_corrected_for_its_number(tmp_path):
 
     alone, among = (compare_seeds(runs_with(count)) for count in (1, 20))
     first, second = (each["analyses"]["m0"]["differences"]["by chance"] for each in (alone, among))
-    assert first.p_value == second.p_value == first.p_corrected < 0.05 < second.p_corrected
+    assert first.p_value == second.p_value == first.p_fdr < 0.05 < second.p_fdr
     assert (first.differs, second.differs) == (True, False)
     assert "| **1.07" in seeds_table(alone)
     assert "**1.07" not in seeds_table(among)
     cell = seeds_json(among)["analyses"]["m0"]["differences"]["by chance"]
-    assert (cell["p_value"], cell["p_fdr"]) == (second.p_value, second.p_corrected)
+    assert (cell["p_value"], cell["p_fdr"]) == (second.p_value, second.p_fdr)
 
 
 # ---------------------------------------------------------------------- accuracies on the same images
@@ -156,8 +154,8 @@ def two_runs(tmp_path: Path, seeds: int, n: int = 200) -> tuple[list[Path], np.n
         paths.append(write_run(tmp_path / f"run{seed}", seed, entries))
         write_run(tmp_path / f"tied{seed}", seed, [])
         write_predictions(paths[-1], mine[seed])
-        # In another order, with the classes in another order, and without one image.
-        write_predictions(tmp_path / f"tied{seed}", theirs[seed], rng.permutation(n)[:-1], "ba")
+        # In another order, with the classes in another order.
+        write_predictions(tmp_path / f"tied{seed}", theirs[seed], rng.permutation(n), "ba")
         place = paths[-1] / "analysis" / "results.json"
         content = json.loads(place.read_text())
         content["test_accuracy"]["controls"] = {"tied weights": {"folder": f"tied{seed}"}}
@@ -165,62 +163,54 @@ def two_runs(tmp_path: Path, seeds: int, n: int = 200) -> tuple[list[Path], np.n
     return paths, mine, theirs
 
 
-def test_answers_are_joined_by_image_whatever_their_order(tmp_path):
-    paths, mine, theirs = two_runs(tmp_path, 1)
-    with np.load(tmp_path / "tied0" / "predictions.npz") as file:
-        kept = np.sort([int(name.split()[1]) for name in file["image"]])
-    joined = right_on_the_same([read_answers(paths[0]), read_answers(tmp_path / "tied0")])
-    names = [f"image {i}" for i in kept]
-    order = np.array(kept)[np.argsort(names)]
-    assert np.array_equal(joined, [mine[0][order], theirs[0][order]])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_accuracies_are_of_the_same_images_and_carry_their_sample(tmp_path, seeds):
+    paths, mine, theirs = two_runs(tmp_path, seeds)
     compared = compare_seeds(paths)
-    accuracy = compared["analyses"]["test_accuracy"]
-    assert accuracy["value"].mean == pytest.approx(100 * mine[0].mean())
-    assert accuracy["differences"]["tied weights"].mean == pytest.approx(100 * (mine[0] ^ theirs[0])[kept].mean())
-    # Of one seed, the interval is that of its images.
-    low, high = accuracy["value"].interval
-    assert high - low == pytest.approx(2 * 1.972 * 100 * mine[0].std(ddof=1) / len(mine[0]) ** 0.5, rel=1e-3)
+    found = compared["analyses"]["test_accuracy"]
+    assert found["value"].values == pytest.approx(100 * mine.mean(1))
+    assert found["value"].interval == pytest.approx(100 * accuracy(mine).interval)
+    difference, expected = found["differences"]["tied weights"], accuracy_difference(mine, theirs)
+    assert difference.values == pytest.approx(100 * (mine.mean(1) - theirs.mean(1)))
+    assert difference.interval == pytest.approx(100 * expected.interval)
+    assert difference.p_value == pytest.approx(expected.p_value)
+    assert compared["test_accuracy"].interval == pytest.approx(accuracy(mine).interval)
+    assert "over seeds and test images." in seeds_table(compared)
 
 
-def test_images_shown_twice_count_twice_and_what_is_not_shared_is_left_out(tmp_path):
-    write_predictions(tmp_path / "a", np.array([True, False, True, True]), np.array([0, 0, 2, 3]))
-    write_predictions(tmp_path / "b", np.array([False, True, True, True]), np.array([2, 0, 1, 0]))
-    a, b = read_answers(tmp_path / "a"), read_answers(tmp_path / "b")
-    assert np.array_equal(right_on_the_same([a, b]), [[True, True, True], [False, False, True]])
-    write_predictions(tmp_path / "c", np.ones(9, bool), np.array([7, 8]))
-    with pytest.raises(ValueError, match="tested on no image in common"):
-        right_on_the_same([a, read_answers(tmp_path / "c")])
+def test_a_control_of_another_seed_or_other_images_is_not_compared(tmp_path):
+    paths, _, _ = two_runs(tmp_path, 2)
+    config = tmp_path / "tied1" / "config.yaml"
+    config.write_text(config.read_text().replace("seed: 1", "seed: 0"))
+    compared = compare_seeds(paths)
+    assert len(compared["analyses"]["test_accuracy"]["differences"]["tied weights"].values) == 1
+    write_predictions(tmp_path / "tied0", np.ones(300, bool))
+    compared = compare_seeds(paths)
+    assert compared["analyses"]["test_accuracy"]["differences"] == {}
+    assert "tied weights: the predictions of run0, tied0: " in compared["notes"][0]
+    assert "are of different images (200 and 300)" in compared["notes"][0]
 
 
-def test_mcnemar_and_the_bootstrap_know_that_images_are_paired():
-    rng = np.random.default_rng(0)
-    hard = rng.random(400) < 0.4
-    first = ~hard
-    second = first.copy()
-    second[np.flatnonzero(first)[:12]] = False
-    second[np.flatnonzero(hard)[:1]] = True
-    assert mcnemar(first, second) == pytest.approx(stats.binomtest(12, 13).pvalue)
-    assert mcnemar(first, first) == 1
-    low, high = bootstrap_of_difference(first, second)
-    each = first.astype(float) - second
-    drawn = [each[rng.integers(400, size=400)].mean() for _ in range(4000)]
-    assert (low, high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.002)
-    assert low > 0, "unpaired, the interval would be four times as wide"
-
-
-def test_accuracy_intervals_cover_other_seeds_and_other_images():
-    """Of many experiments with seeds and images drawn anew, about 95% of the intervals hold the true mean."""
-    rng, hits, narrow = np.random.default_rng(0), 0, 0
-    for _ in range(300):
-        ability = 1.0 + 0.2 * rng.normal(size=(5, 1)) + 1.5 * rng.normal(size=(1, 150))
-        right = (ability + rng.normal(size=(5, 150)) > 0).astype(float)
-        truth = stats.norm.cdf(1 / (0.2**2 + 1.5**2 + 1) ** 0.5)
-        low, high = mean_over_seeds_and_images(right).interval
-        hits += low < truth < high
-        low, high = mean_over_seeds(right.mean(1)).interval
-        narrow += low < truth < high
-    assert 0.92 < hits / 300 < 0.98
-    assert narrow / 300 < 0.85, "seeds alone leave out the sample of images"
+def test_a_report_has_the_accuracies_of_trained_controls_on_the_same_images(tmp_path):
+    _, mine, theirs = two_runs(tmp_path, 1)
+    contexts: list[Any] = [SimpleNamespace(name=n, kind="trained") for n in ("tied weights", "no wiring cost")]
+    paths = {"run": tmp_path / "run0", "tied weights": tmp_path / "tied0", "no wiring cost": tmp_path / "none"}
+    found = paired_accuracies(LineUp(contexts, [], paths))
+    tied = found["controls"]["tied weights"]
+    assert found["run"]["value"] == pytest.approx(mine.mean())
+    assert tied["value"] == pytest.approx(mine.mean() - theirs.mean())
+    assert tied["p_value"] == tied["p_fdr"] == pytest.approx(stats.binomtest(0, int((mine & ~theirs).sum())).pvalue)
+    assert tied["folder"] == "tied0"
+    assert "has no predictions.npz" in found["controls"]["no wiring cost"]["why_not"]
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    page = _accuracy(found)
+    alone = int((mine & ~theirs).sum())
+    for text in (f"{100 * mine.mean():.1f}% of 200 test images", f"<td>{alone} and 0</td>", "has no predictions.npz"):
+        assert text in page, text
+    (tmp_path / "run0" / "predictions.npz").unlink()
+    found = paired_accuracies(LineUp(contexts, [], paths))
+    assert "why_not" in found["run"]
+    assert "colgraph evaluate" in _accuracy(found)
 
 
 def test_runs_without_predictions_are_compared_by_seeds_and_it_is_said(runs, tmp_path):
@@ -236,8 +226,8 @@ def test_runs_without_predictions_are_compared_by_seeds_and_it_is_said(runs, tmp
     with np.load(paths[0] / "predictions.npz") as file:
         arrays = {**file, "prediction": file["prediction"] + 5}
     np.savez(paths[0] / "predictions.npz", **arrays)
-    with pytest.raises(ValueError, match="does not hold one label and one prediction per image"):
-        read_answers(paths[0])
+    with pytest.raises(ValueError, match="does not hold labels and predictions by the numbers of its classes"):
+        read_predictions(paths[0])
 
 
 def test_from_the_command_line(runs, tmp_path, capsys):
