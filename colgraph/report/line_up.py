@@ -54,7 +54,7 @@ def line_up(run: Run, probes: ProbeSet, settings: Settings) -> LineUp:
     main = replace(untrained, name="run", kind="run", net=run.net, attention_before=untrained.attention, shared={})
     found = LineUp([main, untrained], [], {"run": run.path})
     found.add(INDEPENDENT, lambda: _independent(untrained))
-    found.contexts.append(replace(untrained, name="input", kind="input", net=Patches(run.net), shared={}))
+    found.contexts.append(replace(untrained, name="input", kind="input", net=Patches(run), shared={}))
     found.contexts.append(main.shuffled())
     found.add(WITHIN_PATCHES, lambda: _within_patches(main))
     for control in find_controls(run):

@@ -242,7 +242,7 @@ def _accuracy(found: Mapping[str, Any]) -> str:
         if "value" not in one:
             rows += _absent(name, one["why_not"], 6)
             continue
-        alone = f"{one['only_first'] * run['images']:.0f} and {one['only_second'] * run['images']:.0f}"
+        alone = f"{one['only_first']:.0f} and {one['only_second']:.0f}"
         cells = [f"{100 * one['accuracy']:.1f}%", f"{100 * one['value']:+.1f}", _interval(one, 100), alone]
         rows += f"<tr><th scope='row'>{escape(name)}</th>{_cells([*cells, _p(one['p_value']), _p(one['p_fdr'])])}</tr>"
     heads = (

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cached_property
 from types import SimpleNamespace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from colgraph.models import VisionColumnformer
-from colgraph.report.loading import PlainImages
+from colgraph.report.loading import Run
 from colgraph.sheet import Sheet
 
 __all__ = ["Patches", "patch_of_column"]
@@ -23,19 +25,19 @@ class Patches(nn.Module):
     Columns that no patch enters by stay at zero, whatever is shown.
 
     Args:
-        net: whose images, patches and sheet these are.
+        run: whose images, patches and sheet these are.
     """
 
     steps = 1
 
-    def __init__(self, net: PlainImages) -> None:
+    def __init__(self, run: Run) -> None:
         super().__init__()
-        self.of = net
+        self._run = run
 
     @property
     def sheet(self) -> Sheet:
         """The sheet of the network."""
-        return self.of.sheet
+        return self._run.sheet
 
     def unroll(self, images: Tensor, *, record: Collection[str] = ()) -> SimpleNamespace:
         """``state [N,B,pixels]``, and the same as the only one of ``states``.
@@ -45,11 +47,36 @@ class Patches(nn.Module):
         """
         if "attention" in record:
             raise ValueError("patches listen to nothing: there is no attention")
-        vision, sheet = self.of.net, self.sheet
-        seen = F.unfold(self.of.normalised(images), vision.patch_size, stride=vision.patch_size)
-        seen = seen.permute(2, 0, 1).index_select(0, vision.assignment)
+        seen, sheet = self._seen(images), self.sheet
         state = seen.new_zeros(sheet.num_columns, *seen.shape[1:]).index_copy(0, sheet.inputs, seen)
         return SimpleNamespace(state=state, states=state.unsqueeze(0))
+
+    def evidence(self, state: Tensor) -> Tensor:
+        """``[..., N, B, classes]``: what each patch by itself says for each class.
+
+        That is the linear regression of the class (0 or 1) on the pixels of a patch, one for all patches as the
+        network's head is one for all columns, over the run's held-out images. A patch of zeros says nothing.
+        """
+        evidence: Tensor = state @ self._regression
+        return evidence
+
+    @cached_property
+    def _regression(self) -> Tensor:
+        """``[pixels, classes]``."""
+        seen = self._seen(torch.from_numpy(self._run.images)).double()
+        pixels = seen.flatten(0, 1) - seen.mean((0, 1))
+        label = torch.from_numpy(self._run.labels).repeat(len(seen))
+        target = F.one_hot(label, len(self._run.classes)).double()
+        # Pixels that never change, or that others determine, take part as little as they can.
+        fit = torch.linalg.lstsq(pixels, target - target.mean(0), driver="gelsd").solution
+        return fit.float()
+
+    def _seen(self, images: Tensor) -> Tensor:
+        """``[P,B,pixels]`` in the order of the input columns."""
+        net = self._run.net
+        size = net.net.patch_size
+        patches = F.unfold(net.normalised(images), size, stride=size)
+        return patches.permute(2, 0, 1).index_select(0, net.net.assignment)
 
 
 def patch_of_column(net: VisionColumnformer) -> NDArray[np.int64]:

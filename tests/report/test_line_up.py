@@ -99,6 +99,23 @@ def test_the_input_is_what_each_input_column_sees(compared):
         _ = context.attention
 
 
+def test_the_evidence_of_a_patch_is_the_regression_of_the_class_on_its_pixels(compared):
+    context = kinds(compared)["input"]
+    run, net = context.run, context.net
+    images = torch.from_numpy(run.images)
+    state = net.unroll(images).state
+    evidence = net.evidence(state)
+    assert evidence.shape == (36, 27, 3)
+    inputs = context.sheet.inputs
+    pixels = state[inputs].flatten(0, 1).numpy()
+    target = np.tile(np.eye(3)[run.labels], (16, 1))
+    design = np.column_stack([pixels, np.ones(len(pixels))])
+    fit = np.linalg.lstsq(design, target, rcond=None)[0][:-1]
+    assert np.allclose(evidence[inputs].flatten(0, 1), pixels @ fit, atol=1e-5)
+    others = np.setdiff1d(np.arange(36), inputs.numpy())
+    assert not evidence[others].any()
+
+
 def test_each_control_has_a_number_or_one_line(compared):
     """What is asked of a control gives a number, or says in one line why it does not."""
     for context in compared.contexts[1:]:
@@ -164,7 +181,7 @@ def test_a_network_with_shared_patches_gets_the_control(compared):
         assert np.array_equal(label[within.place], label)
         assert not np.array_equal(within.place, np.arange(36))
         # Columns of one patch see the same pixels: of the input, nothing changes.
-        seen = responses(Patches(run.net), main.probes.natural.images[:4], signal="norm", progress=False)
+        seen = responses(Patches(run), main.probes.natural.images[:4], signal="norm", progress=False)
         assert np.array_equal(seen[:, within.place], seen)
     finally:
         vision.assignment.copy_(before)
