@@ -26,7 +26,7 @@ _SCRIPTS = ("imagenet100.py", "cortex.py")
 # Settings that do not change what is learned.
 _FREE = {
     *("seed", "devices", "sheet_parallel", "accelerator", "precision", "workers", "memory_gb", "figure_every"),
-    *("backend", "recompute", "tensorboard"),
+    *("backend", "recompute", "tensorboard", "checkpoint_every", "keep_checkpoints"),
 }
 
 

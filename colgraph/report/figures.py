@@ -29,14 +29,14 @@ def draw_with_controls(
 ) -> list[dict[str, str]]:
     """Draw a result, its map before training (where there is one), and its value beside those of its controls.
 
-    ``before`` says what that network is, for the title.
+    ``before`` is said of that network above its map.
 
     Returns:
         For each picture its file's name in ``folder`` and what it shows.
     """
-    pictures = [_picture(f"{title}: this run", result, controls, folder / f"{key}.png")]
+    pictures = [_picture(f"{title}: this run", "", result, controls, folder / f"{key}.png")]
     if before is not None and getattr(before[1], "positions", None) is not None:
-        pictures.append(_picture(f"{title}: {before[0]}", before[1], {}, folder / f"{key}-untrained.png"))
+        pictures.append(_picture(f"{title}: untrained", before[0], before[1], {}, folder / f"{key}-untrained.png"))
     if controls:
         figure = new_figure(*_SIZE, f"{title}: controls")
         _draw_values(figure.subplots(), {"this run": result, **controls})
@@ -45,10 +45,11 @@ def draw_with_controls(
     return [{"file": f"{folder.name}/{name}", "alt": alt} for name, alt in pictures]
 
 
-def _picture(title: str, result: Result, controls: Mapping[str, Result], path: Path) -> tuple[str, str]:
+def _picture(title: str, more: str, result: Result, controls: Mapping[str, Result], path: Path) -> tuple[str, str]:
     figure = new_figure(*_SIZE, title)
     axes = result.plot(figure.subplots())
-    axes.set_title("\n".join(textwrap.wrap(axes.get_title(), 46)), fontsize=10, fontweight="normal")
+    lines = textwrap.wrap("; ".join(part for part in (axes.get_title(), more) if part), 46)
+    axes.set_title("\n".join(lines), fontsize=10, fontweight="normal")
     _overlay(axes, controls)
     save_figure(figure, path)
     return path.name, title

@@ -50,7 +50,7 @@ def about(context: Context) -> str:
 
 def before_training(context: Context) -> str:
     """What a run's network was before training, in words."""
-    return f"before training{' (all columns alike)' if starts_alike(context) else ''}"
+    return "before training" + (", when all columns were alike" if starts_alike(context) else "")
 
 
 def starts_alike(context: Context) -> bool:
