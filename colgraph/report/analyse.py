@@ -25,7 +25,7 @@ from colgraph.report.figures import draw_with_controls
 from colgraph.report.line_up import line_up
 from colgraph.report.loading import load_run
 from colgraph.report.measures import CATALOGUE, orientation, reverse_correlation
-from colgraph.report.notes import about, before_training, note_of
+from colgraph.report.notes import about, note_of
 from colgraph.report.predictions import paired_accuracies
 from colgraph.training import RunFolder
 from colgraph.viz.style import picture_suffixes
@@ -207,7 +207,7 @@ def _entry(item: Analysis, contexts: list[Context], figures: Path, say: Callable
             )
             others |= {} if found is None else {context.name: found}
             if context.kind == "untrained" and found is not None:
-                before = before_training(context), found
+                before = "all columns alike" if context.run.starts_alike else "", found
         entry["figures"] = draw_with_controls(item.title, result, others, before, figures, item.key)
     entry["seconds"] = round(perf_counter() - start, 1)
     say(f"{item.title}: {why_not or _line(result)} ({entry['seconds']} s)")

@@ -55,6 +55,8 @@ def no_control(item: Analysis, kind: str) -> str | None:
         return _OF_INPUT[item.family]
     if kind in item.controls:
         return None
+    if kind == "input":
+        return "it is what is given"
     return "does not depend on where columns lie" if kind.startswith("shuffled") else "answers by chance"
 
 

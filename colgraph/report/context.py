@@ -25,8 +25,8 @@ from colgraph.analysis import (
     varying,
 )
 from colgraph.analysis.signals import Signal
-from colgraph.report.activity import Activity, activity_of, as_signal, class_evidence, collect, is_one_number
 from colgraph.analysis.stats import permuted
+from colgraph.report.activity import Activity, activity_of, as_signal, class_evidence, collect, is_one_number
 from colgraph.report.loading import PlainImages, Run
 from colgraph.report.patches import Patches
 from colgraph.sheet import Sheet
@@ -175,10 +175,15 @@ class Context:
         return min(self.settings.permutations, most)
 
     def said(self, reading: str) -> str:
-        """How to read a figure, in which ``{sampled}``, ``{signal}`` and ``{activity}`` stand for what was measured."""
+        """How to read a figure: ``{sampled}``, ``{signal}`` and ``{activity}`` stand for what was measured.
+
+        And ``{untrained}`` for what the network was before training.
+        """
         signal = self.settings.signal
         name = f"channel {signal}" if isinstance(signal, int) else _SAID[signal]
-        return reading.format(sampled=len(self.sample), signal=name, activity=self.activity.label)
+        untrained = "before training" + (", when all columns were alike" if self.run.starts_alike else "")
+        measured = {"sampled": len(self.sample), "signal": name, "activity": self.activity.label}
+        return reading.format(untrained=untrained, **measured)
 
     @property
     def edges(self) -> NDArray[np.int64]:
@@ -273,6 +278,28 @@ class Context:
         number = [np.searchsorted(used, each) for each in (pairs.first, pairs.second)]
         vectors = self._collect(self.probes.natural, columns=here)
         return vectors, self.points[used], replace(pairs, first=number[0], second=number[1])
+
+    @property
+    def beside_input(self) -> dict[str, Any]:
+        """The columns that see a patch and answer: what they respond and see, where they stand, and how far apart.
+
+        In the order of their places; as :func:`colgraph.analysis.partial_correlation_by_distance` takes them.
+
+        Raises:
+            ValueError: if no column that sees a patch answers the probes.
+        """
+        shown = self.probes.natural
+        patches = responses(Patches(replace(self.run, net=self.net)), shown, signal="state", progress=False)
+        here = np.flatnonzero(self.answering & varying(patches))
+        here = here[np.argsort(self.place[here])]
+        one = is_one_number(self.settings.signal)
+        return {
+            "responses": self.natural[:, here] if one else self._collect(shown, columns=here),
+            "inputs": patches[:, here],
+            "positions": self.positions[here],
+            "metric": _Some(self.sheet.space, self.place[here]),
+            "unit": self.sheet.spacing,
+        }
 
     def class_responses(self, classes: list[int]) -> NDArray[np.float32]:
         """``[stimuli, columns, classes]``: what of natural images is compared for each class.

@@ -103,6 +103,11 @@ class Run:
         """The sheet of the model."""
         return self.net.sheet
 
+    @property
+    def starts_alike(self) -> bool:
+        """Whether before training a column's own parameters are the same in all columns."""
+        return self.config.parametrization != "plain" or not self.config.untied_parts
+
     def untrained(self, *, independent: bool = False) -> PlainImages:
         """The same network before training, drawn with the run's seed.
 

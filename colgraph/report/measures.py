@@ -11,7 +11,7 @@ import numpy as np
 
 from colgraph import analysis
 from colgraph.analysis import Result
-from colgraph.report.catalogue import ANSWERS, PLACELESS, Catalogue
+from colgraph.report.catalogue import ANSWERS, PLACED, PLACELESS, Catalogue
 from colgraph.report.context import Context, evenly
 
 __all__ = ["CATALOGUE", "orientation"]
@@ -35,6 +35,17 @@ def correlation_by_distance(c: Context) -> Result:
     x, points, pairs = c.units
     channels = "all" if c.settings.signal == "hidden" else "same"
     return c.call(analysis.correlation_by_distance, x, positions=points, pairs=pairs, channels=channels)
+
+
+@_topography(
+    "Response correlation against distance, given the input",
+    "Near patches of images look alike, so that columns which see them answer alike for that alone. The number is what "
+    "is left of the correlation with proximity, among columns that see a patch, once a linear fit on how alike their "
+    "patches are is taken away.",
+    tuple(kind for kind in PLACED if kind != "input"),
+)
+def correlation_given_input(c: Context) -> Result:
+    return c.call(analysis.partial_correlation_by_distance, **c.beside_input)
 
 
 @_topography(
@@ -85,6 +96,7 @@ def pinwheels(c: Context) -> Result:
     "d' of the class to which columns are most selective: how far its responses lie from the others', in standard "
     "deviations (TDANN's definition); of evidence, that for the class itself. Classes of images differ in their "
     "pixels, so untrained columns differ, too.",
+    PLACELESS,
 )
 def category(c: Context) -> analysis.selectivity.CategorySelectivity:
     """For the class to which columns are most selective, of ten at most; so is the null, class by class the same."""

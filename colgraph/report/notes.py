@@ -5,7 +5,7 @@ from __future__ import annotations
 from colgraph.report.catalogue import PLACELESS, Analysis
 from colgraph.report.context import Context
 
-__all__ = ["about", "before_training", "note_of"]
+__all__ = ["about", "note_of"]
 
 _ABOUT = {
     "untrained": "learning: the run's own network, drawn again from its seed",
@@ -44,18 +44,8 @@ def about(context: Context) -> str:
     """What a control takes away from the run, in words."""
     if context.kind == "trained":
         return f"a run of its own, trained otherwise in one setting alone (seed {context.seed})"
-    tied = context.kind == "untrained" and starts_alike(context)
+    tied = context.kind == "untrained" and context.run.starts_alike
     return _ABOUT[context.kind] + (_TIED if tied else "")
-
-
-def before_training(context: Context) -> str:
-    """What a run's network was before training, in words."""
-    return "before training" + (", when all columns were alike" if starts_alike(context) else "")
-
-
-def starts_alike(context: Context) -> bool:
-    """Whether a network's own parameters are the same in all columns before training."""
-    return context.run.config.parametrization != "plain" or not context.run.config.untied_parts
 
 
 def note_of(item: Analysis, context: Context) -> str | None:
@@ -67,6 +57,6 @@ def note_of(item: Analysis, context: Context) -> str | None:
         return _ONE_DRAW
     if context.name == "trained on shuffled positions" and item.controls != PLACELESS:
         return _RELABELLED
-    if context.kind == "untrained" and starts_alike(context):
+    if context.kind == "untrained" and context.run.starts_alike:
         return "columns are all alike here, and differ by their patch, their neighbors and their embedding alone"
     return None

@@ -116,6 +116,26 @@ def test_the_evidence_of_a_patch_is_the_regression_of_the_class_on_its_pixels(co
     assert not evidence[others].any()
 
 
+def test_correlation_given_the_input_is_of_the_columns_that_see_a_patch(compared):
+    """What is handed on is each column's own patch, at its place, by the sheet's distance, for every control."""
+    by_kind = kinds(compared)
+    item = next(item for item in CATALOGUE if item.key == "correlation_given_input")
+    for kind in ("run", "untrained", "untrained-independent", "shuffled"):
+        context = by_kind[kind]
+        given = context.beside_input
+        seen = Patches(context.run).unroll(context.probes.natural.images).state.transpose(0, 1).numpy()
+        here = np.flatnonzero(np.isin(np.arange(36), context.sheet.inputs.numpy()))
+        here = here[np.argsort(context.place[here])]
+        assert np.allclose(given["inputs"], seen[:, here])
+        assert np.array_equal(given["positions"], context.positions[here])
+        apart = context.sheet.space.between(context.place[here][:-1], context.place[here][1:])
+        assert np.allclose(given["metric"].between(np.arange(15), np.arange(1, 16)), apart)
+        result, reason = attempt(item, context)
+        assert reason is None
+        assert result.columns == 16
+    assert no_control(item, "input") == "it is what is given"
+
+
 def test_each_control_has_a_number_or_one_line(compared):
     """What is asked of a control gives a number, or says in one line why it does not."""
     for context in compared.contexts[1:]:

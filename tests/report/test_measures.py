@@ -18,8 +18,8 @@ pytest.importorskip("matplotlib")
 import torch
 
 import colgraph as cg
-from colgraph.geometry.registry import find_geometry, list_geometries
 from colgraph import analysis
+from colgraph.geometry.registry import find_geometry, list_geometries
 from colgraph.report.analyse import attempt
 from colgraph.report.catalogue import Analysis
 from colgraph.report.context import Context, Settings, make_probes
