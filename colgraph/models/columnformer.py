@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from colgraph.layout import Layout
 from colgraph.models.buffers import SheetBuffers, factory_device, in_dtype_of, initial_edge_bias, wiring_costs
-from colgraph.nn import ColumnBlock, ColumnMlp
+from colgraph.nn import ColumnBlock, ColumnLinear, ColumnMlp
 from colgraph.nn.constructor import constructor
 from colgraph.nn.shared import replace_by_plain, weights_held
 from colgraph.nn.unroll import Drive, unroll_columns, why_plain
@@ -350,6 +350,31 @@ class Columnformer(SheetBuffers):
         replace_by_plain(plain.block)
         plain.options = dataclasses.replace(self.options, parametrization="plain")
         return plain
+
+    @torch.no_grad()
+    def to_untied(self) -> Columnformer:
+        """A copy in which all that a column computes with is a plain parameter of its own: the same function.
+
+        Tied parts are repeated in every column, shared parts and differences added up, value and output weights are the
+        identity where there are none, and the edge bias is a parameter, zero where there is none. So two models of the
+        same function, however they are written, have equal copies.
+        """
+        copied = self.to_plain()
+        attention = copied.block.attention
+        like = attention.query.weight
+        for name in ("value", "output"):
+            if getattr(attention, name) is None:
+                part = ColumnLinear(self.dim, self.dim, self.num_columns).to(like)
+                part.weight.copy_(torch.eye(self.dim))
+                setattr(attention, name, part)
+        replace_by_plain(copied.block, self.num_columns)
+        bias = attention.edge_bias
+        del attention.edge_bias
+        none = like.new_zeros(self.edge_cost.numel(), attention.num_heads)
+        attention.edge_bias = nn.Parameter((none if bias is None else bias).detach().clone())
+        written = {"untied": "all", "value_projection": True, "edge_bias": "learned"}
+        copied.options = dataclasses.replace(copied.options, **written)
+        return copied
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         theirs = state_dict.get(prefix + "sheet_fingerprint")

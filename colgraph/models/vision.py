@@ -178,6 +178,12 @@ class VisionColumnformer(SharedModel, SheetBuffers):
         plain.model = plain.model.to_plain()
         return plain
 
+    def to_untied(self) -> VisionColumnformer:
+        """A copy with plain parameters for every column, see :meth:`Columnformer.to_untied`."""
+        untied = copy.deepcopy(self)
+        untied.model = untied.model.to_untied()
+        return untied
+
     def extra_repr(self) -> str:
         return (
             f"image_size={self.image_size}, patch_size={self.patch_size}, classes={self.num_classes}, "

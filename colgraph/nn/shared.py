@@ -151,13 +151,28 @@ def make_norm(
     return SharedColumnLayerNorm(dim, num_columns)
 
 
-def replace_by_plain(module: nn.Module) -> None:
-    """Put the plain part in the place of every part written as shared + difference, at any depth."""
+def replace_by_plain(module: nn.Module, columns: int | None = None) -> None:
+    """Put the plain part in the place of every part written as shared + difference, at any depth.
+
+    With ``columns`` N, every tied part is replaced by N equal ones, too.
+    """
     for name, child in module.named_children():
         if isinstance(child, SharedDifference):
             setattr(module, name, child.to_plain())
+        elif columns is not None and isinstance(child, ColumnLinear | ColumnLayerNorm) and child.num_columns is None:
+            setattr(module, name, _repeated(child, columns))
         else:
-            replace_by_plain(child)
+            replace_by_plain(child, columns)
+
+
+def _repeated(tied: ColumnLinear | ColumnLayerNorm, columns: int) -> ColumnLinear | ColumnLayerNorm:
+    """A tied part with its parameters written down for every column."""
+    untied = copy.deepcopy(tied)
+    untied.num_columns = columns
+    for name, value in tied.named_parameters():
+        whole = value.detach().expand(columns, *value.shape).clone()
+        setattr(untied, name, nn.Parameter(whole, requires_grad=value.requires_grad))
+    return untied
 
 
 @contextlib.contextmanager

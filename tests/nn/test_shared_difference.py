@@ -180,3 +180,30 @@ def test_parts_made_plain_are_drawn_anew_as_plain_ones_are(sheet):
     part = make(sheet, **SHARED).to_plain().block.mlp.fc1
     part.reset_parameters()
     assert float(part.weight.std(0).min()) > 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        SHARED,
+        {"untied": "none"},
+        {"untied": "norm", "value_projection": True},
+        {"edge_bias": None},
+        {"num_heads": 2},
+    ],
+    ids=str,
+)
+def test_written_out_for_every_column_it_is_the_same_function(sheet, options):
+    model = stirred(make(sheet, **options))
+    written = model.to_untied()
+    assert written.untied == ("norm", "attention", "mlp")
+    columns = [p for n, p in written.block.named_parameters() if "edge_bias" not in n]
+    assert {len(parameter) for parameter in columns} == {sheet.num_columns}
+    assert written.block.attention.edge_bias.shape == (sheet.edge_index.size(1), model.block.attention.num_heads)
+    a, b = solve(model), solve(written)
+    assert torch.allclose(a[0], b[0], rtol=0, atol=1e-12)
+    assert torch.allclose(a[1], b[1], rtol=0, atol=1e-12)
+    rebuilt = make(sheet, **written.options.arguments())
+    rebuilt.load_state_dict(written.state_dict())
+    assert torch.equal(solve(rebuilt)[0], b[0])
