@@ -1,11 +1,15 @@
-"""The fifteen corruptions of ImageNet-C, at five severities, for images of any size.
+"""The fifteen common corruptions of Hendrycks and Dietterich, at five severities, for images of any size.
 
-Parameters are those of Hendrycks and Dietterich (2019), "Benchmarking neural network robustness to common corruptions
-and perturbations", for images of 224 pixels; lengths in pixels (blurs, displacements, flakes) are scaled with the
-image's shorter side, which gives roughly the values that the same authors chose for 32 pixels. Written from the
-published parameters on numpy and scipy, so images are not bit-identical to the published files: fog is made in the
-frequency domain, glass blur draws each pixel from its surroundings instead of swapping, and frost, which the original
-takes from photographs, is a drawn texture. Compare models on the same implementation.
+Source: Hendrycks and Dietterich (2019), "Benchmarking neural network robustness to common corruptions and
+perturbations". Their two published sets differ in their constants: CIFAR-10-C (``make_cifar_c.py``, 32 pixels) and
+ImageNet-C (``make_imagenet_c.py``, 224 pixels), milder and coarser in relation to the image. Images of another size get
+the constants of the set that is nearer in size, lengths (blurs, displacements, flakes) in proportion to the shorter
+side, and :func:`choose_constants` says that this is no published benchmark.
+
+Written anew on numpy and scipy from the published programs, so images are not bit-identical to the published files, at
+those sizes neither: values are not rounded to bytes between operations, enlargements (zoom blur, snow) are not rounded
+to whole pixels, and frost, which the original takes from photographs, is a drawn texture. Compare models on the same
+implementation.
 """
 
 from __future__ import annotations
@@ -19,12 +23,19 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from colgraph.analysis.arrays import as_array, check_choice
+from colgraph.analysis.severities import FAMILIES, SEVERITIES, SIZES
 from colgraph.extras import optional
 
-__all__ = ["CORRUPTIONS", "FAMILIES", "as_images", "corrupt"]
+__all__ = ["CONSTANTS", "CORRUPTIONS", "FAMILIES", "as_images", "choose_constants", "corrupt"]
 
 Images: TypeAlias = NDArray[np.floating[Any]]
 """``[B, C, H, W]`` between 0 and 1."""
+
+CORRUPTIONS = tuple(name for members in FAMILIES.values() for name in members)
+"""Names of the corruptions, in the order of the paper."""
+
+CONSTANTS = tuple(SIZES)
+"""Names of the published sets of constants."""
 
 
 def as_images(images: Any) -> Images:
@@ -47,26 +58,39 @@ def as_images(images: Any) -> Images:
     return np.clip(array, 0, 1).astype(np.float32)
 
 
-def corrupt(images: Any, name: str, severity: int = 1, *, seed: int = 0) -> Any:
+def choose_constants(height: int, width: int) -> tuple[str, bool]:
+    """The name of the published set nearest in size (the shorter side), and whether it is of exactly this size."""
+    side = min(height, width)
+    name = min(CONSTANTS, key=lambda name: (abs(side - SIZES[name]), -SIZES[name]))
+    return name, height == width == SIZES[name]
+
+
+def corrupt(images: Any, name: str, severity: int = 1, *, constants: str | None = None, seed: int = 0) -> Any:
     """Corrupt images.
 
     Args:
         images: ``[B, channels, height, width]`` between 0 and 1, numpy or torch; bytes from 0 to 255.
         name: one of :data:`CORRUPTIONS`.
         severity: 1 to 5.
+        constants: "CIFAR-10-C" or "ImageNet-C"; those of the nearer size (:func:`choose_constants`) if not given.
         seed: of what is random; each image of a batch gets its own draw.
 
     Returns:
         float32 of the same shape between 0 and 1, numpy or torch as given.
 
     Raises:
-        ValueError: for other names, severities, shapes or values.
+        ValueError: for other names, severities, constants, shapes or values.
         ImportError: for jpeg_compression without pillow.
     """
     check_choice("corruption", name, CORRUPTIONS)
     check_choice("severity", severity, (1, 2, 3, 4, 5))
+    x = as_images(images)
+    chosen = choose_constants(*x.shape[2:])[0] if constants is None else constants
+    check_choice("constants", chosen, CONSTANTS)
+    values = SEVERITIES[chosen][name][severity - 1]
+    scale = min(x.shape[2:]) / SIZES[chosen]
     rng = np.random.default_rng([seed, CORRUPTIONS.index(name), severity])
-    out = np.clip(_BY_NAME[name](as_images(images), severity - 1, rng), 0, 1).astype(np.float32)
+    out = np.clip(_FUNCTIONS[name](x, values, scale, rng), 0, 1).astype(np.float32)
     if not hasattr(images, "detach"):
         return out
     import torch
@@ -77,17 +101,18 @@ def corrupt(images: Any, name: str, severity: int = 1, *, seed: int = 0) -> Any:
 # ---------------------------------------------------------------------- pieces
 
 
-def _scale(x: Images) -> float:
-    """Pixels here per pixel of the 224 the parameters were chosen for."""
-    return min(x.shape[2:]) / 224
-
-
 def _gaussian(x: Images, sigma: float) -> Images:
     return np.asarray(ndimage.gaussian_filter(x, (0, 0, sigma, sigma), mode="nearest"))
 
 
-def _convolve(x: Images, kernel: NDArray[np.float64]) -> Images:
-    return np.asarray(ndimage.convolve(x, kernel[None, None].astype(np.float32), mode="mirror"))
+def _published_disk(radius: float, soft: float) -> NDArray[np.float64]:
+    """The pixels within a radius, blurred by a Gaussian of three pixels (five, where the disk is large)."""
+    reach = max(8, int(np.ceil(radius)))
+    along = np.arange(-reach, reach + 1)
+    disk = (along[:, None] ** 2 + along**2 <= radius**2).astype(np.float64)
+    taps = np.arange(-1, 2) if radius <= 8 else np.arange(-2, 3)
+    bell = np.exp(-(taps**2) / (2 * soft**2))
+    return np.asarray(ndimage.correlate(disk / disk.sum(), np.outer(bell, bell) / bell.sum() ** 2, mode="mirror"))
 
 
 def _disk(radius: float, fine: int = 15) -> NDArray[np.float64]:
@@ -103,27 +128,22 @@ def _disk(radius: float, fine: int = 15) -> NDArray[np.float64]:
     return np.asarray(kernel / kernel.sum())
 
 
-def _streak(radius: float, sigma: float, angle: float) -> NDArray[np.float64]:
-    """A one-sided Gaussian along a line, spread over the pixels it crosses."""
-    reach = int(np.ceil(radius)) + 1
-    kernel = np.zeros((2 * reach + 1, 2 * reach + 1))
-    along = np.linspace(0, radius, 16 * reach + 1)
-    weight = np.exp(-(along**2) / (2 * sigma**2))
-    for offset, w in zip(along, weight, strict=True):
-        y, x = reach + offset * np.sin(angle), reach + offset * np.cos(angle)
-        row, column = int(y), int(x)
-        dy, dx = y - row, x - column
-        for i, wy in ((row, 1 - dy), (row + 1, dy)):
-            for j, wx in ((column, 1 - dx), (column + 1, dx)):
-                if wy * wx > 0:
-                    kernel[i, j] += w * wy * wx
-    return np.asarray(kernel / kernel.sum())
-
-
 def _motion(x: Images, radius: float, sigma: float, low: float, high: float, rng: np.random.Generator) -> Images:
-    """Blur each image along its own direction (degrees)."""
-    angles = np.radians(rng.uniform(low, high, len(x)))
-    return np.concatenate([_convolve(one[None], _streak(radius, sigma, a)) for one, a in zip(x, angles, strict=True)])
+    """ImageMagick's motion blur, each image along a direction of its own (degrees).
+
+    A one-sided Gaussian of ``2 radius + 1`` pixels, its deviation half a pixel at least; the image goes on as its edge.
+    """
+    angle = np.radians(rng.uniform(low, high, len(x)))[:, None, None]
+    steps = np.arange(2 * int(np.ceil(radius)) + 1)
+    weight = np.exp(-(steps**2) / (2 * max(sigma, 0.5) ** 2))
+    batch, _, height, width = x.shape
+    image, row, column = np.ogrid[:batch, :height, :width]
+    out = np.zeros_like(x)
+    for step, share in zip(steps, weight / weight.sum(), strict=True):
+        y = np.clip(row + np.ceil(step * np.sin(angle) - 0.5).astype(np.int64), 0, height - 1)
+        x_at = np.clip(column + np.ceil(step * np.cos(angle) - 0.5).astype(np.int64), 0, width - 1)
+        out += np.float32(share) * x[image, :, y, x_at].transpose(0, 3, 1, 2)
+    return out
 
 
 def _zoom(x: Images, factor: float) -> Images:
@@ -143,63 +163,76 @@ def _stretch(side: int, factor: float) -> NDArray[np.float32]:
 
 
 def _plasma(shape: tuple[int, int, int], decay: float, rng: np.random.Generator) -> Images:
-    """``[B, 1, H, W]`` clouds between 0 and 1, whose amplitude falls by ``decay`` from octave to octave."""
+    """``[B, 1, H, W]`` clouds between 0 and 1, by the diamond-square algorithm on a torus.
+
+    From octave to octave the amplitude falls by ``decay ** 2``: the published program squares it.
+    """
     batch, height, width = shape
-    y, x = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
-    frequency = np.sqrt(y**2 + x**2)
-    frequency[0, 0] = np.inf
-    # Octaves of equal count per pixel grow as f^2, so amplitude per octave f^-p needs a density of f^-(p + 1).
-    amplitude = frequency ** -(np.log2(decay) + 1)
-    noise = rng.normal(size=(2, batch, *frequency.shape))
-    field = np.fft.irfft2((noise[0] + 1j * noise[1]) * amplitude, s=(height, width))
+    side = 1 << max(max(height, width) - 1, 1).bit_length()
+    field = np.zeros((batch, side, side))
+    size, step = 1.0, side
+    while step > 1:
+        half = step // 2
+
+        def drawn(total: NDArray[np.float64], size: float = size) -> NDArray[np.float64]:
+            return total / 4 + size * rng.uniform(-1, 1, total.shape)
+
+        corners = field[:, ::step, ::step]
+        pairs = corners + np.roll(corners, -1, 1)
+        field[:, half::step, half::step] = centres = drawn(pairs + np.roll(pairs, -1, 2))
+        field[:, ::step, half::step] = drawn(centres + np.roll(centres, 1, 1) + corners + np.roll(corners, -1, 2))
+        field[:, half::step, ::step] = drawn(centres + np.roll(centres, 1, 2) + corners + np.roll(corners, -1, 1))
+        step, size = half, size / decay**2
     field -= field.min((1, 2), keepdims=True)
-    return (field / np.maximum(field.max((1, 2), keepdims=True), 1e-12))[:, None].astype(np.float32)
+    field /= np.maximum(field.max((1, 2), keepdims=True), 1e-12)
+    return field[:, None, :height, :width].astype(np.float32)
 
 
 # ---------------------------------------------------------------------- noise
 
 
-def _gaussian_noise(x: Images, i: int, rng: np.random.Generator) -> Images:
-    return x + rng.normal(scale=(0.08, 0.12, 0.18, 0.26, 0.38)[i], size=x.shape)
+def _gaussian_noise(x: Images, c: Any, scale: float, rng: np.random.Generator) -> Images:
+    return x + rng.normal(scale=c, size=x.shape)
 
 
-def _shot_noise(x: Images, i: int, rng: np.random.Generator) -> Images:
-    photons = (60, 25, 12, 5, 3)[i]
-    return rng.poisson(x * photons) / photons
+def _shot_noise(x: Images, c: Any, scale: float, rng: np.random.Generator) -> Images:
+    return rng.poisson(x * c) / c
 
 
-def _impulse_noise(x: Images, i: int, rng: np.random.Generator) -> Images:
-    hit = rng.random(x.shape) < (0.03, 0.06, 0.09, 0.17, 0.27)[i]
-    return np.where(hit, rng.random(x.shape) < 0.5, x)
+def _impulse_noise(x: Images, c: Any, scale: float, rng: np.random.Generator) -> Images:
+    return np.where(rng.random(x.shape) < c, rng.random(x.shape) < 0.5, x)
 
 
 # ---------------------------------------------------------------------- blur
 
 
-def _defocus_blur(x: Images, i: int, rng: np.random.Generator) -> Images:
-    return _convolve(x, _disk((3, 4, 6, 8, 10)[i] * _scale(x)))
+def _defocus_blur(x: Images, c: Any, scale: float, rng: np.random.Generator) -> Images:
+    # The published disk is made of whole pixels, and at other sizes might be a single one.
+    kernel = _published_disk(*c) if scale == 1 else _disk(c[0] * scale)
+    return np.asarray(ndimage.correlate(x, kernel[None, None].astype(np.float32), mode="mirror"))
 
 
-def _glass_blur(x: Images, i: int, rng: np.random.Generator) -> Images:
-    sigma, reach, rounds = ((0.7, 1.0, 2), (0.9, 2.0, 1), (1.0, 2.0, 3), (1.1, 3.0, 2), (1.5, 4.0, 2))[i]
-    sigma, reach = sigma * _scale(x), reach * _scale(x) + 0.5
+def _glass_blur(x: Images, c: Any, scale: float, rng: np.random.Generator) -> Images:
+    """Pixels become their neighbours, from the last to the first; the published program means to swap, and copies."""
+    sigma, reach, rounds = c[0] * scale, max(1, round(c[1] * scale)), c[2]
     x = _gaussian(x, sigma)
     batch, _, height, width = x.shape
-    image, row, column = np.ogrid[:batch, :height, :width]
+    image = np.arange(batch)
     for _ in range(rounds):
-        dy, dx = np.rint(rng.uniform(-reach, reach, size=(2, batch, height, width))).astype(np.int64)
-        x = x[image, :, np.clip(row + dy, 0, height - 1), np.clip(column + dx, 0, width - 1)].transpose(0, 3, 1, 2)
+        for row in range(height - reach, reach, -1):
+            for column in range(width - reach, reach, -1):
+                dx, dy = rng.integers(-reach, reach, size=(2, batch))
+                x[:, :, row, column] = x[image, :, row + dy, column + dx]
     return _gaussian(x, sigma)
 
 
-def _motion_blur(x: Images, i: int, rng: np.random.Generator) -> Images:
-    radius, sigma = ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))[i]
-    return _motion(x, radius * _scale(x), sigma * _scale(x), -45, 45, rng)
+def _motion_blur(x: Images, c: Any, scale: float, rng: np.random.Generator) -> Images:
+    radius, sigma = c
+    return _motion(x, radius * scale, sigma * scale, -45, 45, rng)
 
 
-def _zoom_blur(x: Images, i: int, rng: np.random.Generator) -> Images:
-    top, step = ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))[i]
-    factors = np.arange(1, top, step)
+def _zoom_blur(x: Images, c: Any, scale: float, rng: np.random.Generator) -> Images:
+    factors = np.arange(1, *c)
     total = x.copy()
     for factor in factors:
         total += _zoom(x, float(factor))
@@ -209,15 +242,8 @@ def _zoom_blur(x: Images, i: int, rng: np.random.Generator) -> Images:
 # ---------------------------------------------------------------------- weather
 
 
-def _snow(x: Images, i: int, rng: np.random.Generator) -> Images:
-    mean, spread, flake, threshold, radius, sigma, keep = (
-        (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
-        (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
-        (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
-        (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
-        (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
-    )[i]
-    scale = _scale(x)
+def _snow(x: Images, c: Any, scale: float, rng: np.random.Generator) -> Images:
+    mean, spread, flake, threshold, radius, sigma, keep = c
     layer = rng.normal(mean, spread, size=(len(x), 1, *x.shape[2:])).astype(np.float32)
     layer = _zoom(layer, max(1.0, flake * scale))
     layer = np.clip(np.where(layer < threshold, 0, layer), 0, 1)
@@ -227,53 +253,45 @@ def _snow(x: Images, i: int, rng: np.random.Generator) -> Images:
     return whiter + layer + layer[:, :, ::-1, ::-1]
 
 
-def _frost(x: Images, i: int, rng: np.random.Generator) -> Images:
-    keep, ice = ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))[i]
+def _frost(x: Images, c: Any, scale: float, rng: np.random.Generator) -> Images:
+    keep, ice = c
     # Crystals: sharp ridges where two cloudy fields cross, on a pale ground.
-    first, second = (_plasma((len(x), *x.shape[2:]), 1.7, rng) for _ in range(2))
+    first, second = (_plasma((len(x), *x.shape[2:]), 1.3, rng) for _ in range(2))
     ridge = np.exp(-np.abs(first - second) / 0.06)
     return keep * x + ice * (0.25 + 0.6 * ridge) * (0.6 + 0.4 * first)
 
 
-def _fog(x: Images, i: int, rng: np.random.Generator) -> Images:
-    depth, decay = ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4))[i]
+def _fog(x: Images, c: Any, scale: float, rng: np.random.Generator) -> Images:
+    depth, decay = c
     top = x.max((1, 2, 3), keepdims=True)
     return (x + depth * _plasma((len(x), *x.shape[2:]), decay, rng)) * top / np.maximum(top + depth, 1e-6)
 
 
-def _brightness(x: Images, i: int, rng: np.random.Generator) -> Images:
+def _brightness(x: Images, c: Any, scale: float, rng: np.random.Generator) -> Images:
     """The value of HSV raised; hue and saturation stay, so all channels are multiplied alike."""
-    more = (0.1, 0.2, 0.3, 0.4, 0.5)[i]
     value = x.max(1, keepdims=True)
-    raised = np.minimum(value + more, 1)
+    raised = np.minimum(value + c, 1)
     return np.where(value > 0, x * raised / np.maximum(value, 1e-6), raised)
 
 
 # ---------------------------------------------------------------------- digital
 
 
-def _contrast(x: Images, i: int, rng: np.random.Generator) -> Images:
+def _contrast(x: Images, c: Any, scale: float, rng: np.random.Generator) -> Images:
     mean = x.mean((2, 3), keepdims=True)
-    return (x - mean) * (0.4, 0.3, 0.2, 0.1, 0.05)[i] + mean
+    return (x - mean) * c + mean
 
 
-def _elastic_transform(x: Images, i: int, rng: np.random.Generator) -> Images:
-    amplitude, sigma, shift = (
-        (2, 0.7, 0.1),
-        (2, 0.08, 0.2),
-        (0.05, 0.01, 0.02),
-        (0.07, 0.01, 0.02),
-        (0.12, 0.01, 0.02),
-    )[i]
+def _elastic_transform(x: Images, c: Any, scale: float, rng: np.random.Generator) -> Images:
+    amplitude, sigma, shift = (length * scale for length in c)
     height, width = x.shape[2:]
-    side = 244 / 224 * min(height, width)
     out = np.empty_like(x)
     rows, columns = np.mgrid[:height, :width].astype(np.float64)
     for n, image in enumerate(x):
         wobble = ndimage.gaussian_filter(
-            rng.uniform(-1, 1, (2, height, width)), (0, sigma * side, sigma * side), mode="reflect", truncate=3
+            rng.uniform(-1, 1, (2, height, width)), (0, sigma, sigma), mode="reflect", truncate=3
         )
-        y, x_at = _affine(rows, columns, min(height, width) // 3, shift * side, rng) + amplitude * side * wobble
+        y, x_at = _affine(rows, columns, min(height, width) // 3, shift, rng) + amplitude * wobble
         for channel, plane in enumerate(image):
             out[n, channel] = ndimage.map_coordinates(plane, [y, x_at], order=1, mode="reflect")
     return out
@@ -290,29 +308,27 @@ def _affine(
     return np.stack([rows * back[0, k] + columns * back[1, k] + back[2, k] for k in range(2)])
 
 
-def _pixelate(x: Images, i: int, rng: np.random.Generator) -> Images:
-    share = (0.6, 0.5, 0.4, 0.3, 0.25)[i]
-    down = [_box(side, max(1, int(side * share))) for side in x.shape[2:]]
-    small = down[0] @ x @ down[1].T
-    row, column = (np.arange(side) * len(box) // side for side, box in zip(x.shape[2:], down, strict=True))
-    return np.asarray(small[:, :, row][:, :, :, column])
+def _pixelate(x: Images, c: Any, scale: float, rng: np.random.Generator) -> Images:
+    height, width = x.shape[2:]
+    rows, columns = max(1, int(height * c)), max(1, int(width * c))
+    small = _box(height, rows) @ x @ _box(width, columns).T
+    return np.asarray(_box(rows, height) @ small @ _box(columns, width).T)
 
 
-def _box(side: int, cells: int) -> NDArray[np.float64]:
-    """``[cells, side]``: each cell's mean over the pixels, or parts of pixels, that it covers."""
-    ends = np.linspace(0, side, cells + 1)
-    cover = np.minimum(ends[1:, None], np.arange(1, side + 1)) - np.maximum(ends[:-1, None], np.arange(side))
-    cover = np.maximum(cover, 0)
+def _box(side: int, cells: int) -> NDArray[np.float32]:
+    """``[cells, side]``: pillow's BOX filter, the mean of the pixels whose centres a cell covers."""
+    step = side / cells
+    offset = (np.arange(side) + 0.5 - (np.arange(cells)[:, None] + 0.5) * step) / max(step, 1)
+    cover = ((offset > -0.5) & (offset <= 0.5)).astype(np.float32)
     return np.asarray(cover / cover.sum(1, keepdims=True))
 
 
-def _jpeg_compression(x: Images, i: int, rng: np.random.Generator) -> Images:
+def _jpeg_compression(x: Images, c: Any, scale: float, rng: np.random.Generator) -> Images:
     pillow = optional("jpeg_compression needs", "PIL.Image", "analysis")
-    quality = (25, 18, 15, 10, 7)[i]
 
     def through(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
         file = BytesIO()
-        pillow.fromarray(plane).save(file, "JPEG", quality=quality)
+        pillow.fromarray(plane).save(file, "JPEG", quality=c)
         return np.asarray(pillow.open(file))
 
     data = np.round(x * 255).astype(np.uint8)
@@ -321,16 +337,6 @@ def _jpeg_compression(x: Images, i: int, rng: np.random.Generator) -> Images:
     return np.stack([[through(plane) for plane in one] for one in data]) / np.float32(255)
 
 
-_FAMILIES: dict[str, tuple[Callable[[Images, int, np.random.Generator], Any], ...]] = {
-    "noise": (_gaussian_noise, _shot_noise, _impulse_noise),
-    "blur": (_defocus_blur, _glass_blur, _motion_blur, _zoom_blur),
-    "weather": (_snow, _frost, _fog, _brightness),
-    "digital": (_contrast, _elastic_transform, _pixelate, _jpeg_compression),
+_FUNCTIONS: dict[str, Callable[[Images, Any, float, np.random.Generator], Any]] = {
+    name: globals()[f"_{name}"] for name in CORRUPTIONS
 }
-FAMILIES = {family: tuple(one.__name__[1:] for one in members) for family, members in _FAMILIES.items()}
-"""Names of the corruptions of each family, in the order of the paper."""
-
-CORRUPTIONS = tuple(name for members in FAMILIES.values() for name in members)
-"""Names of the corruptions, in the order of the paper."""
-
-_BY_NAME = dict(zip(CORRUPTIONS, (one for members in _FAMILIES.values() for one in members), strict=True))

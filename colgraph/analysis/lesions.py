@@ -225,6 +225,7 @@ class RegionLesions(Result):
         accuracy_interval: ``[2, regions]``.
         accuracy_null: ``[draws, regions]`` without as many columns at random.
         intact: accuracy of the whole network.
+        images: how many images were classified.
     """
 
     regions: tuple[Any, ...]
@@ -232,6 +233,7 @@ class RegionLesions(Result):
     accuracy_interval: Array
     accuracy_null: Array
     intact: float
+    images: int
 
     def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw the accuracy without each region, beside random lesions of the same size."""
@@ -302,6 +304,7 @@ def lesion_regions(
         accuracy_interval=ends,
         accuracy_null=null,
         intact=intact,
+        images=correct.shape[1],
     )
 
 

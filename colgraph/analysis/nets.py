@@ -135,6 +135,7 @@ class AccuracyCurve(Result):
         accuracy_null: ``[draws, K]`` under the null.
         level_name: what the levels are.
         null_name: what the null is.
+        images: how many images were classified.
     """
 
     levels: Array
@@ -143,6 +144,11 @@ class AccuracyCurve(Result):
     accuracy_null: Array
     level_name: str
     null_name: str
+    images: int
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers as plain values, with how many images there were."""
+        return super().summary() | {"images": self.images}
 
     def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw accuracy against level, beside the null."""
@@ -154,7 +160,8 @@ class AccuracyCurve(Result):
         low, high = self.accuracy_interval
         ax.fill_between(self.levels, low, high, color=plotting.ORANGE, alpha=0.25, linewidth=0)
         ax.plot(self.levels, self.accuracy, color=plotting.ORANGE, marker="o", markersize=4, label="accuracy")
-        ax.set(xlabel=self.level_name, ylabel="accuracy", ylim=(-0.02, 1.02), title=f"{self.name}: {self.value:.3f}")
+        title = f"{self.name}: {self.value:.3f} ({self.images:,} images)"
+        ax.set(xlabel=self.level_name, ylabel="accuracy", ylim=(-0.02, 1.02), title=title)
         ax.legend(frameon=False, fontsize=8, loc="lower left")
         return ax
 
@@ -189,6 +196,7 @@ def accuracy_curve(
         accuracy_null=null,
         level_name=level_name,
         null_name=null_name,
+        images=correct.shape[1],
     )
 
 

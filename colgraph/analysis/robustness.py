@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import nn
 
 from colgraph.analysis import plotting
 from colgraph.analysis.arrays import Array, as_vector, check_choice, check_count
-from colgraph.analysis.corruptions import CORRUPTIONS, FAMILIES, corrupt
+from colgraph.analysis.corruptions import CONSTANTS, CORRUPTIONS, FAMILIES, choose_constants, corrupt
 from colgraph.analysis.nets import (
     AccuracyCurve,
     Net,
@@ -50,6 +51,9 @@ class CorruptionErrors(Result):
         errors: ``[corruptions, severities]`` share of wrong answers.
         errors_interval: ``[2, corruptions, severities]``.
         clean_error: share of wrong answers on the images as they are.
+        images: how many.
+        constants: whose constants the corruptions have, "CIFAR-10-C" or "ImageNet-C".
+        published: whether the images are of the size that those constants were published for.
         relative: mean over corruptions of the error beyond the clean one, over the baseline's where there is one.
     """
 
@@ -58,7 +62,14 @@ class CorruptionErrors(Result):
     errors: Array
     errors_interval: Array
     clean_error: float
+    images: int
+    constants: str
+    published: bool
     relative: float
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers as plain values, with how many images there were and whose constants."""
+        return super().summary() | {"images": self.images, "constants": self.constants, "published": self.published}
 
     def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw the error against severity: thin, each corruption; thick, the mean of its family."""
@@ -72,7 +83,8 @@ class CorruptionErrors(Result):
                 mean = [self.clean_error, *rows.mean(0)]
                 ax.plot(x, mean, color=colour, linewidth=2, marker="o", markersize=3.5, label=family)
         ax.plot(x, [self.clean_error, *self.errors.mean(0)], color=plotting.INK, linewidth=2.5, label="all")
-        ax.set(xlabel="severity (0: clean)", ylabel="error", ylim=(-0.02, 1.02), title=f"{self.name} {self.value:.3f}")
+        title = f"{self.name}:\n{self.value:.3f} on {self.images:,} images"
+        ax.set(xlabel="severity (0: clean)", ylabel="error", ylim=(-0.02, 1.02), title=title)
         ax.set_xticks(x)
         ax.legend(frameon=False, fontsize=8, loc="upper left")
         return ax
@@ -85,17 +97,20 @@ def corruption_errors(
     *,
     corruptions: Sequence[str] = CORRUPTIONS,
     severities: Sequence[int] = (1, 2, 3, 4, 5),
+    constants: str | None = None,
     baseline: Mapping[str, float] | None = None,
     batch_size: int = 256,
     permutations: int = 200,
     seed: int = 0,
     progress: bool = True,
 ) -> CorruptionErrors:
-    """Error under the corruptions of ImageNet-C.
+    """Error under common corruptions, with the constants of CIFAR-10-C or of ImageNet-C.
 
     With ``E_sc`` the error under corruption c at severity s, the value is the mean corrupted error: the mean over c of
     ``sum_s E_sc / sum_s B_sc`` with the errors B of a baseline network, or plainly the mean of ``E_sc`` where no
-    baseline is given. Source: Hendrycks and Dietterich (2019); see :mod:`colgraph.analysis.corruptions`.
+    baseline is given. Source: Hendrycks and Dietterich (2019); see :mod:`colgraph.analysis.corruptions`. The result's
+    name says whose constants they are, and where the images are of another size, that it is no published benchmark.
+    Networks are compared at equal clean error: one that errs more errs more on corrupted images, too.
 
     Null: answers are shuffled over images (what a network that answers as often, but blindly, would get; tail "less").
     Interval: jackknife over images.
@@ -106,6 +121,7 @@ def corruption_errors(
         labels: ``[B]``.
         corruptions: some of :data:`colgraph.analysis.CORRUPTIONS`.
         severities: some of 1 to 5.
+        constants: "CIFAR-10-C" or "ImageNet-C"; those of the nearer size if not given.
         baseline: the baseline's mean error over the severities, by corruption.
         batch_size: of the network.
         permutations: number of shuffles.
@@ -120,6 +136,10 @@ def corruption_errors(
         check_choice("corruption", name, CORRUPTIONS)
     for severity in severities:
         check_choice("severity", severity, (1, 2, 3, 4, 5))
+    nearest, exact = choose_constants(*data.shape[2:])
+    chosen = nearest if constants is None else constants
+    check_choice("constants", chosen, CONSTANTS)
+    published = exact and chosen == nearest
     if not len(corruptions) or not len(severities):
         raise ValueError("corruption_errors needs at least one corruption and one severity")
     weight = _baseline(corruptions, baseline)
@@ -127,7 +147,7 @@ def corruption_errors(
     answers = np.empty((len(corruptions), len(severities), len(data)), dtype=np.int64)
     cells = [(i, j) for i in range(len(corruptions)) for j in range(len(severities))]
     for i, j in bar(cells, "corruptions", progress):
-        worse = corrupt(data, corruptions[i], severities[j], seed=seed)
+        worse = corrupt(data, corruptions[i], severities[j], constants=chosen, seed=seed)
         answers[i, j] = predict(net, worse, batch_size=batch_size)
     wrong = (answers != index).astype(np.float64)
 
@@ -138,7 +158,7 @@ def corruption_errors(
     left_out = [score(wrong[:, :, kept].mean(2)[:, :, None]) for kept in leaving_out(random_groups(len(data), seed))]
     null = [score((answers != index[order]).mean(2)[:, :, None]) for order in permuted(permutations, len(data), seed)]
     return CorruptionErrors(
-        name="mean corrupted error",
+        name=f"mean corrupted error, constants of {chosen}" + ("" if published else f" ({_elsewhere(data)})"),
         value=value,
         null=np.array(null),
         interval=np.maximum(jackknife_interval(value, left_out), 0),
@@ -149,8 +169,16 @@ def corruption_errors(
         errors=wrong.mean(2),
         errors_interval=image_interval(wrong, seed),
         clean_error=float(clean.mean()),
+        images=len(data),
+        constants=chosen,
+        published=published,
         relative=float(((wrong.mean((1, 2)) - clean.mean()) / weight).mean()),
     )
+
+
+def _elsewhere(images: NDArray[Any]) -> str:
+    height, width = images.shape[2:]
+    return f"no published benchmark at {height} x {width} pixels"
 
 
 def _baseline(corruptions: Sequence[str], baseline: Mapping[str, float] | None) -> Array:
@@ -260,10 +288,16 @@ def weight_noise(
     seed: int = 0,
     progress: bool = True,
 ) -> AccuracyCurve:
-    """Accuracy with noise on the weights: ``w + level * std(w) * N(0, 1)`` for every parameter tensor.
+    """Accuracy with noise on the weights: ``w + level * rms(w) * N(0, 1)`` for every tensor of weights.
 
-    The standard deviation is taken over each tensor, so a level is a share of what the weights of a kind differ by.
-    Parameters that are all equal (fresh norms) are moved by ``level`` times their size. The parameters are put back.
+    The root mean square is taken over each tensor, so a level is a share of the size that weights of a kind have, and
+    weights that are zero stay so. The weights are the effective ones: a network with ``to_untied()``, as
+    :class:`colgraph.VisionColumnformer` has, is disturbed in a copy in which every column has plain weights of its own,
+    with noise of its own, so that networks of one function score the same, however they are written (tied or the same
+    untied; shared + difference or their sums; identity as value weights or none; an edge bias that is learned or
+    fixed). What columns share in any writing (patch embedding, readout) is disturbed for all of them alike. Other
+    networks are disturbed in their parameters and put back: a network that applies one weight at every position, such
+    as a ViT, gets the same noise at all of them, and its curve is not comparable with a sheet's.
 
     Null: none; the curve's first point is the network as it is. Interval: jackknife over images, of the mean over
     draws.
@@ -281,26 +315,31 @@ def weight_noise(
     Raises:
         ValueError: for input that does not fit.
     """
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"noise on weights needs weights: net must be a torch.nn.Module, got {type(net).__name__}")
+    written_out: nn.Module = net.to_untied() if hasattr(net, "to_untied") else net
 
     def answer(data: Array, index: NDArray[np.int64], level: float, draw: int) -> NDArray[np.bool_]:
-        with noisy_weights(net, level, seed + draw):
-            return predict(net, data, batch_size=batch_size) == index
+        with noisy_weights(written_out, level, seed + draw):
+            return predict(written_out, data, batch_size=batch_size) == index
 
-    unit = "standard deviations of the weights"
+    unit = "shares of the weights' root mean square"
     return noise_curve("weight noise", unit, answer, images, labels, levels, draws, seed, progress)
 
 
 @contextmanager
 def noisy_weights(net: nn.Module, level: float, seed: int) -> Any:
-    """A module with noise on its parameters, which are put back afterwards."""
-    generator = torch.Generator().manual_seed(seed)
+    """A module with noise on its parameters, which are put back afterwards.
+
+    The noise of a parameter follows from the seed and its name, whatever other parameters there are.
+    """
     with restored(net.parameters()):
         with torch.no_grad():
-            for value in net.parameters():
+            for name, value in net.named_parameters():
                 # Edges that are cut carry minus infinity; they stay cut.
                 finite = value[torch.isfinite(value)]
-                spread = finite.std(correction=0) if finite.numel() > 1 else value.new_zeros(())
-                size = spread if float(spread) > 0 else finite.abs().mean() if finite.numel() else spread
+                size = finite.square().mean().sqrt() if finite.numel() else value.new_zeros(())
+                generator = torch.Generator().manual_seed(seed % 2**31 * 2**32 + crc32(name.encode()))
                 noise = torch.randn(value.shape, generator=generator, dtype=torch.float32).to(value)
                 value.add_(level * size * noise)
         yield net

@@ -1,4 +1,4 @@
-"""Corruptions, attacks, lesions, noise and energy, against closed forms and a smaller model."""
+"""Attacks, lesions and noise, against closed forms and a smaller model."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import torch
 from torch import nn
 
 import colgraph as cg
-from colgraph.analysis.corruptions import CORRUPTIONS, _disk, _streak, corrupt
-from colgraph.analysis.energy import energy
 from colgraph.analysis.lesions import (
     activity_noise,
     lesion_curve,
@@ -18,109 +16,7 @@ from colgraph.analysis.lesions import (
     step_by_step,
 )
 from colgraph.analysis.nets import predict
-from colgraph.analysis.robustness import adversarial_accuracy, corruption_errors, weight_noise
-
-
-def photo(size=32, channels=3, batch=4, seed=0):
-    """Smooth random images with some edges."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:size, :size] / size
-    waves = [np.sin(2 * np.pi * (rng.normal() * 2 * x + rng.normal() * 2 * y) + rng.random()) for _ in range(channels)]
-    images = 0.5 + 0.3 * np.stack(waves)[None] * rng.uniform(0.5, 1, (batch, 1, 1, 1))
-    images[:, :, size // 4 : size // 2, size // 3 : size // 2] = 0.9
-    return images.astype(np.float32)
-
-
-# ---------------------------------------------------------------------- corruptions
-
-
-@pytest.mark.parametrize("name", CORRUPTIONS)
-@pytest.mark.parametrize(("size", "channels"), [(8, 1), (33, 3), (64, 3)])
-def test_corruptions_of_any_size(name, size, channels):
-    images = photo(size, channels)
-    worse = corrupt(images, name, 3)
-    assert worse.shape == images.shape
-    assert worse.dtype == np.float32
-    assert worse.min() >= 0
-    assert worse.max() <= 1
-    assert np.abs(worse - images).max() > 1e-3
-    assert np.array_equal(worse, corrupt(images, name, 3)), "the same seed, the same images"
-    kept = torch.from_numpy(images)
-    assert torch.equal(corrupt(kept, name, 3), torch.from_numpy(worse))
-    assert np.array_equal(kept.numpy(), photo(size, channels)), "the input is left alone"
-
-
-UNEVEN = ("elastic_transform", "glass_blur", "pixelate", "frost")
-
-
-@pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name not in UNEVEN])
-def test_severity_grows(name):
-    """Of four corruptions the published parameters themselves do not change images monotonically."""
-    images = photo(64, 3, batch=12)
-    change = [float(np.sqrt(((corrupt(images, name, s) - images) ** 2).mean())) for s in range(1, 6)]
-    assert change[4] > change[0]
-    assert change[4] > 0.9 * max(change)
-
-
-def test_noise_has_the_published_strength():
-    grey = np.full((20, 3, 32, 32), 0.5, np.float32)
-    assert corrupt(grey, "gaussian_noise", 1).std() == pytest.approx(0.08, rel=0.03)
-    assert corrupt(grey, "shot_noise", 1).std() == pytest.approx(np.sqrt(0.5 / 60), rel=0.03)
-    hit = corrupt(grey, "impulse_noise", 5)
-    assert (hit != 0.5).mean() == pytest.approx(0.27, abs=0.01)
-    assert set(np.unique(hit)) == {0, 0.5, 1}
-
-
-def test_simple_families_by_hand():
-    images = photo(16)
-    mean = images.mean((2, 3), keepdims=True)
-    assert np.allclose(corrupt(images, "contrast", 5), (images - mean) * 0.05 + mean, atol=1e-6)
-    bright = corrupt(images, "brightness", 1)
-    assert np.allclose(bright.max(1), np.minimum(images.max(1) + 0.1, 1), atol=1e-6)
-    ratio = images / images.max(1, keepdims=True)
-    assert np.allclose(bright / bright.max(1, keepdims=True), ratio, atol=1e-5), "hue and saturation stay"
-    blocks = corrupt(np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4) / 15, "pixelate", 2)[0, 0]
-    assert np.allclose(blocks[:2, :2], 2.5 / 15, atol=1e-6)
-
-
-def test_blur_kernels():
-    assert _disk(0.0).max() == pytest.approx(1)
-    for radius in (0.1, 0.7, 3.0):
-        kernel = _disk(radius)
-        assert kernel.sum() == pytest.approx(1)
-        assert np.allclose(kernel, kernel.T)
-    assert _disk(0.3).max() < _disk(0.1).max() < 1, "radii below half a pixel blur, too"
-    streak = _streak(5.0, 3.0, 0.0)
-    assert streak.sum() == pytest.approx(1)
-    middle = len(streak) // 2
-    assert streak[middle].sum() == pytest.approx(1), "along a row"
-    assert streak[middle, :middle].sum() == 0, "one-sided"
-
-
-@pytest.mark.parametrize("name", ["defocus_blur", "motion_blur", "zoom_blur", "glass_blur", "elastic_transform"])
-def test_blurs_leave_a_uniform_image(name):
-    grey = np.full((2, 1, 20, 28), 0.3, np.float32)
-    assert np.allclose(corrupt(grey, name, 5), 0.3, atol=1e-5)
-
-
-def test_bad_images():
-    for images, message in (
-        (np.zeros((3, 8, 8)), r"\[B, channels, height, width\]"),
-        (np.full((1, 1, 8, 8), 3.0), "between 0 and 1"),
-        (np.full((1, 1, 8, 8), np.nan), "between 0 and 1"),
-        (np.zeros((1, 1, 8, 8), np.int64), "uint8"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            corrupt(images, "fog", 1)
-    with pytest.raises(ValueError, match="did you mean 'frost'"):
-        corrupt(photo(), "forst", 1)
-    with pytest.raises(ValueError, match="severity must be one of 1, 2"):
-        corrupt(photo(), "fog", 6)
-    data = (photo(8) * 255).astype(np.uint8)
-    assert np.abs(corrupt(data, "contrast", 1) - corrupt(data / np.float32(255), "contrast", 1)).max() < 1e-6
-
-
-# ---------------------------------------------------------------------- errors under corruption
+from colgraph.analysis.robustness import adversarial_accuracy, corruption_errors, noisy_weights, weight_noise
 
 
 class Brightness(nn.Module):
@@ -134,30 +30,6 @@ class Brightness(nn.Module):
 def bright_and_dark(count=40):
     images = np.repeat(np.linspace(0.2, 0.8, count), 3 * 64).reshape(count, 3, 8, 8).astype(np.float32)
     return images, (np.linspace(0.2, 0.8, count) > 0.5).astype(np.int64)
-
-
-def test_mean_corrupted_error_by_hand():
-    images, labels = bright_and_dark()
-    result = corruption_errors(Brightness(), images, labels, corruptions=["brightness", "contrast"], progress=False)
-    assert result.clean_error == 0
-    level = np.linspace(0.2, 0.8, 40)
-    by_hand = [((level < 0.5) & (level + more > 0.5 + 1e-6)).mean() for more in (0.1, 0.2, 0.3, 0.4, 0.5)]
-    assert result.errors[0] == pytest.approx(by_hand)
-    assert result.errors[1] == pytest.approx(0)
-    assert result.value == pytest.approx(np.mean(by_hand) / 2)
-    assert result.interval[0] < result.value < result.interval[1]
-    assert result.p_value < 0.02
-    half = {"brightness": 0.5, "contrast": 0.25}
-    scaled = corruption_errors(
-        Brightness(), images, labels, corruptions=["brightness", "contrast"], baseline=half, progress=False
-    )
-    assert scaled.value == pytest.approx(np.mean(by_hand) / 0.5 / 2)
-    with pytest.raises(ValueError, match="baseline lacks fog"):
-        corruption_errors(Brightness(), images, labels, corruptions=["fog"], baseline=half)
-    with pytest.raises(ValueError, match="one entry per stimulus"):
-        corruption_errors(Brightness(), images, labels[:-1])
-    with pytest.raises(ValueError, match="logits"):
-        predict(lambda x: x, images)
 
 
 # ---------------------------------------------------------------------- attacks
@@ -225,16 +97,89 @@ def test_weight_noise_hurts_and_is_undone():
         weight_noise(net, images, labels, levels=[0.0])
 
 
+def test_noise_is_a_share_of_the_size_of_weights():
+    """Not of how much they differ: equal weights (those of fresh norms) are disturbed, and zeros are not."""
+    norm = nn.LayerNorm(5000)
+    with noisy_weights(norm, 0.5, 3):
+        assert float(norm.weight.detach().std()) == pytest.approx(0.5, rel=0.05)
+        assert not norm.bias.any()
+    assert torch.equal(norm.weight, torch.ones(5000))
+    assert torch.equal(norm.weight, nn.LayerNorm(5000).weight)
+    with pytest.raises(ValueError, match=r"torch\.nn\.Module, got function"):
+        weight_noise(lambda x: x, *bright_and_dark(4))
+
+
+def written_otherwise(net, **options):
+    """The same function by a model of other options."""
+    model = net.model
+    other = cg.Columnformer(model.sheet, **(model.options.arguments() | options))
+    whole = cg.VisionColumnformer(other, image_size=4, patch_size=2, in_channels=1, num_classes=5).eval()
+    state, given = whole.state_dict(), net.state_dict()
+    for name, value in state.items():
+        parts = name.replace("shared.", "").replace("difference.", "")
+        if "attention.value" in name or "attention.output" in name:
+            eye = torch.eye(model.dim).expand(value.shape) if name.endswith("weight") else torch.zeros(value.shape)
+            state[name] = eye.clone()
+        elif "difference" in name:
+            state[name] = torch.zeros_like(value)
+        elif name in given or parts in given:
+            state[name] = given[parts].expand(value.shape).clone()
+    whole.load_state_dict(state)
+    return whole
+
+
+WRITINGS = {
+    "untied": {"untied": "all"},
+    "shared + difference": {"untied": "all", "parametrization": "shared+difference"},
+    "some parts untied": {"untied": "mlp"},
+    "values that are the identity": {"value_projection": True},
+    "untied values that are the identity": {"untied": "attention", "value_projection": True},
+    "a fixed bias": {"edge_bias": "fixed"},
+}
+
+
+@pytest.mark.parametrize("name", WRITINGS)
+def test_weight_noise_is_of_the_function_not_of_its_writing(name):
+    """A tied network and the same function written otherwise: equal curves, image by image."""
+    net = vision_net(untied="none", seed=1)
+    other = written_otherwise(net, **WRITINGS[name])
+    images, _ = digits()
+    labels = predict(net, images)
+    assert np.array_equal(labels, predict(other, images))
+    assert len(np.unique(labels)) > 1
+    before = {key: value.clone() for key, value in other.state_dict().items()}
+    options = {"levels": (0, 0.1, 0.3), "draws": 2, "progress": False}
+    here, there = (weight_noise(one, images, labels, **options) for one in (net, other))
+    assert np.array_equal(here.accuracy, there.accuracy)
+    assert here.accuracy[0] == 1 > here.accuracy[2]
+    assert np.array_equal(here.accuracy_interval, there.accuracy_interval)
+    assert all(torch.equal(value, before[key]) for key, value in other.state_dict().items())
+    if name != "a fixed bias":
+        plain = weight_noise(other.to_plain(), images, labels, **options)
+        assert np.array_equal(here.accuracy, plain.accuracy)
+
+
+def test_weight_noise_is_drawn_anew_for_every_column():
+    net = vision_net(untied="none").to_untied()
+    assert net.model.untied == ("norm", "attention", "mlp")
+    weight = net.model.block.mlp.fc1.weight
+    assert torch.equal(weight[0], weight[1])
+    with noisy_weights(net, 0.1, 0):
+        assert (weight[0] != weight[1]).all()
+    assert torch.equal(weight[0], weight[1])
+
+
 # ---------------------------------------------------------------------- lesions
 
 
-def vision_net(edge_bias="learned", inject="first", seed=0):
+def vision_net(edge_bias="learned", inject="first", seed=0, **options):
     rng = np.random.default_rng(seed)
     n = 14
     edges = np.stack([np.tile(np.arange(n), n), np.repeat(np.arange(n), n)])[:, rng.random(n * n) < 0.8]
     sheet = cg.Sheet.from_edges(edges, n, pos=rng.random((n, 3)), inputs=[0, 1, 2, 3], outputs=[4, 5, 6])
     torch.manual_seed(seed)
-    model = cg.Columnformer(sheet, dim=8, steps=3, qk_dim=4, mlp_dim=6, edge_bias=edge_bias, inject=inject)
+    sizes = {"dim": 8, "steps": 3, "qk_dim": 4, "mlp_dim": 6}
+    model = cg.Columnformer(sheet, **sizes, edge_bias=edge_bias, inject=inject, **options)
     net = cg.VisionColumnformer(model, image_size=4, patch_size=2, in_channels=1, num_classes=5).eval()
     with torch.no_grad():
         # Untrained networks answer everything alike; large weights and no biases make them tell images apart.
@@ -384,39 +329,6 @@ def test_activity_noise_of_level_zero_is_nothing():
     assert result.accuracy[2] < result.accuracy[0]
     again = activity_noise(net, images, labels, levels=(0, 0.5, 50.0), draws=2, progress=False)
     assert np.array_equal(result.accuracy, again.accuracy)
-
-
-# ---------------------------------------------------------------------- energy
-
-
-def test_energy_by_hand():
-    activity = np.array([[1.0, -2.0, 3.0], [0.0, 1.0, -1.0]])
-    edges, weights = np.array([[0, 1, 2], [1, 2, 2]]), np.array([0.5, -1.0, 2.0])
-    result = energy(activity, edges, weights, permutations=10)
-    sent = np.array([[0, 0.5, 2 + 6], [0, 0, 1 + 2]])
-    by_hand = np.abs(activity) / 3 + 2 / 3 * sent
-    assert np.allclose(result.map, by_hand.mean(0))
-    assert result.value == pytest.approx(by_hand.mean())
-    per_stimulus = energy(activity, edges, np.stack([weights, weights]), permutations=10)
-    assert per_stimulus.value == pytest.approx(result.value)
-    assert np.allclose(per_stimulus.null, result.null)
-    channels = energy(np.stack([activity, activity], 2), edges, weights, permutations=2)
-    assert channels.value == pytest.approx(2 * result.value)
-    with pytest.raises(ValueError, match="3 stimuli, but activity has 2"):
-        energy(activity, edges, np.stack([weights] * 3))
-    with pytest.raises(ValueError, match="heard must be"):
-        energy(activity, edges, weights, heard=activity[:, :2])
-
-
-def test_energy_null_of_stimulus_wise_weights():
-    """Shuffling by hand, per stimulus, gives the same mean over many shuffles."""
-    rng = np.random.default_rng(2)
-    n, k, s = 10, 4, 6
-    edges = np.stack([np.concatenate([rng.choice(n, k, replace=False) for _ in range(n)]), np.repeat(np.arange(n), k)])
-    activity, weights = rng.normal(size=(s, n)), np.repeat(rng.random((1, n * k)), s, 0)
-    result = energy(activity, edges, weights, permutations=400)
-    even = np.repeat(weights.reshape(s, n, k).mean(2), k, 1)
-    assert result.null.mean() == pytest.approx(energy(activity, edges, even, permutations=2).value, rel=0.02)
 
 
 def test_robustness_results_draw_themselves():
