@@ -1,10 +1,10 @@
 """What did the sheet learn? Pure functions on arrays and positions, and probes for any network.
 
 One module a family: ``topography``, ``partial``, ``spatial_edges``, ``smoothness``, ``orientation``, ``pinwheels``,
-``selectivity``, ``connectivity``, ``graphs``, ``representation``, ``dissimilarity``, ``steps``, ``encoding``,
-``robustness``, ``lesions``, ``energy``, ``fields``, ``gabor``, ``accuracy``; stimuli come from ``probes``, responses
-from ``collect``. Every analysis returns a frozen result with ``value``, ``null``, ``interval`` and ``plot(ax)``; see
-``docs/analyses.md``.
+``selectivity``, ``connectivity``, ``graphs``, ``small_worlds``, ``representation``, ``dissimilarity``, ``steps``,
+``encoding``, ``robustness``, ``lesions``, ``energy``, ``fields``, ``gabor``, ``accuracy``; stimuli come from ``probes``,
+responses from ``collect``. Every analysis returns a frozen result with ``value``, ``null``, ``interval`` and
+``plot(ax)``; see ``docs/analyses.md``.
 """
 
 from colgraph.analysis.accuracy import (
@@ -18,13 +18,13 @@ from colgraph.analysis.accuracy import (
 from colgraph.analysis.arrays import among, column_signal, varying
 from colgraph.analysis.collect import responses
 from colgraph.analysis.connectivity import edge_lengths, strengths, wiring
-from colgraph.analysis.corruptions import CORRUPTIONS, corrupt
+from colgraph.analysis.corruptions import CORRUPTIONS, choose_constants, corrupt
 from colgraph.analysis.dissimilarity import category_rdm, rdm, rsa
 from colgraph.analysis.encoding import encode, encode_table, split_half_ceiling
 from colgraph.analysis.energy import energy
 from colgraph.analysis.fields import gradient_fields, reverse_correlation
 from colgraph.analysis.gabor import fit_gabors
-from colgraph.analysis.graphs import communicability, modularity, rewire, small_world
+from colgraph.analysis.graphs import communicability, modularity
 from colgraph.analysis.lesions import activity_noise, lesion_curve, lesion_regions, predict_lesioned
 from colgraph.analysis.nets import predict
 from colgraph.analysis.orientation import orientation_map
@@ -36,10 +36,12 @@ from colgraph.analysis.representation import cka, compare, participation_ratio
 from colgraph.analysis.result import Result
 from colgraph.analysis.robustness import adversarial_accuracy, corruption_errors, weight_noise
 from colgraph.analysis.selectivity import category_selectivity, selective_patches
+from colgraph.analysis.small_worlds import rich_club, small_world
 from colgraph.analysis.smoothness import smoothness
 from colgraph.analysis.spatial_edges import spatial_edges
 from colgraph.analysis.steps import rsa_by_step
 from colgraph.analysis.topography import correlation_by_distance, morans_i
+from colgraph.analysis.undirected import rewire
 
 __all__ = [
     "CORRUPTIONS",
@@ -54,6 +56,7 @@ __all__ = [
     "category_rdm",
     "category_selectivity",
     "category_set",
+    "choose_constants",
     "cka",
     "column_signal",
     "communicability",
@@ -89,6 +92,7 @@ __all__ = [
     "responses",
     "reverse_correlation",
     "rewire",
+    "rich_club",
     "rsa",
     "rsa_by_step",
     "sample_pairs",

@@ -62,11 +62,15 @@ class _Listening:
             left_out = [measure(self.attention, kept) for kept in leaving_out(blocks)]
         return jackknife_interval(value, left_out)
 
-    def null(self, measure: Callable[[Array, NDArray[np.bool_]], Array], permutations: int) -> Array:
-        """``measure`` with each column's attention shuffled among the columns it listens to."""
+    def null(
+        self, measure: Callable[[Array, NDArray[np.bool_]], Array], permutations: int, others: bool = False
+    ) -> Array:
+        """``measure`` with each column's attention shuffled among the columns (or ``others``) that it listens to."""
         everyone, links = np.ones(self.columns, dtype=bool), self.links
-        # The group of an edge is its target; the shuffle of a million edges is one sort.
-        orders = permuted(permutations, links.shape[1], self.seed, links[1])
+        # The group of an edge is its target (with others, an edge to oneself is alone in its group); the shuffle of a
+        # million edges is one sort.
+        group = np.where(others & (links[0] == links[1]), links[1] + self.columns, links[1])
+        orders = permuted(permutations, links.shape[1], self.seed, group)
         return np.array([measure(self.attention[order], everyone) for order in orders])
 
 
@@ -89,8 +93,9 @@ def wiring(
     ``w_i = sum_j a_ij d_ij`` per column, in units of ``distance``; the value is the mean over columns, which is the
     wiring cost that training can weigh. Attention of a column sums to 1 over its edges.
 
-    Null: each column's attention is shuffled among the columns it listens to, so that it does not care for distance
-    (two-sided). Interval: jackknife over samples where there are several, else over blocks of columns.
+    Null: each column's attention is shuffled among the columns it listens to, itself included where it does, so that it
+    does not care for distance (two-sided). Interval: jackknife over samples where there are several, else over blocks
+    of columns.
 
     Args:
         attention: ``[E]``, the mean over images, steps and heads; or ``[samples, E]`` (one row per image, say).
@@ -178,8 +183,8 @@ def edge_lengths(
     The effective length is ``sum a_ij d_ij / sum a_ij`` over edges between different columns; the histogram holds the
     share of attention per length. Self-loops have no length and are left out.
 
-    Null, interval and arguments: see :func:`wiring`; ``before`` is ``[E]`` attention before training, ``bins`` the
-    number of lengths.
+    Null: each column's attention to others is shuffled among them (two-sided); that to itself stays. Interval and
+    arguments: see :func:`wiring`; ``before`` is ``[E]`` attention before training, ``bins`` the number of lengths.
     """
     listening = _Listening.check(attention, edges, columns, positions, seed)
     links = listening.links
@@ -204,7 +209,7 @@ def edge_lengths(
     return EdgeLengths(
         name="mean length of edges heard",
         value=float(measure(listening.attention, everyone)),
-        null=listening.null(measure, permutations),
+        null=listening.null(measure, permutations, others=True),
         interval=listening.interval(measure),
         tail="two-sided",
         unit="units of distance",
@@ -245,7 +250,8 @@ def strengths(
     is the coefficient of variation (standard deviation over mean) of the out-strength: 0 where all columns are heard
     alike, large where some are hubs.
 
-    Null (two-sided), interval and arguments: see :func:`wiring`.
+    Null: each column's attention to others is shuffled among them (two-sided); that to itself stays. Interval and
+    arguments: see :func:`wiring`.
     """
     listening = _Listening.check(attention, edges, columns, positions, seed)
     links = listening.links
@@ -264,7 +270,7 @@ def strengths(
     return Strengths(
         name="inequality of out-strength",
         value=float(measure(listening.attention, np.ones(listening.columns, dtype=bool))),
-        null=listening.null(measure, permutations),
+        null=listening.null(measure, permutations, others=True),
         interval=listening.interval(measure),
         tail="two-sided",
         map=strength,

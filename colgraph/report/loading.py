@@ -69,6 +69,14 @@ class PlainImages(nn.Module):
         """What each column says for each class."""
         return self.net.evidence(state)
 
+    def to_untied(self) -> PlainImages:
+        """A copy with plain parameters for every column: the same function."""
+        return self.of(self.net.to_untied())
+
+    def of(self, net: VisionColumnformer) -> PlainImages:
+        """Another network on the same images."""
+        return PlainImages(net, tuple(self.mean.flatten().tolist()), tuple(self.std.flatten().tolist())).eval()
+
     def normalised(self, images: Tensor) -> Tensor:
         """Images as the network takes them."""
         if not images.is_floating_point():
@@ -123,15 +131,10 @@ class Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             fresh = make_model(self.config, self.sheet, len(self.classes))
-        return self.plain(independent_weights(fresh, self.config.seed) if independent else fresh)
-
-    def plain(self, net: VisionColumnformer) -> PlainImages:
-        """A network of this run on plain images, in evaluation mode."""
-        mean, std = self.net.mean.flatten().tolist(), self.net.std.flatten().tolist()
-        return PlainImages(net, tuple(mean), tuple(std)).eval()
+        return self.net.of(independent_weights(fresh, self.config.seed) if independent else fresh)
 
 
-def load_run(path: str | os.PathLike[str], *, images: int = 1000, seed: int = 0) -> Run:
+def load_run(path: str | os.PathLike[str], *, images: int = 2000, seed: int = 0) -> Run:
     """Read a run folder, with at most ``images`` of its held-out images, drawn with the seed.
 
     Raises:

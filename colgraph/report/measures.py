@@ -11,6 +11,7 @@ import numpy as np
 
 from colgraph import analysis
 from colgraph.analysis import Result
+from colgraph.analysis.undirected import Undirected
 from colgraph.report.catalogue import ANSWERS, PLACED, PLACELESS, Catalogue
 from colgraph.report.context import Context, evenly
 
@@ -146,7 +147,8 @@ def moran(c: Context) -> Result:
 
 @_connectivity(
     "Wire listened through",
-    "The expected length of wire of each column. Below the null: attention prefers short edges.",
+    "The expected length of wire of each column. Below the null: attention prefers short edges, or the column itself, "
+    "which takes no wire; the next figure leaves itself out.",
 )
 def wiring(c: Context) -> Result:
     _knows_distance(c)
@@ -155,7 +157,8 @@ def wiring(c: Context) -> Result:
 
 @_connectivity(
     "Effective edge lengths",
-    "Where attention comes from, beside what it was {untrained} (blue) and what equal weights would give (dotted).",
+    "Where attention between different columns comes from, beside what it was {untrained} (blue) and what equal weights "
+    "would give (dotted).",
 )
 def edge_lengths(c: Context) -> Result:
     _knows_distance(c)
@@ -203,13 +206,31 @@ def modularity(c: Context) -> Result:
 
 @_connectivity(
     "Small world",
-    "The stronger half of the edges: clustering and path length as multiples of random graphs of equal degrees.",
+    "Clustering and path length as multiples of random graphs of equal degrees, over the strongest edges between "
+    "different columns: as many in the run and its controls, half of those that the run's sheet has.",
     PLACELESS,
 )
 def small_world(c: Context) -> Result:
-    strong = c.attention >= np.quantile(c.attention, 0.5)
     sources = int(np.clip(1e6 // len(c.positions), 50, 200))
-    return c.call(analysis.small_world, c.edges[:, strong], nulls=max(_nulls(c), 2), sources=sources)
+    nulls, density = max(_nulls(c), 2), _density(c)
+    return c.call(analysis.small_world, c.edges, c.attention, density=density, nulls=nulls, sources=sources)
+
+
+@_connectivity(
+    "Rich club",
+    "Whether columns of many strong edges are joined among themselves more than in random graphs of equal degrees "
+    "(grey): above 1 for a range of degrees. The number is the largest, so chance lies above 1, too. The edges are "
+    "those of the small world.",
+    PLACELESS,
+)
+def rich_club(c: Context) -> Result:
+    nulls, density = max(_nulls(c), 2), _density(c)
+    return c.call(analysis.rich_club, c.edges, c.attention, density=density, nulls=nulls)
+
+
+def _density(c: Context) -> float:
+    """Half of the edges between different columns that the run's sheet has: the same for the run and its controls."""
+    return Undirected.check(c.run.sheet.edge_index.numpy(), None, c.run.sheet.num_columns).density / 2
 
 
 @_connectivity(
@@ -309,63 +330,78 @@ def reverse_correlation(c: Context) -> analysis.fields.ReverseCorrelation:
 
 # ---------------------------------------------------------------------- robustness
 
+# A network that errs more on clean images errs more on others: what these say of two networks, they say where both err
+# alike on clean ones.
+
 
 @_robustness(
     "Corrupted images",
-    "Error under ImageNet-C's families of corruption; lower is better.",
+    "Error under the families of corruption of CIFAR-10-C or ImageNet-C; lower is better. The title says whose "
+    "constants they are. The null answers as often, but blindly: below it, something is left, and no more is shown. "
+    "Compare networks at equal clean error.",
     ANSWERS,
 )
 def corruptions(c: Context) -> Result:
     severities = (1, 2, 3, 4, 5) if len(c.positions) <= 2000 else (1, 3, 5)
-    return c.call(analysis.corruption_errors, c.net, *_held_out(c), severities=severities)
+    return c.call(analysis.corruption_errors, c.net, *_held_out(c, 15 * len(severities)), severities=severities)
 
 
 @_robustness(
     "Attacks",
-    "Accuracy under projected gradient descent, beside random changes of the same size (grey).",
+    "Accuracy under projected gradient descent, beside random changes of the same size (grey). That attacks do more "
+    "than chance is so for every network; what can differ is how much, at equal clean accuracy.",
     ANSWERS,
 )
 def attack(c: Context) -> Result:
     _small_enough(c)
-    return c.call(analysis.adversarial_accuracy, c.net, *_held_out(c), steps=10, draws=_draws(c))
+    # A gradient costs about as much as five passes.
+    return c.call(analysis.adversarial_accuracy, c.net, *_held_out(c, 5 * 4 * 10), steps=10, draws=_draws(c))
 
 
 @_robustness(
     "Lesions",
     "Accuracy when the most listened-to columns are taken out, beside as many at random (grey). Columns that the "
-    "image enters by are spared: without them the network is blind.",
+    "image enters by are spared: without them the network is blind. Output columns are not: one that is taken out "
+    "adds the same to every answer, whoever listens to it.",
     ANSWERS,
 )
 def lesions(c: Context) -> Result:
     _small_enough(c)
-    heard = np.bincount(c.edges[0], c.attention, len(c.positions))
+    between = c.edges[0] != c.edges[1]
+    heard = np.bincount(c.edges[0, between], c.attention[between], len(c.positions))
     entry = (c.sheet.input_rank >= 0).numpy()
-    return c.call(analysis.lesion_curve, c.net, *_held_out(c), c.edges, score=heard, spare=entry, draws=_draws(c))
+    images = _held_out(c, 5 * (_draws(c) + 1))
+    return c.call(analysis.lesion_curve, c.net, *images, c.edges, score=heard, spare=entry, draws=_draws(c))
 
 
 @_robustness(
     "Noise on activity",
-    "Accuracy when every state is disturbed after every step.",
+    "Accuracy when every state is disturbed after every step, by shares of its own size.",
     ANSWERS,
 )
 def activity_noise(c: Context) -> Result:
     _small_enough(c)
-    return c.call(analysis.activity_noise, c.net, *_held_out(c), draws=3)
+    return c.call(analysis.activity_noise, c.net, *_held_out(c, 15), draws=3)
 
 
 @_robustness(
     "Noise on weights",
-    "Accuracy when every parameter is disturbed.",
+    "Accuracy when every weight of every column is disturbed, by shares of the size of its kind, and independently, "
+    "also where columns share weights: so networks of one function score the same, however they are written.",
     ANSWERS,
 )
 def weight_noise(c: Context) -> Result:
     _small_enough(c)
-    return c.call(analysis.weight_noise, c.net, *_held_out(c), draws=3)
+    return c.call(analysis.weight_noise, c.net, *_held_out(c, 15), draws=3)
 
 
-def _held_out(c: Context) -> tuple[np.ndarray, np.ndarray]:
-    """Held-out images drawn at random, as many as the size of the sheet allows; the same for a run and its controls."""
-    count = int(np.clip(100_000 // len(c.positions), 16, 200))
+def _held_out(c: Context, passes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Held-out images drawn at random, the same for a run and its controls: up to 2,000, as time and memory allow.
+
+    Time grows with the columns and the passes over the images, memory with the pixels.
+    """
+    most = min(1.4e7 // (len(c.positions) * passes), 5e7 // c.run.images[0].size)
+    count = int(np.clip(most, 16, 2000))
     chosen = np.sort(np.random.default_rng(c.settings.seed).permutation(len(c.run.images))[:count])
     return c.run.images[chosen], c.run.labels[chosen]
 

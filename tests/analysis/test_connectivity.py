@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from colgraph.analysis.connectivity import edge_lengths, strengths, wiring
-from colgraph.analysis.graphs import communicability, modularity, rewire, small_world
+from colgraph.analysis.graphs import communicability, modularity
+from colgraph.analysis.small_worlds import rich_club, small_world
+from colgraph.analysis.undirected import Undirected, rewire
 
 
 def random_edges(n=40, k=6, seed=0):
@@ -214,6 +216,94 @@ def test_small_world_of_pieces_and_of_trees():
         small_world(np.array([[0, 1], [0, 0]]))
 
 
+def listening_graph(n=60, seed=0):
+    """Edges in both directions and self-loops, which carry most of the attention."""
+    edges = random_edges(n, 14, seed)
+    score = np.random.default_rng(seed).normal(size=edges.shape[1]) + 4 * (edges[0] == edges[1])
+    return softmax_per_target(score, edges), edges
+
+
+def test_graphs_are_compared_at_one_density_without_self_loops():
+    """However much columns listen to themselves, and however many pairs listen to each other."""
+    attention, edges = listening_graph()
+    loops = edges[0] == edges[1]
+    result = small_world(edges, attention, density=0.1, nulls=3)
+    assert result.density == pytest.approx(0.1)
+    weight = np.zeros((60, 60))
+    weight[edges[0, ~loops], edges[1, ~loops]] = attention[~loops]
+    weight += weight.T
+    strongest = np.sort(weight[np.triu_indices(60, 1)])[-177:].min()
+    graph = nx.Graph(weight >= strongest)
+    assert graph.number_of_edges() == 177
+    assert result.clustering == pytest.approx(nx.average_clustering(graph))
+    assert rich_club(edges, attention, density=0.1, nulls=2).density == pytest.approx(0.1)
+    flat = np.where(loops, 0, attention)
+    assert small_world(edges, flat, density=0.1, nulls=3).value == result.value, "self-loops carry nothing"
+    for density in (0, 0.0005, 0.9, 1.5, -1):
+        with pytest.raises(ValueError, match=r"density must be from 0.00113 to 0\.\d+, that of all edges"):
+            small_world(edges, attention, density=density)
+
+
+def test_equal_edges_are_chosen_alike_and_all_over_the_graph():
+    edges = as_array(nx.complete_graph(50))
+    kept = Undirected.check(edges, None, 50).strongest(0.2)
+    again = Undirected.check(edges[:, ::-1], np.full(1225, 0.3), 50).strongest(0.2)
+    assert np.array_equal(kept.links, again.links)
+    assert len(kept.weight) == 245
+    assert abs(kept.links.mean() - 24.5) < 2, "not the first columns"
+    nearly = np.random.default_rng(0).uniform(1 - 1e-12, 1, 1225)
+    assert np.array_equal(kept.links, Undirected.check(edges, nearly, 50).strongest(0.2).links)
+
+
+def test_rich_club_agrees_with_networkx():
+    graph = nx.barabasi_albert_graph(80, 4, seed=9)
+    result = rich_club(as_array(graph), nulls=4, smallest=2)
+    expected = nx.rich_club_coefficient(graph, normalized=False)
+    assert len(result.degree) > 5
+    for degree, members, value in zip(result.degree, result.members, result.coefficient, strict=True):
+        assert value == pytest.approx(expected[degree])
+        assert members == sum(d > degree for _, d in graph.degree)
+    assert np.allclose(result.normalised, result.coefficient / result.coefficient_null.mean(0))
+    assert result.value == result.normalised.max()
+    assert result.interval[0] <= result.interval[1]
+    same = rich_club(as_array(graph), nulls=4)
+    assert same.members.min() >= 8, "a tenth of the columns"
+
+
+def test_a_planted_rich_club_is_found():
+    """Hubs that are all joined to each other; and the same degrees without."""
+    graph = nx.random_regular_graph(4, 90, seed=1)
+    rng = np.random.default_rng(0)
+    for hub in range(10):
+        graph.add_edges_from((hub, int(other)) for other in rng.choice(np.arange(10, 90), 14, replace=False))
+    apart = rich_club(as_array(graph), nulls=10, smallest=8)
+    graph.add_edges_from((a, b) for a in range(10) for b in range(a))
+    joined = rich_club(as_array(graph), nulls=10, smallest=8)
+    assert joined.value > joined.null.max() > 0.9
+    assert joined.value > 1.3 * apart.value
+    assert joined.p_value < 0.1 < apart.p_value
+
+
+def test_without_hubs_there_is_no_club():
+    with pytest.raises(ValueError, match="no club of 5 or more columns: of 50, 50 have the largest degree, 4"):
+        rich_club(as_array(nx.random_regular_graph(4, 50, seed=1)))
+    with pytest.raises(ValueError, match="nulls must be"):
+        rich_club(as_array(nx.barabasi_albert_graph(30, 3, seed=0)), nulls=1)
+
+
+def test_shuffled_attention_to_others_leaves_that_to_oneself():
+    """Measures without self-loops have a null without them: else what a column hears of itself would land on others."""
+    attention, edges = listening_graph()
+
+    loops = edges[0] == edges[1]
+    for function in (strengths, lambda a, e, **options: edge_lengths(a, e, np.abs(e[0] - e[1]), **options)):
+        whole = function(attention, edges, permutations=30)
+        alone = function(attention[~loops], edges[:, ~loops], permutations=200)
+        assert whole.value == pytest.approx(alone.value)
+        assert whole.null.mean() == pytest.approx(alone.null.mean(), rel=0.03)
+        assert whole.null.std() == pytest.approx(alone.null.std(), rel=0.6)
+
+
 def test_communicability_agrees_with_networkx():
     graph = nx.gnp_random_graph(25, 0.2, seed=8)
     result = communicability(as_array(graph), normalised=False, columns=25, nulls=3)
@@ -243,6 +333,7 @@ def test_graph_results_draw_themselves(listening):
         modularity(edges, attention, positions=positions, nulls=2),
         modularity(edges, nulls=2),
         small_world(edges, nulls=2),
+        rich_club(edges, nulls=2),
         communicability(edges, positions=positions, nulls=2),
     ):
         ax = Figure().subplots()

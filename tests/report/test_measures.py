@@ -345,16 +345,16 @@ UNUSUAL: dict[str, tuple[Any, set[str]]] = {
     "a mesh": (lambda: small_run(cg.build_sheet("sphere", subdivisions=1, neighbors="knn:5", num_inputs=4)), set()),
     "three columns": (
         lambda: small_run(drawn([[0, 1, 2, 0, 1, 2], [0, 1, 2, 1, 2, 0]], THREE)),
-        {"correlation_by_distance", "smoothness", "pinwheels", "wiring", "edge_lengths", "small_world"},
+        {"correlation_by_distance", "smoothness", "pinwheels", "wiring", "edge_lengths", "small_world", "rich_club"},
     ),
     "one column": (
         lambda: small_run(drawn([[0], [0]], THREE[:1])),
         {"correlation_by_distance", "smoothness", "pinwheels", "moran", "wiring", "edge_lengths", "strengths"}
-        | {"modularity", "small_world", "communicability", "lesions"},
+        | {"modularity", "small_world", "rich_club", "communicability", "lesions"},
     ),
     "isolated columns": (
         lambda: small_run(drawn([[0, 0, 1, 2], [0, 1, 2, 2]], STRAIGHT)),
-        {"correlation_by_distance", "smoothness", "pinwheels", "wiring", "edge_lengths", "small_world"},
+        {"correlation_by_distance", "smoothness", "pinwheels", "wiring", "edge_lengths", "small_world", "rich_club"},
     ),
     "a slanted line": (
         lambda: small_run(drawn([[*range(12), *range(11)], [*range(12), *range(1, 12)]], STRAIGHT), steps=12),
