@@ -251,7 +251,7 @@ class SheetParallel(Columnformer):
 
     def _run(
         self, state: Tensor, drive: Drive, *arguments: Any
-    ) -> tuple[list[Tensor], Tensor, list[Tensor], list[Tensor]]:
+    ) -> tuple[list[Tensor], Tensor, dict[str, list[Tensor]]]:
         (state,) = tie(self._chain.take(state), state)
         return super()._run(state, drive, *arguments)
 

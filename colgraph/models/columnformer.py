@@ -29,7 +29,7 @@ from colgraph.torch_internals import is_transformed, static_shape
 __all__ = ["Columnformer", "SheetMismatchError", "Unroll"]
 
 _OPTIONS = frozenset(item.name for item in dataclasses.fields(ColumnformerOptions))
-_RECORDS = ("state", "attention", "hidden")
+_RECORDS = ("state", "attention", "heard", "hidden")
 
 _log = logging.getLogger("colgraph")
 
@@ -49,6 +49,8 @@ class Unroll:
             averages over pairs instead of summing over j.
         states: ``[T,N,B,C]`` after each step, where "state" was recorded.
         attention: ``[T,E,B,H]`` in edge order, where "attention" was recorded.
+        heard: ``[T,N,B,H,C/H]`` the values that others hear of each column, by head, where "heard" was recorded. What
+            arrives along an edge is its attention times the source's value.
         hidden: ``[T,N,B,M]`` the MLP's hidden units after the nonlinearity, where "hidden" was recorded.
     """
 
@@ -56,6 +58,7 @@ class Unroll:
     wiring_cost: Tensor
     states: Tensor | None = None
     attention: Tensor | None = None
+    heard: Tensor | None = None
     hidden: Tensor | None = None
 
 
@@ -207,7 +210,8 @@ class Columnformer(SheetBuffers):
             steps: how many steps; the model's own number by default (the length of the sequence with "sequence").
             start: number of steps that ``state`` has behind it, for the time embedding; the model's ``steps`` by
                 default. Past the last time embedding, the last one is used.
-            record: any of "state" (the states after each step), "attention", and "hidden" (the MLP's hidden units).
+            record: any of "state" (the states after each step), "attention", "heard" (the values that attention
+                weighs), and "hidden" (the MLP's hidden units).
 
         Returns:
             An :class:`Unroll`.
@@ -231,14 +235,9 @@ class Columnformer(SheetBuffers):
         steps = plain_value(steps)
         check_sizes(steps=steps)
         drive = self._drive(x, steps, 0 if going_on else 1, begin)
-        states, cost, attention, hidden = self._run(state, drive, steps, self.edge_cost, record)
-        return Unroll(
-            states[-1],
-            cost,
-            torch.stack(states) if "state" in record else None,
-            torch.stack(attention) if "attention" in record else None,
-            torch.stack(hidden) if "hidden" in record else None,
-        )
+        states, cost, kept = self._run(state, drive, steps, self.edge_cost, record)
+        every = torch.stack(states) if "state" in record else None
+        return Unroll(states[-1], cost, every, **{name: torch.stack(each) for name, each in kept.items()})
 
     def _start(self, x: Tensor) -> Tensor:
         state = self._place(self._at(x, 0))
@@ -287,10 +286,10 @@ class Columnformer(SheetBuffers):
         steps: int,
         edge_cost: Tensor | None = None,
         record: Collection[str] = (),
-    ) -> tuple[list[Tensor], Tensor, list[Tensor], list[Tensor]]:
-        """The states (the last one alone unless recorded), the mean wiring cost, and attention and hidden units.
+    ) -> tuple[list[Tensor], Tensor, dict[str, list[Tensor]]]:
+        """The states (the last one alone unless recorded), the mean wiring cost, and what else was recorded, by name.
 
-        The cost is zero without ``edge_cost``, and the two lists are empty unless recorded.
+        The cost is zero without ``edge_cost``.
         """
         layout, keep, keep_hidden = self.layout, "state" in record, "hidden" in record
         if keep_hidden and not isinstance(self.block.mlp, ColumnMlp):
@@ -302,22 +301,25 @@ class Columnformer(SheetBuffers):
             states, cost = unroll_columns(
                 self.block, state, layout, steps, edge_cost=edge_cost, drive=drive, record=keep, recompute=recompute
             )
-            return states, cost, [], []
-        states, attention, hidden, costs = [], [], [], []
+            return states, cost, {}
+        states, costs = [], []
+        kept: dict[str, list[Tensor]] = {name: [] for name in _RECORDS[1:] if name in record}
         # A compiler finds out for itself that every step adds the same numbers.
         with contextlib.nullcontext() if torch.compiler.is_compiling() else weights_held(self.block):
             for t in range(steps):
                 state = drive.added_to(state, t)
-                if "attention" in record:
-                    attention.append(self._attention(state))
+                if "attention" in kept:
+                    kept["attention"].append(self._attention(state))
+                if "heard" in kept:
+                    kept["heard"].append(self.block.attention.project(self.block.norm1(state))[2])
                 state, wire, units = self._step(state, layout, edge_cost, keep_hidden)
                 states = [*states, state] if keep else [state]
                 if units is not None:
-                    hidden.append(units)
+                    kept["hidden"].append(units)
                 if wire is not None:
                     # The mean over an empty batch is no number, and would spoil a sum of losses: nothing costs nothing.
                     costs.append(wire.mean() if wire.numel() else wire.sum())
-        return states, torch.stack(costs).mean() if costs else state.new_zeros(()), attention, hidden
+        return states, torch.stack(costs).mean() if costs else state.new_zeros(()), kept
 
     def _step(
         self, state: Tensor, layout: Layout, edge_cost: Tensor | None, keep_hidden: bool
@@ -406,7 +408,7 @@ class Columnformer(SheetBuffers):
 
 def _recorded(record: Collection[str]) -> str | None:
     """What is recorded that the fused column step does not keep."""
-    kept = [name for name in ("attention", "hidden") if name in record]
+    kept = [name for name in _RECORDS[1:] if name in record]
     return f"recording {' and '.join(kept)}" if kept else None
 
 

@@ -232,7 +232,7 @@ def vision_unroll() -> dict[str, float]:
     net = _vision(knn())
     part = distribute(net, make_mesh())
     images = _random(2, 2, 6, 6)
-    whole, own = (m.unroll(images, record=("state", "attention", "hidden")) for m in (net, part))
+    whole, own = (m.unroll(images, record=("state", "attention", "heard", "hidden")) for m in (net, part))
     core = part.model
     more = [m.unroll(None, state=out.state, steps=2) for m, out in ((net, whole), (part, own))]
     for m in (net, part):
@@ -240,6 +240,7 @@ def vision_unroll() -> dict[str, float]:
     return {
         "states": _largest(core.gather(own.states, dim=1), whole.states),
         "hidden": _largest(core.gather(own.hidden, dim=1), whole.hidden),
+        "heard": _largest(core.gather(own.heard, dim=1), whole.heard),
         "evidence": _largest(core.gather(part.evidence(own.state)), net.evidence(whole.state)),
         "attention": _largest(own.attention, whole.attention[:, core.local.edges]),
         "step logits": _largest(own.step_logits, whole.step_logits),

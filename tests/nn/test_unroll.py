@@ -489,6 +489,23 @@ def test_recording_attention_gives_the_same_numbers(sheet):
     torch.testing.assert_close(recorded.wiring_cost, fused.wiring_cost)
 
 
+@pytest.mark.parametrize("options", [{}, {"value_projection": True}, {"untied": "none"}], ids=str)
+def test_recorded_values_and_attention_make_what_is_heard(sheet, options):
+    model = make(sheet, **options)
+    x = make_input(model)
+    heard = []
+    handle = model.block.attention.register_forward_hook(lambda module, given, out: heard.append(out[0]))
+    out = model.unroll(x, record=("attention", "heard"))
+    handle.remove()
+    assert "recording attention and heard" in ran(model)
+    source, target = model.sheet.edge_index
+    arrived = out.attention.unsqueeze(-1) * out.heard[:, source]
+    total = torch.zeros_like(out.heard).index_add(1, target, arrived).flatten(3)
+    output = model.block.attention.output
+    mine = total if output is None else torch.stack([output(step) for step in total])
+    torch.testing.assert_close(mine, torch.stack(heard))
+
+
 @pytest.mark.parametrize("recompute", [None, "steps"])
 @pytest.mark.parametrize("options", [{}, {"parametrization": "shared+difference"}, {"untied": "none"}], ids=str)
 def test_recorded_hidden_units_are_what_the_second_layer_reads(sheet, options, recompute):
