@@ -21,7 +21,7 @@ from colgraph.analysis.connectivity import edge_lengths, strengths, wiring
 from colgraph.analysis.corruptions import CORRUPTIONS, choose_constants, corrupt
 from colgraph.analysis.dissimilarity import category_rdm, rdm, rsa
 from colgraph.analysis.encoding import encode, encode_table, split_half_ceiling
-from colgraph.analysis.energy import energy
+from colgraph.analysis.energy import energy, network_energy
 from colgraph.analysis.fields import gradient_fields, reverse_correlation
 from colgraph.analysis.gabor import fit_gabors
 from colgraph.analysis.graphs import communicability, modularity
@@ -81,6 +81,7 @@ __all__ = [
     "modularity",
     "morans_i",
     "moving_bars",
+    "network_energy",
     "noise",
     "orientation_map",
     "partial_correlation_by_distance",

@@ -293,11 +293,26 @@ def rsa(c: Context) -> Result:
 
 @_representation(
     "Energy",
-    "A third for activity, two thirds for what arrives through edges (All-TNN), without unit.",
+    "A third for activity, as the readout reads it, two thirds for what arrives along edges (All-TNN), without unit. "
+    "The growth of states from step to step, which nothing reads, is not in it.",
     PLACELESS,
 )
-def energy(c: Context) -> Result:
-    return c.call(analysis.energy, c.natural, c.edges, c.attention, permutations=_edge_shuffles(c))
+def energy(c: Context) -> analysis.energy.Energy:
+    """Of a few images: recording attention holds steps x edges x images x heads numbers."""
+    images, numbers = evenly(c.probes.natural.images, 32), c.edges.shape[1] * c.net.steps
+    batch = int(np.clip(1e7 // numbers, 1, 32))
+    shuffles = _edge_shuffles(c)
+    return c.call(analysis.network_energy, c.net, images, c.edges, batch_size=batch, permutations=shuffles)
+
+
+@_representation(
+    "Energy of transmission",
+    "What arrives at a column: attention times the size of the values that it weighs, over edges and heads. The null "
+    "deals out each column's attention anew: below it, columns listen to those that say less.",
+    PLACELESS,
+)
+def transmission(c: Context) -> Result:
+    return energy(c).transmission
 
 
 # ---------------------------------------------------------------------- fields
