@@ -131,7 +131,8 @@ def test_the_length_of_states_changes_no_measure(signal: str | int, exact_run: R
             changed.add(item.key)
     if signal == "norm":
         assert {"correlation_by_distance", "orientation", "category", "moran"} <= changed
-        assert {"dimensionality", "cka", "rsa", "energy", "reverse_correlation"} <= changed
+        assert {"dimensionality", "cka", "rsa", "reverse_correlation"} <= changed
+        assert not {"energy", "transmission"} & changed, "activity is what the readout reads, whatever is mapped"
     else:
         assert not changed
 
@@ -338,7 +339,7 @@ UNUSUAL: dict[str, tuple[Any, set[str]]] = {
     "one image of each class": (lambda: small_run(grid(), counts=(1, 1, 1, 1)), {"category", "patches", "rsa"}),
     "one image": (
         lambda: small_run(grid(), counts=(1,)),
-        {"correlation_by_distance", "category", "patches", "rsa", "dimensionality", "cka", "energy"},
+        {"correlation_by_distance", "category", "patches", "rsa", "dimensionality", "cka", "energy", "transmission"},
     ),
     "one step": (lambda: small_run(grid(), steps=1), {"cka"}),
     "one input": (lambda: small_run(grid(num_inputs=1)), set()),
