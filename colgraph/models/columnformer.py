@@ -374,8 +374,8 @@ class Columnformer(SheetBuffers):
         del attention.edge_bias
         none = like.new_zeros(self.edge_cost.numel(), attention.num_heads)
         attention.edge_bias = nn.Parameter((none if bias is None else bias).detach().clone())
-        written = {"untied": "all", "value_projection": True, "edge_bias": "learned"}
-        copied.options = dataclasses.replace(copied.options, **written)
+        options = copied.options
+        copied.options = dataclasses.replace(options, untied="all", value_projection=True, edge_bias="learned")
         return copied
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from colgraph import analysis
 from colgraph.analysis import Result
+from colgraph.analysis.energy import Energy
 from colgraph.analysis.undirected import Undirected
 from colgraph.report.catalogue import ANSWERS, PLACED, PLACELESS, Catalogue
 from colgraph.report.context import Context, evenly
@@ -297,7 +298,7 @@ def rsa(c: Context) -> Result:
     "The growth of states from step to step, which nothing reads, is not in it.",
     PLACELESS,
 )
-def energy(c: Context) -> analysis.energy.Energy:
+def energy(c: Context) -> Energy:
     """Of a few images: recording attention holds steps x edges x images x heads numbers."""
     images, numbers = evenly(c.probes.natural.images, 32), c.edges.shape[1] * c.net.steps
     batch = int(np.clip(1e7 // numbers, 1, 32))

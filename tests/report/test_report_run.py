@@ -22,6 +22,7 @@ from colgraph import cli
 from colgraph.data import load_images
 from colgraph.report import Settings, analyse, load_run
 from colgraph.report.controls import find_controls
+from colgraph.report.measures import CATALOGUE
 from colgraph.report.page import write_page
 from colgraph.training import RunFlags, TrainConfig, make_model, make_sheet, open_run_folder, train
 
@@ -181,7 +182,9 @@ def test_a_part_made_again_leaves_the_rest(analysed, runs, tmp_path):
     assert np.array_equal(np.load(copy / "analysis" / "maps.npz")["fields"], fields), "the page still has them"
     assert after["wiring"]["controls"]["no wiring cost"]["seed"] == 0, "which run the control was"
     text = place.read_text()
-    with pytest.raises(ValueError, match="holds 23 other analyses with probes=120, which would be lost"):
+    with pytest.raises(
+        ValueError, match=f"holds {len(CATALOGUE) - 1} other analyses with probes=120, which would be lost"
+    ):
         analyse(copy, Settings(probes=80, permutations=20, nulls=2, progress=False), only=["wiring"])
     with pytest.raises(ValueError, match="other analyses with signal=normed, which would be lost"):
         analyse(copy, replace(QUICK, signal="norm"), only=["wiring"])
