@@ -98,7 +98,7 @@ def rsa_by_step(
     x = as_array(states, "states")
     if x.ndim != 4:
         raise ValueError(f"states must have shape [stimuli, steps, columns, channels], got {list(x.shape)}")
-    label = as_labels(areas, x.shape[2], "areas")
+    label = as_labels(areas, x.shape[2], "areas", "column")
     names = np.unique(label)
     options: dict[str, Any] = {"method": method, "permutations": permutations, "seed": seed}
     last = rdm(x[:, -1])
