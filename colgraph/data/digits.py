@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from colgraph.data.decode import image_to_tensor
+from colgraph.data.sets import MemoryImages, content_keys
 from colgraph.extras import missing_package
 
 __all__ = ["load_digits"]
 
 
-def load_digits(image_size: int = 8, channels: int = 1) -> tuple[Tensor, Tensor, list[str]]:
+def load_digits(image_size: int = 8, channels: int = 1) -> tuple[MemoryImages, list[str]]:
     """1,797 handwritten digits of 8 x 8 pixels with 17 grey levels.
 
     The test part of the UCI set "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak, 1998), as
@@ -23,7 +23,7 @@ def load_digits(image_size: int = 8, channels: int = 1) -> tuple[Tensor, Tensor,
         channels: 1, or 3 to repeat the grey.
 
     Returns:
-        images ``[1797, channels, S, S]`` uint8, labels ``[1797]`` int64, names of the ten classes.
+        images ``[1797, channels, S, S]`` with labels, of one key at every size, and the names of the ten classes.
 
     Raises:
         ImportError: if scikit-learn is missing.
@@ -40,4 +40,5 @@ def load_digits(image_size: int = 8, channels: int = 1) -> tuple[Tensor, Tensor,
         from PIL import Image
 
         images = torch.stack([image_to_tensor(Image.fromarray(p), image_size, channels) for p in pixels])
-    return images, torch.from_numpy(bunch.target.astype(np.int64)), [str(name) for name in bunch.target_names]
+    keys = content_keys(image.tobytes() for image in pixels)
+    return MemoryImages(images, bunch.target, keys), [str(name) for name in bunch.target_names]

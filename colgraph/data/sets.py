@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -16,7 +18,8 @@ from torch.utils.data import Dataset
 
 from colgraph.data.decode import UnreadableImageError, as_bytes, check_header, decode_image
 
-__all__ = ["Batch", "EncodedImages", "ImageSet", "LazyImages", "MemoryImages", "SkippedImages", "hold_out"]
+__all__ = ["Batch", "EncodedImages", "ImageSet", "LazyImages", "MemoryImages", "SkippedImages"]
+__all__ += ["content_keys", "hold_out"]
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
 """Images ``[B,C,S,S]`` uint8 and labels ``[B]`` int64."""
@@ -41,6 +44,14 @@ class ImageSet(Dataset[Batch]):
         """Images ``[B,C,S,S]`` uint8 and labels ``[B]`` of the given indices."""
         raise NotImplementedError
 
+    def readable(self, indices: Sequence[int]) -> list[int]:
+        """The indices without those of images that have been left out of a batch."""
+        return list(indices)
+
+    def keys(self, indices: Sequence[int]) -> np.ndarray:
+        """A key for each image, which names it in whatever order, split or file it comes; see :func:`content_keys`."""
+        return content_keys(image.numpy().tobytes() for image in self.batch(indices)[0])
+
     def __getitem__(self, index: int) -> Batch:
         images, labels = self.batch([index])
         return images[0], labels[0]
@@ -56,12 +67,14 @@ class MemoryImages(ImageSet):
     Args:
         images: ``[n,C,S,S]``, an array or a tensor; uint16 and bool are scaled to uint8 by their type.
         labels: ``[n]`` whole numbers from 0.
+        origin: what names the images: where they were decoded from, or a key for each; by default their pixels.
 
     Raises:
         ValueError: for pixels of another type or shape, and for labels that do not fit.
     """
 
-    def __init__(self, images: Any, labels: Any) -> None:
+    def __init__(self, images: Any, labels: Any, origin: EncodedImages | np.ndarray | None = None) -> None:
+        self.origin = origin
         self.images = as_bytes(images)
         self.labels = _as_labels(labels)
         if self.images.dim() != 4 or len(self.images) != len(self.labels):
@@ -75,9 +88,26 @@ class MemoryImages(ImageSet):
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         return self.images[chosen], self.labels[chosen]
 
+    def keys(self, indices: Sequence[int]) -> np.ndarray:
+        """See :meth:`ImageSet.keys`."""
+        if self.origin is None:
+            return super().keys(indices)
+        return self.origin[list(indices)] if isinstance(self.origin, np.ndarray) else self.origin.keys(indices)
+
     def subset(self, indices: np.ndarray) -> MemoryImages:
         """A copy of some of the images."""
-        return MemoryImages(*self.batch(indices.tolist()))
+        origin = self.origin.subset(indices) if isinstance(self.origin, EncodedImages) else self.origin
+        origin = origin[indices] if isinstance(origin, np.ndarray) else origin
+        return MemoryImages(*self.batch(indices.tolist()), origin)
+
+
+def content_keys(contents: Iterable[bytes | str]) -> np.ndarray:
+    """``[n]`` texts of 32 hexadecimal digits: the SHA-256 of each image's bytes, or of those of the file it names.
+
+    Of encoded images, the encoded bytes: images of one content are of one key at any size, and so are duplicates.
+    """
+    whole = (Path(each).read_bytes() if isinstance(each, str) else each for each in contents)
+    return np.array([hashlib.sha256(each).hexdigest()[:32] for each in whole], dtype="<U32")
 
 
 def _as_labels(labels: Any) -> Tensor:
@@ -154,6 +184,11 @@ class EncodedImages:
         """The encoded bytes, or the path, of each image."""
         return [_payload(cell) for cell in self.table[self.rows[list(indices)]]["image"]]
 
+    def keys(self, indices: Sequence[int]) -> np.ndarray:
+        """See :func:`content_keys`."""
+        chunks = (indices[start : start + _CHUNK] for start in range(0, len(indices), _CHUNK))
+        return content_keys(each for chunk in chunks for each in self.read(chunk))
+
     def each(
         self, indices: Sequence[int], work: Callable[[bytes | str], _Result], mapper: Any = map
     ) -> list[_Result | UnreadableImageError]:
@@ -196,7 +231,7 @@ class EncodedImages:
             for index, image in self._readable(work, threads, skipped, flags):
                 images[index] = image.numpy()
                 bar.update(index + 1 - bar.n)
-        whole = MemoryImages(torch.from_numpy(images), torch.from_numpy(self.labels))
+        whole = MemoryImages(torch.from_numpy(images), torch.from_numpy(self.labels), self)
         return whole.subset(np.flatnonzero(flags.numpy() == 0)) if flags.any() else whole
 
     def _readable(
@@ -240,6 +275,14 @@ class LazyImages(ImageSet):
         self.labels = torch.from_numpy(encoded.labels)
         self.skipped = skipped or SkippedImages()
         self._flags = self.skipped.watch(encoded)
+
+    def readable(self, indices: Sequence[int]) -> list[int]:
+        """See :meth:`ImageSet.readable`."""
+        return [index for index in indices if not self._flags[index]]
+
+    def keys(self, indices: Sequence[int]) -> np.ndarray:
+        """See :meth:`ImageSet.keys`."""
+        return self.encoded.keys(indices)
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """See :meth:`ImageSet.batch`; unreadable images are left out."""

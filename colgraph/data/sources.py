@@ -124,9 +124,8 @@ def load_images(
     threads = _whole("threads", threads or os.cpu_count() or 1, 1)
     name = os.fspath(source)
     if name == "digits":
-        images, labels, classes = load_digits(image_size, channels)
-        kept, held = hold_out(labels.numpy(), HELD_OUT, split_seed)
-        whole = MemoryImages(images, labels)
+        whole, classes = load_digits(image_size, channels)
+        kept, held = hold_out(whole.labels.numpy(), HELD_OUT, split_seed)
         sets: dict[str, ImageSet] = {"train": whole.subset(kept), "test": whole.subset(held)}
         return _splits(name, sets, classes, channels, image_size, [])
     encoded = _encoded(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from colgraph.data import ImageSet, ImageSplits
 from colgraph.extras import missing_package
 from colgraph.models import VisionColumnformer
 from colgraph.output import check_file, write_text
-from colgraph.training.checkpoint import load_trained
+from colgraph.training.checkpoint import KEY, check_images, load_trained, read_checkpoint
 from colgraph.training.folder import RunFolder
-from colgraph.training.images import images_of
+from colgraph.training.images import images_of, predictions_of
 from colgraph.viz import picture_suffixes
 
 __all__ = ["SPLITS", "confusion_file", "evaluate_images", "evaluate_run"]
@@ -30,7 +31,7 @@ _BINS = 15
 @torch.no_grad()
 def evaluate_images(
     net: nn.Module, images: ImageSet, transform: Any, classes: int, *, batch_size: int = 256
-) -> tuple[dict[str, Any], np.ndarray]:
+) -> tuple[dict[str, Any], np.ndarray, Tensor]:
     """Measure a model on a set of images.
 
     Accuracy and top-5 are fractions of images. The calibration error is the expected one, over 15 equal bins of the
@@ -46,7 +47,8 @@ def evaluate_images(
         batch_size: images at a time.
 
     Returns:
-        The measures, and the confusion matrix ``[K,K]`` of counts: row the label, column the answer.
+        The measures, the confusion matrix ``[K,K]`` of counts (row the label, column the answer), and the answer
+        ``[n]`` to each image that could be read.
     """
     try:
         from torchmetrics.classification import (
@@ -63,6 +65,7 @@ def evaluate_images(
     calibration = MulticlassCalibrationError(classes, n_bins=_BINS, norm="l1").to(device)
     confusion = MulticlassConfusionMatrix(classes).to(device)
     loss, right, seconds, timed = 0.0, torch.zeros(0), 0.0, 0
+    answers: list[Tensor] = []
     for start in range(0, len(images), batch_size):
         raw, labels = images.batch(range(start, min(start + batch_size, len(images))))
         pixels, labels = transform.evaluate(raw.to(device)).to(dtype), labels.to(device)
@@ -72,6 +75,7 @@ def evaluate_images(
             torch.cuda.synchronize(device)
         if start:
             seconds, timed = seconds + time.perf_counter() - begin, timed + len(labels)
+        answers.append(logits.argmax(-1).cpu())
         probabilities = logits.float().softmax(-1)
         for metric in (one, five, calibration, confusion):
             metric.update(probabilities, labels)
@@ -79,16 +83,17 @@ def evaluate_images(
         if steps is not None:
             correct = (steps.argmax(-1) == labels).sum(-1).cpu().to(torch.float64)
             right = correct if not right.numel() else right + correct
+    said = torch.cat(answers)
     measures = {
-        "images": len(images),
+        "images": len(said),
         "accuracy": float(one.compute()),
         f"top{top}_accuracy": float(five.compute()),
-        "loss": loss / len(images),
+        "loss": loss / len(said),
         "calibration_error": float(calibration.compute()),
-        "accuracy_per_step": (right / len(images)).tolist() if right.numel() else None,
+        "accuracy_per_step": (right / len(said)).tolist() if right.numel() else None,
         "images_per_second": timed / seconds if timed else None,
     }
-    return measures, confusion.compute().cpu().numpy()
+    return measures, confusion.compute().cpu().numpy(), said
 
 
 def _answers(net: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -135,7 +140,7 @@ def evaluate_run(
     trained = load_trained(file)
     splits = images_of(trained.config, data).with_classes(trained.classes)
     images = {"test": splits.test, "val": splits.val, "train": splits.train}[split]
-    measures, confusion = evaluate_images(
+    measures, confusion, answers = evaluate_images(
         trained.net, images, trained.transform, len(trained.classes), batch_size=batch_size
     )
     content = {
@@ -150,8 +155,22 @@ def evaluate_run(
     }
     text = json.dumps({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in content.items()})
     write_text(output, text + "\n")
+    if (split, checkpoint) == ("test", "last") and data in (None, trained.config.data):
+        _write_predictions(RunFolder(run), splits, answers)
     _draw(confusion, trained.classes, measures, splits, confusion_file(output))
     return content
+
+
+def _write_predictions(folder: RunFolder, splits: ImageSplits, answers: Tensor) -> None:
+    """Those of a run that has none: of an older version, or that has not ended."""
+    if folder.predictions.is_file():
+        return
+    try:
+        check_images(read_checkpoint(folder.last)[KEY], splits)
+    except ValueError as error:
+        sys.stderr.write(f"note: {folder.predictions.name} is not written: {error}\n")
+        return
+    folder.write_predictions(predictions_of(splits.test, answers, splits.classes))
 
 
 def confusion_file(output: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The folder of a run: ``runs/<name>/{config.yaml, metrics.csv, summary.json, checkpoints/, figures/}``."""
+"""The folder of a run: its settings, steps, results, predictions, checkpoints and figures."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import contextlib
 import json
 import re
 import shutil
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from colgraph.output import write_text
+import numpy as np
+from numpy.typing import NDArray
+
+from colgraph.output import replacing, write_text
 from colgraph.training.errors import UnwritableRunError
 from colgraph.training.lock import check_settled
 from colgraph.training.resume import RunRecord, changes_text, read_record
@@ -52,6 +56,11 @@ class RunFolder:
     def summary(self) -> Path:
         """Results, once the run has ended."""
         return self.path / "summary.json"
+
+    @property
+    def predictions(self) -> Path:
+        """What the model says of each test image, once the run has ended."""
+        return self.path / "predictions.npz"
 
     @property
     def checkpoints(self) -> Path:
@@ -167,6 +176,23 @@ class RunFolder:
             raise ValueError(f"cannot read {str(self.summary)!r}: {error}") from error
         return content if isinstance(content, dict) else {}
 
+    def predicted(self) -> dict[str, NDArray[Any]] | None:
+        """What ``predictions.npz`` holds; None where there is none.
+
+        Arrays ``image`` (a key for each, see :meth:`colgraph.data.ImageSet.keys`), ``label`` and ``prediction``
+        (indices, all ``[n]``), and ``classes`` (their names).
+
+        Raises:
+            ValueError: if it cannot be read.
+        """
+        if not self.predictions.is_file():
+            return None
+        try:
+            with np.load(self.predictions, allow_pickle=False) as file:
+                return {name: file[name] for name in ("image", "label", "prediction", "classes")}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"cannot read {str(self.predictions)!r}: {error}") from error
+
     # ------------------------------------------------------------------ writing
 
     def prepare(self, record: RunRecord, ended: bool = False) -> None:
@@ -180,18 +206,31 @@ class RunFolder:
         """
         if self.overwrite:
             measured = [path for pattern in ("evaluation*.json", "confusion*.png") for path in self.path.glob(pattern)]
-            for path in (self.metrics, self.config, self.encoding, self.analysis / "results.json", *measured):
+            for path in (
+                self.metrics,
+                self.config,
+                self.encoding,
+                self.predictions,
+                self.analysis / "results.json",
+                *measured,
+            ):
                 path.unlink(missing_ok=True)
             for path in (self.checkpoints, self.figures, self.tensorboard):
                 shutil.rmtree(path, ignore_errors=True)
         with writing(self.path):
             if not ended:
                 self.summary.unlink(missing_ok=True)
+                self.predictions.unlink(missing_ok=True)
             self.path.mkdir(parents=True, exist_ok=True)
             # Settings first: they make the folder that of a run, however soon it ends.
             write_text(self.config, record.text())
             for path in (self.checkpoints, self.figures):
                 path.mkdir(exist_ok=True)
+
+    def write_predictions(self, found: Mapping[str, NDArray[Any]]) -> None:
+        """Write ``predictions.npz``."""
+        with writing(self.predictions, f"go on with --resume --out {self.path}"), replacing(self.predictions) as part:
+            np.savez_compressed(part, **found)  # type: ignore[arg-type]
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``."""

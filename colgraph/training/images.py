@@ -1,11 +1,18 @@
-"""The images that settings name."""
+"""The images that settings name, and what a model says of them."""
 
 from __future__ import annotations
 
-from colgraph.data import ImageSplits, load_images
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from colgraph.data import ImageSet, ImageSplits, load_images
 from colgraph.training.config import TrainConfig
 
-__all__ = ["images_of"]
+__all__ = ["images_of", "predictions_of"]
 
 
 def images_of(config: TrainConfig, data: str | None = None) -> ImageSplits:
@@ -26,3 +33,23 @@ def images_of(config: TrainConfig, data: str | None = None) -> ImageSplits:
         split_seed=config.split_seed,
         max_corrupt=config.max_corrupt,
     )
+
+
+def predictions_of(
+    images: ImageSet, answers: Tensor, classes: Sequence[str], indices: Sequence[int] | None = None
+) -> dict[str, NDArray[Any]]:
+    """What ``predictions.npz`` holds: ``image`` (keys), ``label`` and ``prediction``, all ``[n]``, and ``classes``.
+
+    Args:
+        images: the images that were asked about, whose :meth:`colgraph.data.ImageSet.keys` name them in any order.
+        answers: ``[n]`` class of each image that could be read, in order.
+        classes: names.
+        indices: which images were asked about; all by default.
+    """
+    asked = images.readable(range(len(images)) if indices is None else indices)
+    return {
+        "image": images.keys(asked),
+        "label": images.labels[asked].numpy(),
+        "prediction": answers.cpu().numpy().astype(np.int64),
+        "classes": np.array(list(classes), dtype=np.str_),
+    }

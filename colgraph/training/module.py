@@ -96,14 +96,15 @@ class SheetClassifier(pl.LightningModule):
         """Count one held-out batch."""
         self._evaluate(batch)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Count one test batch."""
-        self._evaluate(batch)
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Count one test batch; returns the answers."""
+        return self._evaluate(batch)
 
-    def _evaluate(self, batch: tuple[Tensor, Tensor]) -> None:
+    def _evaluate(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = batch
         logits, wiring, _ = self._run(images)
         self._count(F.cross_entropy(logits, labels), logits, labels, wiring)
+        return logits.argmax(-1)
 
     def _run(self, images: Tensor, record: Collection[str] = ()) -> tuple[Tensor, Tensor, VisionUnroll | None]:
         """Logits in full precision, the wiring cost, and what the unroll returned; without a sheet zero and None."""

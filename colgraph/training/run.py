@@ -46,6 +46,7 @@ from colgraph.training.opening import check_run_folder, open_run_folder
 from colgraph.training.origin import settings_of
 from colgraph.training.parallel import SheetParallelStrategy, watched
 from colgraph.training.past import begin, go_on, read_past
+from colgraph.training.predictions import Predictions
 from colgraph.training.resume import RunRecord, describe_change, num_processes
 from colgraph.training.setup import unreached_outputs
 
@@ -61,7 +62,7 @@ def train(
     config: TrainConfig,
     folder: RunFolder | str | os.PathLike[str],
 ) -> dict[str, Any]:
-    """Train a model and write ``config.yaml, metrics.csv, summary.json, checkpoints/, figures/`` in its folder.
+    """Train a model and write what :class:`colgraph.training.RunFolder` names in its folder.
 
     ``test_accuracy`` is that of the parameters after the last step, not of a checkpoint chosen by looking at it.
     ``config.yaml`` says what ran: sizes, sheet and readout are the network's own, whatever the settings say, and what
@@ -120,7 +121,8 @@ def _train(net: VisionModel, images: ImageSplits, config: TrainConfig, folder: R
     with _quiet():
         # Checkpoints come after what they carry, and the stop after the checkpoint that it relies on.
         average = [AverageWeights(config.ema)] if config.ema else []
-        callbacks = [StepSeeds(config.seed), *average, ProgressBar(), log, figures, checkpoints, stop]
+        answers = Predictions(images)
+        callbacks = [StepSeeds(config.seed), *average, ProgressBar(), log, figures, checkpoints, stop, answers]
         several = (past is not None and past.sharded) or int(config.devices) > 1
         facts = _facts(sheet, images, config) if several else None
         trainer = _trainer(config, folder, facts, callbacks)
@@ -140,6 +142,7 @@ def _train(net: VisionModel, images: ImageSplits, config: TrainConfig, folder: R
     resumed = None if past is None else past.step
     summary = _summary(net, module, images, record, log, checkpoints, resumed, trainer)
     if trainer.is_global_zero:
+        folder.write_predictions(answers.found)
         folder.write_summary(summary)
     return summary
 

@@ -129,6 +129,12 @@ def test_replicas_end_where_one_process_does(alone, on_ranks, tmp_path):
     two = on_ranks(tmp_path / "run", 2, epochs=3, batch_size=SMALL["batch_size"] // 2)
     assert two["steps"] == alone[1]["steps"]
     assert two["columns_per_rank"] == [12]
+    answers = RunFolder(tmp_path / "run").predicted()
+    assert len(answers["image"]) == 360
+    assert (answers["label"] == answers["prediction"]).mean() == pytest.approx(two["test_accuracy"])
+    assert {key: label for key, (label, _) in joined(tmp_path / "run").items()} == {
+        key: label for key, (label, _) in joined(alone[0]).items()
+    }
     assert two["test_loss"] == pytest.approx(alone[1]["test_loss"], rel=0.05)
     assert not [entry for entry in (tmp_path / "run" / "checkpoints").iterdir() if entry.is_dir()]
 
@@ -176,6 +182,17 @@ def test_only_named_folders_of_parameters_stay(halfway):
     folders = {entry.name for entry in (path / "checkpoints").iterdir() if entry.is_dir()}
     assert {"step-00000001", "step-00000002", "step-00000015"} <= folders
     assert len(folders) <= 4
+
+
+def joined(path):
+    found = RunFolder(path).predicted()
+    return {image: (label, answer) for image, label, answer in zip(found["image"], found["label"], found["prediction"])}
+
+
+def test_predictions_of_several_processes_are_those_of_one(alone, halfway):
+    (one, summary), (three, _) = alone, halfway
+    assert summary["test_images"] == len(RunFolder(one).predicted()["image"])
+    assert joined(one) == joined(three)
 
 
 def test_kept_checkpoints_of_a_sheet_in_parts_are_those_of_one_process(alone, halfway):

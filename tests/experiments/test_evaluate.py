@@ -44,7 +44,7 @@ def test_measures_are_what_one_counts_by_hand() -> None:
 
     logits = torch.tensor([answer(0, 0.9), answer(1, 0.9), answer(2, 0.9), answer(3, 0.6)]).log()
     images = MemoryImages(torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1), torch.tensor([0, 1, 5, 3]))
-    found, confusion = evaluate_images(Table(logits), images, BatchTransform((0.0,), (1.0,)), 6, batch_size=3)
+    found, confusion, answers = evaluate_images(Table(logits), images, BatchTransform((0.0,), (1.0,)), 6, batch_size=3)
     assert found["accuracy"] == 0.75
     assert found["top5_accuracy"] in (0.75, 1.0)  # the label is one of five that are equally unlikely
     assert found["calibration_error"] == pytest.approx(0.75 * (0.9 - 2 / 3) + 0.25 * 0.4, abs=1e-5)
@@ -54,6 +54,7 @@ def test_measures_are_what_one_counts_by_hand() -> None:
     expected = np.zeros((6, 6))
     expected[[0, 1, 5, 3], [0, 1, 2, 3]] = 1
     assert np.array_equal(confusion, expected)
+    assert answers.tolist() == [0, 1, 2, 3]
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,47 @@ def test_run_is_as_good_as_its_summary_says(
     said = capsys.readouterr().out
     for words in ("360 test images of digits", "calibration error", "accuracy per step", "images per second"):
         assert words in said
+
+
+def test_a_run_without_predictions_gets_those_that_it_would_have_written(
+    trained: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, summary = RunFolder(shutil.copytree(trained[0], tmp_path / "run")), trained[1]
+    own = folder.predicted()
+    assert own is not None
+    assert (own["prediction"] == own["label"]).mean() == summary["test_accuracy"]
+    folder.predictions.unlink()
+    for words in (
+        ["--best"],
+        ["--split", "train"],
+        ["--data", str(folder_of_digits(tmp_path / "other", [*"0123456789"]))],
+    ):
+        run(["evaluate", str(folder.path), *words])
+        assert not folder.predictions.exists()
+    run(["evaluate", str(folder.path)])
+    again = folder.predicted()
+    assert again is not None
+    assert all(np.array_equal(own[name], again[name]) for name in own)
+    before = folder.predictions.stat().st_mtime_ns
+    run(["evaluate", str(folder.path)])
+    assert folder.predictions.stat().st_mtime_ns == before
+    assert "note:" not in capsys.readouterr().err
+    folder.predictions.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"cannot read .*predictions\.npz"):
+        folder.predicted()
+
+
+def test_images_that_are_not_those_of_the_run_leave_no_predictions(
+    trained: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder(shutil.copytree(trained[0], tmp_path / "run"))
+    folder.predictions.unlink()
+    content = torch.load(folder.last, weights_only=True)
+    content["colgraph"]["images"]["labels"] = "others"
+    torch.save(content, folder.last)
+    run(["evaluate", str(folder.path)])
+    assert not folder.predictions.exists()
+    assert "note: predictions.npz is not written: 'digits' differs from the data of the run" in capsys.readouterr().err
 
 
 def test_the_best_checkpoint_has_a_file_of_its_own_that_says_how_it_was_chosen(
@@ -218,7 +260,7 @@ def test_run_is_shared_with_what_it_was_trained_on(
     assert net.about["scores"]["test_accuracy"] == summary["test_accuracy"]
     assert net.about["training"]["lr"] == 1e-2
     transform = BatchTransform(net.about["mean"], net.about["std"])
-    found, _ = evaluate_images(net, load_images("digits", image_size=8, channels=1).test, transform, 10)
+    found, _, _ = evaluate_images(net, load_images("digits", image_size=8, channels=1).test, transform, 10)
     assert found["accuracy"] == pytest.approx(summary["test_accuracy"])
     with pytest.raises(ValueError, match="already holds"):
         run(["share", str(path), str(tmp_path / "model")])

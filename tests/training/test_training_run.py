@@ -79,7 +79,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, images: ImageSplits) -> t
 
 def test_run_folder_holds_what_it_should(finished: tuple[Path, dict[str, Any]]) -> None:
     path, summary = finished
-    names = {"config.yaml", "metrics.csv", "summary.json", "checkpoints", "figures", "tensorboard"}
+    names = {"config.yaml", "metrics.csv", "summary.json", "predictions.npz", "checkpoints", "figures", "tensorboard"}
     assert {entry.name for entry in path.iterdir()} == names
     figures = {"sheet.png", "curves.png", "attention_by_distance.png", "column.png"}
     assert {entry.name for entry in (path / "figures").iterdir()} == figures
