@@ -2,9 +2,9 @@
 
 One module a family: ``topography``, ``partial``, ``spatial_edges``, ``smoothness``, ``orientation``, ``pinwheels``,
 ``selectivity``, ``connectivity``, ``graphs``, ``small_worlds``, ``representation``, ``dissimilarity``, ``steps``,
-``encoding``, ``robustness``, ``lesions``, ``energy``, ``fields``, ``gabor``, ``accuracy``; stimuli come from ``probes``,
-responses from ``collect``. Every analysis returns a frozen result with ``value``, ``null``, ``interval`` and
-``plot(ax)``; see ``docs/analyses.md``.
+``encoding``, ``robustness``, ``lesions``, ``energy``, ``fields``, ``gabor``, ``accuracy``; stimuli come from
+``probes``, responses from ``collect``. Every analysis returns a frozen result with ``value``, ``null``, ``interval``
+and ``plot(ax)``; see ``docs/analyses.md``.
 """
 
 from colgraph.analysis.accuracy import (

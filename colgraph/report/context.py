@@ -22,6 +22,7 @@ from colgraph.analysis import (
     noise,
     responses,
     sample_pairs,
+    spatial_edges,
     varying,
 )
 from colgraph.analysis.signals import Signal
@@ -189,6 +190,15 @@ class Context:
     def edges(self) -> NDArray[np.int64]:
         """``[2,E]``."""
         return np.asarray(self.sheet.edge_index.numpy())
+
+    @cached_property
+    def beside(self) -> Index:
+        """``[2,A]`` places that lie beside each other: over the surface where there is one, else the four nearest.
+
+        Those of the sheet in space, however it is wired, so that a map scores the same in a run and its controls.
+        """
+        face, points = self.sheet.face.numpy(), self.sheet.pos.numpy()
+        return spatial_edges(points, faces=face if face.shape[1] else None, metric=self.sheet.space)
 
     @property
     def place(self) -> Index:

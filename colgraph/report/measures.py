@@ -13,15 +13,15 @@ from colgraph import analysis
 from colgraph.analysis import Result
 from colgraph.analysis.energy import Energy
 from colgraph.analysis.undirected import Undirected
-from colgraph.report.catalogue import ANSWERS, PLACED, PLACELESS, Catalogue
+from colgraph.report.catalogue import PLACED, PLACELESS, Catalogue
 from colgraph.report.context import Context, evenly
+from colgraph.report.robust import ROBUSTNESS
 
 __all__ = ["CATALOGUE", "orientation"]
 
 CATALOGUE = Catalogue()
 _topography, _connectivity = CATALOGUE.family("topography"), CATALOGUE.family("connectivity")
-_representation, _robustness = CATALOGUE.family("representation"), CATALOGUE.family("robustness")
-_fields = CATALOGUE.family("fields")
+_representation, _fields = CATALOGUE.family("representation"), CATALOGUE.family("fields")
 
 
 # ---------------------------------------------------------------------- topography
@@ -70,11 +70,14 @@ def orientation(c: Context) -> analysis.orientation.OrientationMap:
 
 @_topography(
     "Smoothness of the orientation map",
-    "0: near columns prefer as different orientations as far ones; 1: near columns agree. The null lies above 0.",
+    "0: near columns prefer as different orientations as far ones; 1: near columns agree. Of the quarter of columns "
+    "with the widest range of responses to orientations: what others prefer means little. The null lies above 0; "
+    "where all prefer nearly the same (a resultant near 1), any map is smooth, and so is the null.",
 )
 def smoothness(c: Context) -> Result:
-    preference = c.at_places(orientation(c).preference)
-    return c.call(analysis.smoothness, preference, c.points, period=np.pi, pairs=c.pairs)
+    found = orientation(c)
+    preference, mask = c.at_places(found.preference), c.at_places(found.selective())
+    return c.call(analysis.smoothness, preference, c.points, period=np.pi, pairs=c.pairs, mask=mask)
 
 
 @_topography(
@@ -84,13 +87,14 @@ def smoothness(c: Context) -> Result:
 )
 def pinwheels(c: Context) -> Result:
     """On the surface, or on the layer with the most columns; of active columns, so that shuffles mix only those."""
-    preference, few = c.at_places(orientation(c).preference), c.shuffles(50)
+    found, few = orientation(c), c.shuffles(50)
+    preference, mask = c.at_places(found.preference), c.at_places(found.selective())
     face = c.sheet.face.numpy()
     if face.shape[1]:
-        return c.call(analysis.pinwheels, preference, c.points, faces=c.among_taken(face), permutations=few)
+        return c.call(analysis.pinwheels, preference, c.points, faces=c.among_taken(face), mask=mask, permutations=few)
     label, index, size = np.unique(c.sheet.layer.numpy()[c.taken], return_inverse=True, return_counts=True)
     mine = index == len(label) - 1 - int(size[::-1].argmax())
-    return c.call(analysis.pinwheels, preference[mine], c.points[mine], permutations=few)
+    return c.call(analysis.pinwheels, preference[mine], c.points[mine], mask=mask[mine], permutations=few)
 
 
 @_topography(
@@ -124,22 +128,23 @@ def category(c: Context) -> analysis.selectivity.CategorySelectivity:
 
 @_topography(
     "Patches of category selectivity",
-    "The tenth of columns with the highest d', joined where they are connected. A large patch beside a small null "
-    "means that selective columns lie together.",
+    "The tenth of columns with the highest d', joined where they lie beside each other. A large patch beside a small "
+    "null means that selective columns lie together.",
 )
 def patches(c: Context) -> Result:
     values = c.at_places(np.nan_to_num(category(c).d_prime, posinf=10, neginf=-10))
     threshold = float(np.quantile(values, 0.9))
-    return c.call(analysis.selective_patches, values, c.among_taken(c.edges), threshold, positions=c.drawn(c.points))
+    return c.call(analysis.selective_patches, values, c.among_taken(c.beside), threshold, positions=c.drawn(c.points))
 
 
 @_topography(
     "Moran's I of mean activity",
-    "Whether columns joined by an edge are active alike: 0 by chance, towards 1 on a smooth map.",
+    "Whether columns that lie beside each other, connected or not, are active alike: 0 by chance, towards 1 on a "
+    "smooth map.",
 )
 def moran(c: Context) -> Result:
     values = c.at_places(c.natural.mean(0)[c.answering])
-    result = c.call(analysis.morans_i, values, c.among_taken(c.edges), positions=c.drawn(c.points))
+    result = c.call(analysis.morans_i, values, c.among_taken(c.beside), positions=c.drawn(c.points))
     return replace(result, map_label=f"mean {c.activity.label}")
 
 
@@ -158,8 +163,8 @@ def wiring(c: Context) -> Result:
 
 @_connectivity(
     "Effective edge lengths",
-    "Where attention between different columns comes from, beside what it was {untrained} (blue) and what equal weights "
-    "would give (dotted).",
+    "Where attention between different columns comes from, beside what it was {untrained} (blue) and what equal "
+    "weights would give (dotted).",
 )
 def edge_lengths(c: Context) -> Result:
     _knows_distance(c)
@@ -275,9 +280,9 @@ def cka(c: Context) -> Result:
 
 @_representation(
     "Where and when categories appear",
-    "Each cell: how well the distances between images, in an area after a step, match a model in which images of a "
-    "class are alike and others are not (rank correlation). Pixels match it a little by themselves: compare with "
-    "the untrained network.",
+    "Each curve: how well the distances between images, in an area after each step, match a model in which images of "
+    "a class are alike and others are not (rank correlation). Lines: what pixels reach by themselves, and the most "
+    "that can be reached, which is far below 1, as the model has two values only.",
     PLACELESS,
 )
 def rsa(c: Context) -> Result:
@@ -289,7 +294,7 @@ def rsa(c: Context) -> Result:
         entry, way_out = (c.sheet.input_rank >= 0).numpy(), c.sheet.output_mask.numpy()
         area = np.where(entry, "inputs", np.where(way_out & ~way_out.all(), "outputs", "others"))
     model = analysis.category_rdm(c.probes.natural.labels["category"])
-    return c.call(analysis.rsa_by_step, c.sample_states, area[c.sample], model)
+    return c.call(analysis.rsa_by_step, c.sample_states, area[c.sample], model, inputs=c.probes.natural.images)
 
 
 @_representation(
@@ -344,91 +349,22 @@ def reverse_correlation(c: Context) -> analysis.fields.ReverseCorrelation:
     return c.call(analysis.reverse_correlation, c.noise[:, shown], c.probes.noise, permutations=c.shuffles(20))
 
 
-# ---------------------------------------------------------------------- robustness
-
-# A network that errs more on clean images errs more on others: what these say of two networks, they say where both err
-# alike on clean ones.
-
-
-@_robustness(
-    "Corrupted images",
-    "Error under the families of corruption of CIFAR-10-C or ImageNet-C; lower is better. The title says whose "
-    "constants they are. The null answers as often, but blindly: below it, something is left, and no more is shown. "
-    "Compare networks at equal clean error.",
-    ANSWERS,
+@_fields(
+    "Gabor functions in the fields of hidden units",
+    "The share of hidden units (a few, drawn at random) whose linear field, from noise, a Gabor function fits well. "
+    "Below: the size of the envelope across and along the bars, in periods. The null has the same fields with random "
+    "phases: small or coarse fields are fitted well whatever they are.",
+    PLACELESS,
 )
-def corruptions(c: Context) -> Result:
-    severities = (1, 2, 3, 4, 5) if len(c.positions) <= 2000 else (1, 3, 5)
-    return c.call(analysis.corruption_errors, c.net, *_held_out(c, 15 * len(severities)), severities=severities)
+def gabors(c: Context) -> Result:
+    given = {"batch_size": c.settings.batch_size, "progress": c.settings.progress}
+    hidden = analysis.responses(c.net, c.probes.noise, signal="hidden", columns=c.sample[:32], **given)
+    units = hidden.reshape(len(hidden), -1)
+    able = np.random.default_rng(c.settings.seed).permutation(np.flatnonzero(analysis.varying(units)))[:32]
+    if not len(able):
+        raise ValueError("no hidden unit answers noise")
+    found = c.call(analysis.reverse_correlation, units[:, able], c.probes.noise, permutations=1)
+    return c.call(analysis.fit_gabors, found.field, permutations=c.shuffles(19), most=4)
 
 
-@_robustness(
-    "Attacks",
-    "Accuracy under projected gradient descent, beside random changes of the same size (grey). That attacks do more "
-    "than chance is so for every network; what can differ is how much, at equal clean accuracy.",
-    ANSWERS,
-)
-def attack(c: Context) -> Result:
-    _small_enough(c)
-    # A gradient costs about as much as five passes.
-    return c.call(analysis.adversarial_accuracy, c.net, *_held_out(c, 5 * 4 * 10), steps=10, draws=_draws(c))
-
-
-@_robustness(
-    "Lesions",
-    "Accuracy when the most listened-to columns are taken out, beside as many at random (grey). Columns that the "
-    "image enters by are spared: without them the network is blind. Output columns are not: one that is taken out "
-    "adds the same to every answer, whoever listens to it.",
-    ANSWERS,
-)
-def lesions(c: Context) -> Result:
-    _small_enough(c)
-    between = c.edges[0] != c.edges[1]
-    heard = np.bincount(c.edges[0, between], c.attention[between], len(c.positions))
-    entry = (c.sheet.input_rank >= 0).numpy()
-    images = _held_out(c, 5 * (_draws(c) + 1))
-    return c.call(analysis.lesion_curve, c.net, *images, c.edges, score=heard, spare=entry, draws=_draws(c))
-
-
-@_robustness(
-    "Noise on activity",
-    "Accuracy when every state is disturbed after every step, by shares of its own size.",
-    ANSWERS,
-)
-def activity_noise(c: Context) -> Result:
-    _small_enough(c)
-    return c.call(analysis.activity_noise, c.net, *_held_out(c, 15), draws=3)
-
-
-@_robustness(
-    "Noise on weights",
-    "Accuracy when every weight of every column is disturbed, by shares of the size of its kind, and independently, "
-    "also where columns share weights: so networks of one function score the same, however they are written.",
-    ANSWERS,
-)
-def weight_noise(c: Context) -> Result:
-    _small_enough(c)
-    return c.call(analysis.weight_noise, c.net, *_held_out(c, 15), draws=3)
-
-
-def _held_out(c: Context, passes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Held-out images drawn at random, the same for a run and its controls: up to 2,000, as time and memory allow.
-
-    Time grows with the columns and the passes over the images, memory with the pixels.
-    """
-    most = min(1.4e7 // (len(c.positions) * passes), 5e7 // c.run.images[0].size)
-    count = int(np.clip(most, 16, 2000))
-    chosen = np.sort(np.random.default_rng(c.settings.seed).permutation(len(c.run.images))[:count])
-    return c.run.images[chosen], c.run.labels[chosen]
-
-
-def _draws(c: Context) -> int:
-    """Random lesions and noises: enough for a p-value of 5% where that takes seconds."""
-    return int(np.clip(c.settings.permutations // 10, 3, 20)) if len(c.positions) <= 300 else 3
-
-
-def _small_enough(c: Context) -> None:
-    if len(c.positions) > 3000 and not c.settings.robustness:
-        raise ValueError(
-            f"left out on a sheet of {len(c.positions):,} columns for its time: ask for it by --robustness"
-        )
+CATALOGUE.extend(ROBUSTNESS)
