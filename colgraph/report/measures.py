@@ -82,13 +82,15 @@ def smoothness(c: Context) -> Result:
 
 @_topography(
     "Pinwheels",
-    "Marks are points around which all orientations occur. Noise has many; only a periodic map (one with a "
-    "wavelength) has a density to compare with pi per hypercolumn.",
+    "Marks are points around which all orientations occur, among columns that are more selective than by chance (p at "
+    "most 0.05). Noise has many; only a periodic map (one with a wavelength) has a density to compare with pi per "
+    "hypercolumn.",
 )
 def pinwheels(c: Context) -> Result:
     """On the surface, or on the layer with the most columns; of active columns, so that shuffles mix only those."""
     found, few = orientation(c), c.shuffles(50)
-    preference, mask = c.at_places(found.preference), c.at_places(found.selective())
+    # A quarter of the columns would leave hardly a loop, and round a pinwheel selectivity is low.
+    preference, mask = c.at_places(found.preference), c.at_places(found.selective(p=0.05))
     face = c.sheet.face.numpy()
     if face.shape[1]:
         return c.call(analysis.pinwheels, preference, c.points, faces=c.among_taken(face), mask=mask, permutations=few)
@@ -350,7 +352,7 @@ def reverse_correlation(c: Context) -> analysis.fields.ReverseCorrelation:
 
 
 @_fields(
-    "Gabor functions in the fields of hidden units",
+    "Gabor functions in hidden units",
     "The share of hidden units (a few, drawn at random) whose linear field, from noise, a Gabor function fits well. "
     "Below: the size of the envelope across and along the bars, in periods. The null has the same fields with random "
     "phases: small or coarse fields are fitted well whatever they are.",
