@@ -241,24 +241,24 @@ def network_energy(
     if data.dim() < 2 or len(data) < 2:
         raise ValueError(f"images must have shape [stimuli, ...] with at least 2, got {list(data.shape)}")
     starts = range(0, len(data), check_count("batch_size", batch_size))
-    sent: _Transmission | None = None
+    sent: list[_Transmission] = []
     own, states = [], []
     with evaluation(net), torch.no_grad():
         for start in bar(starts, "energy", progress):
             out = _recorded(net, data[start : start + batch_size].to(device_of(net)))
             normed = net.normed(out.states) if hasattr(net, "normed") else out.states
-            sent = _Transmission(as_edges(edges, out.state.size(0)), out.state.size(0)) if sent is None else sent
+            if not sent:
+                sent.append(_Transmission(as_edges(edges, out.state.size(0)), out.state.size(0)))
             # [steps, columns, B, channels], and by head [steps, columns or edges, B, heads]
             own += list(normed.abs().sum(-1).mean(0).double().cpu().numpy().T)
             states.append(out.states.abs().sum(-1).mean((0, 1)).double().cpu().numpy())
             weight = out.attention.abs().double().cpu().numpy().transpose(2, 1, 0, 3)
             size = out.heard.abs().sum(-1).double().cpu().numpy().transpose(2, 1, 0, 3)
-            if weight.shape[1] != sent.links.shape[1]:
-                raise ValueError(f"the network has {weight.shape[1]} edges, but {sent.links.shape[1]} were given")
+            if weight.shape[1] != sent[0].links.shape[1]:
+                raise ValueError(f"the network has {weight.shape[1]} edges, but {sent[0].links.shape[1]} were given")
             for one in zip(weight, size, strict=True):
-                sent.add(*one)
-    assert sent is not None
-    return sent.energy(np.stack(own), positions, permutations, seed, float(np.concatenate(states).mean()))
+                sent[0].add(*one)
+    return sent[0].energy(np.stack(own), positions, permutations, seed, float(np.concatenate(states).mean()))
 
 
 def _recorded(net: Any, images: torch.Tensor) -> Any:

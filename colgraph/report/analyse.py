@@ -26,7 +26,7 @@ from colgraph.report.line_up import line_up
 from colgraph.report.loading import load_run
 from colgraph.report.measures import CATALOGUE, orientation, reverse_correlation
 from colgraph.report.notes import about, note_of
-from colgraph.report.predictions import paired_accuracies
+from colgraph.report.paired import paired_accuracies
 from colgraph.training import RunFolder
 from colgraph.viz.style import picture_suffixes
 

@@ -23,7 +23,7 @@ from colgraph.analysis import Result, accuracy, accuracy_difference, mean_interv
 from colgraph.report.analyse import is_analysed, read_results
 from colgraph.report.controls import learned_settings
 from colgraph.report.corrected import false_discovery
-from colgraph.report.predictions import right_on_the_same
+from colgraph.report.paired import right_on_the_same
 from colgraph.training import RunFolder
 
 __all__ = ["OverSeeds", "compare_seeds", "seeds_json", "seeds_table"]

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,15 +184,22 @@ class RunFolder:
         (indices, all ``[n]``), and ``classes`` (their names).
 
         Raises:
-            ValueError: if it cannot be read.
+            ValueError: if it cannot be read, or holds indices of no class.
         """
         if not self.predictions.is_file():
             return None
         try:
             with np.load(self.predictions, allow_pickle=False) as file:
-                return {name: file[name] for name in ("image", "label", "prediction", "classes")}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                found = {name: file[name] for name in ("image", "label", "prediction", "classes")}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"cannot read {str(self.predictions)!r}: {error}") from error
+        numbers = np.concatenate([found["label"], found["prediction"]])
+        whole = numbers.dtype.kind in "iu" and len(numbers) > 0
+        if not whole or not 0 <= numbers.min() <= numbers.max() < len(found["classes"]):
+            raise ValueError(
+                f"{str(self.predictions)!r} does not hold labels and predictions by the numbers of classes"
+            )
+        return found
 
     # ------------------------------------------------------------------ writing
 

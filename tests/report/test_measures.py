@@ -109,7 +109,7 @@ def exact_run() -> Run:
     run = small_run(cg.build_sheet("grid", shape=(6, 6), neighbors="knn:7", num_inputs=16))
     run.net.net.norm.eps = 0.0
     with torch.no_grad():
-        images = run.net._normalised(torch.from_numpy(run.images))
+        images = run.net.normalised(torch.from_numpy(run.images))
         state = run.net.net.unroll(images).state
         assert torch.equal(run.net.classify(state * powers(state)), run.net.classify(state))
     return run

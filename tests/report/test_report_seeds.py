@@ -22,7 +22,7 @@ from colgraph.analysis import accuracy, accuracy_difference
 from colgraph.report.analyse import FORMAT
 from colgraph.report.line_up import LineUp
 from colgraph.report.page import _accuracy
-from colgraph.report.predictions import paired_accuracies, read_predictions
+from colgraph.report.paired import paired_accuracies, right_on_the_same
 from colgraph.report.seeds import compare_seeds, seeds_json, seeds_table
 
 VALUES = (1.0, 1.3, 1.1)
@@ -226,8 +226,8 @@ def test_runs_without_predictions_are_compared_by_seeds_and_it_is_said(runs, tmp
     with np.load(paths[0] / "predictions.npz") as file:
         arrays = {**file, "prediction": file["prediction"] + 5}
     np.savez(paths[0] / "predictions.npz", **arrays)
-    with pytest.raises(ValueError, match="does not hold labels and predictions by the numbers of its classes"):
-        read_predictions(paths[0])
+    with pytest.raises(ValueError, match="does not hold labels and predictions by the numbers of classes"):
+        right_on_the_same(paths[:1])
 
 
 def test_from_the_command_line(runs, tmp_path, capsys):

@@ -1,9 +1,7 @@
-"""Two runs on the same images: ``predictions.npz`` of both, joined by image."""
+"""Two runs on the same images: what each has answered, joined by image."""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +11,16 @@ from numpy.typing import NDArray
 from colgraph.analysis import accuracy, accuracy_difference, join_predictions
 from colgraph.report.corrected import false_discovery
 from colgraph.report.line_up import LineUp
+from colgraph.training import RunFolder
 
-__all__ = ["paired_accuracies", "read_predictions", "right_on_the_same"]
-
-_ARRAYS = ("image", "label", "prediction", "classes")
+__all__ = ["paired_accuracies", "right_on_the_same"]
 
 
-def read_predictions(run: Path) -> dict[str, NDArray[Any]]:
-    """What a run's ``predictions.npz`` holds.
-
-    Raises:
-        ValueError: where there is none, or it is broken.
-    """
-    file = run / "predictions.npz"
-    if not file.is_file():
-        raise ValueError(f"{str(run)!r} has no {file.name}: colgraph evaluate {run} writes it")
-    try:
-        with np.load(file, allow_pickle=False) as content:
-            found = {name: content[name] for name in _ARRAYS}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"cannot read {str(file)!r}: {' '.join(str(error).split())}") from error
-    numbers = np.concatenate([found["label"], found["prediction"]])
-    if (
-        not len(numbers)
-        or numbers.dtype.kind not in "iu"
-        or not 0 <= numbers.min() <= numbers.max() < len(found["classes"])
-    ):
-        raise ValueError(f"{str(file)!r} does not hold labels and predictions by the numbers of its classes")
+def _read(run: Path) -> dict[str, NDArray[Any]]:
+    """The predictions of a run, or a ValueError."""
+    found = RunFolder(run).predicted()
+    if found is None:
+        raise ValueError(f"{str(run)!r} has no {RunFolder(run).predictions.name}: colgraph evaluate {run} writes it")
     return found
 
 
@@ -47,9 +28,9 @@ def right_on_the_same(runs: list[Path]) -> NDArray[np.bool_]:
     """``[runs, images]``: which of their test images each run has answered rightly.
 
     Raises:
-        ValueError: as :func:`read_predictions`, and where the images of two runs are not the same.
+        ValueError: for a run without predictions, with broken ones, or on other images than another's.
     """
-    read = [read_predictions(run) for run in runs]
+    read = [_read(run) for run in runs]
     try:
         return join_predictions(*read)
     except ValueError as error:
