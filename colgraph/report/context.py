@@ -296,11 +296,13 @@ class Context:
         In the order of their places; as :func:`colgraph.analysis.partial_correlation_by_distance` takes them.
 
         Raises:
-            ValueError: if no column that sees a patch answers the probes.
+            ValueError: if fewer than three columns that see a patch answer the probes.
         """
         shown = self.probes.natural
         patches = responses(Patches(replace(self.run, net=self.net)), shown, signal="state", progress=False)
         here = np.flatnonzero(self.answering & varying(patches))
+        if len(here) < 3:
+            raise ValueError(f"{len(here)} of the columns that see a patch answer the probes: three are needed")
         here = here[np.argsort(self.place[here])]
         one = is_one_number(self.settings.signal)
         return {
