@@ -296,8 +296,10 @@ class Context:
         In the order of their places; as :func:`colgraph.analysis.partial_correlation_by_distance` takes them.
 
         Raises:
-            ValueError: if fewer than three columns that see a patch answer the probes.
+            ValueError: if fewer than three columns that see a patch answer the probes, and for the input itself.
         """
+        if not isinstance(self.net, PlainImages):
+            raise ValueError("the input is what is given")
         shown = self.probes.natural
         patches = responses(Patches(replace(self.run, net=self.net)), shown, signal="state", progress=False)
         here = np.flatnonzero(self.answering & varying(patches))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from colgraph.analysis.nets import predict
+from colgraph.models import VisionColumnformer
 from colgraph.report.catalogue import Analysis, attempt
 from colgraph.report.context import Context
 from colgraph.report.line_up import LineUp
@@ -101,6 +102,8 @@ class EqualAccuracy:
     def _at(self, file: Path, context: Context) -> Context:
         """A network as it was at an earlier step."""
         trained = load_trained(file)
+        if not isinstance(trained.net, VisionColumnformer):
+            raise ValueError(f"{str(file)!r} is no checkpoint of this run: it is of a network without a sheet")
         net = PlainImages(trained.net, trained.transform.mean, trained.transform.std).eval()
         if trained.classes != context.run.classes or net.sheet.fingerprint != context.sheet.fingerprint:
             raise ValueError(f"{str(file)!r} is no checkpoint of this run: it has other classes or another sheet")
@@ -110,8 +113,8 @@ class EqualAccuracy:
         """With the images that nothing was chosen on; made once, so that what is measured of it is measured once."""
         key = f"{context.name} {checkpoint}"
         if key not in self._halves:
-            images, labels = (each[self._measured_on] for each in (context.run.images, context.run.labels))
-            half = replace(context.run, images=images, labels=labels)
+            run, chosen = context.run, self._measured_on
+            half = replace(run, images=run.images[chosen], labels=run.labels[chosen])
             self._halves[key] = replace(context, run=half, shared={})
         return self._halves[key]
 

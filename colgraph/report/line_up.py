@@ -84,5 +84,5 @@ def _trained(control: Control, main: Context, paths: dict[str, Path]) -> Context
     if other.classes != main.run.classes:
         raise ValueError(f"{control.path} answers with its classes in another order: train it again")
     paths[control.name] = control.path
-    own = {"attention_before": None, "shared": {}, "seed": other.config.seed}
-    return replace(main, name=control.name, kind="trained", net=other.net, sheet=other.sheet, **own)
+    seed, same = other.config.seed, replace(main, name=control.name, kind="trained", attention_before=None, shared={})
+    return replace(same, net=other.net, sheet=other.sheet, seed=seed)

@@ -91,7 +91,8 @@ def compare_seeds(runs: Iterable[str | os.PathLike[str]]) -> dict[str, Any]:
     _check_alike(paths, configs, found)
     seeds = [config.get("seed", 0) for config in configs]
     entries = [{entry["key"]: entry for entry in each["analyses"]} for each in found]
-    measures, notes = _measures(entries, seeds), []
+    measures = _measures(entries, seeds)
+    notes: list[str] = []
     try:
         shown = _accuracies(paths, found, seeds, notes)
     except ValueError as error:
