@@ -32,7 +32,7 @@ PARAMETRIZATIONS = ("plain", "shared+difference")
 OPTIONS_FORMAT = 2
 """The version of the names and values of options, in checkpoints and shared models."""
 
-_RENAMED = {"heads": "num_heads"}
+_RENAMED = {"heads": "num_heads", "colour": "color"}
 """Names that format 1 used, and settings files may go on using; "none" in place of None is read everywhere."""
 
 

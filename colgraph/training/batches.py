@@ -88,7 +88,7 @@ class ImageBatches(pl.LightningDataModule):
         self.config = config
         options: dict[str, Any] = {}
         if config.augment in ("natural", "kornia"):
-            options = {"min_area": config.crop, "flip": config.flip, "jitter": config.colour}
+            options = {"min_area": config.crop, "flip": config.flip, "jitter": config.color}
         elif config.augment == "shift":
             options = {"flip": config.flip}
         self.transform = images.transform(config.augment, config.seed, **options)

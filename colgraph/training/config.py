@@ -62,7 +62,7 @@ class _Inputs:
     augment: str = option("natural", "augmentation of training images", choices=AUGMENTATIONS)
     crop: float = option(0.4, "natural, kornia: smallest share of the image's area in a crop", above=0, high=1)
     flip: bool = option(True, "all but affine: mirror half of the images")
-    colour: float = option(
+    color: float = option(
         0.2, "natural, kornia: strength of brightness, contrast and saturation changes", low=0, below=1
     )
     mixup: float = option(0.0, "mix pairs of images, by shares from Beta(a, a); 0: off", low=0)
@@ -233,7 +233,7 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] =
         lambda c: c.model == "columnformer" or c.patch_size is None,
         "--model columnformer",
     ),
-    (("crop", "colour"), lambda c: c.augment in ("natural", "kornia"), "--augment natural or kornia"),
+    (("crop", "color"), lambda c: c.augment in ("natural", "kornia"), "--augment natural or kornia"),
     (("flip",), lambda c: c.augment in ("natural", "kornia", "shift"), "--augment natural, kornia or shift"),
     (
         ("parametrization",),

@@ -41,7 +41,7 @@ ON_RESUME: dict[str, str] = {
     # Under another name, if they are the same images.
     "data": _IMAGES,
     # What is learned, from what, and on which graph.
-    **dict.fromkeys(("image_size", "channels", "augment", "crop", "flip", "colour", "mixup", "split_seed"), _REFUSED),
+    **dict.fromkeys(("image_size", "channels", "augment", "crop", "flip", "color", "mixup", "split_seed"), _REFUSED),
     **dict.fromkeys(("model", "depth", "control", "geometry", "neighbors", "metric", "mask", "axis"), _REFUSED),
     **dict.fromkeys(("num_inputs", "num_outputs", "inputs", "outputs", "patch_size", "options"), _REFUSED),
     **dict.fromkeys(("dim", "steps", "num_heads", "qk_dim", "mlp_dim", "untied", "parametrization"), _REFUSED),

@@ -351,10 +351,10 @@ def test_all_columns_are_a_neighborhood_where_there_are_few() -> None:
     assert groups.shape == (16, 9)
 
 
-def test_crop_flip_and_colour_are_settings(images: ImageSplits) -> None:
+def test_crop_flip_and_color_are_settings(images: ImageSplits) -> None:
     from colgraph.training.batches import ImageBatches
 
-    config = TrainConfig(**{**SMALL, "augment": "natural", "crop": 1.0, "flip": False, "colour": 0.0})
+    config = TrainConfig(**{**SMALL, "augment": "natural", "crop": 1.0, "flip": False, "color": 0.0})
     transform = ImageBatches(images, config).transform
     assert transform.options == {"min_area": 1.0, "flip": False, "jitter": 0.0}
     pixels = torch.rand(4, 3, 8, 8)

@@ -66,7 +66,7 @@ def test_the_original_recipe_and_sizes() -> None:
     assert sizes == (384, 1, 64, 64, False, "norm,attention,mlp")
     recipe = (config.epochs, config.batch_size, config.lr, config.weight_decay, config.beta1, config.beta2)
     assert recipe == (50, 256, 6e-4, 0.05, 0.9, 0.95)
-    assert (config.clip, config.crop, config.flip, config.colour) == (1.0, 0.33334, True, 0.4)
+    assert (config.clip, config.crop, config.flip, config.color) == (1.0, 0.33334, True, 0.4)
     sheet = make_sheet(config)
     assert (sheet.num_columns, sheet.edge_index.size(1)) == (384, 384**2)
     first = settings("imagenet100-first-model")
@@ -118,6 +118,18 @@ def test_vits_are_matched(family: str, sheet: str) -> None:
     vit = settings(by_size)
     spent = vit_cost(by_size) * vit.epochs * (vit.epoch_images or images)
     assert spent == pytest.approx(flops * config.epochs * images, rel=0.03)
+
+
+@pytest.mark.parametrize(("family", "factor"), [("digits", 3.3), ("cifar10", 22.9)])
+def test_vits_of_as_many_parameters_see_as_many_images_at_the_cost_that_is_said(family: str, factor: float) -> None:
+    sheet, vit = settings(family), settings(f"{family}-vit-parameters-long")
+    same = ("epochs", "epoch_images", "batch_size", "lr", "warmup", "augment")
+    assert [getattr(vit, name) for name in same] == [getattr(sheet, name) for name in same]
+    assert parameters(model(f"{family}-vit-parameters-long", "meta")) == pytest.approx(
+        parameters(model(family, "meta")), rel=0.03
+    )
+    flops = count_flops(model(family, "meta")).training
+    assert vit_cost(f"{family}-vit-parameters-long") / flops == pytest.approx(factor, abs=0.05)
 
 
 @pytest.mark.parametrize("family", ["digits", "cifar10"])

@@ -109,7 +109,7 @@ def other_value(name: str) -> Any:
     }
     if name in strings:
         return strings[name]
-    fraction = {"crop": 0.5, "colour": 0.3, "beta1": 0.8, "beta2": 0.9, "ema": 0.5, "label_smoothing": 0.3}
+    fraction = {"crop": 0.5, "color": 0.3, "beta1": 0.8, "beta2": 0.9, "ema": 0.5, "label_smoothing": 0.3}
     return fraction.get(name, 4 if value in (None, 8) else value * 2 + 1)
 
 

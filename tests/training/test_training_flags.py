@@ -238,7 +238,7 @@ def test_numbers_of_numpy_and_torch_are_plain_ones(tmp_path: Path) -> None:
         ("--model vit --patch-size 2 --geometry sphere", "--model columnformer"),
         ("--crop 0.5", "--augment natural or kornia"),
         ("--no-flip", "--augment natural, kornia or shift"),
-        ("--augment shift --colour 0.5", "--augment natural or kornia"),
+        ("--augment shift --color 0.5", "--augment natural or kornia"),
         ("--difference-lr 2", r"--parametrization shared\+difference"),
         ("--parametrization shared+difference --untied none", "untied parts"),
         ("--edge-bias fixed --edge-bias-lr 2", "--edge-bias learned"),
@@ -257,12 +257,17 @@ def test_settings_may_be_spelled_as_in_britain_or_america(tmp_path: Path) -> Non
     file = tmp_path / "x.yaml"
     for color, neighbors in (("color", "neighbors"), ("colour", "neighbours")):
         words = parse(f"--{color}", "0.5", f"--{neighbors}=knn:7")
-        assert (words.colour, words.neighbors) == (0.5, "knn:7")
+        assert (words.color, words.colour, words.neighbors) == (0.5, 0.5, "knn:7")
         file.write_text(f"{color}: 0.5\n{neighbors}: knn:7\n")
         assert parse("--config", str(file)) == words
-    file.write_text("color: 0.5\ncolour: 0.4\n")
-    with pytest.raises(ValueError, match="gives a setting twice, in British and American spelling"):
-        parse("--config", str(file))
+    twice = (
+        ("color", "colour", "color is what colour means"),
+        ("neighbors", "neighbours", "gives a setting twice, in Br"),
+    )
+    for one, other, message in twice:
+        file.write_text(f"{one}: 1\n{other}: 1\n")
+        with pytest.raises(ValueError, match=message):
+            parse("--config", str(file))
 
 
 def test_a_flag_with_an_effect_is_taken() -> None:
