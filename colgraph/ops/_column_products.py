@@ -13,28 +13,23 @@ import numpy as np
 from colgraph.ops._numba_cache import compiled, inlined
 from colgraph.ops._numba_vector import (
     LANES,
+    at_once,
+    first_of,
     fma,
     load,
-    load_first,
     peek,
     prefetch,
+    put_first,
     splat,
     store,
-    store_first,
     store_sums,
 )
 
-__all__ = ["fetch", "first_of", "linear", "linear_backward", "sum_of_products", "sum_of_rows"]
+__all__ = ["fetch", "linear", "linear_backward", "sum_of_products", "sum_of_rows"]
 
 _ZERO = np.float32(0.0)
 _TWO, _FOUR = 2 * LANES, 4 * LANES
 _EARLY = 8  # rows of a batch, during which the next column's weights are fetched; what comes after them needs no help
-
-
-@inlined
-def first_of(array: np.ndarray, at: int, count: int) -> Any:
-    """``array[at : at + count]`` in the first lanes, zeros after."""
-    return load_first(array, at, count, _ZERO)
 
 
 @inlined
@@ -132,7 +127,11 @@ def _store_four(out: np.ndarray, at: int, a: Any, b: Any, c: Any, d: Any, bias: 
 
 
 def _make_panel(width: int) -> Any:
-    """Four rows of ``out``, ``width`` numbers of each kept in registers over all ``count`` rows of ``x``."""
+    """Four rows of ``out``, ``width`` numbers of each kept in registers over all ``count`` rows of ``x``.
+
+    ``rest`` numbers of the rows are left, which may be fewer where the width is ``LANES``.
+    """
+    take, put = at_once(width)
 
     @compiled
     def panel(
@@ -148,67 +147,33 @@ def _make_panel(width: int) -> Any:
         out: np.ndarray,
         o: tuple[int, int, int, int],
         offset: int,
+        rest: int,
     ) -> None:
         o0, o1, o2, o3 = o[0] + offset, o[1] + offset, o[2] + offset, o[3] + offset
         a0 = splat(_ZERO, width)
         a1, a2, a3 = a0, a0, a0
         if add:
-            a0, a1, a2, a3 = load(out, o0, width), load(out, o1, width), load(out, o2, width), load(out, o3, width)
+            a0, a1, a2, a3 = take(out, o0, rest), take(out, o1, rest), take(out, o2, rest), take(out, o3, rest)
         for k in range(count):
             at = x_at + k * next_x + offset
             if ahead:
                 for line in range(0, width, LANES):
                     prefetch(x, at + ahead + line)
-            row = load(x, at, width)
+            row = take(x, at, rest)
             step = k * of_k
             a0 = fma(splat(peek(factor, f[0] + step), width), row, a0)
             a1 = fma(splat(peek(factor, f[1] + step), width), row, a1)
             a2 = fma(splat(peek(factor, f[2] + step), width), row, a2)
             a3 = fma(splat(peek(factor, f[3] + step), width), row, a3)
-        store(out, o3, a3)
-        store(out, o2, a2)
-        store(out, o1, a1)
-        store(out, o0, a0)
+        put(out, o3, rest, a3)
+        put(out, o2, rest, a2)
+        put(out, o1, rest, a1)
+        put(out, o0, rest, a0)
 
     return panel
 
 
 _panel_four, _panel_two, _panel_one = (_make_panel(width) for width in (_FOUR, _TWO, LANES))
-
-
-@compiled
-def _panel_rest(
-    factor: np.ndarray,
-    f: tuple[int, int, int, int],
-    of_k: int,
-    x: np.ndarray,
-    x_at: int,
-    next_x: int,
-    count: int,
-    add: bool,
-    out: np.ndarray,
-    o: tuple[int, int, int, int],
-    offset: int,
-    rest: int,
-) -> None:
-    """As a panel, for the ``rest < LANES`` numbers at the end of a row."""
-    o0, o1, o2, o3 = o[0] + offset, o[1] + offset, o[2] + offset, o[3] + offset
-    a0 = splat(_ZERO, LANES)
-    a1, a2, a3 = a0, a0, a0
-    if add:
-        a0, a1 = first_of(out, o0, rest), first_of(out, o1, rest)
-        a2, a3 = first_of(out, o2, rest), first_of(out, o3, rest)
-    for k in range(count):
-        row = first_of(x, x_at + k * next_x + offset, rest)
-        step = k * of_k
-        a0 = fma(splat(peek(factor, f[0] + step), LANES), row, a0)
-        a1 = fma(splat(peek(factor, f[1] + step), LANES), row, a1)
-        a2 = fma(splat(peek(factor, f[2] + step), LANES), row, a2)
-        a3 = fma(splat(peek(factor, f[3] + step), LANES), row, a3)
-    store_first(out, o3, rest, a3)
-    store_first(out, o2, rest, a2)
-    store_first(out, o1, rest, a1)
-    store_first(out, o0, rest, a0)
 
 
 @inlined
@@ -256,16 +221,14 @@ def _combine(
                 prefetch(out, o[3] + c)
         c = 0
         while width - c >= _FOUR:
-            _panel_four(factor, f, of_k, x, x_at, width, count, ahead, add, out, o, c)
+            _panel_four(factor, f, of_k, x, x_at, width, count, ahead, add, out, o, c, _FOUR)
             c += _FOUR
         if width - c >= _TWO:
-            _panel_two(factor, f, of_k, x, x_at, width, count, ahead, add, out, o, c)
+            _panel_two(factor, f, of_k, x, x_at, width, count, ahead, add, out, o, c, _TWO)
             c += _TWO
-        if width - c >= LANES:
-            _panel_one(factor, f, of_k, x, x_at, width, count, ahead, add, out, o, c)
+        while width > c:
+            _panel_one(factor, f, of_k, x, x_at, width, count, ahead, add, out, o, c, width - c)
             c += LANES
-        if width > c:
-            _panel_rest(factor, f, of_k, x, x_at, width, count, add, out, o, c, width - c)
 
 
 @inlined
@@ -312,17 +275,10 @@ def sum_of_rows(x: np.ndarray, x_at: int, rows: int, width: int, add: bool, out:
     if not add:
         for c in range(out_at, out_at + width):
             out[c] = _ZERO
-    whole = width // LANES * LANES
-    rest = width - whole
     for first in range(0, rows, 8):
         last = min(first + 8, rows)
-        for c in range(0, whole, LANES):
+        for c in range(0, width, LANES):
             total = splat(_ZERO, LANES)
             for r in range(first, last):
-                total = total + load(x, x_at + r * width + c, LANES)
-            store(out, out_at + c, load(out, out_at + c, LANES) + total)
-        if rest:
-            total = splat(_ZERO, LANES)
-            for r in range(first, last):
-                total = total + first_of(x, x_at + r * width + whole, rest)
-            store_first(out, out_at + whole, rest, first_of(out, out_at + whole, rest) + total)
+                total = total + first_of(x, x_at + r * width + c, width - c)
+            put_first(out, out_at + c, width - c, first_of(out, out_at + c, width - c) + total)

@@ -11,21 +11,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 
-from colgraph.ops._column_products import first_of
 from colgraph.ops._numba_cache import compiled, inlined
-from colgraph.ops._numba_vector import (
-    LANES,
-    exp,
-    fma,
-    intrinsic,
-    load,
-    load_first,
-    maximum,
-    splat,
-    store,
-    store_first,
-    sum_lanes,
-)
+from colgraph.ops._numba_vector import LANES, exp, first_of, fma, intrinsic, maximum, put_first, splat, sum_lanes
 
 __all__ = ["add", "gelu", "gelu_backward", "norm", "norm_backward"]
 
@@ -36,17 +23,11 @@ _ONE = np.float32(1.0)
 @compiled
 def add(x: np.ndarray, x_at: int, y: np.ndarray, y_at: int, count: int, out: np.ndarray, out_at: int) -> None:
     """``out = x + y`` for ``count`` numbers; ``out = x`` where there is no ``y``."""
-    whole = count // LANES * LANES
-    for c in range(0, whole, LANES):
-        total = load(x, x_at + c, LANES)
+    for c in range(0, count, LANES):
+        total = first_of(x, x_at + c, count - c)
         if y.size:
-            total = total + load(y, y_at + c, LANES)
-        store(out, out_at + c, total)
-    for c in range(whole, count):
-        total = x[x_at + c]
-        if y.size:
-            total += y[y_at + c]
-        out[out_at + c] = total
+            total = total + first_of(y, y_at + c, count - c)
+        put_first(out, out_at + c, count - c, total)
 
 
 # ---------------------------------------------------------------------- the norm
@@ -55,22 +36,15 @@ def add(x: np.ndarray, x_at: int, y: np.ndarray, y_at: int, count: int, out: np.
 @inlined
 def _moments(x: np.ndarray, at: int, width: int, eps: float) -> tuple[Any, Any]:
     """Mean and ``1 / sqrt(variance + eps)`` of ``x[at : at + width]``, in all lanes."""
-    whole = width // LANES * LANES
-    rest = width - whole
     share = _ONE / np.float32(width)
     total = splat(_ZERO, LANES)
-    for c in range(0, whole, LANES):
-        total = total + load(x, at + c, LANES)
-    if rest:
-        total = total + first_of(x, at + whole, rest)
+    for c in range(0, width, LANES):
+        total = total + first_of(x, at + c, width - c)
     average = sum_lanes(total) * share
     mean = splat(average, LANES)
     total = splat(_ZERO, LANES)
-    for c in range(0, whole, LANES):
-        away = load(x, at + c, LANES) - mean
-        total = fma(away, away, total)
-    if rest:
-        away = load_first(x, at + whole, rest, average) - mean
+    for c in range(0, width, LANES):
+        away = first_of(x, at + c, width - c, average) - mean
         total = fma(away, away, total)
     return mean, splat(_ONE / math.sqrt(sum_lanes(total) * share + eps), LANES)
 
@@ -89,15 +63,11 @@ def norm(
 ) -> None:
     """``out = (x - mean) / sqrt(variance + eps) * weight + bias`` for one row."""
     mean, scale = _moments(x, at, width, eps)
-    whole = width // LANES * LANES
-    for c in range(0, whole, LANES):
-        normal = (load(x, at + c, LANES) - mean) * scale
-        store(out, out_at + c, fma(normal, load(weight, weight_at + c, LANES), load(bias, weight_at + c, LANES)))
-    rest = width - whole
-    if rest:
-        normal = (first_of(x, at + whole, rest) - mean) * scale
-        scaled = fma(normal, first_of(weight, weight_at + whole, rest), first_of(bias, weight_at + whole, rest))
-        store_first(out, out_at + whole, rest, scaled)
+    for c in range(0, width, LANES):
+        count = width - c
+        normal = (first_of(x, at + c, count) - mean) * scale
+        scaled = fma(normal, first_of(weight, weight_at + c, count), first_of(bias, weight_at + c, count))
+        put_first(out, out_at + c, count, scaled)
 
 
 @compiled
@@ -122,50 +92,31 @@ def norm_backward(
     The gradients of weight and bias are added to their totals. ``grad`` is left multiplied by the weight.
     """
     mean, scale = _moments(x, at, width, eps)
-    whole = width // LANES * LANES
-    rest = width - whole
     first = splat(_ZERO, LANES)
     second = first
-    for c in range(0, whole, LANES):
-        normal = (load(x, at + c, LANES) - mean) * scale
-        g = load(grad, grad_at + c, LANES)
+    for c in range(0, width, LANES):
+        count = width - c
+        normal = (first_of(x, at + c, count) - mean) * scale
+        g = first_of(grad, grad_at + c, count)
         if weight_total.size:
-            store(weight_total, weight_at + c, fma(g, normal, load(weight_total, weight_at + c, LANES)))
+            total = first_of(weight_total, weight_at + c, count)
+            put_first(weight_total, weight_at + c, count, fma(g, normal, total))
         if bias_total.size:
-            store(bias_total, weight_at + c, g + load(bias_total, weight_at + c, LANES))
-        g = g * load(weight, weight_at + c, LANES)
-        store(grad, grad_at + c, g)
-        first = first + g
-        second = fma(g, normal, second)
-    if rest:
-        c = whole
-        normal = (first_of(x, at + c, rest) - mean) * scale
-        g = first_of(grad, grad_at + c, rest)
-        if weight_total.size:
-            total = first_of(weight_total, weight_at + c, rest)
-            store_first(weight_total, weight_at + c, rest, fma(g, normal, total))
-        if bias_total.size:
-            store_first(bias_total, weight_at + c, rest, g + first_of(bias_total, weight_at + c, rest))
-        g = g * first_of(weight, weight_at + c, rest)
-        store_first(grad, grad_at + c, rest, g)
+            put_first(bias_total, weight_at + c, count, g + first_of(bias_total, weight_at + c, count))
+        g = g * first_of(weight, weight_at + c, count)
+        put_first(grad, grad_at + c, count, g)
         first = first + g
         second = fma(g, normal, second)
     share = _ONE / np.float32(width)
     shift = splat(sum_lanes(first) * share, LANES)
     slope = splat(sum_lanes(second) * share, LANES)
-    for c in range(0, whole, LANES):
-        normal = (load(x, at + c, LANES) - mean) * scale
-        change = (load(grad, grad_at + c, LANES) - shift - normal * slope) * scale
+    for c in range(0, width, LANES):
+        count = width - c
+        normal = (first_of(x, at + c, count) - mean) * scale
+        change = (first_of(grad, grad_at + c, count) - shift - normal * slope) * scale
         if past.size:
-            change = change + load(past, past_at + c, LANES)
-        store(out, out_at + c, change)
-    if rest:
-        c = whole
-        normal = (first_of(x, at + c, rest) - mean) * scale
-        change = (first_of(grad, grad_at + c, rest) - shift - normal * slope) * scale
-        if past.size:
-            change = change + first_of(past, past_at + c, rest)
-        store_first(out, out_at + c, rest, change)
+            change = change + first_of(past, past_at + c, count)
+        put_first(out, out_at + c, count, change)
 
 
 # ---------------------------------------------------------------------- GELU
@@ -228,12 +179,11 @@ def gelu(x: np.ndarray, at: int, count: int, out: np.ndarray, out_at: int) -> No
     """``out = x P(normal < x)`` for ``count`` numbers: ``max(x, 0) - |x| P(normal > |x|)``."""
     zero = splat(_ZERO, LANES)
     for c in range(0, count, LANES):
-        valid = min(count - c, LANES)
-        value = first_of(x, at + c, valid)
+        value = first_of(x, at + c, count - c)
         positive = maximum(zero, value)
         size = maximum(zero - value, value)
         tail, _ = _tail(size)
-        store_first(out, out_at + c, valid, positive - size * tail)
+        put_first(out, out_at + c, count - c, positive - size * tail)
 
 
 @compiled
@@ -243,10 +193,9 @@ def gelu_backward(
     """``out = grad (P(normal < x) + x density(x))`` for ``count`` numbers."""
     zero = splat(_ZERO, LANES)
     for c in range(0, count, LANES):
-        valid = min(count - c, LANES)
-        value = first_of(x, at + c, valid)
+        value = first_of(x, at + c, count - c)
         size = maximum(zero - value, value)
         tail, bell = _tail(size)
         slope = tail - size * bell * splat(_DENSITY, LANES)
         slope = _where_negative(value, slope, splat(_ONE, LANES) - slope)
-        store_first(out, out_at + c, valid, first_of(grad, grad_at + c, valid) * slope)
+        put_first(out, out_at + c, count - c, first_of(grad, grad_at + c, count - c) * slope)

@@ -17,14 +17,14 @@ import numpy as np
 from colgraph.ops._numba_cache import compiled, inlined
 from colgraph.ops._numba_vector import (
     LANES,
+    at_once,
+    first_of,
     fma,
     load,
-    load_first,
     peek,
     prefetch,
     splat,
     store,
-    store_first,
     store_past,
     store_sums,
     take_number,
@@ -197,13 +197,10 @@ def _gather(
     count = group[_ROWS]
     if stride % _PERIOD or count == 0:
         return rows, stride, offset, near[0]
-    whole = width // LANES * LANES
     for u in range(count):
         at = peek(group, _MET + u) * stride + offset
-        for x in range(0, whole, LANES):
-            store(packed, u * _LONG + x, load(rows, at + x, LANES))
-        if width - whole:
-            store(packed, u * _LONG + whole, load_first(rows, at + whole, width - whole, _ZERO))
+        for x in range(0, width, LANES):
+            store(packed, u * _LONG + x, first_of(rows, at + x, width - x))
     return packed, _LONG, 0, near[1]
 
 
@@ -253,11 +250,11 @@ def _dots(
             c = fma(piece, load(rows, c_at + x, LANES), c)
             d = fma(piece, load(rows, d_at + x, LANES), d)
         if rest:
-            piece = load_first(own, own_at + whole, rest, _ZERO)
-            a = fma(piece, load_first(rows, a_at + whole, rest, _ZERO), a)
-            b = fma(piece, load_first(rows, b_at + whole, rest, _ZERO), b)
-            c = fma(piece, load_first(rows, c_at + whole, rest, _ZERO), c)
-            d = fma(piece, load_first(rows, d_at + whole, rest, _ZERO), d)
+            piece = first_of(own, own_at + whole, rest)
+            a = fma(piece, first_of(rows, a_at + whole, rest), a)
+            b = fma(piece, first_of(rows, b_at + whole, rest), b)
+            c = fma(piece, first_of(rows, c_at + whole, rest), c)
+            d = fma(piece, first_of(rows, d_at + whole, rest), d)
         before = load(result, e, 4)
         store_sums(result, e, a, b, c, d)
         if add:
@@ -296,7 +293,8 @@ def group_dots(
 
 
 def _make_sum(width: int) -> Any:
-    """A sum over ``width`` numbers of each row, in registers over all neighbours."""
+    """A sum over ``width`` numbers of each row (``rest``, if fewer are left), in registers over all neighbours."""
+    take, put = at_once(width)
 
     @inlined
     def weighted_sum(
@@ -305,6 +303,7 @@ def _make_sum(width: int) -> Any:
         rows: np.ndarray,
         stride: int,
         offset: int,
+        rest: int,
         group: np.ndarray,
         near: np.ndarray,
         t: int,
@@ -315,38 +314,16 @@ def _make_sum(width: int) -> Any:
         slot = peek(group, SLOT + t)
         total = splat(_ZERO, width)
         for e in range(slot, slot + peek(group, DEGREE + t)):
-            total = fma(splat(peek(weight, e), width), load(rows, row_at(near, e, stride, offset), width), total)
+            total = fma(splat(peek(weight, e), width), take(rows, row_at(near, e, stride, offset), rest), total)
         if past:
             store_past(result, result_at, total * splat(factor, width))
         else:
-            store(result, result_at, total * splat(factor, width))
+            put(result, result_at, rest, total * splat(factor, width))
 
     return weighted_sum
 
 
 _sum_chunk, _sum_half, _sum_one = (_make_sum(width) for width in (CHUNK, _HALF, LANES))
-
-
-@inlined
-def _sum_rest(
-    weight: np.ndarray,
-    factor: float,
-    rows: np.ndarray,
-    stride: int,
-    offset: int,
-    rest: int,
-    group: np.ndarray,
-    near: np.ndarray,
-    t: int,
-    result: np.ndarray,
-    result_at: int,
-) -> None:
-    slot = peek(group, SLOT + t)
-    total = splat(_ZERO, LANES)
-    for e in range(slot, slot + peek(group, DEGREE + t)):
-        row = load_first(rows, row_at(near, e, stride, offset), rest, _ZERO)
-        total = fma(splat(peek(weight, e), LANES), row, total)
-    store_first(result, result_at, rest, total * splat(factor, LANES))
 
 
 @inlined
@@ -367,16 +344,15 @@ def _weighted_sum(
     """``result = factor * sum_e weight[e] rows[near[e]]`` over ``width <= CHUNK`` numbers for column t."""
     x = 0
     if width == CHUNK:
-        _sum_chunk(weight, factor, rows, stride, offset, group, near, t, result, result_at, past)
+        _sum_chunk(weight, factor, rows, stride, offset, CHUNK, group, near, t, result, result_at, past)
         x = CHUNK
     if width - x >= _HALF:
-        _sum_half(weight, factor, rows, stride, offset + x, group, near, t, result, result_at + x, False)
+        _sum_half(weight, factor, rows, stride, offset + x, _HALF, group, near, t, result, result_at + x, False)
         x += _HALF
-    if width - x >= LANES:
-        _sum_one(weight, factor, rows, stride, offset + x, group, near, t, result, result_at + x, False)
+    while width - x > 0:
+        rest = width - x
+        _sum_one(weight, factor, rows, stride, offset + x, rest, group, near, t, result, result_at + x, False)
         x += LANES
-    if width - x > 0:
-        _sum_rest(weight, factor, rows, stride, offset + x, width - x, group, near, t, result, result_at + x)
 
 
 @compiled

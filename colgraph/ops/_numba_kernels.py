@@ -30,15 +30,15 @@ from colgraph.ops._numba_vector import (
     LANES,
     exp,
     fence,
+    first_of,
     fma,
     largest_lane,
     load,
-    load_first,
     maximum,
     peek,
+    put_first,
     splat,
     store,
-    store_first,
     sum_lanes,
 )
 
@@ -76,13 +76,9 @@ class Sizes(NamedTuple):
 def _add_scaled(result: np.ndarray, at: int, factor: float, values: np.ndarray, first: int, count: int) -> None:
     """``result[at : at + count] += factor * values[first : first + count]``."""
     scale = splat(factor, LANES)
-    whole = count // LANES * LANES
-    for e in range(0, whole, LANES):
-        store(result, at + e, fma(scale, load(values, first + e, LANES), load(result, at + e, LANES)))
-    rest = count - whole
-    if rest:
-        mine = load_first(result, at + whole, rest, _ZERO)
-        store_first(result, at + whole, rest, fma(scale, load_first(values, first + whole, rest, _ZERO), mine))
+    for e in range(0, count, LANES):
+        more, before = first_of(values, first + e, count - e), first_of(result, at + e, count - e)
+        put_first(result, at + e, count - e, fma(scale, more, before))
 
 
 @inlined
@@ -91,7 +87,7 @@ def _fill_rest(values: np.ndarray, slot: int, count: int, filling: float) -> Non
     rest = count % LANES
     if rest:
         at = slot + count - rest
-        store(values, at, load_first(values, at, rest, filling))
+        store(values, at, first_of(values, at, rest, filling))
 
 
 @inlined
@@ -125,14 +121,9 @@ def _exponentials(score: np.ndarray, slot: int, count: int) -> tuple[float, floa
 
 @inlined
 def _dot(a: np.ndarray, a_at: int, b: np.ndarray, b_at: int, count: int) -> float:
-    whole = count // LANES * LANES
     total = splat(_ZERO, LANES)
-    for e in range(0, whole, LANES):
-        total = fma(load(a, a_at + e, LANES), load(b, b_at + e, LANES), total)
-    rest = count - whole
-    if rest:
-        last = load_first(a, a_at + whole, rest, _ZERO)
-        total = fma(last, load_first(b, b_at + whole, rest, _ZERO), total)
+    for e in range(0, count, LANES):
+        total = fma(first_of(a, a_at + e, count - e), first_of(b, b_at + e, count - e), total)
     return sum_lanes(total)
 
 

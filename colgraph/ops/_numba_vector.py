@@ -15,15 +15,20 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic as _numba_intrinsic
 from numba.extending import lower_builtin, models, register_model, type_callable
 
+from colgraph.ops._numba_cache import inlined
+
 __all__ = [
     "LANES",
+    "at_once",
     "exp",
     "fence",
+    "first_of",
     "fma",
     "largest_lane",
     "load",
@@ -31,6 +36,7 @@ __all__ = [
     "maximum",
     "peek",
     "prefetch",
+    "put_first",
     "splat",
     "store",
     "store_first",
@@ -42,6 +48,7 @@ __all__ = [
 
 
 LANES = 16
+_ZERO = np.float32(0.0)
 
 intrinsic: Any = _numba_intrinsic  # what it makes is called without the first argument: no type checker can know
 
@@ -360,3 +367,33 @@ def store_sums(typing: Any, array: Any, index: Any, a: Any, b: Any, c: Any, d: A
         return context.get_dummy_value()
 
     return types.void(array, types.intp, a, b, c, d), code
+
+
+# ---------------------------------------------------------------------- the ends of rows
+
+
+@inlined
+def first_of(array: np.ndarray, at: int, count: int, filling: float = _ZERO) -> Any:
+    """The first ``count`` numbers from ``at`` on, ``LANES`` at most, and ``filling`` in the lanes after them."""
+    # Masks cost time, above all where a processor has none: they are for the ends of rows.
+    return load(array, at, LANES) if count >= LANES else load_first(array, at, count, filling)
+
+
+@inlined
+def put_first(array: np.ndarray, at: int, count: int, value: Any) -> None:
+    """The first ``count`` lanes of ``value`` to ``at`` and after, ``LANES`` of them at most."""
+    if count >= LANES:
+        store(array, at, value)
+    else:
+        store_first(array, at, count, value)
+
+
+def at_once(width: int) -> tuple[Any, Any]:
+    """:func:`first_of` and :func:`put_first` for ``width`` numbers of a row at a time.
+
+    Where that is more than ``LANES``, as many must be left.
+    """
+    if width == LANES:
+        return first_of, put_first
+    take = inlined(lambda array, at, count: load(array, at, width))
+    return take, inlined(lambda array, at, count, value: store(array, at, value))
