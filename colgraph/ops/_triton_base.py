@@ -7,7 +7,7 @@ Rows are counted in 64 bits: a million columns with 64 samples and 384 channels 
 # Kernel arguments are Triton values and have no Python types.
 # mypy: allow-untyped-defs, allow-incomplete-defs
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,16 +18,19 @@ from torch import Tensor
 from colgraph.ops.reference import Operands
 
 __all__ = [
-    "BIAS_KIND",
     "BLOCKS_IN_ROUND",
     "INTERPRETED",
     "Call",
-    "Saved",
+    "Kernels",
+    "Plan",
     "edge_row",
     "load_rows",
     "load_softmax",
     "power_of_two",
     "row_index",
+    "softmax_share",
+    "softmax_step",
+    "store_rows",
     "store_softmax",
 ]
 
@@ -55,12 +58,39 @@ def load_rows(pointer, row, inside, column, WIDTH: tl.constexpr):
 
 
 @triton.jit
+def store_rows(pointer, row, inside, column, values, WIDTH: tl.constexpr):
+    """What :func:`load_rows` reads, from ``values`` of any type."""
+    mask = inside[:, :, None] & (column < WIDTH)[None, None, :]
+    at = pointer + row[:, :, None] * WIDTH + column[None, None, :]
+    tl.store(at, values.to(pointer.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def softmax_step(score, top, AXIS: tl.constexpr):
+    """A block of scores after others: the largest of all, the weights, and what earlier sums are to be multiplied by.
+
+    Edges lie along ``AXIS``.
+    """
+    new_top = tl.maximum(top, tl.max(score, axis=AXIS))
+    # All scores so far may be -inf: then any finite number serves, because every weight is zero.
+    level = tl.where(new_top == float("-inf"), 0.0, new_top)
+    return new_top, tl.exp(score - tl.expand_dims(level, AXIS)), tl.exp(top - level)
+
+
+@triton.jit
+def softmax_share(total):
+    """The inverse of the sum of each softmax; 0 where all is masked."""
+    heard = total > 0
+    return tl.where(heard, 1.0 / tl.where(heard, total, 1.0), 0.0)
+
+
+@triton.jit
 def store_softmax(softmax, row, top, share, mask):
-    """Keep the largest score and the inverse of the sum of each row's softmax, side by side.
+    """Keep the largest score and the inverse of the sum of each row's softmax, side by side; zeros where all is masked.
 
     Not the logarithm of the sum in one number: beside a largest score of -1e9 float32 has no room for it.
     """
-    tl.store(softmax + 2 * row, top, mask=mask)
+    tl.store(softmax + 2 * row, tl.where(share > 0, top, 0.0), mask=mask)
     tl.store(softmax + 2 * row + 1, share, mask=mask)
 
 
@@ -72,9 +102,6 @@ def load_softmax(softmax, row, mask):
 
 # Under TRITON_INTERPRET=1 kernels run in numpy, on tensors of any device.
 INTERPRETED = not isinstance(row_index, triton.runtime.JITFunction)
-
-BIAS_KIND = {None: 0, 1: 1, 2: 2}
-"""The kernels' BIAS argument, by the number of dimensions of ``edge_bias``."""
 
 BLOCKS_IN_ROUND = 8
 """Most sums over blocks of samples that the bias gradient holds per edge and head."""
@@ -102,11 +129,6 @@ class Call(Operands):
         n, b, h, d = self.query.shape
         return n, b, h, d, self.value.shape[3]
 
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing to compute: no sample or no head."""
-        return self.query.numel() == 0
-
     def new(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """An uninitialised tensor on the call's device."""
         return torch.empty(shape, dtype=dtype, device=self.query.device)
@@ -118,9 +140,9 @@ class Call(Operands):
         return self.query, self.key, self.value, bias, cost
 
     def constants(self) -> dict[str, Any]:
-        """Compile-time arguments that say which inputs there are and how wide rows are."""
+        """Compile-time arguments that say which inputs there are (BIAS: its dimensions) and how wide rows are."""
         return {
-            "BIAS": BIAS_KIND[None if self.edge_bias is None else self.edge_bias.dim()],
+            "BIAS": 0 if self.edge_bias is None else self.edge_bias.dim(),
             "HAS_COST": self.edge_cost is not None,
             "D": self.query.size(3),
             "C": self.value.size(3),
@@ -145,20 +167,42 @@ class Call(Operands):
         return (total if self.edge_bias.dim() == 2 else total.sum(1)).to(self.edge_bias.dtype)
 
 
-class Saved(NamedTuple):
-    """What the forward pass leaves for the backward pass, and the gradients that arrive from above.
+Turns = tuple[int, dict[str, Any]]
+
+
+class Plan(NamedTuple):
+    """How the kernels are launched for one call.
 
     Attributes:
-        out: ``[N,B,H,C]``.
-        cost: ``[N,B,H]`` float32, or empty.
-        softmax: ``[N,B,H,2]`` float32, the largest score and the inverse of the sum of exponentials; zeros for a column
-            that listens to nothing.
-        grad_out: ``[N,B,H,C]``.
-        grad_cost: ``[N,B,H]`` float32; not read where the call has no edge cost.
+        programs: how many, for each block of samples.
+        blocks: of samples.
+        constants: block sizes, and how kernels are compiled.
+        forward: how many times as many programs the forward kernel has, and arguments of its own.
+        source: the same for each launch of the source kernel.
     """
 
-    out: Tensor
-    cost: Tensor
-    softmax: Tensor
-    grad_out: Tensor
-    grad_cost: Tensor
+    programs: int
+    blocks: int
+    constants: dict[str, Any]
+    forward: Turns = (1, {})
+    source: Sequence[Turns] = ((1, {}),)
+
+
+class Kernels(NamedTuple):
+    """One way to walk a graph.
+
+    Attributes:
+        forward: output, cost and softmax statistics.
+        target: gradients of query and edge bias.
+        source: gradients of key and value.
+        delta: the mean of each softmax's weight gradients; None where ``target`` computes it.
+        plan: for a call and its tables.
+        split: of the tables, how many both directions read, and where those that ``source`` alone reads begin.
+    """
+
+    forward: Any
+    target: Any
+    source: Any
+    delta: Any
+    plan: Callable[[Call, Sequence[Tensor]], Plan]
+    split: tuple[int, int]

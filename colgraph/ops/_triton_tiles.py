@@ -15,7 +15,8 @@ has it in its union, since zero times infinity is not zero.
 # Kernel arguments are Triton values and have no Python types.
 # mypy: allow-untyped-defs, allow-incomplete-defs
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import triton
@@ -25,35 +26,26 @@ from torch import Tensor
 from colgraph.ops._triton_base import (
     INTERPRETED,
     Call,
-    Saved,
+    Kernels,
+    Plan,
     edge_row,
     load_rows,
     load_softmax,
     power_of_two,
     row_index,
+    softmax_share,
+    softmax_step,
+    store_rows,
     store_softmax,
 )
 from colgraph.tiles import TILE
 
-__all__ = ["TileTables", "backward", "forward", "widest_qk"]
+__all__ = ["KERNELS", "widest_qk"]
 
 
 def widest_qk(dtype: torch.dtype) -> int:
     """The largest D served: query and key rows are held whole, and wider ones exhaust registers and shared memory."""
     return 256 // dtype.itemsize
-
-
-class TileTables(NamedTuple):
-    """:class:`colgraph.tiles.Tiles` as one flat list, and where each column's edges begin."""
-
-    column: Tensor
-    indptr: Tensor
-    target_pointer: Tensor
-    target_member: Tensor
-    target_rank: Tensor
-    source_pointer: Tensor
-    source_member: Tensor
-    source_rank: Tensor
 
 
 # ---------------------------------------------------------------------- pieces of kernels
@@ -161,24 +153,17 @@ def forward_kernel(
             q, k, edge_bias, edge, exists, head, scale, num_heads,
             BIAS, BLOCK_B, BLOCK_U, TILE, PRECISION, WIDEN,
         )  # fmt: skip
-        new_top = tl.maximum(top, tl.max(score, axis=2))
-        # All scores so far may be -inf: then any finite number serves, because every weight is zero.
-        level = tl.where(new_top == float("-inf"), 0.0, new_top)
-        weight = tl.exp(score - level[:, :, None])
-        decay = tl.exp(top - level)
+        top, weight, decay = softmax_step(score, top, 2)
         v = load_rows(value, other_row, other_real, c, C)
         sums = _product(weight.to(v.dtype), v, sums * decay[:, :, None], PRECISION, WIDEN)
         total = total * decay + tl.sum(weight, axis=2)
         if HAS_COST:
             w = tl.load(edge_cost + edge, mask=exists, other=0.0).to(tl.float32)
             length = length * decay + tl.sum(weight * w[None, :, :], axis=2)
-        top = new_top
-    heard = total > 0
-    share = 1.0 / tl.where(heard, total, 1.0)
-    result = (sums * share[:, :, None]).to(out.dtype.element_ty)
-    tl.store(out + row[:, :, None] * C + c[None, None, :], result, mask=real[:, :, None] & (c < C)[None, None, :])
+    share = softmax_share(total)
+    store_rows(out, row, real, c, sums * share[:, :, None], C)
     if chunk == 0:
-        store_softmax(softmax, row, tl.where(heard, top, 0.0), tl.where(heard, share, 0.0), real)
+        store_softmax(softmax, row, top, share, real)
         if HAS_COST:
             tl.store(cost + row, length * share, mask=real)
 
@@ -206,8 +191,8 @@ def delta_kernel(
 
 @triton.jit(do_not_specialize=["first_block"])
 def backward_target_kernel(
-    query, key, value, edge_bias, edge_cost, softmax, delta, grad_out, grad_cost,
-    grad_query, grad_bias,
+    query, key, value, edge_bias, edge_cost, softmax, grad_out, grad_cost,
+    delta, grad_query, grad_bias,
     columns, indptr, pointer, member, rank,
     scale, num_samples, num_heads, first_block, num_blocks, num_edges,
     BIAS: tl.constexpr, HAS_COST: tl.constexpr, GRAD_BIAS: tl.constexpr, D: tl.constexpr, C: tl.constexpr,
@@ -251,16 +236,13 @@ def backward_target_kernel(
         if GRAD_BIAS:
             slot = edge_row(block.to(tl.int64) * num_edges + edge, head, num_heads, 2)
             tl.store(grad_bias + slot, tl.sum(grad_score, axis=0), mask=exists)
-    result = (gq * scale).to(grad_query.dtype.element_ty)
-    tl.store(
-        grad_query + row[:, :, None] * D + d[None, None, :], result, mask=real[:, :, None] & (d < D)[None, None, :]
-    )
+    store_rows(grad_query, row, real, d, gq * scale, D)
 
 
 @triton.jit
 def backward_source_kernel(
-    query, key, value, edge_bias, edge_cost, softmax, delta, grad_out, grad_cost,
-    grad_key, grad_value,
+    query, key, value, edge_bias, edge_cost, softmax, grad_out, grad_cost,
+    delta, grad_key, grad_value,
     columns, indptr, pointer, member, rank,
     scale, num_samples, num_heads, num_blocks, num_chunks,
     GRAD_KEY: tl.constexpr, GRAD_VALUE: tl.constexpr,
@@ -306,42 +288,16 @@ def backward_source_kernel(
             mean = tl.load(delta + other_row, mask=other_real, other=0.0)
             gk = _product((weight * (grad_weight - mean[:, None, :])).to(q.dtype), q, gk, PRECISION, WIDEN)
     if GRAD_KEY:
-        gk = (gk * scale).to(grad_key.dtype.element_ty)
-        tl.store(grad_key + row[:, :, None] * D + d[None, None, :], gk, mask=real[:, :, None] & (d < D)[None, None, :])
+        store_rows(grad_key, row, real, d, gk * scale, D)
     if GRAD_VALUE:
-        gv = gv.to(grad_value.dtype.element_ty)
-        tl.store(
-            grad_value + row[:, :, None] * C + c[None, None, :], gv, mask=real[:, :, None] & (c < C)[None, None, :]
-        )
+        store_rows(grad_value, row, real, c, gv, C)
 
 
 # ---------------------------------------------------------------------- launches
 
 
-class Blocks(NamedTuple):
-    """Block sizes of one launch; a warp for each sample of the block."""
-
-    samples: int
-    qk: int
-    channels: int
-    union: int
-    chunks: int
-
-    def constants(self) -> dict[str, Any]:
-        """The same as keyword arguments of a kernel."""
-        return {
-            "BLOCK_B": self.samples,
-            "BLOCK_D": self.qk,
-            "BLOCK_C": self.channels,
-            "BLOCK_U": self.union,
-            "TILE": TILE,
-            "num_warps": self.samples,
-            "num_stages": 2,
-        }
-
-
-def choose_blocks(batch: int, qk_dim: int, channels: int, itemsize: int) -> Blocks:
-    """Block sizes by a fixed rule, so that the same call always computes the same bits.
+def choose_blocks(batch: int, qk_dim: int, channels: int, itemsize: int) -> dict[str, int]:
+    """Block sizes by a fixed rule, so that the same call always computes the same bits; a warp for each sample.
 
     Channels are cut into chunks (of half the size where that leaves less padding), because a warp holds 16 x chunk sums
     in registers. The sizes are the largest at which compiled kernels use at most 99 KiB of shared memory, which every
@@ -354,7 +310,8 @@ def choose_blocks(batch: int, qk_dim: int, channels: int, itemsize: int) -> Bloc
         chunk //= 2
     samples = min(power_of_two(batch), 4)
     union = 32 if itemsize == 2 and qk + chunk <= 96 else 16
-    return Blocks(samples, qk, chunk, union, max(1, triton.cdiv(channels, chunk)))
+    blocks = {"BLOCK_B": samples, "BLOCK_D": qk, "BLOCK_C": chunk, "BLOCK_U": union, "TILE": TILE}
+    return blocks | {"num_warps": samples, "num_stages": 2}
 
 
 def _precision(call: Call) -> dict[str, Any]:
@@ -365,61 +322,22 @@ def _precision(call: Call) -> dict[str, Any]:
     return {"PRECISION": "tf32" if fast else "tf32x3", "WIDEN": INTERPRETED and call.query.dtype == torch.bfloat16}
 
 
-def _launch(call: Call) -> tuple[Blocks, int, int]:
-    """Block sizes, number of sample blocks, and number of programs per chunk of channels."""
+def _plan(call: Call, tables: Sequence[Tensor]) -> Plan:
     n, b, h, d, c = call.shape
     blocks = choose_blocks(b, d, c, call.query.element_size())
-    num_blocks = triton.cdiv(b, blocks.samples)
-    return blocks, num_blocks, triton.cdiv(n, TILE) * h * num_blocks
-
-
-def forward(call: Call, tables: TileTables, out: Tensor, cost: Tensor, softmax: Tensor) -> None:
-    """Output ``[N,B,H,C]``; in float32 ``cost [N,B,H]``, where edges have one, and softmax statistics ``[N,B,H,2]``."""
-    _, b, h, _, _ = call.shape
-    blocks, num_blocks, programs = _launch(call)
-    forward_kernel[(programs * blocks.chunks,)](
-        *call.pointers(), out, cost, softmax,
-        *tables[:5],
-        call.scale, b, h, num_blocks, blocks.chunks,
-        **call.constants(), **blocks.constants(), **_precision(call),
-    )  # fmt: skip
-
-
-def backward(
-    call: Call, saved: Saved, tables: TileTables, need_bias: bool, need_source: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of query, key, value and edge bias; those not needed are empty."""
-    n, b, h, _, c = call.shape
-    edges = 0 if call.edge_bias is None else call.edge_bias.size(0)
-    blocks, num_blocks, programs = _launch(call)
-    constants = {**call.constants(), **blocks.constants(), **_precision(call)}
-    delta = call.new(n, b, h)
-    delta_kernel[(triton.cdiv(n * b * h, 16),)](
-        saved.out, saved.cost, saved.grad_out, saved.grad_cost, delta, n * b * h,
-        HAS_COST=call.edge_cost is not None, C=c, BLOCK_R=16, BLOCK_C=min(power_of_two(c, 16), 128),
-    )  # fmt: skip
-    given = (*call.pointers(), saved.softmax, delta, saved.grad_out, saved.grad_cost)
-    grad_query = torch.empty_like(call.query)
-
-    def target_pass(first: int, count: int, partial: Tensor) -> None:
-        backward_target_kernel[(programs // num_blocks * count,)](
-            *given, grad_query, partial,
-            *tables[:5],
-            call.scale, b, h, first, count, edges,
-            GRAD_BIAS=need_bias, **constants,
-        )  # fmt: skip
-
-    grad_bias = call.sum_bias(num_blocks, need_bias, target_pass)
-    if not need_source:
-        return grad_query, call.new(0), call.new(0), grad_bias
-    grad_key, grad_value = torch.empty_like(call.key), torch.empty_like(call.value)
     # Keys need all channels at once, values one chunk: together where there is one chunk, else a launch each.
-    passes = [(1, True, True)] if blocks.chunks == 1 else [(1, True, False), (blocks.chunks, False, True)]
-    for chunks, need_key, need_value in passes:
-        backward_source_kernel[(programs * chunks,)](
-            *given, grad_key, grad_value,
-            *tables[:2], *tables[5:],
-            call.scale, b, h, num_blocks, chunks,
-            GRAD_KEY=need_key, GRAD_VALUE=need_value, **constants,
-        )  # fmt: skip
-    return grad_query, grad_key, grad_value, grad_bias
+    chunks = max(1, triton.cdiv(c, blocks["BLOCK_C"]))
+    passes = [(1, True, True)] if chunks == 1 else [(1, True, False), (chunks, False, True)]
+    return Plan(
+        triton.cdiv(n, TILE) * h,
+        triton.cdiv(b, blocks["BLOCK_B"]),
+        blocks | _precision(call),
+        forward=(chunks, {"num_chunks": chunks}),
+        source=[
+            (several, {"num_chunks": several, "GRAD_KEY": need_key, "GRAD_VALUE": need_value})
+            for several, need_key, need_value in passes
+        ],
+    )
+
+
+KERNELS = Kernels(forward_kernel, backward_target_kernel, backward_source_kernel, delta_kernel, _plan, (2, 5))

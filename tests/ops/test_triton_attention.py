@@ -116,11 +116,11 @@ def test_problems_of_several_blocks(name, make_attention_case, kernel, device):
 
 
 def test_sizes_above_are_of_several_blocks():
-    assert _triton_edges.choose_blocks(9, 3, 300, 3.0).samples < 9
-    assert _triton_tiles.choose_blocks(9, 3, 300, 4).samples < 9
-    assert _triton_tiles.choose_blocks(2, 20, 150, 4).chunks > 1
-    assert _triton_edges.choose_blocks(1, 4, 4, 18.0).edges < 18
-    assert _triton_tiles.choose_blocks(1, 4, 4, 4).union < 18
+    assert _triton_edges.choose_blocks(9, 3, 300, 3.0)["BLOCK_B"] < 9
+    assert _triton_tiles.choose_blocks(9, 3, 300, 4)["BLOCK_B"] < 9
+    assert _triton_tiles.choose_blocks(2, 20, 150, 4)["BLOCK_C"] < 150
+    assert _triton_edges.choose_blocks(1, 4, 4, 18.0)["BLOCK_E"] < 18
+    assert _triton_tiles.choose_blocks(1, 4, 4, 4)["BLOCK_U"] < 18
 
 
 def test_bias_gradients_are_summed_in_rounds(make_attention_case, kernel, device, monkeypatch):

@@ -22,9 +22,10 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from colgraph.layout import Layout
-from colgraph.ops import _triton_base, _triton_edges, _triton_tiles
-from colgraph.ops._triton_base import Call, Saved
+from colgraph.ops import _triton_base
+from colgraph.ops.primitive import Back
 from colgraph.ops.reference import Operands
+from colgraph.ops.triton_attention import EDGES, TILES
 
 pytestmark = pytest.mark.skipif(_triton_base.INTERPRETED, reason="the interpreter is on")
 
@@ -77,16 +78,10 @@ def compile_all(
     source, target = torch.arange(n).repeat(n), torch.arange(n).repeat_interleave(n)
     layout = Layout(torch.stack([source, target]), n, torch.rand(n, 3))
     query, value = torch.zeros(n, 8, 2, qk_dim, dtype=dtype), torch.zeros(n, 8, 2, channels, dtype=dtype)
-    edges = layout.num_edges
-    call = Call.of(Operands(query, query, value, torch.zeros(edges, 2), torch.zeros(edges), 0.5))
-    module: Any = _triton_edges if kernel == "edges" else _triton_tiles
-    if kernel == "edges":
-        tables: Any = _triton_edges.EdgeTables(*layout.tables("edges"))
-    else:
-        tables = _triton_tiles.TileTables(*layout.tables("tiles"))
-    results = torch.empty_like(value), torch.empty(n, 8, 2), torch.empty(n, 8, 2, 2)
-    module.forward(call, tables, *results)
-    module.backward(call, Saved(*results, value, results[1]), tables, True, True)
+    given = Operands(query, query, value, torch.zeros(layout.num_edges, 2), torch.zeros(layout.num_edges), 0.5)
+    primitive, tables = {"edges": EDGES, "tiles": TILES}[kernel], layout.tables(kernel)
+    results = primitive.forward(given, tables)
+    primitive.backward(given, tables, Back(value, results[1], results, (True, True, True, True)))
     return compiler.compiled
 
 
