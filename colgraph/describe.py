@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -22,7 +22,7 @@ class SheetReport(str):
 
     values: dict[str, Any]
 
-    def __new__(cls, text: str, values: dict[str, Any]) -> SheetReport:
+    def __new__(cls, text: str, values: dict[str, Any]) -> Self:
         out = super().__new__(cls, text)
         out.values = values
         return out

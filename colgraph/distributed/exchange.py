@@ -36,10 +36,7 @@ class _Route:
         send, receive = (self.receive, self.send) if back else (self.send, self.receive)
         into = rows.new_empty(sum(receive), *rows.shape[1:])
         arguments = (into, rows, list(receive), list(send), self.group)
-        if in_background:
-            return into, dist.all_to_all_single(*arguments, async_op=True)
-        dist.all_to_all_single(*arguments)
-        return into, None
+        return into, dist.all_to_all_single(*arguments, async_op=in_background)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from colgraph.describe import SheetReport
 from colgraph.distributed.bisection import bisect_space, graph_coordinate
 from colgraph.extras import missing_package
 from colgraph.hints import did_you_mean
@@ -21,6 +22,7 @@ from colgraph.sheet import Sheet
 __all__ = ["Partition", "PartitionReport", "check_parts", "halo_bytes", "partition_sheet"]
 
 _METHODS = ("space", "metis")
+_COUNTED = ("columns", "edges", "boundary", "halo", "peers")  # of each part, in a report
 _SHOWN = 64  # parts listed one by one in a printed report
 
 
@@ -46,18 +48,8 @@ def halo_bytes(
     return int(halo_columns) * batch * (heads * qk_dim + dim) * kind.itemsize
 
 
-class PartitionReport(str):
+class PartitionReport(SheetReport):
     """The report as text, with the numbers behind it in :attr:`values`."""
-
-    values: dict[str, Any]
-
-    def __new__(cls, text: str, values: dict[str, Any]) -> PartitionReport:
-        out = super().__new__(cls, text)
-        out.values = values
-        return out
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,11 +143,7 @@ class Partition:
             "imbalance": self.imbalance,
             "cut_edges": self.cut_edges,
             "cut_fraction": self.cut_fraction,
-            "columns": self.columns.tolist(),
-            "edges": self.edges.tolist(),
-            "boundary": self.boundary.tolist(),
-            "halo": self.halo.tolist(),
-            "peers": self.peers.tolist(),
+            **{name: getattr(self, name).tolist() for name in _COUNTED},
             "bytes_per_step": received.tolist(),
             "sizes": {"dim": dim, "qk_dim": qk_dim, "heads": heads, "batch": batch, "dtype": dtype},
         }
@@ -356,13 +344,13 @@ def _text(v: dict[str, Any]) -> str:
         + ", ".join(f"{name} {value}" for name, value in sizes.items()),
         "",
     ]
-    names = ("columns", "edges", "boundary", "halo", "peers", "bytes_per_step")
+    names = (*_COUNTED, "bytes_per_step")
     table = np.array([v[name] for name in names])
     rows = [(str(p), *(f"{value:,}" for value in table[:, p])) for p in range(min(v["parts"], _SHOWN))]
     if v["parts"] > _SHOWN:
         rows.append(("...", *[""] * len(names)))
     for label, row in (("min", table.min(1)), ("median", np.median(table, 1).astype(np.int64)), ("max", table.max(1))):
         rows.append((label, *(f"{value:,}" for value in row)))
-    titles = ("part", "columns", "edges", "boundary", "halo", "peers", "bytes")
+    titles = ("part", *_COUNTED, "bytes")
     widths = [max(len(row[i]) for row in [titles, *rows]) for i in range(len(titles))]
     return "\n".join(head + ["  ".join(f"{cell:>{w}}" for cell, w in zip(row, widths)) for row in [titles, *rows]])

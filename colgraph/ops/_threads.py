@@ -20,7 +20,6 @@ import contextlib
 import functools
 import itertools
 import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -29,22 +28,28 @@ import torch
 
 from colgraph.torch_internals import parallel_region
 
-__all__ = ["run_pieces"]
+__all__ = ["run_pieces", "worth_waking"]
 
-_lock = threading.Lock()
+_WORTH_A_THREAD = 500_000  # multiply-adds: below, waking a thread costs more than it saves
+
+_MOST_THREADS = 4096  # that the pool may start, which it does only where none is idle
 _pool: ThreadPoolExecutor | None = None
-_pool_size = 0
 _forked = False
 
 
 def _after_fork() -> None:
-    """In a forked child: the parent's threads do not exist here, and its lock may be held for ever."""
-    global _lock, _pool, _pool_size, _forked
-    _lock, _pool, _pool_size, _forked = threading.Lock(), None, 0, True
+    """In a forked child: the parent's threads do not exist here."""
+    global _pool, _forked
+    _pool, _forked = None, True
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def worth_waking(multiply_adds: int) -> int:
+    """How many of torch's threads so much work is worth, this one included."""
+    return max(1, min(torch.get_num_threads(), multiply_adds // _WORTH_A_THREAD))
 
 
 def run_pieces(work: Callable[[int], None], pieces: int, threads: int) -> None:
@@ -102,16 +107,13 @@ def _run_in_region(region: Any, take: Callable[[], None], threads: int) -> None:
 
 def _submit(work: Callable[[], None], helpers: int) -> list[Future[None]]:
     """Start ``work`` on so many threads of the pool, which grows as needed; on fewer if the system gives no more."""
-    global _pool, _pool_size
+    global _pool
     futures: list[Future[None]] = []
-    with _lock:
-        if _pool is None or _pool_size < helpers:
-            if _pool is not None:
-                _pool.shutdown(wait=False)
-            _pool, _pool_size = ThreadPoolExecutor(helpers, thread_name_prefix="colgraph"), helpers
-        with contextlib.suppress(RuntimeError):  # no more threads can be started, or the interpreter is shutting down
-            for _ in range(helpers):
-                futures.append(_pool.submit(work))
+    if _pool is None:
+        _pool = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="colgraph")
+    with contextlib.suppress(RuntimeError):  # no more threads can be started, or the interpreter is shutting down
+        for _ in range(helpers):
+            futures.append(_pool.submit(work))
     return futures
 
 

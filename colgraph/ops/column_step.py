@@ -12,15 +12,14 @@ the same bit for bit for every number of them. The loops themselves are in :mod:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from colgraph.ops._memory import empty
-from colgraph.ops._threads import run_pieces
+from colgraph.ops._threads import run_pieces, worth_waking
 
 __all__ = ["ColumnWeights", "GradientTape", "StepTape"]
 __all__ += ["accumulate", "copy", "empty", "new_gradients"]
@@ -28,7 +27,6 @@ __all__ += ["column_in", "column_in_backward", "column_out", "column_out_backwar
 
 
 _PIECES_PER_THREAD = 8
-_WORTH_A_THREAD = 500_000  # multiply-adds: below, waking a thread costs more than it saves
 
 _T = TypeVar("_T")
 
@@ -140,37 +138,34 @@ def _addresses(*tensors: Tensor | None) -> tuple[int, ...]:
     return tuple(0 if tensor is None else tensor.data_ptr() for tensor in tensors)
 
 
-def _over_columns(
-    kernel: Callable[..., None], w: ColumnWeights[Tensor], eps: float, tape: StepTape, rows: int, *args: Any
-) -> None:
-    """``kernel(start, stop, sizes, eps, *args)`` over all columns, in equal pieces."""
+def _over_columns(kernel: str, w: ColumnWeights[Tensor], eps: float, tape: StepTape, rows: int, *args: Any) -> None:
+    """The kernel of that name, ``kernel(start, stop, sizes, eps, *args)``, over all columns, in equal pieces."""
+    from colgraph.ops import _column_kernels
+
+    run = getattr(_column_kernels, kernel)
     columns, m, c = w.fc1_weight.shape
     j = w.query_weight.size(1)
     slots, _, batch, _ = tape.normed.shape
     sizes = (batch, c, j, m, slots)
-    threads = max(1, min(torch.get_num_threads(), columns * rows * c * (j + m) // _WORTH_A_THREAD))
+    threads = worth_waking(columns * rows * c * (j + m))
     pieces = 1 if threads == 1 else min(columns, threads * _PIECES_PER_THREAD)
     cuts = [columns * piece // pieces for piece in range(pieces + 1)]
-    run_pieces(lambda piece: kernel(cuts[piece], cuts[piece + 1], sizes, np.float32(eps), *args), pieces, threads)
+    run_pieces(lambda piece: run(cuts[piece], cuts[piece + 1], sizes, np.float32(eps), *args), pieces, threads)
 
 
 def column_in(x: Tensor, w: ColumnWeights[Tensor], eps: float, tape: StepTape, slot: int) -> None:
     """Norm, query and key of the state ``x [N,B,C]``, onto the tape."""
-    from colgraph.ops import _column_kernels as kernels
-
     arrays = _addresses(x, *w[:6], tape.normed[slot], tape.query[slot], tape.key[slot])
-    _over_columns(kernels.column_in, w, eps, tape, x.size(1), arrays)
+    _over_columns("column_in", w, eps, tape, x.size(1), arrays)
 
 
 def column_out(
     x: Tensor | None, heard: Tensor, w: ColumnWeights[Tensor], eps: float, tape: StepTape, slot: int
 ) -> Tensor:
     """The step's result ``y + mlp(norm(y))`` with ``y = x + heard`` (``heard`` where x is None)."""
-    from colgraph.ops import _column_kernels as kernels
-
     out = empty(*heard.shape)
     arrays = _addresses(heard, x, *w[6:], tape.middle[:, slot], tape.hidden[:, slot], out)
-    _over_columns(kernels.column_out, w, eps, tape, heard.size(1), arrays)
+    _over_columns("column_out", w, eps, tape, heard.size(1), arrays)
     return out
 
 
@@ -183,15 +178,13 @@ def column_out_backward(
     totals: ColumnWeights[Tensor | None],
 ) -> Tensor:
     """The gradient of ``y``, from that of the result on ``grads``; leaves that of fc1's output there."""
-    from colgraph.ops import _column_kernels as kernels
-
     grad_middle = empty(*tape.normed.shape[1:])
     inputs = (a[:, slot] for a in (grads.out, tape.middle, tape.hidden))
     results = (grads.hidden[:, slot], grad_middle)
     arrays = _addresses(
         *inputs, w.norm2_weight, w.fc1_weight, w.fc2_weight, *results, totals.norm2_weight, totals.norm2_bias
     )
-    _over_columns(kernels.column_out_backward, w, eps, tape, grad_middle.size(1), arrays)
+    _over_columns("column_out_backward", w, eps, tape, grad_middle.size(1), arrays)
     return grad_middle
 
 
@@ -211,12 +204,10 @@ def column_in_backward(
 
     ``grad_normed`` is what the normed state receives as a value, ``grad_x`` what the state receives by the residual.
     """
-    from colgraph.ops import _column_kernels as kernels
-
     inputs = (x, grad_normed, grad_x, grads.query[:, slot], grads.key[:, slot])
     weights = (w.norm1_weight, w.query_weight, w.key_weight)
     arrays = _addresses(*inputs, *weights, out, totals.norm1_weight, totals.norm1_bias)
-    _over_columns(kernels.column_in_backward, w, eps, tape, x.size(1), out.stride(0) // x.stride(0), arrays)
+    _over_columns("column_in_backward", w, eps, tape, x.size(1), out.stride(0) // x.stride(0), arrays)
 
 
 def weight_gradients(
@@ -228,9 +219,7 @@ def weight_gradients(
     add: bool,
 ) -> None:
     """The gradients of all linear maps over all slots into ``totals`` (``add``: to what is there)."""
-    from colgraph.ops import _column_kernels as kernels
-
     slots, columns, batch, _ = tape.normed.shape
     tapes = (tape.normed, tape.middle, tape.hidden, *grads)
     arrays = _addresses(*tapes, w.norm2_weight, w.norm2_bias, *totals[2:6], *totals[8:])
-    _over_columns(kernels.weight_gradients, w, eps, tape, slots * batch, columns, add, arrays)
+    _over_columns("weight_gradients", w, eps, tape, slots * batch, columns, add, arrays)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from colgraph.ops._memory import empty_array
-from colgraph.ops._threads import run_pieces
+from colgraph.ops._threads import run_pieces, worth_waking
 from colgraph.ops.primitive import Back, Gradients, Primitive, Tables, register
 from colgraph.ops.reference import Operands
 
@@ -35,7 +35,6 @@ SCRATCH_FLOATS = 2**22
 _NOTHING = np.empty(0, np.float32)
 _SMALLEST_PIECE = 1 / 32  # of a thread's share of all work
 _LINE = 16  # floats in a cache line
-_WORTH_A_THREAD = 500_000  # multiply-adds: below, waking a thread costs more than it saves
 
 
 class _Direction:
@@ -133,16 +132,16 @@ def _pieces(work: np.ndarray, threads: int) -> np.ndarray:
     return pieces
 
 
-def _over_columns(kernel: Callable[..., None], direction: _Direction, multiply_adds: int, *args: Any) -> None:
-    """``kernel(pieces, edges, *args)`` on as many threads as are worth waking."""
-    threads = max(1, min(torch.get_num_threads(), multiply_adds // _WORTH_A_THREAD))
+def _over_columns(kernel: str, direction: _Direction, multiply_adds: int, *args: Any) -> None:
+    """The kernel of that name, ``kernel(pieces, edges, *args)``, on as many threads as are worth waking."""
+    from colgraph.ops import _numba_kernels
+
+    run, threads = getattr(_numba_kernels, kernel), worth_waking(multiply_adds)
     pieces, edges = direction.pieces(threads), direction.edges
-    run_pieces(lambda _: kernel(pieces, edges, *args), threads, threads)
+    run_pieces(lambda _: run(pieces, edges, *args), threads, threads)
 
 
 def _forward(given: Operands, tables: Tables) -> tuple[Tensor, Tensor, Tensor]:
-    from colgraph.ops._numba_kernels import forward
-
     query, key, value, edge_bias, edge_cost, scale = given
     sizes = _sizes(query, value, edge_bias)
     t = _unpack_tables(tables[0], query.size(0))
@@ -151,7 +150,7 @@ def _forward(given: Operands, tables: Tables) -> tuple[Tensor, Tensor, Tensor]:
     inputs = (_flat(query), _flat(key), _flat(value), _by_head(edge_bias), _flat(edge_cost))
     results = (out.reshape(-1), softmax.reshape(-1), cost.reshape(-1))
     multiply_adds = t.place.size * sizes.slices * (sizes.depth + sizes.channels)
-    _over_columns(forward, t.listening, multiply_adds, sizes, np.float32(scale), *inputs, *results)
+    _over_columns("forward", t.listening, multiply_adds, sizes, np.float32(scale), *inputs, *results)
     return torch.from_numpy(out).to(value.dtype), torch.from_numpy(cost), torch.from_numpy(softmax)
 
 
@@ -169,8 +168,6 @@ def _rounds(slices: int, edges: int, needed: bool) -> Iterator[tuple[int, int, i
 
 
 def _backward(given: Operands, tables: Tables, back: Back) -> Gradients:
-    from colgraph.ops._numba_kernels import backward_sources, backward_targets
-
     query, key, value, edge_bias, edge_cost, scale = given
     sizes = _sizes(query, value, edge_bias)
     likes = [like if want else None for like, want in zip(given[:4], back.wanted, strict=True)]
@@ -188,11 +185,11 @@ def _backward(given: Operands, tables: Tables, back: Back) -> Gradients:
         this_round = (sizes, g_start, g_stop, apart, factor)
         more = (flat_grad, flat_grad_cost, t.listening.work, scratch, grad_query, grad_bias)
         multiply_adds = edge_slices * (2 * sizes.depth + sizes.channels)
-        _over_columns(backward_targets, t.listening, multiply_adds, *this_round, *inputs, *more)
+        _over_columns("backward_targets", t.listening, multiply_adds, *this_round, *inputs, *more)
         if to_sources:
             arrays = (flat_query, flat_grad, t.place, scratch, grad_key, grad_value)
             multiply_adds = edge_slices * (sizes.depth + sizes.channels)
-            _over_columns(backward_sources, t.speaking, multiply_adds, *this_round, *arrays)
+            _over_columns("backward_sources", t.speaking, multiply_adds, *this_round, *arrays)
     if grad_bias.size:
         np.copyto(grads[3], grad_bias.reshape(grads[3].shape[::-1]).T)
     return [None if like is None else torch.from_numpy(grad).to(like.dtype) for grad, like in zip(grads, likes)]

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import colgraph as cg
 from colgraph.layout import Layout
-from colgraph.ops import _numba_groups, numba_attention
+from colgraph.ops import _numba_groups, _threads, numba_attention
 
 sheet_attention = functools.partial(cg.ops.sheet_attention, backend="numba")
 sheet_attention_reference = functools.partial(cg.ops.sheet_attention, backend="reference")
@@ -28,12 +28,12 @@ INPUTS = ("query", "key", "value", "edge_bias")
 @pytest.fixture
 def two_threads():
     """Two threads, and every problem large enough for them."""
-    threads, worth = torch.get_num_threads(), numba_attention._WORTH_A_THREAD
+    threads, worth = torch.get_num_threads(), _threads._WORTH_A_THREAD
     torch.set_num_threads(2)
-    numba_attention._WORTH_A_THREAD = 1
+    _threads._WORTH_A_THREAD = 1
     yield
     torch.set_num_threads(threads)
-    numba_attention._WORTH_A_THREAD = worth
+    _threads._WORTH_A_THREAD = worth
 
 
 def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
