@@ -97,7 +97,7 @@ class Worker:
             return {"seconds": 0.0, "bytes": 0.0}
         exchange = self.part.block.attention.exchange
         width = SIZES["qk_dim"] + SIZES["dim"]
-        rows = torch.randn(sum(exchange.send_counts), BATCH, width)
+        rows = torch.randn(sum(exchange._route.send), BATCH, width)
         repeats = 20
         dist.barrier()
         start = time.perf_counter()
@@ -106,7 +106,7 @@ class Worker:
             work.wait()
         return {
             "seconds": (time.perf_counter() - start) / repeats,
-            "bytes": 4.0 * BATCH * width * sum(exchange.receive_counts),
+            "bytes": 4.0 * BATCH * width * sum(exchange._route.receive),
         }
 
     def sizes(self) -> dict[str, float]:

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from colgraph.checks import check_range
 from colgraph.tiles import build_tiles, smallest_integer
 from colgraph.torch_internals import ordinary
 
@@ -190,17 +191,14 @@ def _check_edges(edge_index: Tensor, num_columns: int) -> Index:
         raise ValueError(
             f"edge_index must be int64 of shape [2, E], got {edge_index.dtype} of shape {list(edge_index.shape)}"
         )
-    if edge_index.numel() and (int(edge_index.min()) < 0 or int(edge_index.max()) >= num_columns):
-        raise ValueError(
-            f"edge_index refers to column {int(edge_index.max())} (or a negative one), "
-            f"but there are {num_columns} columns"
-        )
+    edges = np.array(edge_index.numpy(force=True), order="C")
+    check_range(edges, num_columns, "edge_index")
     if not edges_are_sorted(edge_index):
         raise ValueError(
             "edge_index is not sorted by target, then by source, without duplicates; learned edge parameters "
             "are indexed by that order: sheet.coalesce() makes a sheet of these edges"
         )
-    return np.array(edge_index.numpy(force=True), order="C")
+    return edges
 
 
 def _walk(edges: Index, source_edge: Index, n: int, points: NDArray[Any] | None) -> Index:

@@ -24,7 +24,7 @@ ARROWS: dict[str, set[str]] = {
     "extras": set(),
     "text": set(),
     "tiles": set(),
-    "layout": {"tiles", "torch_internals"},
+    "layout": {"tiles", "checks", "torch_internals"},
     "locality": set(),
     "describe": {"locality", "edges"},
     "rewire": {"edges"},
@@ -46,7 +46,7 @@ ARROWS: dict[str, set[str]] = {
     "script": set(),
     "training": {"models", "ops", "options", "space", "data", "viz", "geometry", "sheet", "output", "script"}
     | {"distributed"},
-    "distributed": {"models", "nn", "ops", "sheet", "layout", "torch_internals"},
+    "distributed": {"models", "nn", "ops", "sheet", "layout", "describe", "torch_internals"},
     "report": {"analysis", "space", "training", "data", "models", "viz", "sheet", "output", "script", "text"},
     "experiments": {"training", "data", "models", "viz", "sheet", "output", "script"},
     "cli": {"geometry", "viz", "sheet", "data", "output", "script", "report", "experiments"},

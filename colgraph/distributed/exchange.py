@@ -115,16 +115,6 @@ class HaloExchange(nn.Module):
         dist.all_reduce(total, group=group)
         self.busy = bool(total)
 
-    @property
-    def receive_counts(self) -> tuple[int, ...]:
-        """Halo columns that come from each rank."""
-        return self._route.receive
-
-    @property
-    def send_counts(self) -> tuple[int, ...]:
-        """Columns that go to each rank."""
-        return self._route.send
-
     def depart(self, key: Tensor, value: Tensor) -> Flight:
         """Send off what others listen to, of key ``[n,B,H,D]`` and value ``[n,B,H,C]``; it lands as the packed halo."""
         rows = pack(key, value, self.send_index)

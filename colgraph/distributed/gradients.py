@@ -41,7 +41,5 @@ def clip_gradients(module: nn.Module, max_norm: float, group: dist.ProcessGroup)
     As ``torch.nn.utils.clip_grad_norm_`` does for the whole model.
     """
     norm = gradient_norm(module, group)
-    grads = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-    for grad in grads:
-        grad.mul_(torch.clamp(max_norm / (norm + 1e-6), max=1.0))
+    torch.nn.utils.clip_grads_with_norm_(module.parameters(), max_norm, norm)
     return norm

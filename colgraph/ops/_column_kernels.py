@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from colgraph.ops._column_products import fetch, linear, linear_backward, sum_of_products, sum_of_rows
+from colgraph.ops._column_products import linear, linear_backward, sum_of_products, sum_of_rows
 from colgraph.ops._column_rows import add, gelu, gelu_backward, norm, norm_backward
 from colgraph.ops._numba_cache import cached_kernel, compiled
-from colgraph.ops._numba_vector import Pointer, begin_of, is_there, pointers_at, row_of
+from colgraph.ops._numba_vector import Pointer, begin_of, fetch, is_there, pointers_at, row_of
 
 __all__ = ["column_in", "column_in_backward", "column_out", "column_out_backward", "weight_gradients"]
 
@@ -46,8 +46,8 @@ def column_out(start: int, stop: int, sizes: tuple[int, ...], eps: float, addres
     for i in range(start, stop):
         row = i * batch * c
         y, inner = middle + i * apart * c, hidden + i * apart * m
-        fetch(y + apart * c, batch * c)
-        fetch(inner + apart * m, batch * m)
+        fetch(y, apart * c, batch * c)
+        fetch(inner, apart * m, batch * m)
         add(heard + row, row_of(x, row), batch * c, y)
         for r in range(batch):
             norm(y + r * c, c, eps, norm_weight + i * c, norm_bias + i * c, begin_of(normed) + r * c)
@@ -69,10 +69,10 @@ def column_out_backward(start: int, stop: int, sizes: tuple[int, ...], eps: floa
     for i in range(start, stop):
         grad, y = grad_out + i * apart * c, middle + i * apart * c
         inner, grad_inner = hidden + i * apart * m, grad_hidden + i * apart * m
-        fetch(grad + apart * c, batch * c)
-        fetch(y + apart * c, batch * c)
-        fetch(inner + apart * m, batch * m)
-        fetch(grad_inner + apart * m, batch * m)
+        fetch(grad, apart * c, batch * c)
+        fetch(y, apart * c, batch * c)
+        fetch(inner, apart * m, batch * m)
+        fetch(grad_inner, apart * m, batch * m)
         linear_backward(grad, batch, c, w2 + i * c * m, m, False, begin_of(active))
         gelu_backward(begin_of(active), inner, batch * m, grad_inner)
         linear_backward(grad_inner, batch, m, w1 + i * m * c, c, False, begin_of(normed))
@@ -96,9 +96,9 @@ def column_in_backward(
     for i in range(start, stop):
         row = i * batch * c
         grad_q, grad_k, result = grad_query + i * apart * j, grad_key + i * apart * j, out + out_slots * row
-        fetch(grad_q + apart * j, batch * j)
-        fetch(grad_k + apart * j, batch * j)
-        fetch(result + out_slots * batch * c, batch * c)
+        fetch(grad_q, apart * j, batch * j)
+        fetch(grad_k, apart * j, batch * j)
+        fetch(result, out_slots * batch * c, batch * c)
         add(grad_value + row, nothing, batch * c, begin_of(normed))
         linear_backward(grad_q, batch, j, wq + i * j * c, c, True, begin_of(normed))
         linear_backward(grad_k, batch, j, wk + i * j * c, c, True, begin_of(normed))

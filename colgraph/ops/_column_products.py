@@ -26,18 +26,11 @@ from colgraph.ops._numba_vector import (
     store_sums,
 )
 
-__all__ = ["fetch", "linear", "linear_backward", "sum_of_products", "sum_of_rows"]
+__all__ = ["linear", "linear_backward", "sum_of_products", "sum_of_rows"]
 
 _ZERO = np.float32(0.0)
 _TWO, _FOUR = 2 * LANES, 4 * LANES
 _EARLY = 8  # rows of a batch, during which the next column's weights are fetched; what comes after them needs no help
-
-
-@inlined
-def fetch(x: Pointer, count: int) -> None:
-    """Ask for ``count`` numbers without waiting for them; they may lie beyond the array."""
-    for line in range(0, count, LANES):
-        prefetch(x, line)
 
 
 # ---------------------------------------------------------------------- forward

@@ -18,11 +18,11 @@ from colgraph.ops._numba_cache import compiled, inlined
 from colgraph.ops._numba_vector import (
     LANES,
     at_once,
+    fetch,
     first_of,
     fma,
     load,
     peek,
-    prefetch,
     splat,
     store,
     store_past,
@@ -172,17 +172,11 @@ def form_group(
 
 
 @inlined
-def _ask(rows: np.ndarray, at: int, width: int) -> None:
-    for x in range(at, at + width, _LINE):
-        prefetch(rows, x)
-
-
-@inlined
 def _ask_fresh(rows: np.ndarray, stride: int, offset: int, width: int, ahead: np.ndarray, t: int, size: int) -> None:
     """Column t's share, of ``size``, of the rows that the next group meets for the first time."""
     fresh = ahead[_FRESH_ROWS]
     for u in range(fresh * t // size, fresh * (t + 1) // size):
-        _ask(rows, peek(ahead, _FRESH + u) * stride + offset, width)
+        fetch(rows, peek(ahead, _FRESH + u) * stride + offset, width)
 
 
 @inlined
@@ -284,7 +278,7 @@ def group_dots(
         for t in range(size):
             _ask_fresh(rows, stride, offset, piece, ahead, t, size)
             if t < ahead[SIZE]:
-                _ask(own, ahead[COLUMN + t] * stride + offset, piece)
+                fetch(own, ahead[COLUMN + t] * stride + offset, piece)
             at = group[COLUMN + t] * stride + offset
             _dots(own, at, block, apart, first, piece, group, places, t, result, x > 0)
 
@@ -388,6 +382,6 @@ def group_sums(
             if ask:
                 _ask_fresh(rows, stride, offset, piece, ahead, t, size)
             if t < ahead[SIZE] and not past:
-                _ask(result, ahead[COLUMN + t] * stride + offset, piece)
+                fetch(result, ahead[COLUMN + t] * stride + offset, piece)
             at = group[COLUMN + t] * stride + offset
             _weighted_sum(weight, factor[t], block, apart, first, piece, group, places, t, result, at, past)

@@ -31,6 +31,7 @@ __all__ = [
     "begin_of",
     "exp",
     "fence",
+    "fetch",
     "first_of",
     "fma",
     "is_there",
@@ -407,11 +408,18 @@ def store_sums(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.Valu
     builder.store(sums, _address(context, builder, sig, args, sums.type), align=4)
 
 
-# ---------------------------------------------------------------------- the ends of rows
+# ---------------------------------------------------------------------- rows
 
 
 @inlined
-def first_of(array: np.ndarray, at: int, count: int, filling: float = _ZERO) -> Any:
+def fetch(array: np.ndarray, at: int, count: int) -> None:
+    """Ask for ``array[at : at + count]`` without waiting for it; it may lie beyond the array."""
+    for x in range(at, at + count, LANES):
+        prefetch(array, x)
+
+
+@inlined
+def first_of(array: np.ndarray, at: int, count: int, filling: float | np.float32 = _ZERO) -> Any:
     """The first ``count`` numbers from ``at`` on, ``LANES`` at most, and ``filling`` in the lanes after them."""
     # Masks cost time, above all where a processor has none: they are for the ends of rows.
     return load(array, at, LANES) if count >= LANES else load_first(array, at, count, filling)
