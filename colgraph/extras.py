@@ -40,7 +40,7 @@ def optional(need: str, module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise missing_package(need, error.name or module, extra) from error
+        raise missing_package(need, module, extra) from error
 
 
 def missing_module(error: ImportError) -> ImportError:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from colgraph.extras import missing_package
+from colgraph.extras import optional
 
 __all__ = [
     "AUGMENTATIONS",
@@ -151,10 +151,7 @@ def augment_kornia(
         ImportError: if kornia is missing, with the line that installs it.
         ValueError: for grey images, whose colours cannot change.
     """
-    try:
-        from kornia import augmentation as k
-    except ImportError as error:
-        raise missing_package("--augment kornia needs", "kornia", "train") from error
+    k = optional("--augment kornia needs", "kornia.augmentation", "train")
     if images.size(1) != 3:
         raise ValueError(f"augment kornia takes images of 3 channels, got {images.size(1)}: use natural")
     size = (images.size(2), images.size(3))

@@ -7,7 +7,7 @@ import torch
 
 from colgraph.data.decode import image_to_tensor
 from colgraph.data.sets import MemoryImages, content_keys
-from colgraph.extras import missing_package
+from colgraph.extras import optional
 
 __all__ = ["load_digits"]
 
@@ -28,11 +28,7 @@ def load_digits(image_size: int = 8, channels: int = 1) -> tuple[MemoryImages, l
     Raises:
         ImportError: if scikit-learn is missing.
     """
-    try:
-        from sklearn import datasets
-    except ImportError as error:
-        raise missing_package("--data digits needs", "scikit-learn", "train") from error
-    bunch = datasets.load_digits()
+    bunch = optional("--data digits needs", "sklearn.datasets", "train").load_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
     if image_size == 8:
         images = torch.from_numpy(pixels)[:, None].repeat(1, channels, 1, 1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from colgraph.data.sets import EncodedImages
-from colgraph.extras import missing_package
+from colgraph.extras import optional
 from colgraph.hints import did_you_mean
 
 if TYPE_CHECKING:
@@ -58,10 +58,7 @@ def import_datasets() -> Any:
     Raises:
         ImportError: if it is missing, with the line that installs it.
     """
-    try:
-        import datasets
-    except ImportError as error:
-        raise missing_package("reading images needs", "datasets", "train") from error
+    datasets = optional("reading images needs", "datasets", "train")
     datasets.logging.set_verbosity_error()
     return datasets
 

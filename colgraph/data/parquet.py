@@ -36,8 +36,7 @@ def load_saved(folder: Path) -> EncodedSplits:
     try:
         saved = datasets.load_from_disk(str(folder))
     except Exception as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"cannot read the saved data set {str(folder)!r}: {line}") from error
+        raise ValueError(f"cannot read the saved data set {str(folder)!r}: {reason_of(error)}") from error
     tables = saved if isinstance(saved, dict) else {"train": saved}
     parts = []
     for name, table in tables.items():

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.edges import face_sides
-from colgraph.extras import missing_package
+from colgraph.extras import optional
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.registry import register_geometry
 
@@ -115,13 +115,10 @@ def _apart(pieces: list[_Surface]) -> list[_Surface]:
 
 
 def _load(side: str, surface: str) -> _Surface:
-    try:
-        import nibabel
-        from nilearn.datasets import fetch_surf_fsaverage
-    except ImportError as error:
-        raise missing_package("geometry 'cortex' needs", error.name or "nilearn", "cortex") from error
+    nibabel = optional("geometry 'cortex' needs", "nibabel", "cortex")
+    datasets = optional("geometry 'cortex' needs", "nilearn.datasets", "cortex")
     # This mesh is part of nilearn's package; only the finer ones would be downloaded.
-    file = fetch_surf_fsaverage("fsaverage5")[f"{_NILEARN_KEYS[surface]}_{side}"]
+    file = datasets.fetch_surf_fsaverage("fsaverage5")[f"{_NILEARN_KEYS[surface]}_{side}"]
     image: Any = nibabel.load(file)
     positions, faces = image.agg_data(("pointset", "triangle"))
     return _Surface(np.asarray(positions, dtype=np.float64), np.asarray(faces, dtype=np.int64))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib
 import os
 import tempfile
 import warnings
@@ -12,13 +11,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from colgraph.extras import missing_package
+from colgraph import extras
 from colgraph.text import decode_text
 
 __all__ = ["Source", "check_unique", "naming", "one_line", "open_source", "optional", "parsing", "warn"]
+
+# Which package of which extra a reader needs.
+optional = partial(extras.optional, "this needs the package")
 
 
 @dataclass(frozen=True)
@@ -127,19 +130,6 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, KeyError | IndexError | AttributeError | TypeError | AssertionError):
         text = f"{type(error).__name__}: {text}"
     return text if len(text) <= 200 else text[:197] + "..."
-
-
-def optional(module: str, extra: str) -> Any:
-    """Import an optional package, or say which pip line brings it.
-
-    Raises:
-        ImportError: if it is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
-        raise missing_package("this needs the package", package, extra) from error
 
 
 def warn(name: str, notes: list[str]) -> None:
