@@ -49,7 +49,9 @@ def test_a_package_that_lacks_another_is_not_called_missing():
 def test_a_module_that_is_imported_late_is_called_by_its_own_name(tmp_path, monkeypatch):
     (tmp_path / "drawing_kit.py").write_text("import no_such_solver")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ImportError, match="figures need drawing_kit, which needs no_such_solver, which is not installed"):
+    with pytest.raises(
+        ImportError, match="figures need drawing_kit, which needs no_such_solver, which is not installed"
+    ):
         extras.optional("figures need", "drawing_kit", "viz")
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from colgraph import extras
 from colgraph.text import decode_text
 
-__all__ = ["Source", "check_unique", "naming", "one_line", "open_source", "optional", "parsing", "warn"]
+__all__ = ["Source", "check_unique", "naming", "one_line", "open_source", "optional", "parsing", "refuse", "warn"]
 
 # Which package of which extra a reader needs.
 optional = partial(extras.optional, "this needs the package")
@@ -120,6 +120,13 @@ def check_unique(values: Sequence[Any], what: str) -> None:
     value, count = Counter(values).most_common(1)[0] if values else (None, 1)
     if count > 1:
         raise ValueError(f"{what} {value!r} is used {count} times: nodes must not be duplicated")
+
+
+def refuse(what: str, **options: Any) -> None:
+    """Raise ValueError for an option that is given (is not None) and means nothing for what is read."""
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(f"the option {name!r} means nothing for {what}")
 
 
 def one_line(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from colgraph.geometry.readers.matrices.matrix_market import read_matrix_market
 from colgraph.geometry.readers.matrices.numpy_files import read_numpy
 from colgraph.geometry.readers.meshes.cortical import FREESURFER_SUFFIXES, is_freesurfer, read_freesurfer, read_gifti
 from colgraph.geometry.readers.meshes.mesh import MESH_SUFFIXES, VTK_SUFFIXES, read_mesh
-from colgraph.geometry.readers.tables.csv_txt import read_csv, read_txt
+from colgraph.geometry.readers.tables.csv_txt import read_csv
 from colgraph.geometry.readers.tables.edge_lists import EDGE_LIST_SUFFIXES, read_edge_list
 from colgraph.hints import closest
 
@@ -54,7 +54,7 @@ FORMATS: tuple[Format, ...] = (
     _FREESURFER,
     Format("a network", GRAPH_SUFFIXES, read_graph),
     Format("an edge list", EDGE_LIST_SUFFIXES, read_edge_list),
-    Format("an edge list or adjacency matrix", ("txt",), read_txt),
+    Format("an edge list or adjacency matrix", ("txt",), read_csv),
     Format("an adjacency matrix or edge table", ("csv", "tsv"), read_csv),
     Format("an adjacency matrix or saved sheet", ("npz", "npy"), read_numpy),
     Format("an adjacency matrix", ("mtx",), read_matrix_market),

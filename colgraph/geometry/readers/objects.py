@@ -17,8 +17,8 @@ from colgraph.geometry.readers.files import warn
 from colgraph.geometry.readers.graphs.attributes import name_lengths, name_places
 from colgraph.geometry.readers.graphs.network import graph_geometry
 from colgraph.geometry.readers.graphs.pyg import pyg_geometry
-from colgraph.geometry.readers.lengths import Lengths, Weights
-from colgraph.geometry.readers.matrices.adjacency import adjacency_geometry
+from colgraph.geometry.readers.lengths import Lengths
+from colgraph.geometry.readers.matrices.adjacency import Cells, adjacency_geometry
 from colgraph.geometry.readers.matrices.arrays import array_geometry, pair_geometry, table_geometry
 from colgraph.geometry.readers.meshes.cortical import gifti_geometry
 from colgraph.geometry.readers.meshes.mesh import mesh_geometry
@@ -91,8 +91,8 @@ def _from_trimesh(obj: Any, *, merge_vertices: bool = False) -> Geometry:
     return mesh_geometry(obj, name="trimesh", merge_vertices=merge_vertices, drop_unused=False)
 
 
-def _from_sparse(matrix: Any, *, weights: Weights, transpose: bool = False, directed: bool | None = None) -> Geometry:
-    return adjacency_geometry(matrix, name="sparse matrix", weights=weights, transpose=transpose, directed=directed)
+def _from_sparse(matrix: Any, *, cells: Cells) -> Geometry:
+    return adjacency_geometry(matrix, name="sparse matrix", cells=cells)
 
 
 def _from_gifti(image: Any) -> Geometry:

@@ -7,6 +7,7 @@ Connectivity Toolbox; ``transpose=True`` reads the other convention. A zero is n
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,21 @@ from colgraph.geometry.readers.files import warn
 from colgraph.geometry.readers.graphs.network import network_geometry
 from colgraph.geometry.readers.lengths import Weights, edge_name
 
-__all__ = ["adjacency_geometry"]
+__all__ = ["Cells", "adjacency_geometry"]
+
+
+@dataclass(frozen=True)
+class Cells(Weights):
+    """What the user says about an adjacency matrix and its numbers, which have no name to give.
+
+    Attributes:
+        transpose: ``A[i, j]`` is the edge from ``j`` to ``i``.
+        directed: False if an edge goes both ways though one of its two cells is empty, as where programs write one
+            triangle of a symmetric matrix. Not given, every cell is an edge, and a warning says so of a triangle.
+    """
+
+    transpose: bool = False
+    directed: bool | None = None
 
 
 def adjacency_geometry(
@@ -26,9 +41,7 @@ def adjacency_geometry(
     name: str,
     names: Sequence[str] | None = None,
     positions: NDArray[np.float64] | None = None,
-    weights: Weights,
-    transpose: bool = False,
-    directed: bool | None = None,
+    cells: Cells,
     has_lengths: bool = True,
 ) -> Geometry:
     """The geometry of a weighted adjacency matrix ``[N,N]``.
@@ -38,10 +51,7 @@ def adjacency_geometry(
         name: what the geometry is called.
         names: N column names.
         positions: ``[N,D]`` coordinates, D at most 3.
-        weights: what the user says about the numbers, which have no name to give.
-        transpose: ``A[i, j]`` is the edge from ``j`` to ``i``.
-        directed: False if an edge goes both ways though one of its two cells is empty, as where programs write one
-            triangle of a symmetric matrix. Not given, every cell is an edge, and a warning says so of a triangle.
+        cells: what the user says about it.
         has_lengths: whether the numbers mean anything; False for patterns.
 
     Raises:
@@ -50,11 +60,11 @@ def adjacency_geometry(
     """
     from scipy.sparse import coo_array, issparse
 
-    if weights.weight:
+    if cells.weight:
         raise ValueError(
-            f"the option 'weight' names nothing in an adjacency matrix, got {weights.weight!r}: give None or no weight"
+            f"the option 'weight' names nothing in an adjacency matrix, got {cells.weight!r}: give None or no weight"
         )
-    has_lengths = has_lengths and weights.weight is not None
+    has_lengths = has_lengths and cells.weight is not None
     if len(matrix.shape) != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"an adjacency matrix is square, this one has shape {list(matrix.shape)}")
     if matrix.shape[0] == 0:
@@ -75,9 +85,9 @@ def adjacency_geometry(
             [f"{int(nothing.sum())} cells of the diagonal are not finite ({data[nothing][0]}): no self-loops there"],
         )
         source, target, data = source[~nothing], target[~nothing], data[~nothing]
-    if transpose:
+    if cells.transpose:
         source, target = target, source
-    if directed is None:
+    if cells.directed is None:
         warn(name, _triangle_notes(source, target))
 
     def edge(e: int) -> str:
@@ -89,18 +99,18 @@ def adjacency_geometry(
             f"{edge(int(missing[0]))} has length {data[missing[0]]} ({missing.size} such cells): write 0 or leave "
             "the cell empty where there is no edge"
         )
-    if directed is False:
-        source, target, data = _both_ways(source, target, data, edge)
-    lengths = weights.read(data, edge) if has_lengths else None
+    if cells.directed is False:
+        source, target, data = _pairs(source, target, data, edge)
+    lengths = cells.read(data, edge) if has_lengths else None
     return network_geometry(
         np.stack([source, target]),
         int(matrix.shape[0]),
         lengths=lengths,
-        directed=True,
+        directed=cells.directed is not False,
         positions=positions,
         name=name,
         names=names,
-        guessed_from=weights.guessed("the matrix", lengths),
+        guessed_from=cells.guessed("the matrix", lengths),
     )
 
 
@@ -116,20 +126,14 @@ def _triangle_notes(source: NDArray[np.int64], target: NDArray[np.int64]) -> lis
     ]
 
 
-def _both_ways(
+def _pairs(
     source: NDArray[np.int64], target: NDArray[np.int64], data: NDArray[Any], edge_name: Callable[[int], str]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
-    """Edges, each once in both directions."""
+    """Edges that go both ways, each once."""
     low, high = np.minimum(source, target), np.maximum(source, target)
     _, first, pair = np.unique(np.stack([low, high]), axis=1, return_index=True, return_inverse=True)
     odd = np.flatnonzero(data != data[first][pair.reshape(-1)])
     if odd.size:
         e, other = int(odd[0]), int(first[pair.reshape(-1)[odd[0]]])
         raise ValueError(f"{edge_name(e)} is {data[e]}, the other way {data[other]}: directed=False needs one number")
-    low, high, data = low[first], high[first], data[first]
-    loop = low == high
-    return (
-        np.concatenate([low, high[~loop]]),
-        np.concatenate([high, low[~loop]]),
-        np.concatenate([data, data[~loop]]),
-    )
+    return low[first], high[first], data[first]

@@ -11,17 +11,16 @@ from numpy.typing import NDArray
 
 from colgraph.checks import as_array
 from colgraph.geometry.base import Geometry
-from colgraph.geometry.readers.files import Source, warn
-from colgraph.geometry.readers.lengths import Lengths, Weights
-from colgraph.geometry.readers.matrices.adjacency import adjacency_geometry
+from colgraph.geometry.readers.files import Source, refuse, warn
+from colgraph.geometry.readers.matrices.adjacency import Cells, adjacency_geometry
 from colgraph.geometry.readers.meshes.triangles import surface_geometry
 from colgraph.geometry.readers.tables.columns import find_ends
-from colgraph.geometry.readers.tables.csv_txt import read_csv
+from colgraph.geometry.readers.tables.csv_txt import Rows, read_csv
 
 __all__ = ["array_geometry", "pair_geometry", "table_geometry"]
 
 
-def array_geometry(array: Any, *, weights: Weights, transpose: bool = False, directed: bool | None = None) -> Geometry:
+def array_geometry(array: Any, *, cells: Cells) -> Geometry:
     """The geometry of a square array ``[N,N]``, an adjacency matrix: ``A[i, j]`` is the edge from i to j, 0 is none.
 
     Raises:
@@ -35,7 +34,7 @@ def array_geometry(array: Any, *, weights: Weights, transpose: bool = False, dir
             f"an array of shape {list(matrix.shape)} may be positions, faces or edges (an adjacency matrix is square "
             "and larger than 3 x 3): give cg.Geometry(positions, faces=..., edges=...)"
         )
-    return adjacency_geometry(matrix, name="matrix", weights=weights, transpose=transpose, directed=directed)
+    return adjacency_geometry(matrix, name="matrix", cells=cells)
 
 
 def _dense(tensor: Any) -> NDArray[Any]:
@@ -44,13 +43,7 @@ def _dense(tensor: Any) -> NDArray[Any]:
     return np.asarray((tensor.double() if tensor.is_floating_point() else tensor).numpy())
 
 
-def table_geometry(
-    frame: Any,
-    *,
-    directed: bool | None = None,
-    lengths: Lengths,
-    transpose: bool = False,
-) -> Geometry:
+def table_geometry(frame: Any, *, asked: Rows) -> Geometry:
     """The geometry of a ``pandas.DataFrame``: a table of edges with the columns ``source`` and ``target``, read as a
     CSV file of the same content is, or an adjacency matrix whose rows and columns bear the same names, in any order.
 
@@ -58,13 +51,10 @@ def table_geometry(
         ValueError: for any other table, and for what the readers of files and matrices refuse.
     """
     if find_ends([str(name) for name in frame.columns]):
-        if transpose:
-            raise ValueError("the option 'transpose' means nothing for a table of edges")
+        refuse("a table of edges", transpose=asked.transpose or None)
         text = Source(Path("DataFrame.csv"), frame.to_csv(index=False).encode())
-        table = read_csv(text, directed=directed, lengths=lengths)
-        return dataclasses.replace(table, name="DataFrame")
-    if lengths.distance is not None:
-        raise ValueError("the option 'distance' means nothing for an adjacency matrix")
+        return dataclasses.replace(read_csv(text, asked=asked), name="DataFrame")
+    refuse("an adjacency matrix", distance=asked.distance)
     small = len(frame) <= 3 and {str(name) for name in frame.index} != {str(name) for name in frame.columns}
     if frame.shape[0] != frame.shape[1] or frame.empty or small:
         raise ValueError(
@@ -73,10 +63,7 @@ def table_geometry(
             "cg.Geometry(frame[['x', 'y', 'z']].to_numpy())"
         )
     names, frame = _named(frame)
-    matrix = frame.fillna(0).to_numpy()
-    return adjacency_geometry(
-        matrix, name="DataFrame", names=names, weights=lengths, transpose=transpose, directed=directed
-    )
+    return adjacency_geometry(frame.fillna(0).to_numpy(), name="DataFrame", names=names, cells=asked)
 
 
 def _named(frame: Any) -> tuple[list[str] | None, Any]:

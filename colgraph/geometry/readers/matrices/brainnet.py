@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import Source, open_source, warn
-from colgraph.geometry.readers.lengths import Weights
-from colgraph.geometry.readers.matrices.adjacency import adjacency_geometry
+from colgraph.geometry.readers.matrices.adjacency import Cells, adjacency_geometry
 from colgraph.text import parse_numbers, parse_table
 
 __all__ = ["BRAINNET_SUFFIXES", "read_brainnet"]
@@ -16,9 +15,7 @@ __all__ = ["BRAINNET_SUFFIXES", "read_brainnet"]
 BRAINNET_SUFFIXES = ("node", "edge")
 
 
-def read_brainnet(
-    source: Source, *, weights: Weights, transpose: bool = False, directed: bool | None = None
-) -> Geometry:
+def read_brainnet(source: Source, *, cells: Cells) -> Geometry:
     """Read a ``.node`` or an ``.edge`` file, and the other of the same name beside it.
 
     A row of ``.node`` is ``x y z color size label``, with ``-`` for no label; colors and sizes are for drawing and not
@@ -26,9 +23,7 @@ def read_brainnet(
 
     Args:
         source: one of the two.
-        weights: what the user says about the numbers.
-        transpose: ``A[i, j]`` is the edge from ``j`` to ``i``.
-        directed: False where an edge goes both ways though one of its cells is empty.
+        cells: what the user says about the matrix.
 
     Raises:
         ValueError: for rows that are no nodes, a matrix that is not square, and files that do not fit each other.
@@ -47,15 +42,7 @@ def read_brainnet(
         f"there is no {missing} beside it: no positions and names" if other is None else f"read with {other.path.name}"
     )
     warn(source.name, [read])
-    return adjacency_geometry(
-        matrix,
-        name=source.name,
-        names=names,
-        positions=positions,
-        weights=weights,
-        transpose=transpose,
-        directed=directed,
-    )
+    return adjacency_geometry(matrix, name=source.name, names=names, positions=positions, cells=cells)
 
 
 def _partner(source: Source) -> Source | None:

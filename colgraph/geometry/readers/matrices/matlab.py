@@ -10,8 +10,7 @@ import numpy as np
 
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import Source, optional, parsing, warn
-from colgraph.geometry.readers.lengths import Weights
-from colgraph.geometry.readers.matrices.adjacency import adjacency_geometry
+from colgraph.geometry.readers.matrices.adjacency import Cells, adjacency_geometry
 from colgraph.geometry.readers.tables.columns import plain
 from colgraph.hints import closest
 
@@ -22,15 +21,7 @@ _NAMES = ("names", "labels", "regions", "areas", "rois", "parcels", "nodes", "na
 _PLACES = ("pos", "positions", "coords", "coord", "coordinates", "xyz", "mni", "centroids", "centers", "centres")
 
 
-def read_mat(
-    source: Source,
-    *,
-    variable: str | None = None,
-    names: str | None = None,
-    weights: Weights,
-    transpose: bool = False,
-    directed: bool | None = None,
-) -> Geometry:
+def read_mat(source: Source, *, variable: str | None = None, names: str | None = None, cells: Cells) -> Geometry:
     """Read an adjacency matrix, full or sparse, from a ``.mat`` file.
 
     Args:
@@ -39,9 +30,7 @@ def read_mat(
             needed where there is one square matrix.
         names: the cell array (of character vectors) or character matrix with the columns' names. If not given, the only
             one of that length, or one called ``names``, ``labels``, ``regions`` and so on.
-        weights: what the user says about the numbers.
-        transpose: ``A[i, j]`` is the edge from ``j`` to ``i``.
-        directed: False where an edge goes both ways though one of its cells is empty.
+        cells: what the user says about the matrix.
 
     A variable called ``coords``, ``xyz``, ``pos`` and so on with three numbers per row is where the columns are.
 
@@ -82,9 +71,7 @@ def read_mat(
         name=source.name,
         names=None if named is None else found[named],
         positions=None if place is None else np.asarray(found[place], dtype=np.float64),
-        weights=weights,
-        transpose=transpose,
-        directed=directed,
+        cells=cells,
     )
 
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import Source, parsing
-from colgraph.geometry.readers.lengths import Weights
-from colgraph.geometry.readers.matrices.adjacency import adjacency_geometry
+from colgraph.geometry.readers.matrices.adjacency import Cells, adjacency_geometry
 
 __all__ = ["read_matrix_market"]
 
@@ -21,9 +20,7 @@ _FIELDS = ("real", "integer", "pattern")
 _SYMMETRIES = {"general": 0.0, "symmetric": 1.0, "skew-symmetric": -1.0}
 
 
-def read_matrix_market(
-    source: Source, *, weights: Weights, transpose: bool = False, directed: bool | None = None
-) -> Geometry:
+def read_matrix_market(source: Source, *, cells: Cells) -> Geometry:
     """Read an adjacency matrix in MatrixMarket form; a ``pattern`` has edges and no lengths.
 
     Raises:
@@ -31,14 +28,7 @@ def read_matrix_market(
     """
     with parsing("MatrixMarket"):
         matrix, has_lengths = _parsed(source.text)
-    return adjacency_geometry(
-        matrix,
-        name=source.name,
-        weights=weights,
-        transpose=transpose,
-        directed=directed,
-        has_lengths=has_lengths,
-    )
+    return adjacency_geometry(matrix, name=source.name, cells=cells, has_lengths=has_lengths)
 
 
 def _parsed(text: str) -> tuple[Any, bool]:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.geometry.base import Geometry
-from colgraph.geometry.readers.files import Source, parsing
+from colgraph.geometry.readers.files import Source, parsing, refuse
 from colgraph.geometry.readers.graphs.pyg import pyg_geometry
-from colgraph.geometry.readers.lengths import Lengths, Weights
-from colgraph.geometry.readers.matrices.adjacency import adjacency_geometry
+from colgraph.geometry.readers.lengths import Lengths
+from colgraph.geometry.readers.matrices.adjacency import Cells, adjacency_geometry
 from colgraph.sheet import Sheet
 
 __all__ = ["load_arrays", "read_numpy"]
@@ -32,7 +32,7 @@ def load_arrays(source: Source, alone: str) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def read_numpy(source: Source, *, weights: Weights, transpose: bool = False, directed: bool | None = None) -> Geometry:
+def read_numpy(source: Source, *, cells: Cells) -> Geometry:
     """Read an adjacency matrix from ``.npz`` or ``.npy``, or a sheet that ``Sheet.save`` wrote.
 
     An ``.npz`` holds a sparse matrix (``scipy.sparse.save_npz``) or one square array, and may hold ``pos`` (``[N,3]``)
@@ -43,16 +43,15 @@ def read_numpy(source: Source, *, weights: Weights, transpose: bool = False, dir
     """
     arrays = load_arrays(source, "adjacency")
     if {"edge_index", "input_rank", "format"} <= set(arrays):
-        for option, value in (("transpose", transpose or None), ("directed", directed)):
-            if value is not None:
-                raise ValueError(f"the option {option!r} means nothing for a saved sheet")
-        return _saved_sheet(source, weights)
+        refuse("a saved sheet", transpose=cells.transpose or None, directed=cells.directed)
+        with source.on_disk() as path:
+            return pyg_geometry(Sheet.load(path), lengths=Lengths(cells.weight, cells.weight_is))
     if {"format", "shape", "data"} <= set(arrays):
         from scipy.sparse import load_npz
 
         with parsing("a scipy sparse matrix"):
             matrix = load_npz(io.BytesIO(source.data))
-        return adjacency_geometry(matrix, name=source.name, weights=weights, transpose=transpose, directed=directed)
+        return adjacency_geometry(matrix, name=source.name, cells=cells)
     positions = arrays.pop("pos", None)
     names = arrays.pop("names", None)
     if len(arrays) != 1:
@@ -69,12 +68,5 @@ def read_numpy(source: Source, *, weights: Weights, transpose: bool = False, dir
         name=source.name,
         names=None if names is None else [str(entry) for entry in names],
         positions=positions,
-        weights=weights,
-        transpose=transpose,
-        directed=directed,
+        cells=cells,
     )
-
-
-def _saved_sheet(source: Source, weights: Weights) -> Geometry:
-    with source.on_disk() as path:
-        return pyg_geometry(Sheet.load(path), lengths=Lengths(weights.weight, weights.weight_is))

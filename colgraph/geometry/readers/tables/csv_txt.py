@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.geometry.base import Geometry
-from colgraph.geometry.readers.files import Source, warn
+from colgraph.geometry.readers.files import Source, refuse, warn
 from colgraph.geometry.readers.lengths import Lengths, edge_name
-from colgraph.geometry.readers.matrices.adjacency import adjacency_geometry
+from colgraph.geometry.readers.matrices.adjacency import Cells, adjacency_geometry
 from colgraph.geometry.readers.tables.columns import find_ends, find_lengths, plain
 from colgraph.geometry.readers.tables.edge_lists import (
     commented_header,
@@ -21,83 +21,53 @@ from colgraph.geometry.readers.tables.edge_lists import (
 from colgraph.geometry.readers.tables.matrix_names import is_named_matrix, split_names
 from colgraph.text import Table, is_number, parse_numbers, parse_table
 
-__all__ = ["read_csv", "read_txt"]
+__all__ = ["Rows", "read_csv"]
 
 
-def read_csv(
-    source: Source,
-    *,
-    header: bool | None = None,
-    transpose: bool = False,
-    directed: bool | None = None,
-    lengths: Lengths,
-) -> Geometry:
+@dataclass(frozen=True)
+class Rows(Cells, Lengths):
+    """What the user says about a table, which is an adjacency matrix or a list of edges.
+
+    ``distance`` and ``weight`` name columns of lists, and ``directed`` is as in
+    :func:`colgraph.geometry.readers.tables.edge_lists.read_edge_list` for them.
+    """
+
+
+def read_csv(source: Source, *, header: bool | None = None, asked: Rows) -> Geometry:
     """Read a table: a weighted adjacency matrix, or a list of edges with the columns ``source`` and ``target``.
 
     A matrix may have names in its first row, in its first column, or in both (then the cells are joined by name); empty
     cells and zeros are no edges. The columns of edges may have other usual names (``from, to``; ``pre, post``), and a
-    table of Cytoscape has them in its ``name``.
+    table of Cytoscape has them in its ``name``. A ``.txt`` file is such a matrix if it is square, and else a list of
+    edges as :func:`read_edge_list` reads it.
 
     Args:
         source: the file, in any separator, with decimal points or commas.
         header: whether a matrix has names, in a first row, a first column, or both, as its shape tells. If not given,
             text is taken for names; numbers only where an empty corner and both directions say that they are.
-        transpose: ``A[i, j]`` is the edge from ``j`` to ``i``.
-        directed: for lists of edges, as in :func:`colgraph.geometry.readers.tables.edge_lists.read_edge_list`; of a
-            matrix, False where an edge goes both ways though one of its cells is empty.
-        lengths: what the user says about the lengths of edges; ``distance`` and ``weight`` name columns of lists.
+        asked: what the user says about the table.
 
     Raises:
-        ValueError: for a table that is not square, names that do not agree, or cells that are no lengths.
+        ValueError: for a table that is not square, names that do not agree, or cells that are no lengths; for numbers
+            in two or three rows and columns that may be either.
     """
+    if source.suffix == "txt" and not _is_matrix(source.text):
+        refuse("a list of edges", transpose=asked.transpose or None)
+        return read_edge_list(source, header=header, directed=asked.directed, lengths=asked)
     table = parse_table(source.text, comments="#%")
     edges = _edge_columns(table, header)
     if edges is not None:
-        _refuse("a list of edges", transpose=transpose or None)
-        heads, rows, ends = edges
+        refuse("a list of edges", transpose=asked.transpose or None)
         return edge_table_geometry(
-            heads,
-            rows,
-            ends,
-            name=source.name,
-            separator=table.separator,
-            directed=directed,
-            lengths=lengths,
+            *edges, name=source.name, separator=table.separator, directed=asked.directed, lengths=asked
         )
-    _refuse("an adjacency matrix", distance=lengths.distance, weight=lengths.weight or None)
+    refuse("an adjacency matrix", distance=asked.distance, weight=asked.weight or None)
     names, body, notes = split_names(_without_order(table.rows), header)
     if names is None and (names := _commented_names(table, len(body))) is not None:
         notes = [f"the names are those of the comment: {', '.join(names)[:60]}"]
     matrix = _matrix(body, names, table.separator)
     warn(source.name, notes)
-    return adjacency_geometry(
-        matrix, name=source.name, names=names, weights=lengths, transpose=transpose, directed=directed
-    )
-
-
-def read_txt(
-    source: Source,
-    *,
-    header: bool | None = None,
-    transpose: bool = False,
-    directed: bool | None = None,
-    lengths: Lengths,
-) -> Geometry:
-    """Read a ``.txt`` file: a list of edges (:func:`read_edge_list`), or a matrix (:func:`read_csv`) if it is square.
-
-    Raises:
-        ValueError: as these two, and for numbers in two or three rows and columns that may be either.
-    """
-    if _is_matrix(source.text):
-        return read_csv(source, header=header, transpose=transpose, directed=directed, lengths=lengths)
-    _refuse("a list of edges", transpose=transpose or None)
-    return read_edge_list(source, header=header, directed=directed, lengths=lengths)
-
-
-def _refuse(what: str, **options: Any) -> None:
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise ValueError(f"the option {given[0]!r} means nothing for {what}")
+    return adjacency_geometry(matrix, name=source.name, names=names, cells=asked)
 
 
 def _is_matrix(text: str) -> bool:
