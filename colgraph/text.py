@@ -122,6 +122,12 @@ class Table:
     separator: str
     comments: tuple[str, ...] = ()
 
+    @property
+    def heads(self) -> list[str]:
+        """The first row, with an empty cell where R leaves out that above the row names."""
+        first, *others = self.rows
+        return ["", *first] if others and len(first) == len(others[0]) - 1 else first
+
 
 def read_table(path: str | os.PathLike[str], *, separators: str = _SEPARATORS, comments: str = "#") -> Table:
     """:func:`parse_table` of a file.

@@ -80,10 +80,8 @@ def _text(value: Any) -> str:
 
 def _rows(file: Path) -> list[dict[str, Any]]:
     if file.suffix != ".jsonl":
-        header, *rows = read_table(file, separators=",;\t|", comments="").rows
-        if rows and len(header) == len(rows[0]) - 1:
-            header = ["", *header]
-        return [dict(zip(header, row, strict=True)) for row in rows]
+        table = read_table(file, separators=",;\t|", comments="")
+        return [dict(zip(table.heads, row, strict=True)) for row in table.rows[1:]]
     found = []
     for number, line in enumerate(read_text(file).split("\n"), 1):
         try:

@@ -192,6 +192,14 @@ BROKEN = {
         PLY.replace("end_", "element face 1\nproperty list uchar int corners\nend_") + "0 0 0\n3 0 0 0\n",
         "has the list vertex_indices or vertex_index, this one has corners",
     ),
+    "half.ply": (
+        PLY.replace("end_", "element face 1\nproperty list uchar int vertex_indices\nend_") + "0 0 0\n3.5 0 0 0\n",
+        "a list 'vertex_indices' of the element 'face' has the length 3.5",
+    ),
+    "broken_corner.ply": (
+        PLY.replace("end_", "element face 1\nproperty list uchar int vertex_indices\nend_") + "0 0 0\n3 0 0.5 0\n",
+        "the property 'vertex_indices' holds integers, got 0.5",
+    ),
     "more.ply": (PLY + "0 0 0\n1 1 1\n", "holds 3 numbers more than the header promises"),
     "no_format.ply": ("ply\nelement vertex 1\nend_header\n", "names no format"),
     "quads.stl": (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,66 +137,43 @@ def _corners(element: str, columns: _Columns) -> _Lists:
     )
 
 
-# ---------------------------------------------------------------------- text
+# ---------------------------------------------------------------------- rows
 
 
 def _read_text(body: bytes, elements: list[_Element]) -> dict[str, _Columns]:
-    words = body.split()
-    tables: dict[str, _Columns] = {}
-    at = 0
+    """Text is read as if each of its numbers, whatever its type, were written in eight bytes."""
+    numbers = np.array(body.split(), dtype="S").astype(np.float64)
+    wide = [
+        element._replace(properties=[p._replace(kind="f8", length=p.length and "f8") for p in element.properties])
+        for element in elements
+    ]
+    tables, end = _read_rows(numbers.tobytes(), wide, "=")
+    if end != numbers.nbytes:
+        raise ValueError(f"holds {(numbers.nbytes - end) // 8} numbers more than the header promises")
     for element in elements:
-        lists = any(prop.length for prop in element.properties)
-        rows: list[list[bytes]] = [[] for _ in element.properties]
-        sizes: list[list[int]] = [[] for _ in element.properties]
-        if not lists:
-            width = len(element.properties)
-            end = at + width * element.number
-            for p in range(width):
-                rows[p] = words[at + p : end : width]
-            at = end
-        for _ in range(element.number if lists else 0):
-            for p, prop in enumerate(element.properties):
-                size = 1
-                if prop.length and at < len(words):
-                    size = int(words[at])
-                    at += 1
-                    sizes[p].append(size)
-                rows[p] += words[at : at + size]
-                at += size
-        if at > len(words):
-            raise _cut_short(element)
-        columns: _Columns = {}
-        for prop, values, counts in zip(element.properties, rows, sizes, strict=True):
-            array = _numbers(values, prop)
-            columns[prop.name] = _Lists(array, np.array(counts, dtype=np.int64)) if prop.length else array
-        tables[element.name] = columns
-    if at != len(words):
-        raise ValueError(f"holds {len(words) - at} numbers more than the header promises")
+        for prop in element.properties:
+            column = tables[element.name][prop.name]
+            values = column.values if isinstance(column, _Lists) else column
+            odd = values[values != np.floor(values)]
+            if prop.kind[0] != "f" and odd.size:
+                raise ValueError(f"the property {prop.name!r} holds integers, got {odd[0]}")
     return tables
 
 
-def _numbers(words: list[bytes], prop: _Property) -> NDArray[Any]:
-    if not words:
-        return np.empty(0, dtype=prop.kind)
-    values = np.array(words, dtype="S").astype(np.float64)
-    if prop.kind[0] != "f":
-        if (values != np.floor(values)).any():
-            raise ValueError(f"the property {prop.name!r} holds integers, got {values[values != np.floor(values)][0]}")
-        return values.astype(np.int64)
-    return values
-
-
-# ---------------------------------------------------------------------- binary
-
-
 def _read_binary(body: bytes, elements: list[_Element], order: str) -> dict[str, _Columns]:
+    tables, end = _read_rows(body, elements, order)
+    if body[end:].strip(b"\0 \t\r\n"):
+        raise ValueError(f"holds {len(body) - end} bytes more than the header promises")
+    return tables
+
+
+def _read_rows(body: bytes, elements: list[_Element], order: str) -> tuple[dict[str, _Columns], int]:
+    """The columns of each element, and where the last of them ends."""
     tables = {}
     at = 0
     for element in elements:
         tables[element.name], at = _read_even(body, at, element, order) or _read_uneven(body, at, element, order)
-    if body[at:].strip(b"\0 \t\r\n"):
-        raise ValueError(f"holds {len(body) - at} bytes more than the header promises")
-    return tables
+    return tables, at
 
 
 def _cut_short(element: _Element) -> ValueError:
@@ -245,19 +222,20 @@ def _walk(
     view = memoryview(body)
     sizes: list[list[int]] = [[] for _ in element.properties]
     pieces: list[list[memoryview]] = [[] for _ in element.properties]
-    byte_order: Literal["big", "little"] = "big" if order == ">" else "little"
     for _ in range(number):
         for p, prop in enumerate(element.properties):
             size = 1
             if prop.length:
-                width = kinds[p][0].itemsize
-                size = int.from_bytes(view[at : at + width], byte_order, signed=prop.length[0] == "i")
-                at += width
+                start, at = at, at + kinds[p][0].itemsize
+                if at > len(body):
+                    raise _cut_short(element)
+                length = np.frombuffer(body, kinds[p][0], 1, start)[0]
+                size = int(length)
+                if size != length or size < 0:
+                    raise ValueError(f"a list {prop.name!r} of the element {element.name!r} has the length {length}")
             end = at + size * kinds[p][1].itemsize
-            if at > len(body) or end > len(body):
+            if end > len(body):
                 raise _cut_short(element)
-            if size < 0:
-                raise ValueError(f"a list {prop.name!r} of the element {element.name!r} has the length {size}")
             sizes[p].append(size)
             pieces[p].append(view[at:end])
             at = end

@@ -12,12 +12,7 @@ from colgraph.geometry.readers.files import Source, refuse, warn
 from colgraph.geometry.readers.lengths import Lengths, edge_name
 from colgraph.geometry.readers.matrices.adjacency import Cells, adjacency_geometry
 from colgraph.geometry.readers.tables.columns import find_ends, find_lengths, plain
-from colgraph.geometry.readers.tables.edge_lists import (
-    commented_header,
-    edge_table_geometry,
-    header_of,
-    read_edge_list,
-)
+from colgraph.geometry.readers.tables.edge_lists import commented_header, edge_table_geometry, read_edge_list
 from colgraph.geometry.readers.tables.matrix_names import is_named_matrix, split_names
 from colgraph.text import Table, is_number, parse_numbers, parse_table
 
@@ -101,7 +96,7 @@ def _edge_columns(table: Table, header: bool | None) -> tuple[list[str], list[li
     Raises:
         ValueError: for two columns of numbers below names that may be either.
     """
-    heads, rows = header_of(table.rows), table.rows[1:]
+    heads, rows = table.heads, table.rows[1:]
     if header is False or is_named_matrix(table.rows):
         return None
     ends = find_ends(heads)

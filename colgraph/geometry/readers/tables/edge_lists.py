@@ -15,7 +15,7 @@ from colgraph.geometry.readers.lengths import Lengths
 from colgraph.geometry.readers.tables.columns import find_columns, find_ends, is_directed
 from colgraph.text import Table, is_number, parse_numbers, parse_table
 
-__all__ = ["EDGE_LIST_SUFFIXES", "commented_header", "edge_table_geometry", "header_of", "read_edge_list"]
+__all__ = ["EDGE_LIST_SUFFIXES", "commented_header", "edge_table_geometry", "read_edge_list"]
 
 EDGE_LIST_SUFFIXES = ("edgelist", "edges")
 
@@ -168,9 +168,8 @@ def _edges_geometry(edges: list[_Edge], flags: list[bool], name: str, lengths: L
 def _split_header(table: Table, header: bool | None) -> tuple[list[str], list[list[str]], tuple[int, int]]:
     """The names of the columns, the rows, and the columns with the ends of edges."""
     rows = table.rows
-    named = _has_header(rows, header)
-    if named:
-        heads, rows = header_of(rows), rows[1:]
+    if _has_header(rows, header):
+        heads, rows = table.heads, rows[1:]
         ends = find_ends(heads) or find_ends(heads, alike=True) or (0, 1)
         odd = next((i for i, row in enumerate(rows) if len(row) != len(heads)), None)
         if odd is not None:
@@ -186,11 +185,6 @@ def _split_header(table: Table, header: bool | None) -> tuple[list[str], list[li
                 f"header; adjacency matrices are read from .csv, .tsv, .txt or .npz: {' '.join(row)[:60]!r}"
             )
     return ["source", "target", "weight"][: max(map(len, rows))], rows, (0, 1)
-
-
-def header_of(rows: list[list[str]]) -> list[str]:
-    """The first row, with an empty cell where R leaves out that above the row names."""
-    return ["", *rows[0]] if len(rows) > 1 and len(rows[0]) == len(rows[1]) - 1 else rows[0]
 
 
 def _has_header(rows: list[list[str]], header: bool | None) -> bool:
