@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["canonical_edges", "edge_codes", "face_sides"]
+__all__ = ["both_ways", "canonical_edges", "distinct_rows", "edge_codes", "face_sides", "ranges"]
 
 Index = NDArray[np.int64]
 
@@ -26,6 +26,27 @@ def edge_codes(edges: Index, columns: int, directed: bool = True) -> Index:
 def face_sides(faces: Index) -> Index:
     """``[2,3F]`` the sides of triangles ``[F,3]``: side ``3 f + c`` goes from corner c of face f to the next."""
     return np.stack([faces, faces[:, [1, 2, 0]]], 2).reshape(-1, 2).T
+
+
+def both_ways(edges: Index, columns: int, length: Any = None) -> tuple[Index, Any]:
+    """:func:`canonical_edges` of edges in both directions."""
+    length = None if length is None else np.concatenate([length, length])
+    return canonical_edges(np.concatenate([edges, edges[::-1]], axis=1), columns, length)
+
+
+def distinct_rows(rows: Index) -> Index:
+    """Which rows ``[n,K]`` no earlier one equals, ascending."""
+    order = np.lexsort(rows.T)
+    new = np.ones(order.size, dtype=bool)
+    new[1:] = (rows[order[1:]] != rows[order[:-1]]).any(1)
+    return np.sort(order[new])
+
+
+def ranges(begin: Index, end: Index) -> Index:
+    """All integers of several half-open ranges, one range after the other."""
+    size = end - begin
+    total = int(size.sum())
+    return np.arange(total) + np.repeat(begin - (np.cumsum(size) - size), size)
 
 
 def canonical_edges(edges: Index, columns: int, length: Any = None) -> tuple[Index, Any]:

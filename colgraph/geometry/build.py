@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from colgraph import checks
 from colgraph.edges import canonical_edges
 from colgraph.geometry.base import Geometry, parse_axis
-from colgraph.geometry.neighbors import KNN, Complete, Given, Neighborhood, parse_neighborhood, warn_of_isolated
+from colgraph.geometry.neighbors import KNN, Complete, Edges, Given, Neighborhood, parse_neighborhood, warn_of_isolated
 from colgraph.geometry.registry import (
     call_geometry,
     describe_geometries,
@@ -204,11 +204,8 @@ def _cut(shape: Geometry, new_id: Index, named: dict[str, bool]) -> Geometry:
             raise ValueError(f"mask keeps {kept.size} of {n} columns but no whole face: no surface is left")
         changes["faces"] = faces if faces.size else None
     if shape.edges is not None:
-        edges = new_id[shape.edges]
-        inside = (edges >= 0).all(0)
-        changes["edges"] = edges[:, inside]
-        if shape.edge_distance is not None:
-            changes["edge_distance"] = shape.edge_distance[inside]
+        inner = Edges(shape.edges, shape.edge_distance).relabelled(new_id)
+        changes |= {"edges": inner.edge_index, "edge_distance": inner.distance}
     if shape.layer is not None:
         changes["layer"] = shape.layer[kept]
     if shape.names is not None:

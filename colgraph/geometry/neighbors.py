@@ -7,7 +7,7 @@ import numbers
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -114,6 +114,7 @@ class Radius(Neighborhood):
 
     r: float
     self_loops: bool = True
+    may_isolate: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if isinstance(self.r, bool) or not isinstance(self.r, numbers.Real) or not 0 < self.r < math.inf:
@@ -122,10 +123,6 @@ class Radius(Neighborhood):
 
     def __str__(self) -> str:
         return f"radius:{self.r:g}"
-
-    @property
-    def may_isolate(self) -> bool:
-        return True
 
     def links(self, geometry: Geometry, space: Space) -> Links:
         parts = [space.within(self.r, targets, sources, MAX_EDGES) for targets, sources in _groups(geometry)]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
-from colgraph.edges import canonical_edges, edge_codes, face_sides
+from colgraph.edges import both_ways, canonical_edges, distinct_rows, edge_codes, face_sides
 from colgraph.space.links import Index
 from colgraph.space.place import Place
 
@@ -16,17 +16,12 @@ __all__ = ["connections", "distinct_faces", "listening_matrix", "mesh_edges", "n
 
 def mesh_edges(faces: Index, n: int) -> Index:
     """``[2,E]`` both directions of every edge of a mesh, without duplicates, sorted by target, then by source."""
-    sides = face_sides(faces)
-    return canonical_edges(np.concatenate([sides, sides[::-1]], axis=1), n)[0]
+    return both_ways(face_sides(faces), n)[0]
 
 
 def distinct_faces(faces: Index) -> Index:
     """The faces ``[F,3]`` without those that have the three corners of an earlier one, in whatever order."""
-    corners = np.sort(faces, axis=1)
-    order = np.lexsort(corners.T)
-    new = np.ones(order.size, dtype=bool)
-    new[1:] = (corners[order[1:]] != corners[order[:-1]]).any(1)
-    return faces if new.all() else faces[np.sort(order[new])]
+    return faces[distinct_rows(np.sort(faces, axis=1))]
 
 
 def shared_edges(faces: Index, n: int) -> tuple[Index, Index]:

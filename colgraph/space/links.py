@@ -7,9 +7,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Index", "Links", "Space", "TooManyEdges", "join"]
+from colgraph.edges import Index
 
-Index = NDArray[np.int64]
+__all__ = ["Index", "Links", "Space", "TooManyEdges", "join"]
 
 
 class Links(NamedTuple):

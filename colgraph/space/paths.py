@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
+from colgraph.edges import ranges
 from colgraph.layout import spatial_order
 from colgraph.space.connections import (
     connections,
@@ -140,7 +141,7 @@ class Paths:
 
         def wanted(part: _Part) -> tuple[Index, Index, NDArray[np.float64]]:
             """The edges into the part's rows, the row of each, and its length so far (infinite outside the part)."""
-            edge = order[_ranges(first[part.rows], first[part.rows + 1])]
+            edge = order[ranges(first[part.rows], first[part.rows + 1])]
             row = np.repeat(np.arange(part.rows.size), first[part.rows + 1] - first[part.rows])
             self._scratch[part.columns] = np.arange(part.columns.size)
             column = self._scratch[source[edge]]
@@ -187,7 +188,7 @@ class Paths:
         columns = self._ball(rows, rings)
         self._scratch[columns] = np.arange(columns.size)
         begin, end = self._graph.indptr[columns], self._graph.indptr[columns + 1]
-        entry = _ranges(begin, end)
+        entry = ranges(begin, end)
         local = self._scratch[self._graph.indices[entry]]
         self._scratch[columns] = -1
         inside = local >= 0
@@ -206,7 +207,7 @@ class Paths:
         self._scratch[rows] = 0
         for _ in range(rings):
             last = shells[-1]
-            near = self._graph.indices[_ranges(self._graph.indptr[last], self._graph.indptr[last + 1])]
+            near = self._graph.indices[ranges(self._graph.indptr[last], self._graph.indptr[last + 1])]
             fresh = np.unique(near[self._scratch[near] < 0])
             if not fresh.size:
                 break
@@ -229,10 +230,3 @@ def _others(part: _Part, allowed: NDArray[np.bool_]) -> _Part:
 def _links(part: _Part, chosen: NDArray[np.bool_]) -> Links:
     row, column = np.nonzero(chosen)
     return Links(part.columns[column], part.rows[row], part.distance[row, column])
-
-
-def _ranges(begin: Index, end: Index) -> Index:
-    """All integers of several half-open ranges, one range after the other."""
-    size = end - begin
-    total = int(size.sum())
-    return np.arange(total) + np.repeat(begin - (np.cumsum(size) - size), size)

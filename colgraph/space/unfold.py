@@ -15,11 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.edges import edge_codes, face_sides
+from colgraph.edges import Index, edge_codes, face_sides, ranges
 
 __all__ = ["CROSSINGS", "MOST_FACES", "surface_lines"]
 
-Index = NDArray[np.int64]
 Points = NDArray[np.float64]
 
 # How many edges a straight line may cross; what each number gives is measured in benchmarks/geometry.py.
@@ -113,10 +112,9 @@ class _Beyond:
 
     def cross(self, strips: _Strips) -> tuple[_Strips, Index]:
         """Each strip once for every half-edge that meets its last edge from another face, and those half-edges."""
-        number = self._number[strips.side]
+        first, number = self._first[strips.side], self._number[strips.side]
         which = np.repeat(np.arange(number.size), number)
-        step = np.arange(which.size) - np.repeat(np.cumsum(number) - number, number)
-        across = self._order[self._first[strips.side][which] + step]
+        across = self._order[ranges(first, first + number)]
         others = (across != strips.side[which]) & (number[which] > 1)
         return strips.take(which[others]), across[others]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.edges import canonical_edges
+from colgraph.edges import both_ways, canonical_edges
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import warn
 from colgraph.geometry.readers.graphs.coordinates import drawing_coordinates
@@ -108,7 +108,7 @@ def network_geometry(
     arranged, arranged_lengths = canonical_edges(edges if directed else np.sort(edges, axis=0), num_columns, lengths)
     merged = edges.shape[1] - arranged.shape[1]
     if not directed:
-        arranged, arranged_lengths = _both_ways(arranged, arranged_lengths, num_columns)
+        arranged, arranged_lengths = both_ways(arranged, num_columns, arranged_lengths)
     spatial = positions is not None
     coordinates = positions if positions is not None else drawing_coordinates(arranged, num_columns)
     measured = "given" if lengths is not None and edges.size else "euclidean" if spatial else "hops"
@@ -136,13 +136,6 @@ def network_geometry(
 
 
 # ---------------------------------------------------------------------- edges
-
-
-def _both_ways(edges: NDArray[np.int64], lengths: Any, num_columns: int) -> tuple[NDArray[np.int64], Any]:
-    """Undirected edges, each there once, in both directions."""
-    other = edges[0] != edges[1]
-    lengths = None if lengths is None else np.concatenate([lengths, lengths[other]])
-    return canonical_edges(np.concatenate([edges, edges[::-1, other]], axis=1), num_columns, lengths)
 
 
 def _edge_lengths(

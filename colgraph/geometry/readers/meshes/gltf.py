@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.geometry.readers.files import Source
-from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons, passed_over, strip_triangles
+from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons, moved, passed_over, strip_triangles
 
 __all__ = ["read_gltf"]
 
@@ -137,7 +137,7 @@ class _Reader:
             for target, weight in zip(part.get("targets", []), weights, strict=False):
                 if weight and "POSITION" in target:
                     points = points + weight * self._accessor(target["POSITION"])
-            points = self._skinned(points, node, attributes) if "skin" in node else _moved(points, transform)
+            points = self._skinned(points, node, attributes) if "skin" in node else moved(points, transform)
             corners = np.arange(len(points))
             if "indices" in part:
                 corners = self._accessor(part["indices"]).astype(np.int64).reshape(-1)
@@ -256,10 +256,6 @@ def _local(node: Any) -> Floats:
     out[:3, :3] = turn * np.asarray(node.get("scale", (1, 1, 1)), dtype=np.float64)
     out[:3, 3] = node.get("translation", (0, 0, 0))
     return out
-
-
-def _moved(points: Floats, transform: Floats) -> Floats:
-    return points if np.array_equal(transform, np.eye(4)) else points @ transform[:3, :3].T + transform[:3, 3]
 
 
 def _cut(kind: str, corners: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ from colgraph.geometry.readers.meshes.gltf import read_gltf
 from colgraph.geometry.readers.meshes.obj import is_mni, read_mni, read_wavefront
 from colgraph.geometry.readers.meshes.off import read_off
 from colgraph.geometry.readers.meshes.ply import read_ply
-from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons
+from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons, moved
 from colgraph.geometry.readers.meshes.stl import read_stl
 from colgraph.geometry.readers.meshes.triangles import surface_geometry
 from colgraph.geometry.readers.meshes.vtk import read_vtk
@@ -188,9 +188,7 @@ def _mesh_of_trimesh(loaded: Any) -> Mesh:
     for node in sorted(loaded.graph.nodes_geometry, key=str):
         transform, key = loaded.graph[node]
         points, faces = _piece(loaded.geometry[key])
-        if not np.array_equal(transform, np.eye(4)):
-            points = points @ np.asarray(transform)[:3, :3].T + np.asarray(transform)[:3, 3]
-        pieces.append((points, faces))
+        pieces.append((moved(points, np.asarray(transform)), faces))
     return Mesh.joined(pieces)
 
 

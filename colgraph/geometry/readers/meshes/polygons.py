@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Mesh", "Polygons", "passed_over", "strip_triangles"]
+from colgraph.edges import Index, distinct_rows
 
-Index = NDArray[np.int64]
+__all__ = ["Mesh", "Polygons", "moved", "passed_over", "strip_triangles"]
 
 
 class Polygons(NamedTuple):
@@ -70,10 +70,7 @@ class Polygons(NamedTuple):
             other = np.take_along_axis(corners, (start - turn) % max(size, 1), 1)
             forward = one[:, 1:2] <= one[:, -1:]
             same = np.where(forward, one, other)
-            order = np.lexsort(same.T)
-            new = np.ones(order.size, dtype=bool)
-            new[1:] = (same[order[1:]] != same[order[:-1]]).any(1)
-            first[which[order[new]]] = True
+            first[which[distinct_rows(same)]] = True
         return self.take(first), int((~first).sum())
 
     def triangles(self, points: NDArray[np.float64]) -> tuple[Index, int]:
@@ -145,6 +142,11 @@ class Mesh(NamedTuple):
 def passed_over(counts: Mapping[str, int]) -> list[str]:
     """What a reader leaves out, as notes."""
     return [f"passed over {count} {what}" for what, count in counts.items()]
+
+
+def moved(points: NDArray[np.float64], transform: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points ``[V,3]`` after a transform ``[4,4]``; the same to the bit where that leaves them."""
+    return points if np.array_equal(transform, np.eye(4)) else points @ transform[:3, :3].T + transform[:3, 3]
 
 
 def strip_triangles(strip: Index) -> Index:
