@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from colgraph.sheet import Sheet
-from colgraph.viz.style import BLUE, GREY, INK, ORANGE, PALE, SEQUENTIAL, Figure, new_figure, quiet
+from colgraph.viz.style import BLUE, GREY, INK, ORANGE, PALE, SEQUENTIAL, Figure, color_bar, new_figure, quiet
 
 __all__ = ["central_column", "draw_attention_by_distance", "draw_column"]
 
@@ -140,8 +140,6 @@ def draw_column(sheet: Sheet, attention: np.ndarray, column: int | None = None, 
 
 def _draw_neighbours(figure: Any, sheet: Sheet, column: int, heard: np.ndarray, weight: np.ndarray) -> None:
     """The columns heard, one panel per layer, on the plane in which they lie."""
-    from matplotlib.ticker import MaxNLocator
-
     position = sheet.pos.detach().cpu().numpy().astype(np.float64)
     layer = sheet.layer.cpu().numpy()
     shown = np.unique(np.append(layer[heard], layer[column]))
@@ -183,10 +181,7 @@ def _draw_neighbours(figure: Any, sheet: Sheet, column: int, heard: np.ndarray, 
         axes.set_xlabel(names[0])
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel(names[1])
-    bar = figure.colorbar(
-        dots, ax=list(panels), location="bottom", shrink=0.7, label="attention weight (mean over steps)"
-    )
-    bar.locator = MaxNLocator(4)
+    color_bar(dots, list(panels), "attention weight (mean over steps)")
 
 
 def _thickness(position: np.ndarray, layer: np.ndarray, shown: np.ndarray) -> float:
@@ -213,8 +208,6 @@ def _local_plane(position: np.ndarray, columns: np.ndarray, layer: np.ndarray) -
 
 def _draw_steps(figure: Any, weight: np.ndarray, distance: np.ndarray) -> None:
     """A row per step, a mark per column heard, nearest first."""
-    from matplotlib.ticker import MaxNLocator
-
     order = np.argsort(distance, kind="stable")
     axes = figure.subplots()
     image = axes.imshow(weight[:, order], aspect="auto", cmap=SEQUENTIAL, vmin=0, interpolation="nearest")
@@ -224,5 +217,4 @@ def _draw_steps(figure: Any, weight: np.ndarray, distance: np.ndarray) -> None:
     axes.set(xlabel="columns heard, nearest first: distance (spacings)", ylabel="step")
     axes.set_title("step by step", fontsize=10)
     axes.spines[:].set_color(GREY)
-    bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.7, label="attention weight (mean over images)")
-    bar.locator = MaxNLocator(4)
+    color_bar(image, axes, "attention weight (mean over images)")

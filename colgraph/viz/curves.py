@@ -32,9 +32,10 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], *, held_out: str = "held out"
     epoch = _series(rows, "epoch")
     marker = "o" if len(rows) < 15 else ""
     style: dict[str, Any] = {"marker": marker, "markersize": 3.5, "linewidth": 1.7}
+    for axes, what, scale in ((accuracy, "accuracy", 100), (loss, "loss", 1)):
+        for split, color, label in (("train", BLUE, "training (augmented)"), ("val", ORANGE, held_out)):
+            axes.plot(epoch, scale * _series(rows, f"{split}_{what}"), color=color, label=label, **style)
     val = 100 * _series(rows, "val_accuracy")
-    accuracy.plot(epoch, 100 * _series(rows, "train_accuracy"), color=BLUE, label="training (augmented)", **style)
-    accuracy.plot(epoch, val, color=ORANGE, label=held_out, **style)
     if np.isfinite(val).any():
         last = int(np.flatnonzero(np.isfinite(val))[-1])
         accuracy.annotate(
@@ -42,8 +43,6 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], *, held_out: str = "held out"
         )
     quiet(accuracy, title="Accuracy", xlabel="epoch", ylabel="correct (%)")
     accuracy.legend(loc="lower right")
-    loss.plot(epoch, _series(rows, "train_loss"), color=BLUE, label="training (augmented)", **style)
-    loss.plot(epoch, _series(rows, "val_loss"), color=ORANGE, label=held_out, **style)
     quiet(loss, title="Loss", xlabel="epoch", ylabel="cross-entropy (nats)")
     loss.legend(loc="upper right")
     wiring.plot(epoch, _series(rows, "wiring_cost"), color=GREEN, **style)

@@ -8,7 +8,7 @@ import numpy as np
 
 from colgraph.sheet import Sheet
 from colgraph.viz.attention import central_column
-from colgraph.viz.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, Figure, new_figure
+from colgraph.viz.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, Figure, few_ticks, new_figure
 
 __all__ = ["draw_sheet", "flat_axes"]
 
@@ -80,6 +80,14 @@ def _roles(sheet: Sheet) -> tuple[np.ndarray, np.ndarray]:
     return inputs, outputs if not outputs.all() else np.zeros_like(outputs)
 
 
+def _draw_columns(axes: Any, sheet: Sheet, points: np.ndarray, size: float, **depth: bool) -> None:
+    """A mark per column, orange for inputs, and a blue ring around those that are read out."""
+    inputs, outputs = _roles(sheet)
+    colors = np.where(inputs, ORANGE, PALE)
+    axes.scatter(*points.T, s=size, c=colors, edgecolors=GREY, linewidths=0.4, zorder=2, **depth)
+    axes.scatter(*points[outputs].T, s=1.9 * size, c="none", edgecolors=BLUE, linewidths=1.2, zorder=3, **depth)
+
+
 def _draw_flat(axes: Any, sheet: Sheet, position: np.ndarray, plane: tuple[int, int], edges: np.ndarray) -> None:
     from matplotlib.collections import LineCollection
 
@@ -89,12 +97,7 @@ def _draw_flat(axes: Any, sheet: Sheet, position: np.ndarray, plane: tuple[int, 
     axes.add_collection(lines)
     mine = _ears(sheet, central_column(sheet))
     axes.add_collection(LineCollection(list(points[mine.T]), colors=GREEN, linewidths=1.4, zorder=1.5))
-    inputs, outputs = _roles(sheet)
-    colors = np.where(inputs, ORANGE, PALE)
-    across, up = points.T
-    axes.scatter(across, up, s=size, c=colors, edgecolors=GREY, linewidths=0.4, zorder=2)
-    ringed = {"facecolors": "none", "edgecolors": BLUE, "linewidths": 1.2, "zorder": 3}
-    axes.scatter(across[outputs], up[outputs], s=1.9 * size, **ringed)
+    _draw_columns(axes, sheet, points, size)
     if "names" in sheet and len(points) <= _NAMED:
         for point, name in zip(points, sheet["names"]):
             axes.annotate(name, point, xytext=(4, 4), textcoords="offset points", fontsize=7)
@@ -113,14 +116,10 @@ def _draw_space(axes: Any, sheet: Sheet, position: np.ndarray, edges: np.ndarray
     alpha = float(np.clip(400 / max(edges.shape[1], 1), 0.08, 0.5))
     axes.add_collection3d(Line3DCollection(list(points[edges.T]), colors=GREY, linewidths=0.4, alpha=alpha))
     _draw_planes(axes, sheet, points)
-    inputs, outputs = _roles(sheet)
     size = float(np.clip(9000 / max(len(points), 1), 3, 70))
     mine = _ears(sheet, central_column(sheet))
     axes.add_collection3d(Line3DCollection(list(points[mine.T]), colors=GREEN, linewidths=1.1, alpha=0.9, zorder=5))
-    plain = ~inputs
-    axes.scatter(*points[plain].T, s=size, c=PALE, edgecolors=GREY, linewidths=0.4, depthshade=False)
-    axes.scatter(*points[inputs].T, s=size, c=ORANGE, edgecolors=GREY, linewidths=0.4, depthshade=False)
-    axes.scatter(*points[outputs].T, s=1.9 * size, c="none", edgecolors=BLUE, linewidths=1.2, depthshade=False)
+    _draw_columns(axes, sheet, points, size, depthshade=False)
     if "names" in sheet and len(points) <= _NAMED:
         for point, name in zip(points, sheet["names"]):
             axes.text(*point, f" {name}", fontsize=7)
@@ -216,14 +215,8 @@ def _frame(axes: Any, points: np.ndarray, zoom: float) -> None:
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.pane.set(facecolor="white", edgecolor=PALE)
         axis._axinfo["grid"].update(color=PALE, linewidth=0.4)
-        axis.set_major_locator(_few_ticks())
+        axis.set_major_locator(few_ticks())
     axes.tick_params(labelsize=8)
-
-
-def _few_ticks() -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(4)
 
 
 def _legend(figure: Figure, sheet: Sheet, edges: int) -> None:

@@ -25,6 +25,8 @@ __all__ = [
     "SEQUENTIAL",
     "Axes",
     "Figure",
+    "color_bar",
+    "few_ticks",
     "new_figure",
     "picture_suffixes",
     "quiet",
@@ -74,6 +76,17 @@ def quiet(axes: Axes, **labels: Any) -> None:
     axes.grid(color=PALE, linewidth=0.6, alpha=0.7)
     axes.set_axisbelow(True)
     axes.set(**labels)
+
+
+def few_ticks() -> Any:
+    """A locator of at most four ticks."""
+    return optional("figures need", "matplotlib.ticker", "viz").MaxNLocator(4)
+
+
+def color_bar(image: Any, axes: Any, label: str) -> None:
+    """A bar below one or several axes that says what an image's colors mean."""
+    figure = image.axes.figure
+    figure.colorbar(image, ax=axes, location="bottom", shrink=0.7, label=label, ticks=few_ticks())
 
 
 def picture_suffixes() -> list[str]:

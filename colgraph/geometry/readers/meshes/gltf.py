@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from colgraph.geometry.readers.files import Source
 from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons, moved, passed_over, strip_triangles
@@ -168,26 +169,21 @@ class _Reader:
         width = _WIDTHS[accessor["type"]]
         values = np.zeros((accessor["count"], width), kind)
         if "bufferView" in accessor:
-            values = self._view(accessor["bufferView"], accessor.get("byteOffset", 0), values.shape, kind)
+            values = self._view(accessor, values.shape, kind)
         if "sparse" in accessor:
             sparse = accessor["sparse"]
-            where, what = sparse["indices"], sparse["values"]
-            rows = self._view(
-                where["bufferView"],
-                where.get("byteOffset", 0),
-                (sparse["count"], 1),
-                np.dtype(_COMPONENTS[where["componentType"]]),
-            )
+            count, where = sparse["count"], sparse["indices"]
+            rows = self._view(where, (count, 1), np.dtype(_COMPONENTS[where["componentType"]]))
             values = values.copy()
-            values[rows[:, 0].astype(np.int64)] = self._view(
-                what["bufferView"], what.get("byteOffset", 0), (sparse["count"], width), kind
-            )
+            values[rows[:, 0].astype(np.int64)] = self._view(sparse["values"], (count, width), kind)
         numbers = values.astype(np.float64)
         if accessor.get("normalized") and kind.kind != "f":
             numbers = np.maximum(numbers / np.iinfo(kind).max, -1.0)
         return numbers
 
-    def _view(self, index: int, offset: int, shape: tuple[int, int], kind: np.dtype[Any]) -> NDArray[Any]:
+    def _view(self, place: Any, shape: tuple[int, int], kind: np.dtype[Any]) -> NDArray[Any]:
+        """The numbers at a place, which names a view and an offset in it."""
+        index, offset = place["bufferView"], place.get("byteOffset", 0)
         view = self._doc["bufferViews"][index]
         if not self._has_data(view["buffer"]):
             for extension in filterfalse(_honoured, view.get("extensions", {})):
@@ -244,14 +240,7 @@ def _local(node: Any) -> Floats:
     """``[4,4]`` from a node's frame to that of its parent."""
     if "matrix" in node:
         return np.array(node["matrix"], dtype=np.float64).reshape(4, 4).T
-    x, y, z, w = node.get("rotation", (0, 0, 0, 1))
-    turn = np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+    turn = Rotation.from_quat(node.get("rotation", (0, 0, 0, 1))).as_matrix()
     out = np.eye(4)
     out[:3, :3] = turn * np.asarray(node.get("scale", (1, 1, 1)), dtype=np.float64)
     out[:3, 3] = node.get("translation", (0, 0, 0))
