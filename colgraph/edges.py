@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["both_ways", "canonical_edges", "distinct_rows", "edge_codes", "face_sides", "ranges"]
+__all__ = ["both_ways", "by_rank", "canonical_edges", "distinct_rows", "edge_codes", "face_sides", "ranges"]
 
 Index = NDArray[np.int64]
 
@@ -40,6 +40,11 @@ def distinct_rows(rows: Index) -> Index:
     new = np.ones(order.size, dtype=bool)
     new[1:] = (rows[order[1:]] != rows[order[:-1]]).any(1)
     return np.sort(order[new])
+
+
+def by_rank(rank: NDArray[Any]) -> Index:
+    """Which columns have a rank of 0 or more (``rank [N]``, -1 elsewhere), in its order."""
+    return np.argsort(rank, kind="stable")[np.count_nonzero(rank < 0) :]
 
 
 def ranges(begin: Index, end: Index) -> Index:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 __all__ = ["split_of", "splits_named"]
 
@@ -22,9 +21,5 @@ def split_of(name: str) -> str | None:
 
 def splits_named(*names: str) -> set[str]:
     """The splits that occur as a word in names such as ``seg_train``, ``Test Images``, ``val2017``, ``imagesTrain``."""
-    return {_SPLIT[word] for word in _words(names) if word in _SPLIT}
-
-
-def _words(names: Iterable[str]) -> list[str]:
-    spaced = (re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name) for name in names)
-    return [word for name in spaced for word in re.findall(r"[a-z]+", name.lower())]
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", " ".join(names))
+    return {_SPLIT[word] for word in re.findall(r"[a-z]+", spaced.lower()) if word in _SPLIT}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from colgraph import checks
 from colgraph.describe import SheetReport, report
-from colgraph.edges import canonical_edges
+from colgraph.edges import by_rank, canonical_edges
 from colgraph.layout import Layout, edges_are_sorted
 from colgraph.output import replacing
 from colgraph.sheet.checked import OPTIONAL, TENSORS, TEXTS, CheckedData
@@ -265,9 +265,8 @@ class Sheet(CheckedData):
             relabelled = new_id[self.wire_index]
             inside = (relabelled >= 0).all(0)
             out.wire_index, out.wire_length = relabelled[:, inside], self.wire_length[inside]
-        kept = torch.nonzero(out.input_rank >= 0).flatten()
-        rank = torch.full_like(out.input_rank, -1)
-        rank[kept[torch.argsort(out.input_rank[kept], stable=True)]] = torch.arange(kept.numel(), device=kept.device)
+        ranked, rank = out.inputs, torch.full_like(out.input_rank, -1)
+        rank[ranked] = torch.arange(ranked.numel(), device=ranked.device)
         out.input_rank = rank
         out.num_nodes = columns.numel()
         out._remember()
@@ -333,14 +332,12 @@ class Sheet(CheckedData):
             raise ValueError(f"no sheet saved by Sheet.save: it lacks {', '.join(missing)}")
         if not 1 <= int(arrays["format"]) <= _FORMAT:
             raise ValueError(f"sheet format {int(arrays['format'])}; this version of colgraph reads up to {_FORMAT}")
-        rank = arrays["input_rank"]
-        inputs = np.flatnonzero(rank >= 0)
         return cls.from_edges(
             arrays["edge_index"],
             int(arrays["num_columns"]),
             edge_distance=arrays["edge_distance"],
             pos=arrays["pos"],
-            inputs=inputs[np.argsort(rank[inputs], kind="stable")],
+            inputs=by_rank(arrays["input_rank"]),
             outputs=np.flatnonzero(arrays["output_mask"]),
             layer=arrays["layer"],
             face=arrays["face"],

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph import checks
+from colgraph.edges import by_rank
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import warn
 from colgraph.geometry.readers.graphs.network import network_geometry
@@ -37,7 +38,8 @@ def pyg_geometry(data: Any, *, lengths: Lengths) -> Geometry:
         return Geometry(positions, faces=faces, metric="euclidean" if faces is None else "geodesic", name=name)
     edges = checks.edge_index(data.edge_index, n)
     distance, attribute = _lengths(data, edges, lengths)
-    rank, output = data.get("input_rank"), data.get("output_mask")
+    output = data.get("output_mask")
+    inputs = by_rank(checks.as_array(data.get("input_rank", ()), "input_rank"))
     network = network_geometry(
         edges,
         n,
@@ -47,7 +49,7 @@ def pyg_geometry(data: Any, *, lengths: Lengths) -> Geometry:
         name=name,
         names=data.get("names"),
         layer=data.get("layer"),
-        inputs=None if rank is None else _by_rank(checks.as_array(rank, "input_rank")),
+        inputs=inputs if inputs.size else None,
         outputs=None if output is None else np.flatnonzero(checks.as_array(output, "output_mask")),
         guessed_from=attribute,
     )
@@ -88,8 +90,3 @@ def _lengths(data: Any, edges: NDArray[np.int64], asked: Lengths) -> tuple[NDArr
             [f"no lengths were read; edges have {', '.join(unread)} (distance= or weight= names one{several})"],
         )
     return None, None
-
-
-def _by_rank(rank: NDArray[Any]) -> NDArray[np.int64] | None:
-    columns = np.flatnonzero(rank >= 0)
-    return columns[np.argsort(rank[columns], kind="stable")] if columns.size else None
