@@ -172,6 +172,14 @@ def files_imported(node: ast.AST) -> Iterator[str]:
             yield from files_imported(child)
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_name_with_an_underscore_stays_in_its_file(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        for alias in node.names if isinstance(node, ast.ImportFrom) and str(node.module).startswith("colgraph") else ():
+            is_module = f"{node.module}.{alias.name}" in MODULES
+            assert is_module or not alias.name.startswith("_"), f"{node.module} has {alias.name} for itself"
+
+
 def test_no_circle_of_imports():
     graph = nx.DiGraph()
     for name, path in MODULES.items():

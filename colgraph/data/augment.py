@@ -13,16 +13,6 @@ from torch.nn import functional as F
 
 from colgraph.extras import optional
 
-__all__ = [
-    "AUGMENTATIONS",
-    "BatchTransform",
-    "augment_affine",
-    "augment_natural",
-    "augment_shift",
-    "mix_pairs",
-    "mix_seed",
-]
-
 AUGMENTATIONS = ("none", "affine", "natural", "shift", "kornia")
 
 # ITU-R BT.601 luma, the grey that saturation is changed against.

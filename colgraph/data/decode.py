@@ -18,8 +18,6 @@ from colgraph.text import reason_of
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["UnreadableImageError", "as_bytes", "check_header", "decode_image", "image_suffixes", "image_to_tensor"]
-
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
 # Formats of pictures: Pillow also opens icons, films, documents and scientific arrays.

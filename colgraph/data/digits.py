@@ -9,8 +9,6 @@ from colgraph.data.decode import image_to_tensor
 from colgraph.data.sets import MemoryImages, content_keys
 from colgraph.extras import optional
 
-__all__ = ["load_digits"]
-
 
 def load_digits(image_size: int = 8, channels: int = 1) -> tuple[MemoryImages, list[str]]:
     """1,797 handwritten digits of 8 x 8 pixels with 17 grey levels.

@@ -13,8 +13,6 @@ from colgraph.data.labels import EncodedSplits, Part, import_datasets, join_part
 from colgraph.data.metadata import METADATA_NAMES, Listed, read_metadata
 from colgraph.data.splits import split_of, splits_named
 
-__all__ = ["FoundFiles", "find_images", "load_folder"]
-
 _Split = tuple[Path, list[Path]]
 """The folder that has the classes, and the images below it."""
 

@@ -12,8 +12,6 @@ from colgraph.data.labels import EncodedSplits, Part, import_datasets, join_part
 from colgraph.data.splits import split_of
 from colgraph.text import reason_of
 
-__all__ = ["HUB_ID", "PROBE_SECONDS", "load_hub"]
-
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 PROBE_SECONDS = 12.0
 

@@ -15,8 +15,6 @@ from colgraph.hints import did_you_mean
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["LABEL_COLUMNS", "EncodedSplits", "Part", "import_datasets", "join_parts"]
-
 _IMAGE_COLUMNS = ("image", "img", "jpg", "png", "picture")
 LABEL_COLUMNS = ("label", "labels", "class", "cls", "target", "fine_label")
 """What a column of labels may be called."""

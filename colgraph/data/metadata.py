@@ -13,8 +13,6 @@ from colgraph.data.labels import LABEL_COLUMNS
 from colgraph.data.splits import split_of
 from colgraph.text import read_table, read_text
 
-__all__ = ["METADATA_NAMES", "Listed", "read_metadata"]
-
 METADATA_NAMES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
 _FILE_COLUMNS = ("file_name", "filename", "file", "path")
 

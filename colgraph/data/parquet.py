@@ -11,8 +11,6 @@ from colgraph.data.labels import EncodedSplits, Part, import_datasets, join_part
 from colgraph.data.splits import splits_named
 from colgraph.text import reason_of
 
-__all__ = ["is_saved", "load_parquet", "load_saved", "parquet_files"]
-
 
 def parquet_files(folder: Path) -> list[Path]:
     """The parquet files at any depth below a folder."""

@@ -18,9 +18,6 @@ from torch.utils.data import Dataset
 
 from colgraph.data.decode import UnreadableImageError, as_bytes, check_header, decode_image
 
-__all__ = ["Batch", "EncodedImages", "ImageSet", "LazyImages", "MemoryImages", "SkippedImages"]
-__all__ += ["content_keys", "hold_out"]
-
 Batch: TypeAlias = tuple[Tensor, Tensor]
 """Images ``[B,C,S,S]`` uint8 and labels ``[B]`` int64."""
 

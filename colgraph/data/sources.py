@@ -22,9 +22,7 @@ from colgraph.data.parquet import is_saved, load_parquet, load_saved, parquet_fi
 from colgraph.data.sets import EncodedImages, ImageSet, LazyImages, MemoryImages, SkippedImages, hold_out
 from colgraph.hints import did_you_mean
 
-__all__ = ["ImageSplits", "load_images"]
-
-HELD_OUT = 0.2
+_HELD_OUT = 0.2
 _STATISTICS_IMAGES = 2000
 
 
@@ -125,13 +123,13 @@ def load_images(
     name = os.fspath(source)
     if name == "digits":
         whole, classes = load_digits(image_size, channels)
-        kept, held = hold_out(whole.labels.numpy(), HELD_OUT, split_seed)
+        kept, held = hold_out(whole.labels.numpy(), _HELD_OUT, split_seed)
         sets: dict[str, ImageSet] = {"train": whole.subset(kept), "test": whole.subset(held)}
         return _splits(name, sets, classes, channels, image_size, [])
     encoded = _encoded(name)
     notes = list(encoded.notes)
     if set(encoded.splits) == {"train"}:
-        kept, held = hold_out(encoded.splits["train"].labels, HELD_OUT, split_seed)
+        kept, held = hold_out(encoded.splits["train"].labels, _HELD_OUT, split_seed)
         whole_split = encoded.splits["train"]
         encoded.splits.update(train=whole_split.subset(kept), test=whole_split.subset(held))
         notes.append(f"{name} has no held-out split: {len(held)} of {len(held) + len(kept)} images are held out")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["split_of", "splits_named"]
-
 _NAMES = {
     "train": ("train", "training", "trainval", "trn"),
     "val": ("val", "valid", "validation", "dev", "eval", "evaluation"),

@@ -13,8 +13,6 @@ from colgraph import checks
 from colgraph.hints import closest
 from colgraph.space import Place
 
-__all__ = ["DIRECTIONS", "Geometry", "parse_axis"]
-
 DIRECTIONS = ("both", "forward", "forward+lateral")
 _AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 

@@ -30,8 +30,6 @@ from colgraph.sheet import Sheet
 from colgraph.space import GRAPH_METRICS, Index, make_space
 from colgraph.space.connections import connections
 
-__all__ = ["build_sheet", "default_neighborhood", "geometry", "option_names", "read_columns"]
-
 _ARGUMENTS = ("neighbors", "metric", "mask", "num_inputs", "num_outputs", "inputs", "outputs", "axis")
 
 

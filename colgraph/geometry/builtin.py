@@ -13,8 +13,6 @@ from colgraph.edges import edge_codes, face_sides
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.registry import register_geometry
 
-__all__ = ["grid", "hexagonal", "icosphere", "ring", "sphere", "stack", "torus"]
-
 
 @register_geometry("grid")
 def grid(shape: tuple[int, int] = (32, 32), spacing: float = 1.0) -> Geometry:

@@ -21,8 +21,6 @@ from colgraph.rewire import swap_ends
 from colgraph.sheet import Sheet
 from colgraph.space import Index, Links, Space
 
-__all__ = ["CONTROLS", "build_control", "shuffled_order"]
-
 CONTROLS = ("none", "shuffled-positions", "random-graph")
 
 

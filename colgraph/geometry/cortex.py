@@ -12,8 +12,6 @@ from colgraph.extras import optional
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.registry import register_geometry
 
-__all__ = ["coarser_faces", "cortex"]
-
 # Vertices per hemisphere; each mesh is the leading vertices of the next finer one.
 _VERTICES = {"fsaverage5": 10242, "fsaverage4": 2562, "fsaverage3": 642}
 _NILEARN_KEYS = {"white": "white", "pial": "pial", "inflated": "infl", "sphere": "sphere"}

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from colgraph.geometry.base import Geometry
 
-__all__ = ["matching_columns"]
-
 
 def matching_columns(network: Geometry, geometry: Geometry, path: str) -> NDArray[np.int64]:
     """For each column of a file its number in the geometry: by name, else by number, else by place.

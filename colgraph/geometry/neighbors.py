@@ -20,21 +20,6 @@ from colgraph.hints import closest
 from colgraph.space import GRAPH_METRICS, Index, Links, Space, join
 from colgraph.space.connections import connections
 
-__all__ = [
-    "KNN",
-    "MAX_EDGES",
-    "NEIGHBORHOODS",
-    "Complete",
-    "EdgeFile",
-    "Edges",
-    "Given",
-    "Neighborhood",
-    "Radius",
-    "Union",
-    "parse_neighborhood",
-    "warn_of_isolated",
-]
-
 # Making a sheet takes about 50 bytes an edge: what is above this is refused, not left to run out of memory.
 MAX_EDGES = 1 << 27
 

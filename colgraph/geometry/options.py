@@ -15,9 +15,6 @@ import numpy as np
 
 from colgraph.hints import closest, did_you_mean
 
-__all__ = ["GeometryInfo", "Option", "OptionGroup", "call_with_options", "check_options", "describe_function"]
-__all__ += ["list_options"]
-
 
 @dataclass(frozen=True)
 class Option:

@@ -19,17 +19,6 @@ from colgraph.geometry.base import Geometry
 from colgraph.geometry.options import GeometryInfo, call_with_options, describe_function
 from colgraph.hints import closest
 
-__all__ = [
-    "ENTRY_POINT_GROUP",
-    "call_geometry",
-    "describe_geometries",
-    "find_geometry",
-    "is_plugin",
-    "list_geometries",
-    "load_plugin",
-    "register_geometry",
-]
-
 ENTRY_POINT_GROUP = "colgraph.geometries"
 
 GeometryFunction = Callable[..., Geometry]

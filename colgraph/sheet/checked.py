@@ -12,8 +12,6 @@ from colgraph import checks
 from colgraph.sheet.measured import Measured
 from colgraph.sheet.tensors import equal, plainly
 
-__all__ = ["OPTIONAL", "TENSORS", "TEXTS", "CheckedData"]
-
 TENSORS = ("pos", "edge_index", "edge_distance", "input_rank", "output_mask", "layer", "face")
 TEXTS = ("metric", "geometry")
 OPTIONAL = ("names", "period", "wire_index", "wire_length")

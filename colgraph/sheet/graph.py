@@ -23,8 +23,6 @@ from colgraph.sheet.checked import OPTIONAL, TENSORS, TEXTS, CheckedData
 from colgraph.sheet.tensors import as_tensor, plainly
 from colgraph.space import GRAPH_METRICS, Place, Space, make_space
 
-__all__ = ["Sheet", "load_sheet"]
-
 _FORMAT = 2  # 1 had neither period nor wires
 
 

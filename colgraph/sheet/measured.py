@@ -11,8 +11,6 @@ from colgraph.edges import edge_codes
 from colgraph.sheet.tensors import equal
 from colgraph.space import GRAPH_METRICS
 
-__all__ = ["Measured"]
-
 
 class Measured(NamedTuple):
     """Which distances belong to which edges and positions."""

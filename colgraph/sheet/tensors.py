@@ -12,8 +12,6 @@ from torch import Tensor
 
 from colgraph.torch_internals import ordinary
 
-__all__ = ["as_tensor", "equal", "plainly"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

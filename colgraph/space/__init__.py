@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.space.links import Index, Links, Space, TooManyEdges, join
+from colgraph.edges import Index
+from colgraph.space.links import Links, Space, TooManyEdges, join
 from colgraph.space.paths import make_paths
 from colgraph.space.place import GRAPH_METRICS, METRICS, Place
 from colgraph.space.points import Euclidean, GreatCircle, Periodic

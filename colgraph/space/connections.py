@@ -7,11 +7,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
-from colgraph.edges import both_ways, canonical_edges, distinct_rows, edge_codes, face_sides
-from colgraph.space.links import Index
+from colgraph.edges import Index, both_ways, canonical_edges, distinct_rows, edge_codes, face_sides
 from colgraph.space.place import Place
-
-__all__ = ["connections", "distinct_faces", "listening_matrix", "mesh_edges", "num_seam_vertices", "shared_edges"]
 
 
 def mesh_edges(faces: Index, n: int) -> Index:

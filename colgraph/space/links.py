@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from colgraph.edges import Index
 
-__all__ = ["Index", "Links", "Space", "TooManyEdges", "join"]
-
 
 class Links(NamedTuple):
     """Edges and their lengths, each array ``[E]``: ``target`` listens to ``source``."""

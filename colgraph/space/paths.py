@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
-from colgraph.edges import ranges
+from colgraph.edges import Index, ranges
 from colgraph.layout import spatial_order
 from colgraph.space.connections import (
     connections,
@@ -25,12 +25,10 @@ from colgraph.space.connections import (
     num_seam_vertices,
     shared_edges,
 )
-from colgraph.space.links import Index, Links, TooManyEdges, join
+from colgraph.space.links import Links, TooManyEdges, join
 from colgraph.space.place import Place
 from colgraph.space.ties import TOLERANCE, nearest_mask
 from colgraph.space.unfold import MOST_FACES, surface_lines
-
-__all__ = ["Paths", "make_paths"]
 
 # Columns that are served together.
 _ROWS = 64

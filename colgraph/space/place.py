@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from colgraph.hints import closest
 
-__all__ = ["GRAPH_METRICS", "METRICS", "Place"]
-
 METRICS = ("euclidean", "great_circle", "periodic", "geodesic", "hops", "given")
 
 # Metrics that follow connections; the only ones that mean something where positions do not.

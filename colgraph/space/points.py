@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from colgraph.space.links import Index, Links, TooManyEdges, join
+from colgraph.edges import Index
+from colgraph.space.links import Links, TooManyEdges, join
 from colgraph.space.ties import TOLERANCE, nearest_mask, shell_is_complete
-
-__all__ = ["Euclidean", "GreatCircle", "Periodic"]
 
 # Candidates held in memory at once, for one block of rows.
 _BLOCK = 1 << 21

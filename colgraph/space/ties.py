@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TOLERANCE", "nearest_mask", "pair_hash", "shell_is_complete"]
-
 # Distances whose relative difference is below this count as equal.
 TOLERANCE = 1e-6
 

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from colgraph.edges import Index, edge_codes, face_sides, ranges
 
-__all__ = ["CROSSINGS", "MOST_FACES", "surface_lines"]
-
 Points = NDArray[np.float64]
 
 # How many edges a straight line may cross; what each number gives is measured in benchmarks/geometry.py.

@@ -9,8 +9,6 @@ import numpy as np
 from colgraph.sheet import Sheet
 from colgraph.viz.style import BLUE, GREY, INK, ORANGE, PALE, SEQUENTIAL, Figure, color_bar, new_figure, quiet
 
-__all__ = ["central_column", "draw_attention_by_distance", "draw_column"]
-
 
 def draw_attention_by_distance(
     distance: np.ndarray,

@@ -8,8 +8,6 @@ import numpy as np
 
 from colgraph.viz.style import INK, SEQUENTIAL, Figure, new_figure
 
-__all__ = ["draw_confusion"]
-
 _NAMED = 40
 _WRITTEN = 15
 

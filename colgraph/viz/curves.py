@@ -9,8 +9,6 @@ import numpy as np
 
 from colgraph.viz.style import BLUE, GREEN, ORANGE, Figure, new_figure, quiet
 
-__all__ = ["draw_curves"]
-
 _DRAWN = ("train_accuracy", "val_accuracy", "train_loss", "val_loss", "wiring_cost")
 
 

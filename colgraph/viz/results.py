@@ -9,8 +9,6 @@ import numpy as np
 
 from colgraph.viz.style import BLUE, GREY, Axes, Figure, new_figure, quiet
 
-__all__ = ["draw_results"]
-
 
 def draw_results(entries: Sequence[Mapping[str, Any]], *, title: str | None = None) -> Figure:
     """Test accuracy by config, and against training FLOPs and wiring cost.

@@ -10,8 +10,6 @@ from colgraph.sheet import Sheet
 from colgraph.viz.attention import central_column
 from colgraph.viz.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, Figure, few_ticks, new_figure
 
-__all__ = ["draw_sheet", "flat_axes"]
-
 _NAMED = 60
 _COARSE_FACES, _MANY_FACES = 6_000, 60_000
 _UNIT = "geometry's units"

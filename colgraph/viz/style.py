@@ -10,28 +10,10 @@ from colgraph.extras import optional
 from colgraph.output import replacing
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes as Axes
+    from matplotlib.figure import Figure as Figure
 else:
     Axes = Figure = Any
-
-__all__ = [
-    "BLUE",
-    "GREEN",
-    "GREY",
-    "INK",
-    "ORANGE",
-    "PALE",
-    "SEQUENTIAL",
-    "Axes",
-    "Figure",
-    "color_bar",
-    "few_ticks",
-    "new_figure",
-    "picture_suffixes",
-    "quiet",
-    "save_figure",
-]
 
 # Okabe and Ito (2008), "Color universal design".
 ORANGE, BLUE, GREEN = "#E69F00", "#0072B2", "#009E73"

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from colgraph.extras import optional
 
-__all__ = ["SheetMap", "sheet_viewer"]
-
 
 @dataclass(frozen=True, eq=False)
 class SheetMap:

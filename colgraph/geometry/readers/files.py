@@ -18,8 +18,6 @@ from typing import Any
 from colgraph import extras
 from colgraph.text import decode_text
 
-__all__ = ["Source", "check_unique", "naming", "one_line", "open_source", "optional", "parsing", "refuse", "warn"]
-
 # Which package of which extra a reader needs.
 optional = partial(extras.optional, "this needs the package")
 

@@ -22,8 +22,6 @@ from colgraph.geometry.readers.tables.csv_txt import read_csv
 from colgraph.geometry.readers.tables.edge_lists import EDGE_LIST_SUFFIXES, read_edge_list
 from colgraph.hints import closest
 
-__all__ = ["FORMATS", "Format", "find_format", "read_geometry"]
-
 
 @dataclass(frozen=True)
 class Format:

@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 
 from colgraph.geometry.options import OptionGroup
 
-__all__ = ["USUAL", "WEIGHT_MEANINGS", "Lengths", "Weights", "as_number", "edge_name"]
-
 USUAL = ""
 """The default of the option ``weight``: whatever has lengths. (None says that nothing has.)"""
 

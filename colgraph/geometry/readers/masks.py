@@ -17,8 +17,6 @@ from colgraph.geometry.readers.meshes.cortical import load_gifti
 from colgraph.hints import closest
 from colgraph.text import decode_text, is_number, parse_numbers, parse_table
 
-__all__ = ["MASK_SUFFIXES", "read_mask"]
-
 _SURFACE_INTENTS = ("NIFTI_INTENT_POINTSET", "NIFTI_INTENT_TRIANGLE")
 
 

@@ -25,8 +25,6 @@ from colgraph.geometry.readers.meshes.mesh import mesh_geometry
 from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons
 from colgraph.geometry.readers.meshes.triangles import surface_geometry
 
-__all__ = ["from_object"]
-
 _ACCEPTED = (
     "a networkx graph, a trimesh.Trimesh, Scene or PointCloud, a PyG Data or Sheet, a scipy.sparse adjacency matrix, "
     "a nibabel GiftiImage, a nilearn surface mesh, coordinates and faces, an adjacency matrix (numpy, torch, pandas)"

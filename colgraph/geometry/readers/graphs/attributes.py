@@ -9,8 +9,6 @@ from colgraph.geometry.readers.files import warn
 from colgraph.geometry.readers.lengths import Lengths
 from colgraph.geometry.readers.tables.columns import find_lengths, plain
 
-__all__ = ["name_lengths", "name_places"]
-
 _NO_LENGTHS = {"id", "key", "source", "target", "start", "end"}
 
 

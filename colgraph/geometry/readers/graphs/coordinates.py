@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["drawing_coordinates"]
-
 _SPRING_LIMIT = 400
 _LANDMARKS = 32
 

@@ -19,8 +19,6 @@ from colgraph.geometry.readers.graphs.network import graph_geometry
 from colgraph.geometry.readers.graphs.pajek import load_pajek
 from colgraph.geometry.readers.lengths import Lengths
 
-__all__ = ["GRAPH_SUFFIXES", "read_graph"]
-
 
 def read_graph(
     source: Source,

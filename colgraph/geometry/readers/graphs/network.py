@@ -15,8 +15,6 @@ from colgraph.geometry.readers.graphs.coordinates import drawing_coordinates
 from colgraph.geometry.readers.lengths import Lengths, as_number, edge_name
 from colgraph.hints import closest
 
-__all__ = ["graph_geometry", "network_geometry"]
-
 _BRACKETS = str.maketrans("()[],;", "      ")
 
 

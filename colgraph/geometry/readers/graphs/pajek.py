@@ -13,8 +13,6 @@ from typing import Any
 from colgraph.geometry.readers.files import Source, parsing
 from colgraph.geometry.readers.lengths import as_number
 
-__all__ = ["load_pajek"]
-
 _TOKEN = re.compile(r'"[^"]*"|\S+')
 
 

@@ -15,8 +15,6 @@ from colgraph.geometry.readers.files import warn
 from colgraph.geometry.readers.graphs.network import network_geometry
 from colgraph.geometry.readers.lengths import Lengths, edge_name
 
-__all__ = ["pyg_geometry"]
-
 _LENGTHS = ("edge_distance", "edge_weight", "edge_attr")
 
 

@@ -18,8 +18,6 @@ from colgraph.geometry.readers.files import warn
 from colgraph.geometry.readers.graphs.network import network_geometry
 from colgraph.geometry.readers.lengths import Weights, edge_name
 
-__all__ = ["Cells", "adjacency_geometry"]
-
 
 @dataclass(frozen=True)
 class Cells(Weights):

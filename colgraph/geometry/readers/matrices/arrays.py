@@ -17,8 +17,6 @@ from colgraph.geometry.readers.meshes.triangles import surface_geometry
 from colgraph.geometry.readers.tables.columns import find_ends
 from colgraph.geometry.readers.tables.csv_txt import Rows, read_csv
 
-__all__ = ["array_geometry", "pair_geometry", "table_geometry"]
-
 
 def array_geometry(array: Any, *, cells: Cells) -> Geometry:
     """The geometry of a square array ``[N,N]``, an adjacency matrix: ``A[i, j]`` is the edge from i to j, 0 is none.

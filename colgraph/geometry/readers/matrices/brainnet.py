@@ -10,8 +10,6 @@ from colgraph.geometry.readers.files import Source, open_source, warn
 from colgraph.geometry.readers.matrices.adjacency import Cells, adjacency_geometry
 from colgraph.text import parse_numbers, parse_table
 
-__all__ = ["BRAINNET_SUFFIXES", "read_brainnet"]
-
 BRAINNET_SUFFIXES = ("node", "edge")
 
 

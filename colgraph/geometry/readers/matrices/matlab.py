@@ -14,8 +14,6 @@ from colgraph.geometry.readers.matrices.adjacency import Cells, adjacency_geomet
 from colgraph.geometry.readers.tables.columns import plain
 from colgraph.hints import closest
 
-__all__ = ["load_mat", "read_mat"]
-
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _NAMES = ("names", "labels", "regions", "areas", "rois", "parcels", "nodes", "name", "label", "region", "area", "roi")
 _PLACES = ("pos", "positions", "coords", "coord", "coordinates", "xyz", "mni", "centroids", "centers", "centres")

@@ -14,8 +14,6 @@ from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import Source, parsing
 from colgraph.geometry.readers.matrices.adjacency import Cells, adjacency_geometry
 
-__all__ = ["read_matrix_market"]
-
 _FIELDS = ("real", "integer", "pattern")
 _SYMMETRIES = {"general": 0.0, "symmetric": 1.0, "skew-symmetric": -1.0}
 

@@ -15,8 +15,6 @@ from colgraph.geometry.readers.lengths import Lengths
 from colgraph.geometry.readers.matrices.adjacency import Cells, adjacency_geometry
 from colgraph.sheet import Sheet
 
-__all__ = ["load_arrays", "read_numpy"]
-
 
 def load_arrays(source: Source, alone: str) -> dict[str, NDArray[Any]]:
     """The arrays of an ``.npz`` by their names, or that of an ``.npy`` as ``alone``. Nothing is unpickled.

@@ -12,15 +12,6 @@ from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import Source, optional, parsing
 from colgraph.geometry.readers.meshes.triangles import surface_geometry
 
-__all__ = [
-    "FREESURFER_SUFFIXES",
-    "gifti_geometry",
-    "is_freesurfer",
-    "load_gifti",
-    "read_freesurfer",
-    "read_gifti",
-]
-
 # The surfaces that FreeSurfer and its relatives write without a suffix, as in lh.pial; others are known by their bytes.
 FREESURFER_SUFFIXES = ("white", "pial", "inflated", "sphere", "orig", "smoothwm", "midthickness", "graymid", "reg")
 

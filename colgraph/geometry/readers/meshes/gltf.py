@@ -17,8 +17,6 @@ from scipy.spatial.transform import Rotation
 from colgraph.geometry.readers.files import Source
 from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons, moved, passed_over, strip_triangles
 
-__all__ = ["read_gltf"]
-
 _COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 _MODES = ("points", "lines", "lines", "lines", "triangles", "strip", "fan")

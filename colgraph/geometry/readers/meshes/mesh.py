@@ -26,8 +26,6 @@ from colgraph.geometry.readers.meshes.stl import read_stl
 from colgraph.geometry.readers.meshes.triangles import surface_geometry
 from colgraph.geometry.readers.meshes.vtk import read_vtk
 
-__all__ = ["MESH_SUFFIXES", "VTK_SUFFIXES", "mesh_geometry", "read_mesh"]
-
 _READERS: dict[str, Callable[[Source], Mesh]] = {
     "obj": lambda source: (read_mni if is_mni(source.data) else read_wavefront)(source.data),
     "ply": lambda source: read_ply(source.data),

@@ -9,8 +9,6 @@ import numpy as np
 
 from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons, passed_over
 
-__all__ = ["is_mni", "read_mni", "read_wavefront"]
-
 # What says nothing about where the surface is: texture, normals, names, materials, smoothing, display.
 _SILENT = frozenset(
     b"vt vn vp g o s mg usemtl mtllib usemap maplib lod bevel c_interp d_interp shadow_obj trace_obj".split()

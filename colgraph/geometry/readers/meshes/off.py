@@ -9,8 +9,6 @@ import numpy as np
 from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons
 from colgraph.text import decode_text
 
-__all__ = ["read_off"]
-
 # Geomview's prefixes: texture, colours, normals; then a fourth coordinate, then another number of coordinates.
 _HEADER = re.compile(r"(ST)?(C)?(N)?(4)?(n)?OFF(?=\s|\d|-|$)", re.IGNORECASE)
 

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons
 
-__all__ = ["read_ply"]
-
 _TYPES = {
     name: code
     for names, code in (

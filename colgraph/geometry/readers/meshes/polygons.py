@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from colgraph.edges import Index, distinct_rows
 
-__all__ = ["Mesh", "Polygons", "moved", "passed_over", "strip_triangles"]
-
 
 class Polygons(NamedTuple):
     """Polygons in their order.

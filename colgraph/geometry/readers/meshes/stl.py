@@ -8,8 +8,6 @@ import numpy as np
 
 from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons
 
-__all__ = ["read_stl"]
-
 _FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _LOOP = re.compile(rb"outer\s+loop(.*?)endloop", re.IGNORECASE | re.DOTALL)
 

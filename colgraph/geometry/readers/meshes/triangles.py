@@ -12,8 +12,6 @@ from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import warn
 from colgraph.geometry.readers.meshes.polygons import Polygons
 
-__all__ = ["surface_geometry"]
-
 
 def surface_geometry(
     positions: Any,

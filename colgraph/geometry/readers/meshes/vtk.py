@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from colgraph.geometry.readers.files import Source, optional
 from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons, passed_over
 
-__all__ = ["read_vtk"]
-
 # Numbers of the cells that are flat, with straight sides.
 _VERTEX, _POLY_VERTEX, _LINE, _POLY_LINE, _TRIANGLE, _STRIP, _POLYGON, _PIXEL, _QUAD = range(1, 10)
 _CELLS = re.compile(rb"\n(?:VERTICES|LINES|POLYGONS|TRIANGLE_STRIPS|CELLS) +(\d+) +(\d+) *\r?\n")

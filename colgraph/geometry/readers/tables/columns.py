@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from colgraph.geometry.readers.lengths import Lengths
 from colgraph.text import is_number
 
-__all__ = ["Columns", "find_columns", "find_ends", "find_lengths", "is_directed", "plain"]
-
 # Who speaks and who listens. A word may be part of a name (pre_root_id, post_root_id) if the rest is the same.
 _ENDS = (
     *(("source", "target"), ("source", "destination"), ("source", "sink"), ("source", "dest"), ("from", "to")),

@@ -16,8 +16,6 @@ from colgraph.geometry.readers.tables.edge_lists import commented_header, edge_t
 from colgraph.geometry.readers.tables.matrix_names import is_named_matrix, split_names
 from colgraph.text import Table, is_number, parse_numbers, parse_table
 
-__all__ = ["Rows", "read_csv"]
-
 
 @dataclass(frozen=True)
 class Rows(Cells, Lengths):

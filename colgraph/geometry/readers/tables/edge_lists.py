@@ -15,8 +15,6 @@ from colgraph.geometry.readers.lengths import Lengths
 from colgraph.geometry.readers.tables.columns import find_columns, find_ends, is_directed
 from colgraph.text import Table, is_number, parse_numbers, parse_table
 
-__all__ = ["EDGE_LIST_SUFFIXES", "commented_header", "edge_table_geometry", "read_edge_list"]
-
 EDGE_LIST_SUFFIXES = ("edgelist", "edges")
 
 _Edge = tuple[str, str, dict[str, Any]]

@@ -8,8 +8,6 @@ from colgraph.geometry.readers.files import check_unique
 from colgraph.geometry.readers.tables.columns import plain
 from colgraph.text import is_number
 
-__all__ = ["is_named_matrix", "split_names"]
-
 _INTEGER = re.compile(r"-?\d+(\.0+)?")
 # What stands above the names of rows; another word above numbers is the first column's own name.
 _CORNERS = re.compile(
