@@ -187,9 +187,14 @@ class EncodedImages:
         return content_keys(each for chunk in chunks for each in self.read(chunk))
 
     def each(
-        self, indices: Sequence[int], work: Callable[[bytes | str], _Result], mapper: Any = map
-    ) -> list[_Result | UnreadableImageError]:
-        """``work`` done on each image, by ``map`` or a pool's map; in place of a result why an image is unreadable."""
+        self,
+        indices: Sequence[int],
+        work: Callable[[bytes | str], _Result],
+        skipped: SkippedImages,
+        flags: Tensor,
+        mapper: Any = map,
+    ) -> Iterator[tuple[int, _Result]]:
+        """``work`` done on each image that can be read, by ``map`` or a pool's map, with the number of the image."""
 
         def attempt(source: bytes | str) -> _Result | UnreadableImageError:
             try:
@@ -197,7 +202,11 @@ class EncodedImages:
             except UnreadableImageError as error:
                 return error
 
-        return list(mapper(attempt, self.read(indices)))
+        for index, found in zip(indices, mapper(attempt, self.read(indices)), strict=True):
+            if isinstance(found, UnreadableImageError):
+                skipped.skip(self, flags, int(index), found)
+            else:
+                yield int(index), found
 
     def with_headers(self, threads: int, skipped: SkippedImages) -> EncodedImages:
         """The images whose header can be read.
@@ -238,12 +247,7 @@ class EncodedImages:
         # Pillow decodes and resizes outside the interpreter's lock, so threads share the work.
         with ThreadPoolExecutor(threads) as pool:
             for start in range(0, len(self), _CHUNK):
-                indices = range(start, min(start + _CHUNK, len(self)))
-                for index, found in zip(indices, self.each(indices, work, pool.map), strict=True):
-                    if isinstance(found, UnreadableImageError):
-                        skipped.skip(self, flags, index, found)
-                    else:
-                        yield index, found
+                yield from self.each(range(start, min(start + _CHUNK, len(self))), work, skipped, flags, pool.map)
 
     def name(self, index: int) -> str:
         """What an error calls an image: its path where it has one, else its row."""
@@ -283,16 +287,11 @@ class LazyImages(ImageSet):
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """See :meth:`ImageSet.batch`; unreadable images are left out."""
-        found = self.encoded.each(indices, lambda source: decode_image(source, self.size, self.channels))
-        images, kept = [], []
-        for index, image in zip(indices, found):
-            if isinstance(image, UnreadableImageError):
-                self.skipped.skip(self.encoded, self._flags, int(index), image)
-            else:
-                images.append(image)
-                kept.append(int(index))
-        if not kept:
+        work = partial(decode_image, size=self.size, channels=self.channels)
+        found = list(self.encoded.each(indices, work, self.skipped, self._flags))
+        if not found:
             raise ValueError(f"none of the {len(indices)} images of a batch of {self.encoded.where} can be read")
+        kept, images = zip(*found, strict=True)
         return torch.stack(images), self.labels[torch.as_tensor(kept, dtype=torch.int64)]
 
 

@@ -47,10 +47,16 @@ class Euclidean:
     def nearest(self, k: int, targets: Index, sources: Index) -> Links:
         tree = self._tree(sources)
         width = self._enough(tree, k, targets, sources)
-        rows = max(1, _BLOCK // width)
         parts: list[Links] = []
-        for start in range(0, targets.size, rows):
-            parts += self._nearest_block(tree, k, width, targets[start : start + rows], sources)
+        while targets.size:
+            rows, again = max(1, _BLOCK // width), []
+            for start in range(0, targets.size, rows):
+                block = targets[start : start + rows]
+                source, distance = self._query(tree, width, block, sources)
+                done = shell_is_complete(distance, k) if width < sources.size else np.ones(block.size, dtype=bool)
+                parts.append(_take(block[done], source[done], distance[done], k))
+                again.append(block[~done])
+            targets, width = np.concatenate(again), min(2 * width, sources.size)
         return join(parts)
 
     def _query(self, tree: cKDTree, width: int, targets: Index, sources: Index) -> tuple[Index, NDArray[np.float64]]:
@@ -71,19 +77,6 @@ class Euclidean:
                 break
             width = min(width + max(2, k // 4), sources.size)
         return width
-
-    def _nearest_block(self, tree: cKDTree, k: int, width: int, targets: Index, sources: Index) -> list[Links]:
-        source, distance = self._query(tree, width, targets, sources)
-        done = shell_is_complete(distance, k) if width < sources.size else np.ones(targets.size, dtype=bool)
-        parts: list[Links] = []
-        if done.any():
-            parts.append(_take(targets[done], source[done], distance[done], k))
-        again = targets[~done]
-        wider = min(2 * width, sources.size)
-        rows = max(1, _BLOCK // wider)
-        for start in range(0, again.size, rows):
-            parts += self._nearest_block(tree, k, wider, again[start : start + rows], sources)
-        return parts
 
     def within(self, radius: float, targets: Index, sources: Index, limit: int) -> Links:
         tree, reach = self._tree(sources), radius * (1 + TOLERANCE)

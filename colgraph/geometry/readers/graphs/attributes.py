@@ -29,9 +29,8 @@ def name_lengths(graph: Any, name: str, asked: Lengths) -> Lengths:
             if keys[place] in data:
                 data[key] = data.pop(keys[place])
         left = ", ".join(repr(k) for k in numbers if k != keys[place])
-        warn(
-            name, [f"the {meaning or key} of edges is read from {keys[place]!r}{f'; left out: {left}' if left else ''}"]
-        )
+        read = f"the {meaning or key} of edges is read from {keys[place]!r}"
+        warn(name, [read, *([f"left out: {left}"] if left else [])])
     return asked if meaning is None else replace(asked, weight_is=meaning)
 
 

@@ -36,10 +36,8 @@ def read_brainnet(source: Source, *, cells: Cells) -> Geometry:
     matrix = _matrix(edge)
     if positions is not None and len(positions) != len(matrix):
         raise ValueError(f"the .node file has {len(positions)} nodes, the .edge file {len(matrix)} rows")
-    read = (
-        f"there is no {missing} beside it: no positions and names" if other is None else f"read with {other.path.name}"
-    )
-    warn(source.name, [read])
+    alone = f"there is no {missing} beside it: no positions and names"
+    warn(source.name, [alone if other is None else f"read with {other.path.name}"])
     return adjacency_geometry(matrix, name=source.name, names=names, positions=positions, cells=cells)
 
 

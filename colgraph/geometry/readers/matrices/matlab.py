@@ -52,18 +52,13 @@ def read_mat(source: Source, *, variable: str | None = None, names: str | None =
         raise ValueError(f"holds {what}: {listed}" + (f": say variable={next(iter(matrices))!r}" if matrices else ""))
     (chosen, matrix), size = next(iter(matrices.items())), next(iter(matrices.values())).shape[0]
     named = _named(found, names, size)
-    place = next(
-        (key for key in found if key != chosen and _is_places(key) and np.shape(found[key]) == (size, 3)), None
-    )
+    fitting = [key for key in found if key != chosen and _is_places(key) and np.shape(found[key]) == (size, 3)]
+    place = fitting[0] if fitting else None
     used = [f"the matrix {chosen!r}", *([] if named is None else [f"names from {named!r}"])]
     used += [] if place is None else [f"positions from {place!r}"]
+    left = ", ".join(repr(key) for key in found if key not in (chosen, named, place))
     if len(found) > 1:
-        warn(
-            source.name,
-            [f"{', '.join(used)}; left out: {', '.join(map(repr, left))}"]
-            if (left := [key for key in found if key not in (chosen, named, place)])
-            else [", ".join(used)],
-        )
+        warn(source.name, [", ".join(used), *([f"left out: {left}"] if left else [])])
     return adjacency_geometry(
         matrix,
         name=source.name,

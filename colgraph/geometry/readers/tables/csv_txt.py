@@ -104,26 +104,20 @@ def _edge_columns(table: Table, header: bool | None) -> tuple[list[str], list[li
     if told is not None:
         return told[0], table.rows, told[1]
     ends = find_ends(heads, alike=True)
-    if ends is not None:
-        if find_lengths(heads, Lengths()):
-            return heads, rows, ends
-        if len(heads) == 2 and len(rows) != 2:
-            return heads, rows, ends
-        if len(heads) == 2 and header is None:
-            raise ValueError(_DOUBTFUL.format(", ".join(heads)))
-    if header is None and len(heads) in (2, 3) and len(rows) == len(heads) and _may_be_edges(heads, rows):
-        raise ValueError(_DOUBTFUL.format(", ".join(heads)))
+    if ends is not None and (find_lengths(heads, Lengths()) or (len(heads) == 2 and len(rows) != 2)):
+        return heads, rows, ends
+    small = len(heads) in (2, 3) and len(rows) == len(heads)
+    if header is None and small and ((ends is not None and len(heads) == 2) or _may_be_edges(heads, rows)):
+        raise ValueError(
+            f"the rows below {', '.join(heads)} may be edges or a matrix: call the columns of edges source and target, "
+            "or say header=True"
+        )
     if header is None and _may_be_bare_edges(table.rows):
         raise ValueError(
             f"{len(heads)} rows of {len(heads)} numbers may be edges or a matrix: say header=False for a matrix, name "
             "the columns of edges source and target"
         )
     return _cytoscape(heads, rows)
-
-
-_DOUBTFUL = (
-    "the rows below {} may be edges or a matrix: call the columns of edges source and target, or say header=True"
-)
 
 
 def _may_be_edges(heads: list[str], rows: list[list[str]]) -> bool:
