@@ -99,6 +99,7 @@ def check_options(
 
 
 _EMPTY = inspect.Parameter.empty
+_KINDS = {int: int | np.integer, float: int | float | np.integer | np.floating, str: str}
 _UNIONS = (typing.Union, types.UnionType)
 _WORDS: dict[Any, str] = {bool: "true or false", str: "a name", Sequence[str]: "a list of names"}
 
@@ -168,12 +169,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return value is None
     if hint is bool:
         return isinstance(value, bool | np.bool_)
-    if hint is int:
-        return isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if hint is float:
-        return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if hint is str:
-        return isinstance(value, str)
+    if hint in (int, float, str):
+        return isinstance(value, _KINDS[hint]) and not isinstance(value, bool)
     if origin is not None and isinstance(origin, type) and issubclass(origin, Iterable):
         return _fits_sequence(value, origin, arguments)
     return True

@@ -176,29 +176,24 @@ def _column_values(attributes: list[Mapping[str, Any]], nodes: list[Any], key: s
 def _node_positions(
     attributes: list[Mapping[str, Any]], nodes: list[Any], position: str | Sequence[str] | bool | None
 ) -> NDArray[np.float64] | None:
+    """If none are named, ``pos``, else ``x``, ``y`` and perhaps ``z``, else GEXF's ``viz`` position."""
     if position is False:
         return None
     if position is None or position is True:
-        return _usual_positions(attributes, nodes)
+        if any(data.get("pos") is not None for data in attributes):
+            position = "pos"
+        elif any("x" in data and "y" in data for data in attributes):
+            position = ["x", "y"] + (["z"] if any("z" in data for data in attributes) else [])
+        else:
+            attributes = [{"viz position": (data.get("viz") or {}).get("position")} for data in attributes]
+            places = _column_values(attributes, nodes, "viz position")
+            return None if places is None else _points(places, nodes)
     if isinstance(position, str):
         return _points(_named(attributes, nodes, position), nodes)
     keys = list(position)
     if not 1 <= len(keys) <= 3:
         raise ValueError(f"position must be one attribute name or a list of 1 to 3, got {keys!r}")
     return _points(list(zip(*(_named(attributes, nodes, key) for key in keys), strict=True)), nodes)
-
-
-def _usual_positions(attributes: list[Mapping[str, Any]], nodes: list[Any]) -> NDArray[np.float64] | None:
-    """``pos``, else ``x``, ``y`` and perhaps ``z``, else GEXF's ``viz`` position."""
-    values = _column_values(attributes, nodes, "pos")
-    if values is not None:
-        return _points(values, nodes)
-    if any("x" in data and "y" in data for data in attributes):
-        keys = ["x", "y"] + (["z"] if any("z" in data for data in attributes) else [])
-        return _points(list(zip(*(_named(attributes, nodes, key) for key in keys), strict=True)), nodes)
-    drawn: list[Mapping[str, Any]] = [{"viz position": (data.get("viz") or {}).get("position")} for data in attributes]
-    places = _column_values(drawn, nodes, "viz position")
-    return None if places is None else _points([(p["x"], p["y"], p["z"]) for p in places], nodes)
 
 
 def _named(attributes: list[Mapping[str, Any]], nodes: list[Any], key: str) -> list[Any]:
@@ -241,10 +236,15 @@ def _node_names(attributes: list[Mapping[str, Any]], nodes: list[Any], key: str 
     return None if nodes == list(range(len(nodes))) else [str(node) for node in nodes]
 
 
+def _whole(value: Any) -> int | None:
+    number = as_number(value)
+    return int(number) if number is not None and number.is_integer() else None
+
+
 def _layer_numbers(values: list[Any]) -> NDArray[np.int64]:
-    numbers = [as_number(value) for value in values]
-    if all(number is not None and np.isfinite(number) and number == int(number) for number in numbers):
-        return np.array(numbers, dtype=np.float64).astype(np.int64)
+    numbers = [_whole(value) for value in values]
+    if None not in numbers:
+        return np.array(numbers, dtype=np.int64)
     number_of = {label: i for i, label in enumerate(sorted({str(value) for value in values}))}
     return np.array([number_of[str(value)] for value in values], dtype=np.int64)
 
@@ -252,10 +252,10 @@ def _layer_numbers(values: list[Any]) -> NDArray[np.int64]:
 def _ranked(values: list[Any], nodes: list[Any]) -> NDArray[np.int64] | None:
     ranks = []
     for node, value in zip(nodes, values, strict=True):
-        number = as_number(value)
-        if number is None or not np.isfinite(number) or number != int(number):
+        rank = _whole(value)
+        if rank is None:
             raise ValueError(f"node {node!r} has input_rank {value!r}: an integer is needed, -1 for no input")
-        ranks.append(int(number))
+        ranks.append(rank)
     columns = [i for i, rank in enumerate(ranks) if rank >= 0]
     if len({ranks[i] for i in columns}) < len(columns):
         repeated = next(ranks[i] for i in columns if ranks.count(ranks[i]) > 1)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from colgraph.geometry.readers.files import Source
+from colgraph.geometry.readers.files import Source, parsing
 from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons, moved, passed_over, strip_triangles
 
 _COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
@@ -63,11 +63,9 @@ class _Reader:
     def __init__(self, source: Source) -> None:
         self._folder = source.path.parent
         text, self._chunk = _unpack(source.data) if source.data[:4] == b"glTF" else (source.data, None)
-        try:
+        with parsing("glTF"):
             self._doc = json.loads(text.decode("utf-8-sig"))
             version = str(self._doc["asset"]["version"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"not readable as glTF (broken, cut short, or of another kind): {error}") from error
         if not version.startswith("2."):
             raise ValueError(f"glTF {version}, but only glTF 2.0 can be read: export it again as 2.0")
         for extension in self._doc.get("extensionsRequired", []):
