@@ -13,8 +13,6 @@ from torch.nn import functional as F
 
 from colgraph.extras import optional
 
-AUGMENTATIONS = ("none", "affine", "natural", "shift", "kornia")
-
 # ITU-R BT.601 luma, the grey that saturation is changed against.
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -194,6 +192,7 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "shift": augment_shift,
     "kornia": augment_kornia,
 }
+AUGMENTATIONS = ("none", *_FUNCTIONS)
 
 
 class BatchTransform:

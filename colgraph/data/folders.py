@@ -111,9 +111,7 @@ def load_folder(folder: Path) -> EncodedSplits:
         labels = [listed[path].label for path in images] if listed else _folder_labels(root, images, split, notes)
         pairs = [(str(path), name) for path, name in zip(images, labels, strict=True) if name is not None]
         parts.append(_part(split, pairs, f"{folder} ({split})"))
-    found = join_parts(parts, str(folder))
-    found.notes.extend(notes)
-    return found
+    return join_parts(parts, str(folder), notes)
 
 
 def _part(split: str, pairs: Sequence[tuple[str, str]], where: str) -> Part:

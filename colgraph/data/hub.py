@@ -54,11 +54,9 @@ def _joined(name: str, tables: dict[str, Any]) -> EncodedSplits:
             by_split[split] = key
     if "train" not in by_split:
         raise ValueError(f"{name!r} has no train split: it has {', '.join(tables) or 'none'}")
-    found = join_parts([Part(split, tables[key], f"{name} ({key})") for split, key in by_split.items()], name)
-    others = [key for key in tables if key not in by_split.values()]
-    if others:
-        found.notes.append(f"{', '.join(others)} of {name} are no split for training or tests and are passed over")
-    return found
+    others = ", ".join(key for key in tables if key not in by_split.values())
+    notes = [f"{others} of {name} are no split for training or tests and are passed over"] if others else []
+    return join_parts([Part(split, tables[key], f"{name} ({key})") for split, key in by_split.items()], name, notes)
 
 
 def _probe(name: str) -> BaseException | None:

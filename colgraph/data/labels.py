@@ -83,7 +83,7 @@ class _Labels:
         return self.names is None and not any(isinstance(value, str) for value in self.values)
 
 
-def join_parts(parts: Sequence[Part], source: str) -> EncodedSplits:
+def join_parts(parts: Sequence[Part], source: str, notes: Sequence[str] = ()) -> EncodedSplits:
     """Tables with an image and a label column to encoded images, joined by the names of their classes.
 
     Each part may list its classes in an order of its own, or only some of them.
@@ -91,6 +91,7 @@ def join_parts(parts: Sequence[Part], source: str) -> EncodedSplits:
     Args:
         parts: at least one of the split "train"; those of a split are put one after the other.
         source: what errors call the data.
+        notes: what is to be said besides how the parts were joined.
 
     Raises:
         ValueError: if a column is missing, a label is missing or out of range, class names contradict each other, or
@@ -100,10 +101,8 @@ def join_parts(parts: Sequence[Part], source: str) -> EncodedSplits:
     datasets = import_datasets()
     columns = _columns(parts)
     labels = [_labels(part, column) for part, (_, column) in zip(parts, columns, strict=True)]
-    notes: list[str] = []
     unlabelled = _unlabelled(parts, labels)
-    if unlabelled:
-        notes.append(f"the test split of {source} has no labels and is left out")
+    left_out = [f"the test split of {source} has no labels and is left out"] if unlabelled else []
     kept = [i for i, part in enumerate(parts) if not (unlabelled and part.split == "test")]
     _check_kinds([labels[i] for i in kept])
     classes = _classes([labels[i] for i in kept if parts[i].split == "train"], source)
@@ -119,7 +118,7 @@ def join_parts(parts: Sequence[Part], source: str) -> EncodedSplits:
         table = some[0] if len(some) == 1 else datasets.concatenate_datasets(some)
         found = np.concatenate(numbers[split])
         splits[split] = EncodedImages(table, np.arange(len(found)), found, f"{source} ({split})")
-    return EncodedSplits(splits, classes, notes + _order_note(labels, classes))
+    return EncodedSplits(splits, classes, [*left_out, *_order_note(labels, classes), *notes])
 
 
 def _unlabelled(parts: Sequence[Part], labels: Sequence[_Labels]) -> bool:

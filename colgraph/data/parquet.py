@@ -83,9 +83,7 @@ def load_parquet(path: Path) -> EncodedSplits:
     if pictures:
         notes.append(f"{pictures} image files of {str(path)!r} are passed over: its parquet files are read")
     parts = [part for split, chosen in by_split.items() for part in _parts(str(split), chosen, path)]
-    found = join_parts(parts, str(path))
-    found.notes.extend(notes)
-    return found
+    return join_parts(parts, str(path), notes)
 
 
 def _split_of_file(file: Path, root: Path) -> str | None:

@@ -106,8 +106,9 @@ def _edge_columns(table: Table, header: bool | None) -> tuple[list[str], list[li
     ends = find_ends(heads, alike=True)
     if ends is not None and (find_lengths(heads, Lengths()) or (len(heads) == 2 and len(rows) != 2)):
         return heads, rows, ends
-    small = len(heads) in (2, 3) and len(rows) == len(heads)
-    if header is None and small and ((ends is not None and len(heads) == 2) or _may_be_edges(heads, rows)):
+    small = header is None and len(heads) in (2, 3) and len(rows) == len(heads)
+    alike = ends is not None and len(heads) == 2
+    if small and (alike or (not any(map(is_number, heads)) and _may_be_edges(rows))):
         raise ValueError(
             f"the rows below {', '.join(heads)} may be edges or a matrix: call the columns of edges source and target, "
             "or say header=True"
@@ -120,21 +121,18 @@ def _edge_columns(table: Table, header: bool | None) -> tuple[list[str], list[li
     return _cytoscape(heads, rows)
 
 
-def _may_be_edges(heads: list[str], rows: list[list[str]]) -> bool:
-    """Whether a small matrix under names looks like edges between numbered nodes: with loops, in whole numbers."""
+def _may_be_edges(rows: list[list[str]]) -> bool:
+    """Whether a small matrix looks like edges between numbered nodes: with loops, in whole numbers."""
     whole = all(cell.isdecimal() for row in rows for cell in row[:2])
-    return whole and not any(map(is_number, heads)) and any(row[i] not in ("0", "") for i, row in enumerate(rows))
+    return whole and any(row[i] not in ("0", "") for i, row in enumerate(rows))
 
 
 def _may_be_bare_edges(rows: list[list[str]]) -> bool:
     """Whether a small square of numbers looks like edges between numbered nodes: with loops, and not symmetric."""
-    if len(rows) not in (2, 3) or any(len(row) != len(rows) for row in rows):
+    if len(rows) not in (2, 3) or any(len(row) != len(rows) or not all(map(is_number, row)) for row in rows):
         return False
-    whole = all(cell.isdecimal() for row in rows for cell in row[:2]) and all(
-        is_number(cell) for row in rows for cell in row
-    )
     symmetric = all(rows[i][j] == rows[j][i] for i in range(len(rows)) for j in range(i))
-    return whole and any(rows[i][i] not in ("0", "") for i in range(len(rows))) and (len(rows) == 2 or not symmetric)
+    return _may_be_edges(rows) and (len(rows) == 2 or not symmetric)
 
 
 def _cytoscape(heads: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]], tuple[int, int]] | None:

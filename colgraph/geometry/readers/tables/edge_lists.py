@@ -248,10 +248,8 @@ def _attributes(text: str, number: int) -> dict[str, Any]:
     """The attributes that ``networkx.write_edgelist`` writes as a dictionary; only plain values, nothing is run."""
     try:
         data = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError) as error:
-        raise ValueError(
-            f"line {number} has attributes that are no dictionary of plain values: {text[:60]!r}"
-        ) from error
+    except (ValueError, SyntaxError):
+        data = None
     if not isinstance(data, dict):
-        raise ValueError(f"line {number} has attributes that are no dictionary: {text[:60]!r}")
+        raise ValueError(f"line {number} has attributes that are no dictionary of plain values: {text[:60]!r}")
     return {str(key): value for key, value in data.items()}
