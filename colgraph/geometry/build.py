@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from colgraph import checks
 from colgraph.edges import canonical_edges
 from colgraph.geometry.base import Geometry, parse_axis
-from colgraph.geometry.neighbors import KNN, Complete, Edges, Given, Neighborhood, parse_neighborhood, warn_of_isolated
+from colgraph.geometry.neighbors import Edges, Neighborhood, Usual, parse_neighborhood, warn_of_isolated
 from colgraph.geometry.registry import (
     call_geometry,
     describe_geometries,
@@ -111,15 +111,15 @@ def build_sheet(
     """
     shape = _resolve(source, options, _ARGUMENTS)
     shape = _with_ends(shape, num_inputs, num_outputs, inputs, outputs, axis)
-    wanted = None if neighbors is None else parse_neighborhood(neighbors).on(shape)
+    wanted = (Usual() if neighbors is None else parse_neighborhood(neighbors)).on(shape)
     if metric is not None:
         shape = dataclasses.replace(shape, metric=metric)
     if mask is not None:
         new_id = _new_ids(mask, shape.num_columns)
         shape = _cut(shape, new_id, {"inputs": inputs is not None, "outputs": outputs is not None})
-        wanted = None if wanted is None else wanted.relabelled(new_id)
+        wanted = wanted.relabelled(new_id)
     shape = _choose_ends(shape, num_inputs, num_outputs)
-    neighborhood = default_neighborhood(shape) if wanted is None else wanted
+    neighborhood = wanted.chosen(shape)
     space = make_space(shape.place, shape.metric)
     links = neighborhood.links(shape, space)
     edges, distance = canonical_edges(np.stack([links.source, links.target]), shape.num_columns, links.distance)
@@ -158,15 +158,6 @@ def option_names() -> set[str]:
 
     names = {option.name for info in describe_geometries() for option in info.options}
     return names.union(*(form.options for form in FORMATS))
-
-
-def default_neighborhood(shape: Geometry) -> Neighborhood:
-    """What ``neighbors=None`` means."""
-    if shape.edges is not None:
-        return Given(self_loops=False)
-    if shape.faces is not None:
-        return Given()
-    return KNN(16) if shape.num_columns > 16 else Complete()
 
 
 # ---------------------------------------------------------------------- sources

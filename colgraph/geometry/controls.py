@@ -15,8 +15,8 @@ import numpy as np
 
 from colgraph.edges import canonical_edges
 from colgraph.geometry.base import Geometry
-from colgraph.geometry.build import build_sheet, default_neighborhood, geometry
-from colgraph.geometry.neighbors import Neighborhood, parse_neighborhood
+from colgraph.geometry.build import build_sheet
+from colgraph.geometry.neighbors import Neighborhood, Usual, parse_neighborhood
 from colgraph.rewire import swap_ends
 from colgraph.sheet import Sheet
 from colgraph.space import Index, Links, Space
@@ -45,16 +45,10 @@ def build_control(source: Any, control: str, seed: int = 0, **arguments: Any) ->
     if control == "none":
         return build_sheet(source, **arguments)
     neighbors = arguments.pop("neighbors", None)
-    shape = source if isinstance(source, Geometry) else None
-    if neighbors is None:
-        shape = geometry(source) if shape is None else shape
-        inner = default_neighborhood(shape)
-    else:
-        inner = parse_neighborhood(neighbors)
-    target = source if shape is None else shape
+    inner = Usual() if neighbors is None else parse_neighborhood(neighbors)
     if control == "random-graph":
-        return build_sheet(target, neighbors=_Rewired(inner, seed), **arguments)
-    sheet = build_sheet(target, neighbors=_Displaced(inner, seed), **arguments)
+        return build_sheet(source, neighbors=_Rewired(inner, seed), **arguments)
+    sheet = build_sheet(source, neighbors=_Displaced(inner, seed), **arguments)
     arrays = sheet.to_arrays()
     order = shuffled_order(sheet.num_columns, seed)
     column_at = np.argsort(order)
@@ -85,6 +79,9 @@ class _Wrapped(Neighborhood):
 
     def relabelled(self, new_id: Index) -> Neighborhood:
         return type(self)(self.inner.relabelled(new_id), self.seed)
+
+    def chosen(self, geometry: Geometry) -> Neighborhood:
+        return type(self)(self.inner.chosen(geometry), self.seed)
 
     def __str__(self) -> str:
         return str(self.inner)

@@ -44,6 +44,10 @@ class Neighborhood:
         """The same neighbourhood where column ``i`` has become ``new_id[i]``, or was removed where that is -1."""
         return self
 
+    def chosen(self, geometry: Geometry) -> Neighborhood:
+        """The same neighbourhood where it depends on nothing but what is left of ``geometry`` after a mask."""
+        return self
+
     def __or__(self, other: Neighborhood | str) -> Union:
         return Union((*_parts(self), *_parts(parse_neighborhood(other))))
 
@@ -161,6 +165,17 @@ class Complete(Neighborhood):
         source = np.concatenate([np.tile(sources, targets.size) for targets, sources in groups])
         target = np.concatenate([np.repeat(targets, sources.size) for targets, sources in groups])
         return Links(source, target, _measured(geometry, space, source, target))
+
+
+class Usual(Neighborhood):
+    """What ``neighbors=None`` means."""
+
+    def chosen(self, geometry: Geometry) -> Neighborhood:
+        if geometry.edges is not None:
+            return Given(self_loops=False)
+        if geometry.faces is not None:
+            return Given()
+        return KNN(16) if geometry.num_columns > 16 else Complete()
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -87,3 +87,11 @@ def test_what_has_no_control_is_refused():
     two = nx.disjoint_union(nx.cycle_graph(6), nx.cycle_graph(6))
     with pytest.raises(ValueError, match=r"control random-graph: metric '.*' does not say .*such as 'euclidean'"):
         build_control(two, "random-graph")
+
+
+@pytest.mark.parametrize("control", ["random-graph", "shuffled-positions"])
+def test_neighbourhoods_that_nobody_names_are_those_of_the_sheet(control):
+    arguments = {"columns": 60, "mask": list(range(30))}
+    sheet, usual = build_control("ring", control, **arguments), cg.build_sheet("ring", **arguments)
+    assert sheet.num_columns == usual.num_columns
+    assert sheet.edge_index.shape == usual.edge_index.shape
