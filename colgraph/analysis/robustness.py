@@ -317,7 +317,8 @@ def weight_noise(
     """
     if not isinstance(net, nn.Module):
         raise ValueError(f"noise on weights needs weights: net must be a torch.nn.Module, got {type(net).__name__}")
-    written_out: nn.Module = net.to_untied() if hasattr(net, "to_untied") else net
+    write_out: Any = getattr(net, "to_untied", None)
+    written_out: nn.Module = net if write_out is None else write_out()
 
     def answer(data: Array, index: NDArray[np.int64], level: float, draw: int) -> NDArray[np.bool_]:
         with noisy_weights(written_out, level, seed + draw):

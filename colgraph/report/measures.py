@@ -6,6 +6,7 @@ Each is a function from a context to a result. A ``ValueError`` means that it do
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -359,7 +360,7 @@ def reverse_correlation(c: Context) -> analysis.fields.ReverseCorrelation:
     PLACELESS,
 )
 def gabors(c: Context) -> Result:
-    given = {"batch_size": c.settings.batch_size, "progress": c.settings.progress}
+    given: dict[str, Any] = {"batch_size": c.settings.batch_size, "progress": c.settings.progress}
     hidden = analysis.responses(c.net, c.probes.noise, signal="hidden", columns=c.sample[:32], **given)
     units = hidden.reshape(len(hidden), -1)
     able = np.random.default_rng(c.settings.seed).permutation(np.flatnonzero(analysis.varying(units)))[:32]
