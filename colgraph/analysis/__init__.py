@@ -10,6 +10,7 @@ and ``plot(ax)``; see ``docs/analyses.md``.
 from colgraph.analysis.accuracy import (
     accuracy,
     accuracy_difference,
+    accuracy_interval,
     correct_p_values,
     join_predictions,
     mcnemar,
@@ -50,6 +51,7 @@ __all__ = [
     "Result",
     "accuracy",
     "accuracy_difference",
+    "accuracy_interval",
     "activity_noise",
     "adversarial_accuracy",
     "among",

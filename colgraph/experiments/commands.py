@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from colgraph.experiments.against import compare_with
 from colgraph.experiments.jobs import Job, parse_seeds, parse_share, plan, training_script
-from colgraph.experiments.markdown import csv_table, fill_markers, markdown_table
+from colgraph.experiments.markdown import against_table, csv_table, fill_markers, markdown_table
 from colgraph.experiments.queue import Outcome, run_jobs
 from colgraph.experiments.results import read_results, summarise, write_rows
 from colgraph.output import check_different, check_file, check_folder, write_text
@@ -56,23 +57,27 @@ def run_results(arguments: Sequence[str]) -> None:
     """Merge results and write them as JSON, Markdown, CSV, a plot, or into a document.
 
     Raises:
-        ValueError: for files or folders that hold no results, or documents without markers.
+        ValueError: for files or folders that hold no results, documents without markers, or a config to compare with
+            that is not there or without predictions.
     """
     known = _results_parser().parse_args(list(arguments))
     _check_outputs(known)
     rows = read_results(known.paths)
+    table = markdown_table(rows)
+    if known.against:
+        table += f"\n{_compared(rows, known.against)}"
     document = _filled(Path(known.into), rows) if known.into else ""
     if known.json:
         write_rows(Path(known.json), rows)
-    for path, text in ((known.output, markdown_table), (known.csv, csv_table)):
+    for path, text in ((known.output, table), (known.csv, csv_table(rows))):
         if path:
-            write_text(Path(path), text(rows))
+            write_text(Path(path), text)
     if known.plot:
         _plot(summarise(rows), Path(known.plot))
     if known.into:
         write_text(Path(known.into), document)
     written = [path for path in (known.json, known.output, known.csv, known.plot, known.into) if path]
-    print("\n".join(written) if written else markdown_table(rows), end="\n" if written else "")
+    print("\n".join(written) if written else table, end="\n" if written else "")
 
 
 def run_evaluate(arguments: Sequence[str]) -> None:
@@ -184,7 +189,9 @@ def _results_parser() -> OneLineParser:
         description="Tables from finished runs and from results.json files. Without a file to write, prints Markdown.",
     )
     parser.add_argument("paths", nargs="+", metavar="PATH", help="run folders, folders of them, or results.json files")
-    parser.add_argument("-o", "--output", metavar="FILE", help="write the Markdown table here")
+    text = "add differences to this config on the same test images, from predictions.npz in run folders"
+    parser.add_argument("--against", metavar="CONFIG", help=text)
+    parser.add_argument("-o", "--output", metavar="FILE", help="write the Markdown tables here")
     parser.add_argument("--json", metavar="FILE", help="write all rows here, one per config and seed")
     parser.add_argument("--csv", metavar="FILE", help="write one line per config here")
     parser.add_argument("--plot", metavar="FILE", help="draw accuracies and costs here (png, svg, pdf)")
@@ -238,6 +245,14 @@ def _plot(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
         else [{**e, "config": f"{e['config']} ({Path(str(e['data'])).name})"} for e in entries]
     )
     save_figure(draw_results(named, title=data[0] if len(data) == 1 else None), path)
+
+
+def _compared(rows: Sequence[Mapping[str, Any]], config: str) -> str:
+    """The table of differences to a config; says which others are left out."""
+    entries, notes = compare_with(rows, config)
+    for note in notes:
+        sys.stderr.write(f"note: {note}\n")
+    return against_table(entries, config)
 
 
 def _check_outputs(known: Any) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 
 from colgraph.experiments.results import summarise
 
-__all__ = ["csv_table", "fill_markers", "markdown_table"]
+__all__ = ["against_table", "csv_table", "fill_markers", "markdown_table"]
 
 _MARKER = re.compile(r"<!-- results: *(?P<patterns>[^>]*?) *-->\n(?P<old>.*?)<!-- end of results -->", re.DOTALL)
 _OPEN = "<!-- results:"
 _CSV = (
-    *("config", "data", "seeds", "test_accuracy", "test_accuracy_se", "train_accuracy", "best_val_accuracy"),
+    *("config", "data", "seeds", "test_accuracy", "test_accuracy_se", "test_accuracy_interval", "train_accuracy"),
+    "best_val_accuracy",
     *("parameters", "flops_per_image", "train_flops", "seconds", "cpu_seconds", "images_per_second"),
     *("peak_memory_bytes", "wiring_cost", "wiring_cost_in_spacings", "commit", "command"),
 )
@@ -26,6 +27,21 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Results per config, and below them how each was made."""
     entries = summarise(rows)
     return f"{_table(_RESULT_COLUMNS, entries)}\n\n{_NOTE}\n\n{_table(_ORIGIN_COLUMNS, entries)}\n"
+
+
+def against_table(entries: Sequence[Mapping[str, Any]], config: str) -> str:
+    """What :func:`colgraph.experiments.against.compare_with` found."""
+    columns: dict[str, Any] = {
+        f"against {config}": lambda e: e["config"],
+        "seeds": lambda e: " and ".join(map(str, e["seeds"])),
+        "images": lambda e: f"{e['images']:,}",
+        "difference (points)": lambda e: f"{100 * e['difference']:+.1f}",
+        "95% interval": lambda e: " to ".join(f"{100 * end:+.1f}" for end in e["interval"]),
+        "p": lambda e: f"{e['p']:.2g}",
+        "p, corrected": lambda e: f"{e['holm']:.2g}",
+        "test": lambda e: e["test"],
+    }
+    return f"{_table(columns, entries)}\n\n{_AGAINST_NOTE.format(config=config)}\n"
 
 
 def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -90,6 +106,10 @@ def _percent(entry: Mapping[str, Any], name: str, error: str | None = None) -> s
     return f"{100 * entry[name]:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")
 
 
+def _interval(ends: Sequence[float] | None) -> str:
+    return "" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
+
+
 def _count(value: float | None) -> str:
     """A number with a prefix: 46.9 M."""
     if value is None:
@@ -122,6 +142,7 @@ _RESULT_COLUMNS: dict[str, Any] = {
     "config": lambda e: e["config"],
     "seeds": lambda e: str(len(e["seeds"])),
     "test accuracy (%)": lambda e: _percent(e, "test_accuracy", "test_accuracy_se"),
+    "95% interval": lambda e: _interval(e["test_accuracy_interval"]),
     "training accuracy (%)": lambda e: _percent(e, "train_accuracy"),
     "parameters": lambda e: _count(e["parameters"]),
     "FLOPs per image": lambda e: _count(e["flops_per_image"]),
@@ -141,8 +162,15 @@ _ORIGIN_COLUMNS: dict[str, Any] = {
 }
 
 _NOTE = (
-    "Accuracies are means over seeds ± their standard error. Test accuracy is that of the last step; training accuracy "
-    "is on augmented images, during the last epoch. FLOPs are those of forward and backward, two for a multiplication "
-    "with its addition. Wiring cost is the mean distance listened over, in spacings (median distance of nearest "
-    "neighbours)."
+    "Accuracies are means over seeds ± their standard error, which is for these very test images; the 95% interval "
+    "is for other seeds and other test images (`accuracy` and `accuracy_interval` in `colgraph.analysis`). Two "
+    "configs are tested on the same images, which tells far more of their difference than two intervals: `colgraph "
+    "results --against`. Test accuracy is that of the last step; training accuracy is on augmented images, during "
+    "the last epoch. FLOPs are those of forward and backward, two for a multiplication with its addition. Wiring "
+    "cost is the mean distance listened over, in spacings (median distance of nearest neighbours)."
+)
+
+_AGAINST_NOTE = (
+    "Test accuracy less that of {config}, image by image. 95% intervals and p-values are for other images and, of "
+    "configs with several seeds, for other seeds. Corrected p-values (Holm) allow for the number of lines."
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -11,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+import colgraph.analysis as an
 from colgraph.output import write_text
 from colgraph.training.folder import RunFolder, finished_runs
 from colgraph.training.resume import changes_text
 
-__all__ = ["FIELDS", "merge_rows", "read_results", "row_of_run", "summarise", "write_rows"]
+__all__ = ["FIELDS", "groups_of", "merge_rows", "predictions_of_runs", "read_results", "row_of_run", "summarise"]
+__all__ += ["write_rows"]
 
 FIELDS = (
     *("config", "seed", "data", "test_accuracy", "test_loss", "train_accuracy", "train_loss", "best_val_accuracy"),
@@ -33,7 +37,7 @@ _Row = dict[str, Any]
 
 
 def row_of_run(folder: Path) -> _Row:
-    """The row of a finished run; its config is the folder's name without ``-seed<n>``.
+    """The row of a finished run; its config is the folder's name without ``-seed<n>``. ``folder`` is where it lies.
 
     Raises:
         ValueError: if its ``summary.json`` is missing or cannot be read.
@@ -43,7 +47,7 @@ def row_of_run(folder: Path) -> _Row:
     if not isinstance(summary, dict) or "test_accuracy" not in summary or "seed" not in summary:
         raise ValueError(f"{str(file)!r} is no summary of a training run")
     row = {"config": _SEED.sub("", folder.resolve().name), **{name: _finite(summary.get(name)) for name in FIELDS[1:]}}
-    return {name: row[name] for name in FIELDS}
+    return {name: row[name] for name in FIELDS} | {"folder": folder}
 
 
 def read_results(paths: Iterable[str | os.PathLike[str]]) -> list[_Row]:
@@ -74,6 +78,8 @@ def merge_rows(found: Iterable[tuple[str, _Row]]) -> list[_Row]:
     for where, row in found:
         key = (row["config"], row["data"], row["seed"])
         other, known = rows.setdefault(key, (where, row))
+        if "folder" in row and "folder" not in known:
+            rows[key] = (other, known | {"folder": row["folder"]})
         if known["parameters_sha256"] != row["parameters_sha256"]:
             raise ValueError(
                 f"config {key[0]!r} with seed {key[2]} is in {other!r} and, with other results, in {where!r}: "
@@ -85,23 +91,55 @@ def merge_rows(found: Iterable[tuple[str, _Row]]) -> list[_Row]:
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as JSON, a row a line, whole or not at all."""
-    lines = ",\n".join(json.dumps(dict(row), allow_nan=False) for row in rows)
+    plain = ({name: value for name, value in row.items() if name != "folder"} for row in rows)
+    lines = ",\n".join(json.dumps(row, allow_nan=False) for row in plain)
     write_text(path, f"[\n{lines}\n]\n" if lines else "[]\n")
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One entry per config and data: means over seeds, with the standard error of the test accuracy.
+    """One entry per config and data: means over seeds, with the standard error and the interval of the test accuracy.
 
-    A run whose number of epochs or batch was changed when it went on has an entry of its own, which says so.
     Numbers are means over seeds; ``test_accuracy_se`` is ``s / sqrt(n)`` with the sample standard deviation s, null
-    for a single seed. ``peak_memory_bytes`` is the largest.
+    for a single seed. ``test_accuracy_interval`` is the 95% interval over seeds and test images: of the right and wrong
+    answers where all runs have ``predictions.npz`` (:func:`colgraph.analysis.accuracy`), else of the accuracies
+    (:func:`colgraph.analysis.accuracy_interval`), null where the number of test images is unknown.
+    ``peak_memory_bytes`` is the largest.
     """
+    return [_entry(config, data, members) for (config, data), members in groups_of(rows).items()]
+
+
+def groups_of(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, Any], list[Mapping[str, Any]]]:
+    """Rows by config and data. A run whose number of epochs or batch was changed when it went on is no such row."""
     groups: dict[tuple[Any, Any], list[Mapping[str, Any]]] = {}
     for row in rows:
         changed = changes_text(row.get("changes") or ())
         config = f"{row['config']} ({changed})" if changed else row["config"]
         groups.setdefault((config, row["data"]), []).append(row)
-    return [_entry(config, data, members) for (config, data), members in groups.items()]
+    return groups
+
+
+def predictions_of_runs(members: Sequence[Mapping[str, Any]]) -> list[dict[str, NDArray[Any]]] | None:
+    """What runs say of each test image; None if one of them is known from a file of results, or has no predictions.
+
+    Raises:
+        ValueError: if they cannot be read, or are of other parameters than the run's accuracy.
+    """
+    found = []
+    for row in members:
+        predicted = RunFolder(row["folder"]).predicted() if "folder" in row else None
+        if predicted is None:
+            return None
+        share = float((predicted["label"] == predicted["prediction"]).mean())
+        if abs(share - row["test_accuracy"]) > _AS_ACCURATE:
+            raise ValueError(
+                f"{str(RunFolder(row['folder']).predictions)!r} has {share:.1%} right, the run's results say "
+                f"{row['test_accuracy']:.1%}: remove the file, and make it again with colgraph evaluate"
+            )
+        found.append(predicted)
+    return found
+
+
+_AS_ACCURATE = 0.005  # another machine may decide a draw otherwise
 
 
 def _entry(config: str, data: Any, members: list[Mapping[str, Any]]) -> dict[str, Any]:
@@ -117,12 +155,25 @@ def _entry(config: str, data: Any, members: list[Mapping[str, Any]]) -> dict[str
     n = len(accuracy)
     entry["test_accuracy_se"] = float(accuracy.std(ddof=1) / math.sqrt(n)) if n > 1 else None
     entry["test_accuracies"] = accuracy.tolist()
+    entry["test_accuracy_interval"] = _interval(members, accuracy)
     peaks = [int(row["peak_memory_bytes"]) for row in members if row.get("peak_memory_bytes") is not None]
     entry["peak_memory_bytes"] = max(peaks) if peaks else None
     for name in ("commit", "device", "processor", "threads"):
         entry[name] = list(dict.fromkeys(row[name] for row in members if row.get(name) is not None))
     entry["command"] = next((row["command"] for row in members if row.get("command")), None)
     return entry
+
+
+def _interval(members: Sequence[Mapping[str, Any]], accuracies: NDArray[Any]) -> list[float] | None:
+    predicted = predictions_of_runs(members)
+    if predicted is not None:
+        with contextlib.suppress(ValueError):  # of different images
+            return an.accuracy(an.join_predictions(*predicted)).interval.tolist()
+    images = {row.get("test_images") for row in members}
+    number = images.pop() if len(images) == 1 else None
+    if not isinstance(number, int) or number < 2:
+        return None
+    return an.accuracy_interval(accuracies, number).tolist()
 
 
 def _rows_of_file(path: Path) -> list[_Row]:

@@ -15,6 +15,7 @@ def draw_results(entries: Sequence[Mapping[str, Any]], *, title: str | None = No
 
     Args:
         entries: per config ``config``, ``test_accuracy`` and ``test_accuracy_se`` (fractions; the latter may be None),
+            ``test_accuracy_interval`` (two fractions, which are drawn where they are there; else the standard error),
             ``test_accuracies`` (of each seed), ``train_flops`` and ``wiring_cost_in_spacings`` (either may be None).
         title: above the figure.
 
@@ -37,8 +38,10 @@ def draw_results(entries: Sequence[Mapping[str, Any]], *, title: str | None = No
 
 
 def _point(axes: Axes, x: float, y: float, entry: Mapping[str, Any], horizontal: bool) -> None:
-    error = entry["test_accuracy_se"]
-    spread = None if error is None else 100 * error
+    ends, error = entry.get("test_accuracy_interval"), entry["test_accuracy_se"]
+    spread: Any = None if error is None else 100 * error
+    if ends is not None:
+        spread = 100 * np.abs(np.subtract(ends, entry["test_accuracy"]))[:, None]
     bars = {"xerr": spread} if horizontal else {"yerr": spread}
     axes.errorbar(x, y, **bars, fmt="o", color=BLUE, markersize=6, capsize=3, zorder=3)  # type: ignore[arg-type]
 

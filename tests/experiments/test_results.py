@@ -8,13 +8,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("matplotlib")
 
+import colgraph.analysis as an
 from colgraph.cli import run
+from colgraph.experiments.against import compare_with
 from colgraph.experiments.markdown import csv_table, fill_markers, markdown_table
 from colgraph.experiments.results import FIELDS, read_results, summarise
+from colgraph.training.folder import RunFolder
 from colgraph.viz import draw_results
 
 
@@ -45,9 +49,107 @@ def test_means_and_standard_errors() -> None:
     assert a["wiring_cost_in_spacings"] is None
 
 
+def test_intervals_are_over_seeds_and_test_images(tmp_path: Path) -> None:
+    """By hand without predictions, from the answers with them; where the number of images is unknown, none."""
+    assert summarise(ROWS)[0]["test_accuracy_interval"] is None
+    low, high = summarise([row("a", 0, 0.989, test_images=360)])[0]["test_accuracy_interval"]
+    # Wilson's, z = 1.96.
+    z, n, p = 1.959964, 360, 0.989
+    centre, reach = (
+        (p + z * z / (2 * n)) / (1 + z * z / n),
+        z / (1 + z * z / n) * (p * (1 - p) / n + (z / n) ** 2 / 4) ** 0.5,
+    )
+    assert (low, high) == pytest.approx((centre - reach, centre + reach), abs=1e-6)
+    assert high - low == pytest.approx(0.024, abs=0.002)
+    several = [row("b", seed, value, test_images=100_000) for seed, value in enumerate((0.50, 0.52, 0.57))]
+    low, high = summarise(several)[0]["test_accuracy_interval"]
+    # Nearly all of it is between the seeds: Student's t with two degrees of freedom.
+    assert (low, high) == pytest.approx((0.53 - 4.303 * 0.0208, 0.53 + 4.303 * 0.0208), abs=0.005)
+    assert f"| b | 3 | 53.0 ± 2.1 | {100 * low:.1f} to {100 * high:.1f} |" in markdown_table(several)
+    right = runs_with_answers(tmp_path, {"a": 2})["a"]
+    (entry,) = summarise(read_results([tmp_path]))
+    assert entry["test_accuracy_interval"] == an.accuracy(right).interval.tolist()
+
+
+def runs_with_answers(path: Path, seeds: dict[str, int], images: int = 200, **more: Any) -> dict[str, Any]:
+    """Folders of finished runs, each with its images in an order of its own; which answers are right."""
+    rng, found = np.random.default_rng(0), {}
+    label, keys = rng.integers(0, 3, images), np.array([f"image{i:03}" for i in range(images)])
+    for number, (config, count) in enumerate(seeds.items()):
+        found[config] = rng.random((count, images)) < 0.6 + 0.15 * number
+        for seed, right in enumerate(found[config]):
+            folder = RunFolder(path / f"{config}-seed{seed}")
+            folder.path.mkdir(parents=True)
+            summary = row("", seed, float(right.mean()), test_images=images, **more)
+            folder.write_summary({**summary, "parameters_sha256": f"{config}{seed}"})
+            order = rng.permutation(images)
+            answer = np.where(right, label, (label + 1) % 3)[order]
+            content = {"image": keys[order], "label": label[order], "prediction": answer, "classes": np.array([*"abc"])}
+            folder.write_predictions(content)
+    return found
+
+
+def test_configs_are_compared_on_the_same_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    right = runs_with_answers(tmp_path / "runs", {"a": 1, "b": 1, "c": 3})
+    runs_with_answers(tmp_path / "runs", {"other": 1}, images=50)
+    (tmp_path / "old.json").write_text(json.dumps([row("old", 0, 0.5)]))
+    rows = read_results([tmp_path / "runs", tmp_path / "old.json"])
+    (b, c), notes = compare_with(rows, "a")
+    assert (b["config"], b["seeds"], b["images"], b["test"]) == ("b", (1, 1), 200, "McNemar's exact test")
+    assert b["p"] == an.mcnemar(right["b"][0], right["a"][0])
+    assert b["difference"] == pytest.approx(right["b"].mean() - right["a"].mean())
+    expected = an.accuracy_difference(right["c"], right["a"])
+    assert (c["p"], c["interval"], c["test"]) == (expected.p_value, expected.interval.tolist(), "Student's t")
+    assert c["holm"] == pytest.approx(min(1.0, 2 * min(b["p"], c["p"])) if c["p"] < b["p"] else max(c["p"], 2 * b["p"]))
+    assert notes == [
+        "without predictions.npz, left out: old",
+        "tested on other images, left out: other",
+    ]
+    run(["results", str(tmp_path / "runs"), "--against", "a"])
+    said = capsys.readouterr()
+    assert f"| b | 1 and 1 | 200 | {100 * b['difference']:+.1f} |" in said.out
+    assert "note: tested on other images, left out: other" in said.err
+    run(
+        [
+            "results",
+            str(tmp_path / "runs"),
+            "--against",
+            "a",
+            "-o",
+            str(tmp_path / "t.md"),
+            "--json",
+            str(tmp_path / "t.json"),
+        ]
+    )
+    assert "| against a | seeds |" in (tmp_path / "t.md").read_text()
+    assert "folder" not in json.loads((tmp_path / "t.json").read_text())[0]
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+    runs_with_answers(tmp_path, {"a": 1, "b": 1})
+    rows = read_results([tmp_path])
+    for config, more, message in (
+        ("c", [], r"--against 'c' is not among a, b"),
+        ("old", [row("old", 0, 0.5)], r"'old': not all of its runs have predictions\.npz: give run folders"),
+        ("a", [row("a", 0, 0.5, data="others")], r"'a' is there for 2 sets of data"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compare_with([*rows, *more], config)
+    twice = RunFolder(tmp_path / "a-seed0")
+    found = twice.predicted()
+    assert found is not None
+    twice.write_predictions({**found, "image": np.array(["same"] * 2 + found["image"][2:].tolist())})
+    entries, notes = compare_with(rows, "a")
+    assert not entries
+    assert "1 of the 200 test images are there more than once" in notes
+    twice.write_predictions({**found, "prediction": found["label"]})
+    with pytest.raises(ValueError, match=r"predictions\.npz' has 100.0% right, the run's results say 5\d\.\d%: remove"):
+        compare_with(rows, "a")
+
+
 def test_markdown_and_csv_say_the_same() -> None:
     table = markdown_table(ROWS)
-    assert "| b | 3 | 53.0 ± 2.1 |  | 46.9 M |  | 2.5 P | 1,234 | 1,024 MiB | 1.50 |" in table
+    assert "| b | 3 | 53.0 ± 2.1 |  |  | 46.9 M |  | 2.5 P | 1,234 | 1,024 MiB | 1.50 |" in table
     assert "| a | 1 | 90.0 |" in table
     assert "| b | digits | 0, 1, 2 | `run b 0` | 0123456789 | CPU, 2 threads |" in table
     parsed = list(csv.DictReader(io.StringIO(csv_table(ROWS))))

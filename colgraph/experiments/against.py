@@ -1,0 +1,74 @@
+"""Configs beside one of them, compared on the same test images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import colgraph.analysis as an
+from colgraph.experiments.results import groups_of, predictions_of_runs
+
+__all__ = ["compare_with"]
+
+_Row = Mapping[str, Any]
+
+
+def compare_with(rows: Sequence[_Row], config: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Differences in test accuracy between one config and every other that was tested on the same images.
+
+    Args:
+        rows: of run folders that have ``predictions.npz``.
+        config: the one that the others are compared with.
+
+    Returns:
+        An entry per other config: ``config``, ``seeds`` (runs of it, and of the one), ``images``, ``difference`` (a
+        fraction, its accuracy less that of the one), ``interval`` (95%), ``test``, ``p``, and ``holm``, the p-value
+        corrected for the number of entries; see :func:`colgraph.analysis.accuracy_difference` and
+        :func:`colgraph.analysis.correct_p_values`. Then what a user should know: which are left out, and why.
+
+    Raises:
+        ValueError: if there is no such config, or its runs have no predictions or are not of the same images.
+    """
+    groups = groups_of(rows)
+    mine = [members for (name, _), members in groups.items() if name == config]
+    if len(mine) != 1:
+        known = ", ".join(dict.fromkeys(name for name, _ in groups))
+        wrong = f"is there for {len(mine)} sets of data: give the runs of one" if mine else f"is not among {known}"
+        raise ValueError(f"--against {config!r} {wrong}")
+    reference = predictions_of_runs(mine[0])
+    if reference is None:
+        raise ValueError(
+            f"--against {config!r}: not all of its runs have predictions.npz: give run folders, and make the file for "
+            "older ones with colgraph evaluate"
+        )
+    an.join_predictions(*reference)
+    entries, unknown, elsewhere = [], [], []
+    for (name, _), members in groups.items():
+        predicted = predictions_of_runs(members) if name != config else []
+        if predicted is None:
+            unknown.append(name)
+        elif predicted:
+            try:
+                right = an.join_predictions(*predicted, *reference)
+            except ValueError:
+                elsewhere.append(name)
+            else:
+                entries.append({"config": name, **_difference(*np.split(right, [len(predicted)]))})
+    corrected = an.correct_p_values({str(number): entry["p"] for number, entry in enumerate(entries)})
+    found = [entry | {"holm": float(p)} for entry, p in zip(entries, corrected.holm, strict=True)]
+    twice = len(reference[0]["image"]) - len(np.unique(reference[0]["image"]))
+    notes = (
+        (unknown, "without predictions.npz, left out: " + ", ".join(unknown)),
+        (elsewhere, "tested on other images, left out: " + ", ".join(elsewhere)),
+        (twice, f"{twice} of the {len(reference[0]['image'])} test images are there more than once"),
+    )
+    return found, [text for there, text in notes if there]
+
+
+def _difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> dict[str, Any]:
+    found = an.accuracy_difference(first, second)
+    sizes = {"seeds": (len(first), len(second)), "images": first.shape[1]}
+    return sizes | {"difference": found.value, "interval": found.interval.tolist(), "test": found.test, "p": found.p}
