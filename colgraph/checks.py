@@ -12,9 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["as_array", "check_range", "columns", "edge_index", "edges", "indices", "integers", "labels", "lengths"]
-__all__ += ["names", "numbers", "period", "positions"]
-
 Index = NDArray[np.int64]
 
 

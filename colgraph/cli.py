@@ -13,8 +13,6 @@ from colgraph.hints import did_you_mean
 from colgraph.output import check_file
 from colgraph.script import OneLineParser, run_script, spelled_as
 
-__all__ = ["COMMANDS", "main", "run"]
-
 # The commands: a line of help, and the function that takes the words behind the name. It is imported when it is called,
 # so that no command waits for the packages of another.
 COMMANDS: dict[str, tuple[str, str]] = {

@@ -11,8 +11,6 @@ from scipy.sparse.csgraph import connected_components
 from colgraph.edges import edge_codes
 from colgraph.locality import dead_edges, default_sigma
 
-__all__ = ["SheetReport", "default_parameters", "report"]
-
 # The sizes of `Columnformer(sheet)` as it comes; a test holds them to the model's signature.
 DEFAULT_SIZES = {"dim": 64, "num_heads": 1, "qk_dim": 16, "mlp_dim": 32}
 

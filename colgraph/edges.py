@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["both_ways", "by_rank", "canonical_edges", "distinct_rows", "edge_codes", "face_sides", "ranges"]
-
 Index = NDArray[np.int64]
 
 

@@ -10,8 +10,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["install_line", "missing_module", "missing_package", "optional"]
-
 _ROOT = Path(__file__).resolve().parents[1]
 
 # What packages are called where they are installed, if it is not what they are called where they are imported.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable
 
-__all__ = ["closest", "did_you_mean", "nearest"]
-
 
 def closest(name: object, known: Iterable[object]) -> str:
     """The end of an error message about an unknown name: the closest known one, if any is close, and all of them."""

@@ -22,8 +22,6 @@ from colgraph.checks import check_range
 from colgraph.tiles import build_tiles, smallest_integer
 from colgraph.torch_internals import ordinary
 
-__all__ = ["LEAST_FILL", "Layout", "edges_are_sorted", "spatial_order"]
-
 LEAST_FILL = 0.125
 """Least share of tile entries that are edges for tiles to be worth it on a GPU. There, they load half as many rows as
 there are edges and multiply 8 times as many numbers, on units that are about as many times faster."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DEAD", "dead_edges", "default_sigma"]
-
 DEAD = 15.0
 """An edge whose bias is so far below the best of its column starts with less than 3e-7 of that edge's weight."""
 

@@ -20,10 +20,6 @@ import numpy as np
 
 from colgraph.hints import did_you_mean
 
-__all__ = ["OPTIONS_FORMAT", "PARAMETRIZATIONS", "PARTS", "ColumnformerOptions", "OptionError", "VisionOptions"]
-__all__ += ["as_now", "check_choice", "check_fields", "check_sizes", "checked", "declared", "held", "option"]
-__all__ += ["option_again", "other_names", "parse_untied", "plain_value", "under_older_names"]
-
 _Class = TypeVar("_Class")
 
 PARTS = ("norm", "attention", "mlp")

@@ -8,8 +8,6 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-__all__ = ["check_different", "check_file", "check_folder", "replacing", "write_text"]
-
 
 def check_file(flag: str, given: str | os.PathLike[str], suffixes: Collection[str] = ()) -> Path:
     """The path of a file that is going to be written.

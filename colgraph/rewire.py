@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 
 from colgraph.edges import edge_codes
 
-__all__ = ["swap_ends"]
-
 
 def swap_ends(
     edges: NDArray[np.int64], columns: int, *, directed: bool = True, rounds: int = 10, seed: int = 0

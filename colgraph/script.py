@@ -16,9 +16,6 @@ from typing import Any, NoReturn
 from colgraph.extras import missing_module
 from colgraph.hints import nearest
 
-__all__ = ["OneLineParser", "ScriptError", "is_helper_process", "on_stop_signals", "parse_options", "run_script"]
-__all__ += ["spelled_as"]
-
 _AMERICAN = {"analyse": "analyze", "colour": "color", "neighbour": "neighbor"}
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 

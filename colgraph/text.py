@@ -17,8 +17,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Table", "decode_text", "is_number", "parse_numbers", "parse_table", "read_table", "read_text", "reason_of"]
-
 # UTF-32 before UTF-16, whose mark it begins with.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),

@@ -12,8 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["TILE", "TileSide", "Tiles", "build_tiles", "smallest_integer"]
-
 TILE = 16
 """Columns in a tile, and the multiple to which the union of their partners is padded."""
 

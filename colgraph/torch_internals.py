@@ -19,19 +19,6 @@ from torch.autograd import forward_ad
 from torch.nn.modules import module as _module
 from torch_geometric.nn import MessagePassing
 
-__all__ = [
-    "has_hooks",
-    "is_dispatched",
-    "is_traced",
-    "is_tracing",
-    "is_transformed",
-    "ordinary",
-    "parallel_region",
-    "static_shape",
-    "watches_messages",
-    "will_run",
-]
-
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _MESSAGE_HOOKS = tuple(
     f"_{part}_forward{when}_hooks"

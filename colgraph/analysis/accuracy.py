@@ -13,19 +13,6 @@ from scipy import stats
 from colgraph.analysis.arrays import Array, as_array, as_vector, check_count
 from colgraph.analysis.result import Result
 
-__all__ = [
-    "Accuracy",
-    "AccuracyDifference",
-    "CorrectedPValues",
-    "accuracy",
-    "accuracy_difference",
-    "accuracy_interval",
-    "correct_p_values",
-    "join_predictions",
-    "mcnemar",
-    "mean_interval",
-]
-
 Right = NDArray[np.bool_]
 
 

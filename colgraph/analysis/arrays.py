@@ -10,27 +10,6 @@ from numpy.typing import NDArray
 
 from colgraph.hints import did_you_mean
 
-__all__ = [
-    "Array",
-    "among",
-    "as_array",
-    "as_edge_values",
-    "as_edges",
-    "as_faces",
-    "as_features",
-    "as_labels",
-    "as_mask",
-    "as_positions",
-    "as_responses",
-    "as_vector",
-    "check_choice",
-    "check_count",
-    "check_varies",
-    "column_signal",
-    "same_length",
-    "varying",
-]
-
 Array = NDArray[np.float64]
 
 

@@ -19,8 +19,6 @@ from colgraph.analysis.signals import Signal, check_signal, signals_of
 from colgraph.extras import optional
 from colgraph.output import replacing
 
-__all__ = ["responses"]
-
 SUFFIXES = (".h5", ".hdf5", ".npy")
 
 

@@ -15,8 +15,6 @@ from colgraph.analysis.result import Result
 from colgraph.analysis.stats import column_blocks, jackknife_interval, leaving_out, permuted, random_groups
 from colgraph.analysis.topography import MapResult
 
-__all__ = ["EdgeLengths", "Strengths", "edge_lengths", "strengths", "wiring"]
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Listening:

@@ -26,8 +26,6 @@ from colgraph.analysis.arrays import as_array, check_choice
 from colgraph.analysis.severities import FAMILIES, SEVERITIES, SIZES
 from colgraph.extras import optional
 
-__all__ = ["CONSTANTS", "CORRUPTIONS", "FAMILIES", "as_images", "choose_constants", "corrupt"]
-
 Images: TypeAlias = NDArray[np.floating[Any]]
 """``[B, C, H, W]`` between 0 and 1."""
 

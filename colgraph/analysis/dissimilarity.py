@@ -16,8 +16,6 @@ from colgraph.analysis.arrays import Array, as_features, as_labels, as_vector, c
 from colgraph.analysis.result import Result
 from colgraph.analysis.stats import correlate_rows, jackknife_interval, leaving_out, permuted, random_groups
 
-__all__ = ["Rsa", "category_rdm", "rdm", "rsa"]
-
 RDM_METRICS = ("correlation", "cosine", "euclidean")
 RSA_METHODS = ("spearman", "kendall", "pearson")
 

@@ -33,8 +33,6 @@ from colgraph.analysis.stats import (
     recentred,
 )
 
-__all__ = ["Ceiling", "Encoding", "EncodingTable", "encode", "encode_table", "split_half_ceiling"]
-
 ALPHAS = tuple(np.logspace(-4, 4, 17).tolist())
 
 

@@ -23,8 +23,6 @@ from colgraph.analysis.nets import bar, device_of, evaluation
 from colgraph.analysis.stats import jackknife_interval, leaving_out, permuted, random_groups
 from colgraph.analysis.topography import MapResult
 
-__all__ = ["Energy", "energy", "network_energy"]
-
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Energy(MapResult):

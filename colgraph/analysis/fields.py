@@ -17,8 +17,6 @@ from colgraph.analysis.result import Result
 from colgraph.analysis.signals import Signal, check_signal, signals_of
 from colgraph.analysis.stats import jackknife_interval, leaving_out, permuted, random_groups
 
-__all__ = ["GradientFields", "ReverseCorrelation", "field_size", "gradient_fields", "reverse_correlation"]
-
 
 def field_size(power: Array) -> tuple[Array, Array]:
     """Where maps lie and how far they reach.

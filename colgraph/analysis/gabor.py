@@ -17,8 +17,6 @@ from colgraph.analysis.nets import bar
 from colgraph.analysis.result import Result
 from colgraph.analysis.stats import jackknife_interval, leaving_out, random_groups
 
-__all__ = ["GaborFits", "fit_gabors", "gabor"]
-
 NULLS = ("phases", "pixels")
 
 _STARTS = 3

@@ -17,8 +17,6 @@ from colgraph.analysis.topography import MapResult
 from colgraph.analysis.undirected import Undirected
 from colgraph.extras import optional
 
-__all__ = ["Communicability", "Modularity", "communicability", "modularity"]
-
 # ---------------------------------------------------------------------- modules
 
 

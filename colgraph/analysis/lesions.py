@@ -32,8 +32,6 @@ from colgraph.analysis.nets import (
 )
 from colgraph.analysis.result import Result
 
-__all__ = ["RegionLesions", "activity_noise", "lesion_curve", "lesion_regions", "predict_lesioned", "step_by_step"]
-
 
 def step_by_step(net: Any, images: Tensor, change: Callable[[Tensor, int], Tensor], steps: int | None = None) -> Tensor:
     """Logits ``[B, classes]`` of a network whose state is changed after every step.

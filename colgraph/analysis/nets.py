@@ -19,21 +19,6 @@ from colgraph.analysis.corruptions import as_images
 from colgraph.analysis.result import Result
 from colgraph.analysis.stats import jackknife_interval, leaving_out, random_groups
 
-__all__ = [
-    "AccuracyCurve",
-    "Net",
-    "accuracy_curve",
-    "bar",
-    "check_levels",
-    "device_of",
-    "evaluation",
-    "image_interval",
-    "labelled_images",
-    "noise_curve",
-    "predict",
-    "restored",
-]
-
 Net = Callable[[Tensor], Tensor]
 """Images ``[B, channels, height, width]`` to logits ``[B, classes]``."""
 

@@ -20,8 +20,6 @@ from colgraph.analysis.arrays import (
 from colgraph.analysis.result import OnSheet
 from colgraph.analysis.stats import as_groups, jackknife_interval, leaving_out, permuted, random_groups
 
-__all__ = ["OrientationMap", "orientation_map"]
-
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class OrientationMap(OnSheet):

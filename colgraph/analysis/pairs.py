@@ -14,8 +14,6 @@ from colgraph.analysis.arrays import Array, as_mask, as_positions, as_vector, ch
 from colgraph.space import Place, make_space
 from colgraph.space import Space as SheetSpace
 
-__all__ = ["Distance", "Pairs", "Space", "bin_pairs", "named_space", "sample_pairs"]
-
 Index = NDArray[np.int64]
 
 

@@ -13,8 +13,6 @@ from colgraph.analysis.pairs import Distance, Pairs, sample_pairs
 from colgraph.analysis.result import Result
 from colgraph.analysis.stats import as_groups, correlate_rows, jackknife_interval, permuted, random_groups
 
-__all__ = ["PartialCorrelation", "partial_correlation_by_distance"]
-
 _PRODUCTS = 2e10
 """Stimuli x columns x columns x channels that are multiplied: some seconds."""
 

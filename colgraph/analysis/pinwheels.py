@@ -14,8 +14,6 @@ from colgraph.analysis.arrays import Array, among, as_faces, as_mask, as_positio
 from colgraph.analysis.result import Result
 from colgraph.analysis.stats import as_groups, jackknife_interval, permuted, spatial_blocks
 
-__all__ = ["Pinwheels", "map_wavelength", "pinwheels"]
-
 _FIRST_ZERO = 2.404825557695773  # of the Bessel function J0
 
 

@@ -12,29 +12,9 @@ from colgraph.analysis.arrays import Array
 from colgraph.extras import optional
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from matplotlib.axes import Axes as Axes
 else:
     Axes = Any
-
-__all__ = [
-    "BLUE",
-    "GREEN",
-    "GREY",
-    "INK",
-    "ORANGE",
-    "PALE",
-    "PURPLE",
-    "Axes",
-    "View",
-    "axes",
-    "draw_bars",
-    "draw_curve",
-    "draw_map",
-    "draw_null",
-    "log_axis",
-    "look_at",
-    "spread",
-]
 
 # Okabe and Ito (2008), "Color universal design".
 ORANGE, BLUE, GREEN, PURPLE = "#E69F00", "#0072B2", "#009E73", "#CC79A7"

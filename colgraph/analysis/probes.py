@@ -14,8 +14,6 @@ from torch import Tensor
 from colgraph.analysis.arrays import Array, as_labels, as_vector, check_choice, check_count
 from colgraph.analysis.corruptions import as_images
 
-__all__ = ["Probes", "category_set", "gratings", "moving_bars", "noise"]
-
 NOISES = ("white", "binary", "pink", "sparse")
 Size = int | tuple[int, int]
 """Side length in pixels, or (height, width)."""

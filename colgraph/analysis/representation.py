@@ -21,9 +21,6 @@ from colgraph.analysis.stats import (
     recentred,
 )
 
-__all__ = ["Comparison", "Dimensionality", "cka", "compare", "participation_ratio"]
-
-
 # ---------------------------------------------------------------------- dimensionality
 
 

@@ -12,8 +12,6 @@ from colgraph.analysis import plotting
 from colgraph.analysis.arrays import Array
 from colgraph.analysis.stats import p_value
 
-__all__ = ["OnSheet", "Result"]
-
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Result:

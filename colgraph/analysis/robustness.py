@@ -15,7 +15,7 @@ from torch import nn
 
 from colgraph.analysis import plotting
 from colgraph.analysis.arrays import Array, as_vector, check_choice, check_count
-from colgraph.analysis.corruptions import CONSTANTS, CORRUPTIONS, FAMILIES, choose_constants, corrupt
+from colgraph.analysis.corruptions import CONSTANTS, CORRUPTIONS, choose_constants, corrupt
 from colgraph.analysis.nets import (
     AccuracyCurve,
     Net,
@@ -31,10 +31,9 @@ from colgraph.analysis.nets import (
     restored,
 )
 from colgraph.analysis.result import Result
+from colgraph.analysis.severities import FAMILIES
 from colgraph.analysis.stats import jackknife_interval, leaving_out, permuted, random_groups
 from colgraph.extras import optional
-
-__all__ = ["CorruptionErrors", "adversarial_accuracy", "corruption_errors", "noisy_weights", "weight_noise"]
 
 # ---------------------------------------------------------------------- corruptions
 

@@ -30,8 +30,6 @@ from colgraph.analysis.stats import (
     random_groups,
 )
 
-__all__ = ["CategorySelectivity", "Patches", "category_selectivity", "selective_patches"]
-
 D_PRIMES = ("rms", "mean")
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["FAMILIES", "SEVERITIES", "SIZES"]
-
 SIZES = {"CIFAR-10-C": 32, "ImageNet-C": 224}
 """The side length in pixels of each set's images."""
 

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from colgraph.analysis.arrays import check_choice
 
-__all__ = ["SIGNALS", "Signal", "check_signal", "signal_of", "signals_of", "step_numbers"]
-
 SIGNALS = ("normed", "evidence", "hidden", "norm", "mean", "state")
 """Names of signals, see :func:`colgraph.analysis.responses`."""
 

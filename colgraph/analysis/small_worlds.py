@@ -20,8 +20,6 @@ from colgraph.analysis.result import Result
 from colgraph.analysis.stats import column_blocks, jackknife_interval, leaving_out
 from colgraph.analysis.undirected import Undirected
 
-__all__ = ["RichClub", "SmallWorld", "rich_club", "small_world"]
-
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class SmallWorld(Result):

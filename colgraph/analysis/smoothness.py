@@ -14,8 +14,6 @@ from colgraph.analysis.pairs import Distance, Pairs, bin_pairs, sample_pairs
 from colgraph.analysis.stats import as_groups, jackknife_interval, permuted, spatial_blocks
 from colgraph.analysis.topography import CurveResult
 
-__all__ = ["Smoothness", "smoothness"]
-
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Smoothness(CurveResult):

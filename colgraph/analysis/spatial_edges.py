@@ -11,8 +11,6 @@ from colgraph.analysis.arrays import as_array, as_faces, as_positions, check_cou
 from colgraph.analysis.pairs import named_space
 from colgraph.space import Space
 
-__all__ = ["spatial_edges"]
-
 _MOST = 20_000_000
 
 

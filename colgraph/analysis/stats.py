@@ -12,21 +12,6 @@ from scipy import sparse, stats
 
 from colgraph.analysis.arrays import Array, as_labels, check_count
 
-__all__ = [
-    "as_groups",
-    "batches",
-    "centred_gram",
-    "column_blocks",
-    "correlate_rows",
-    "jackknife_interval",
-    "leaving_out",
-    "p_value",
-    "permuted",
-    "random_groups",
-    "recentred",
-    "spatial_blocks",
-]
-
 GROUPS = 20
 """Groups of a jackknife: enough for a t interval, few enough to recompute everything in each."""
 

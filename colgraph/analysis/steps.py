@@ -12,8 +12,6 @@ from colgraph.analysis.arrays import Array, as_array, as_labels
 from colgraph.analysis.dissimilarity import Rsa, rdm, rsa
 from colgraph.analysis.result import Result
 
-__all__ = ["StepsByArea", "rsa_by_step"]
-
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class StepsByArea(Result):

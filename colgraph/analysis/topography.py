@@ -35,8 +35,6 @@ from colgraph.analysis.stats import (
     random_groups,
 )
 
-__all__ = ["CurveResult", "MapResult", "correlation_by_distance", "morans_i"]
-
 Index = NDArray[np.int64]
 
 _PRODUCTS = 3e8

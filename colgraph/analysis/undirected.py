@@ -13,8 +13,6 @@ from colgraph.analysis.arrays import Array, as_edge_values, as_edges, check_coun
 from colgraph.edges import edge_codes
 from colgraph.rewire import swap_ends
 
-__all__ = ["Undirected", "rewire"]
-
 
 def rewire(edges: Any, columns: int, *, directed: bool = True, rounds: int = 10, seed: int = 0) -> NDArray[np.int64]:
     """A random graph with the same degrees: ``[2,E]``.

@@ -34,8 +34,6 @@ from colgraph.distributed.planners import Contents, Rows, RowsLoadPlanner, RowsS
 from colgraph.distributed.rows import row_kinds
 from colgraph.models import Columnformer, SheetMismatchError
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
-
 _FACTS, _GROUPS = "facts", "optimizer.groups"
 
 

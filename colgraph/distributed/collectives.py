@@ -19,9 +19,6 @@ from torch.distributed.device_mesh import DeviceMesh
 from colgraph.distributed.launch import mesh_device, sheet_group
 from colgraph.ops.higher_order import is_differentiated_again
 
-__all__ = ["NOT_AGAIN", "TokenChain", "enter", "gather_rows", "refuse_again", "sum_over", "synchronise", "tie"]
-
-
 NOT_AGAIN = "gradients of gradients do not cross processes: take create_graph=True to the whole model"
 
 

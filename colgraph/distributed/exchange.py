@@ -20,8 +20,6 @@ from torch import Tensor, nn
 from colgraph.distributed.collectives import refuse_again
 from colgraph.distributed.local import LocalSheet
 
-__all__ = ["Flight", "HaloExchange", "pack", "unpack"]
-
 
 @dataclass(frozen=True)
 class _Route:

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from colgraph.distributed.rows import shared_parameters
 
-__all__ = ["clip_gradients", "gradient_norm"]
-
 
 @torch.no_grad()
 def gradient_norm(module: nn.Module, group: dist.ProcessGroup) -> Tensor:

@@ -21,8 +21,6 @@ from colgraph.ops.primitive import AttentionFunction, AttentionStep, Back, Gradi
 from colgraph.ops.reference import Operands
 from colgraph.torch_internals import watches_messages
 
-__all__ = ["HaloAttention"]
-
 
 class HaloAttention(SheetAttention):
     """:class:`colgraph.nn.SheetAttention` where some of the columns listened to live on other ranks.

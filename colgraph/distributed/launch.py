@@ -18,9 +18,6 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from colgraph.distributed.watch import Watch, connect
 
-__all__ = ["MESH_NAMES", "check_agreement", "make_mesh", "meet", "mesh_device", "mesh_group", "mesh_shape"]
-__all__ += ["session", "sheet_group"]
-
 MESH_NAMES = ("data", "sheet")
 
 

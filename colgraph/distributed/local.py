@@ -12,8 +12,6 @@ from colgraph.distributed.partition import Partition
 from colgraph.layout import Layout
 from colgraph.sheet import Sheet
 
-__all__ = ["LocalSheet", "local_sheet"]
-
 
 @dataclass(frozen=True, eq=False)
 class LocalSheet:

@@ -27,8 +27,6 @@ from colgraph.nn.unroll import Drive
 from colgraph.sheet import Sheet
 from colgraph.torch_internals import is_transformed
 
-__all__ = ["SheetParallel", "call_entered", "digest"]
-
 _T = TypeVar("_T")
 
 

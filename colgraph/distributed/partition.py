@@ -19,8 +19,6 @@ from colgraph.hints import did_you_mean
 from colgraph.layout import spatial_order
 from colgraph.sheet import Sheet
 
-__all__ = ["Partition", "PartitionReport", "check_parts", "halo_bytes", "partition_sheet"]
-
 _METHODS = ("space", "metis")
 _COUNTED = ("columns", "edges", "boundary", "halo", "peers")  # of each part, in a report
 _SHOWN = 64  # parts listed one by one in a printed report

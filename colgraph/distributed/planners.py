@@ -24,8 +24,6 @@ from torch.distributed.checkpoint.planner import (
     WriteItemType,
 )
 
-__all__ = ["Contents", "Rows", "RowsLoadPlanner", "RowsSavePlanner"]
-
 
 @dataclass(frozen=True)
 class Rows:

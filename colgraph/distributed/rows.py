@@ -15,8 +15,6 @@ from colgraph.distributed.local import LocalSheet
 from colgraph.models import Columnformer
 from colgraph.nn import ColumnLayerNorm, ColumnLinear, SheetAttention
 
-__all__ = ["draw_embedding", "draw_linear", "row_kinds", "shared_parameters", "take_rows"]
-
 _CHUNK_NUMBERS = 2**22  # drawn at a time where only some rows are kept
 
 

@@ -20,8 +20,6 @@ from colgraph.distributed.partition import Partition
 from colgraph.distributed.rows import shared_parameters
 from colgraph.models import Columnformer, VisionColumnformer, VisionUnroll
 
-__all__ = ["SheetParallelVision", "distribute", "replicate"]
-
 
 class SheetParallelVision(VisionColumnformer):
     """A :class:`colgraph.VisionColumnformer` on a :class:`~colgraph.distributed.SheetParallel` model.

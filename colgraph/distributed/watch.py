@@ -14,8 +14,6 @@ from typing import NamedTuple
 import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
-__all__ = ["Failure", "Watch", "connect"]
-
 _INTERVAL = 2.0
 _GRACE = 5.0  # seconds to wait for the rank that failed first to say why
 _LINGER = 2.0  # seconds for which the rank that keeps the store waits for the others to leave it

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 import colgraph.analysis as an
 from colgraph.experiments.results import groups_of, predictions_of_runs
 
-__all__ = ["compare_with"]
-
 _Row = Mapping[str, Any]
 
 

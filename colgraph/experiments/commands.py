@@ -18,8 +18,6 @@ from colgraph.training.folder import RunFolder, finished_runs
 from colgraph.training.lock import check_settled
 from colgraph.viz import picture_suffixes
 
-__all__ = ["run_evaluate", "run_results", "run_share", "run_sweep"]
-
 
 def run_sweep(arguments: Sequence[str]) -> None:
     """Run configs x seeds and write their table.

@@ -22,8 +22,6 @@ from colgraph.training.folder import RunFolder
 from colgraph.training.images import images_of, predictions_of
 from colgraph.viz import picture_suffixes
 
-__all__ = ["SPLITS", "confusion_file", "evaluate_images", "evaluate_run"]
-
 SPLITS = ("test", "val", "train")
 _BINS = 15
 

@@ -14,8 +14,6 @@ from colgraph.training.flags import parse_flags
 from colgraph.training.folder import RunFolder
 from colgraph.training.resume import changes_text
 
-__all__ = ["Job", "parse_seeds", "parse_share", "plan", "setting_words", "training_script"]
-
 _NOT_SET = ("seed", "out", "config", "resume", "overwrite")
 
 

@@ -11,8 +11,6 @@ from typing import Any
 
 from colgraph.experiments.results import summarise
 
-__all__ = ["against_table", "csv_table", "fill_markers", "markdown_table"]
-
 _MARKER = re.compile(r"<!-- results: *(?P<patterns>[^>]*?) *-->\n(?P<old>.*?)<!-- end of results -->", re.DOTALL)
 _OPEN = "<!-- results:"
 _CSV = (

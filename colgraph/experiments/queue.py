@@ -16,8 +16,6 @@ from colgraph.script import on_stop_signals
 from colgraph.training.errors import InterruptedRunError
 from colgraph.training.lock import holder_of
 
-__all__ = ["Outcome", "run_jobs"]
-
 _POLL = 0.1  # seconds
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 

@@ -19,9 +19,6 @@ from colgraph.output import write_text
 from colgraph.training.folder import RunFolder, finished_runs
 from colgraph.training.resume import changes_text
 
-__all__ = ["FIELDS", "groups_of", "merge_rows", "predictions_of_runs", "read_results", "row_of_run", "summarise"]
-__all__ += ["write_rows"]
-
 FIELDS = (
     *("config", "seed", "data", "test_accuracy", "test_loss", "train_accuracy", "train_loss", "best_val_accuracy"),
     *("parameters", "flops_per_image", "train_flops", "seconds", "cpu_seconds", "images_per_second"),

@@ -14,8 +14,6 @@ from colgraph.locality import dead_edges, default_sigma
 from colgraph.sheet import Sheet
 from colgraph.torch_internals import is_dispatched
 
-__all__ = ["SheetBuffers", "factory_device", "in_dtype_of", "initial_edge_bias", "wiring_costs"]
-
 _LOW = (torch.float16, torch.bfloat16)
 
 

@@ -26,8 +26,6 @@ from colgraph.options import PARTS, ColumnformerOptions, check_choice, check_siz
 from colgraph.sheet import Sheet
 from colgraph.torch_internals import is_transformed, static_shape
 
-__all__ = ["Columnformer", "SheetMismatchError", "Unroll"]
-
 _OPTIONS = frozenset(item.name for item in dataclasses.fields(ColumnformerOptions))
 _RECORDS = ("state", "attention", "heard", "hidden")
 

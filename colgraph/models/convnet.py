@@ -12,8 +12,6 @@ from colgraph.nn.shared import make_linear
 from colgraph.options import PARAMETRIZATIONS, check_choice, check_sizes
 from colgraph.torch_internals import static_shape
 
-__all__ = ["ConvNet"]
-
 _SMALLEST_SIDE = 4  # of a map of features, where halving ends
 
 

@@ -10,8 +10,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from colgraph.models.columnformer import Columnformer
 from colgraph.models.vision import VisionColumnformer
 
-__all__ = ["Flops", "count_flops"]
-
 
 class Flops(dict[str, int]):
     """Operations of one forward pass by part of the model, and those of a training step.

@@ -9,8 +9,6 @@ from torch import nn
 
 from colgraph.nn import ColumnLayerNorm, ColumnLinear
 
-__all__ = ["independent_weights"]
-
 N = TypeVar("N", bound=nn.Module)
 
 

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from colgraph.sheet import Sheet
 
-__all__ = ["late_columns", "steps_to_reach"]
-
 
 def steps_to_reach(sheet: Sheet) -> Tensor:
     """``[N]`` int64: after how many steps a column can know of the input; 0 at input columns, -1 if never."""

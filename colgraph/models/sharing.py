@@ -17,8 +17,6 @@ from colgraph.models.columnformer import Columnformer, SheetMismatchError
 from colgraph.options import OPTIONS_FORMAT, VisionOptions, as_now
 from colgraph.sheet import Sheet
 
-__all__ = ["SharedModel"]
-
 _CONFIG, _SHEET, _WEIGHTS, _CARD = "config.json", "sheet.npz", "model.safetensors", "README.md"
 _FILES = (_CONFIG, _SHEET, _WEIGHTS, _CARD)
 

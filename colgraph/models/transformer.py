@@ -9,8 +9,6 @@ from colgraph.nn.constructor import constructor
 from colgraph.options import check_sizes
 from colgraph.torch_internals import static_shape
 
-__all__ = ["VisionTransformer"]
-
 
 class VisionTransformer(nn.Module):
     """Images ``[B,channels,S,S]`` to logits ``[B,classes]`` through ``torch.nn.TransformerEncoder``.

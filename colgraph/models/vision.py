@@ -21,8 +21,6 @@ from colgraph.nn.constructor import constructor
 from colgraph.options import VisionOptions, held
 from colgraph.torch_internals import static_shape
 
-__all__ = ["VisionColumnformer", "VisionUnroll", "assign_patches"]
-
 
 @dataclass
 class VisionUnroll(Unroll):

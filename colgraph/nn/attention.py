@@ -18,8 +18,6 @@ from colgraph.ops.primitive import AttentionStep, LayoutAttention
 from colgraph.ops.reference import ByTarget, Operands, edge_messages
 from colgraph.torch_internals import watches_messages
 
-__all__ = ["SheetAttention"]
-
 _log = logging.getLogger("colgraph")
 _LARGEST_HALF = torch.finfo(torch.float16).max
 

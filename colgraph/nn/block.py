@@ -13,8 +13,6 @@ from colgraph.nn.constructor import constructor
 from colgraph.nn.shared import make_linear, make_norm
 from colgraph.options import PARTS, ColumnformerOptions
 
-__all__ = ["ColumnBlock", "ColumnMlp", "attention_arguments"]
-
 
 class ColumnMlp(nn.Module):
     """``fc2(GELU(fc1(x)))`` per column.

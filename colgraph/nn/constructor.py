@@ -9,8 +9,6 @@ from typing import Any, ParamSpec
 from colgraph.options import plain_value
 from colgraph.torch_internals import ordinary
 
-__all__ = ["constructor"]
-
 _Given = ParamSpec("_Given")
 
 

@@ -10,8 +10,6 @@ from colgraph.nn.constructor import constructor
 from colgraph.ops.column_step import empty
 from colgraph.torch_internals import is_transformed, static_shape
 
-__all__ = ["ColumnLayerNorm", "ColumnLinear", "apply_linear", "apply_norm"]
-
 
 def _parameter(*shape: int, num_columns: int | None) -> nn.Parameter:
     """A parameter, not yet written, with a leading column axis if it is untied."""

@@ -20,9 +20,6 @@ from colgraph.nn.constructor import constructor
 from colgraph.nn.layers import ColumnLayerNorm, ColumnLinear, apply_linear, apply_norm
 from colgraph.torch_internals import has_hooks
 
-__all__ = ["SharedColumnLayerNorm", "SharedColumnLinear", "SharedDifference"]
-__all__ += ["make_linear", "make_norm", "replace_by_plain", "weights_held"]
-
 
 class SharedDifference(nn.Module):
     """A part whose ``weight`` and ``bias`` per column are sums of a shared one and a difference.

@@ -37,8 +37,6 @@ from colgraph.ops.primitive import AttentionStep, Back
 from colgraph.ops.reference import Operands
 from colgraph.torch_internals import has_hooks, is_tracing, is_transformed, static_shape, watches_messages, will_run
 
-__all__ = ["Drive", "unroll_columns", "why_plain"]
-
 
 @dataclass(frozen=True)
 class Drive:

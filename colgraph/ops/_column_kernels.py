@@ -15,8 +15,6 @@ from colgraph.ops._column_rows import add, gelu, gelu_backward, norm, norm_backw
 from colgraph.ops._numba_cache import cached_kernel, compiled
 from colgraph.ops._numba_vector import Pointer, begin_of, fetch, is_there, pointers_at, row_of
 
-__all__ = ["column_in", "column_in_backward", "column_out", "column_out_backward", "weight_gradients"]
-
 _kernel = cached_kernel("_column_kernels.py", "_column_products.py", "_column_rows.py", "_numba_vector.py")
 
 _ROWS = 64  # of activations that are taken for one product of a weight gradient: few enough for the cache

@@ -26,8 +26,6 @@ from colgraph.ops._numba_vector import (
     store_sums,
 )
 
-__all__ = ["linear", "linear_backward", "sum_of_products", "sum_of_rows"]
-
 _ZERO = np.float32(0.0)
 _TWO, _FOUR = 2 * LANES, 4 * LANES
 _EARLY = 8  # rows of a batch, during which the next column's weights are fetched; what comes after them needs no help

@@ -25,8 +25,6 @@ from colgraph.ops._numba_vector import (
     where_negative,
 )
 
-__all__ = ["add", "gelu", "gelu_backward", "norm", "norm_backward"]
-
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
 

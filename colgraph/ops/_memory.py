@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["KEPT_BYTES", "empty", "empty_array", "empty_cache"]
-
 
 def _memory_of_the_machine() -> int:
     try:

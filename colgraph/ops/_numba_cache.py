@@ -9,8 +9,6 @@ from typing import Any
 
 from numba import njit
 
-__all__ = ["cached_kernel", "compiled", "inlined"]
-
 # Functions inside a kernel: put in place, or called. Both compile with the kernel and are cached with it.
 _inside: dict[str, Any] = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
 inlined: Any = njit(**_inside, forceinline=True)

@@ -30,21 +30,6 @@ from colgraph.ops._numba_vector import (
     take_number,
 )
 
-__all__ = [
-    "CHUNK",
-    "COLUMN",
-    "COLUMNS",
-    "DEGREE",
-    "FIRST",
-    "SIZE",
-    "SLOT",
-    "form_group",
-    "group_dots",
-    "group_sums",
-    "row_at",
-    "workspace",
-]
-
 COLUMNS = 16  # of a group, at most
 CHUNK = 64  # numbers of a row that are worked on at a time; their sum stays in registers
 _SLOTS = 64 * COLUMNS  # edges of a group, at most, if it has more than one column

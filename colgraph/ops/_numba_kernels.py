@@ -42,9 +42,6 @@ from colgraph.ops._numba_vector import (
     sum_lanes,
 )
 
-__all__ = ["Edges", "Sizes", "backward_sources", "backward_targets", "forward"]
-
-
 _kernel = cached_kernel("_numba_groups.py", "_numba_kernels.py", "_numba_vector.py")
 
 _MINUS_INFINITY = np.float32(-np.inf)

@@ -24,37 +24,6 @@ from numba.extending import intrinsic, lower_builtin, models, register_model, ty
 
 from colgraph.ops._numba_cache import inlined
 
-__all__ = [
-    "LANES",
-    "Pointer",
-    "at_once",
-    "begin_of",
-    "exp",
-    "fence",
-    "fetch",
-    "first_of",
-    "fma",
-    "is_there",
-    "largest_lane",
-    "load",
-    "load_first",
-    "maximum",
-    "peek",
-    "pointers_at",
-    "prefetch",
-    "put_first",
-    "row_of",
-    "splat",
-    "store",
-    "store_first",
-    "store_past",
-    "store_sums",
-    "sum_lanes",
-    "take_number",
-    "where_negative",
-]
-
-
 LANES = 16
 _ZERO = np.float32(0.0)
 

@@ -28,8 +28,6 @@ import torch
 
 from colgraph.torch_internals import parallel_region
 
-__all__ = ["run_pieces", "worth_waking"]
-
 _WORTH_A_THREAD = 500_000  # multiply-adds: below, waking a thread costs more than it saves
 
 _MOST_THREADS = 4096  # that the pool may start, which it does only where none is idle

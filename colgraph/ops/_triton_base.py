@@ -17,23 +17,6 @@ from torch import Tensor
 
 from colgraph.ops.reference import Operands
 
-__all__ = [
-    "BLOCKS_IN_ROUND",
-    "INTERPRETED",
-    "Call",
-    "Kernels",
-    "Plan",
-    "edge_row",
-    "load_rows",
-    "load_softmax",
-    "power_of_two",
-    "row_index",
-    "softmax_share",
-    "softmax_step",
-    "store_rows",
-    "store_softmax",
-]
-
 
 @triton.jit
 def row_index(column, sample, head, num_samples, num_heads):

@@ -33,8 +33,6 @@ from colgraph.ops._triton_base import (
     store_softmax,
 )
 
-__all__ = ["KERNELS"]
-
 # ---------------------------------------------------------------------- kernels
 
 

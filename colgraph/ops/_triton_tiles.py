@@ -40,8 +40,6 @@ from colgraph.ops._triton_base import (
 )
 from colgraph.tiles import TILE
 
-__all__ = ["KERNELS", "widest_qk"]
-
 
 def widest_qk(dtype: torch.dtype) -> int:
     """The largest D served: query and key rows are held whole, and wider ones exhaust registers and shared memory."""

@@ -14,8 +14,6 @@ from colgraph.ops.primitive import REFERENCE, Primitive, run
 from colgraph.ops.reference import Operands
 from colgraph.torch_internals import is_traced, is_transformed, static_shape
 
-__all__ = ["available_backends", "check_backend", "primitive", "resolve_backend", "sheet_attention"]
-
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 

@@ -18,13 +18,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from torch import Tensor
 
-from colgraph.ops._memory import empty
+from colgraph.ops._memory import empty as empty
 from colgraph.ops._threads import run_pieces, worth_waking
-
-__all__ = ["ColumnWeights", "GradientTape", "StepTape"]
-__all__ += ["accumulate", "copy", "empty", "new_gradients"]
-__all__ += ["column_in", "column_in_backward", "column_out", "column_out_backward", "weight_gradients"]
-
 
 _PIECES_PER_THREAD = 8
 

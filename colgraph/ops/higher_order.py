@@ -9,8 +9,6 @@ from torch import Tensor
 
 from colgraph.torch_internals import is_transformed
 
-__all__ = ["differentiable_gradients", "is_differentiated_again"]
-
 
 def is_differentiated_again(*grads: Tensor | None) -> bool:
     """Within a backward pass, whether its own operations count, as under ``create_graph=True`` or ``vmap``.

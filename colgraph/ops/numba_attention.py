@@ -29,8 +29,6 @@ from colgraph.ops._threads import run_pieces, worth_waking
 from colgraph.ops.primitive import Back, Gradients, Primitive, Tables, register
 from colgraph.ops.reference import Operands
 
-__all__ = ["NUMBA", "SCRATCH_FLOATS"]
-
 SCRATCH_FLOATS = 2**22
 _NOTHING = np.empty(0, np.float32)
 _SMALLEST_PIECE = 1 / 32  # of a thread's share of all work

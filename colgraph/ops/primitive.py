@@ -22,9 +22,6 @@ from colgraph.ops.higher_order import differentiable_gradients, is_differentiate
 from colgraph.ops.reference import Operands, attend
 from colgraph.torch_internals import is_dispatched, is_tracing
 
-__all__ = ["REFERENCE", "AttentionFunction", "AttentionStep", "Back", "Gradients", "LayoutAttention", "Primitive"]
-__all__ += ["Tables", "in_operations", "register", "run"]
-
 Tables = Sequence[Tensor]
 Gradients = Sequence[Any]  # of query, key, value and edge bias: tensors, and None where not wanted
 

@@ -15,8 +15,6 @@ from torch import Tensor
 from colgraph.layout import Layout
 from colgraph.torch_internals import is_traced
 
-__all__ = ["ByTarget", "Operands", "Reduction", "attend", "attention_weights", "edge_messages", "edge_softmax"]
-
 
 class Operands(NamedTuple):
     """What attention is computed from, beside the edges; see :func:`colgraph.ops.sheet_attention`.

@@ -13,8 +13,6 @@ from torch import Tensor
 from colgraph.ops.primitive import in_operations
 from colgraph.ops.reference import Operands, attend
 
-__all__ = ["SCATTER"]
-
 
 def _reduced(rows: Tensor, indptr: Tensor, reduce: str) -> Tensor:
     if not rows.numel():  # the package forgets the shape

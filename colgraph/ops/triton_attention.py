@@ -21,8 +21,6 @@ from colgraph.ops._triton_base import Call, Kernels, power_of_two
 from colgraph.ops.primitive import Back, Gradients, Primitive, Tables, register
 from colgraph.ops.reference import Operands
 
-__all__ = ["EDGES", "TILES", "choose"]
-
 
 def choose(backend: str, query: Tensor, layout: Layout) -> Primitive:
     """The kernel that ``backend`` names, or the one that ``layout.best_kernel()`` does for "triton".

@@ -15,8 +15,6 @@ from colgraph.analysis.arrays import check_choice
 from colgraph.analysis.nets import bar
 from colgraph.analysis.signals import SIGNALS, Signal
 
-__all__ = ["Activity", "activity_of", "as_signal", "class_evidence", "collect", "is_one_number"]
-
 Reduce = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 

@@ -30,8 +30,6 @@ from colgraph.report.paired import paired_accuracies
 from colgraph.training import RunFolder
 from colgraph.viz.style import picture_suffixes
 
-__all__ = ["FORMAT", "analyse", "attempt", "is_analysed", "read_maps", "read_results"]
-
 FORMAT = 6
 """Of ``results.json``; another one where numbers of the same name mean something else."""
 

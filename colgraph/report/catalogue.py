@@ -12,8 +12,6 @@ import numpy as np
 from colgraph.analysis import Result
 from colgraph.report.context import Context
 
-__all__ = ["ANSWERS", "PLACED", "PLACELESS", "Analysis", "Catalogue", "attempt", "no_control"]
-
 R = TypeVar("R", bound=Result)
 
 

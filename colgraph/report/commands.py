@@ -25,8 +25,6 @@ from colgraph.script import OneLineParser
 from colgraph.training import RunFolder
 from colgraph.viz.style import new_figure, picture_suffixes, save_figure
 
-__all__ = ["run_analyse", "run_compare", "run_encode", "run_report"]
-
 
 def _parser(name: str, about: str) -> OneLineParser:
     parser = OneLineParser(prog=f"colgraph {name}", description=about)

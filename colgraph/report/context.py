@@ -33,8 +33,6 @@ from colgraph.report.patches import Patches
 from colgraph.sheet import Sheet
 from colgraph.space import GRAPH_METRICS, Index, Links, Space, apart
 
-__all__ = ["Context", "Settings", "evenly", "make_probes"]
-
 R = TypeVar("R", bound=Result)
 
 

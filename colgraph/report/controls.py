@@ -17,8 +17,6 @@ from colgraph.training.flags import parse_flags
 from colgraph.training.folder import RunFolder
 from colgraph.training.setup import make_sheet
 
-__all__ = ["TRAINED_CONTROLS", "Control", "find_controls", "learned_settings", "training_script_of"]
-
 _EXAMPLES = Path(__file__).parents[2] / "examples"
 _SCRIPTS = ("imagenet100.py", "cortex.py")
 """Training scripts; the first takes presets of data sources from ``configs`` beside it."""

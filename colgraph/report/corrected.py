@@ -13,8 +13,6 @@ from typing import Any, TypeVar
 
 from colgraph.analysis import correct_p_values
 
-__all__ = ["correct_entries", "false_discovery"]
-
 K = TypeVar("K", bound=Hashable)
 
 

@@ -24,8 +24,6 @@ from colgraph.report.loading import PlainImages
 from colgraph.space import Index
 from colgraph.training import RunFolder, load_trained
 
-__all__ = ["TOLERANCE", "EqualAccuracy"]
-
 TOLERANCE = 0.01
 """How far two clean accuracies may lie apart, on the images that the checkpoint is chosen on."""
 

@@ -12,8 +12,6 @@ import numpy as np
 from colgraph.analysis import Result
 from colgraph.viz.style import BLUE, GREEN, GREY, INK, ORANGE, new_figure, save_figure
 
-__all__ = ["draw_with_controls"]
-
 # Small enough to be read on a telephone, where each takes the whole width; two stand side by side on a screen.
 _SIZE = (5.2, 4.0)
 _COLOURS = (BLUE, GREEN, "#CC79A7", "#56B4E9", INK)

@@ -14,8 +14,6 @@ from colgraph.report.controls import Control, find_controls
 from colgraph.report.loading import Run, load_run
 from colgraph.report.patches import Patches, patch_of_column
 
-__all__ = ["LineUp", "line_up"]
-
 INDEPENDENT = "untrained, independent weights"
 WITHIN_PATCHES = "shuffled within patches"
 

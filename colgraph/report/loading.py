@@ -17,8 +17,6 @@ from colgraph.models import VisionColumnformer, independent_weights
 from colgraph.sheet import Sheet
 from colgraph.training import RunFolder, TrainConfig, images_of, load_trained, make_model
 
-__all__ = ["PlainImages", "Run", "load_run"]
-
 
 class PlainImages(nn.Module):
     """A vision columnformer that takes images between 0 and 1, or uint8 or uint16, and normalises them itself.

@@ -18,8 +18,6 @@ from colgraph.report.catalogue import PLACED, PLACELESS, Catalogue
 from colgraph.report.context import Context, evenly
 from colgraph.report.robust import ROBUSTNESS
 
-__all__ = ["CATALOGUE", "orientation"]
-
 CATALOGUE = Catalogue()
 _topography, _connectivity = CATALOGUE.family("topography"), CATALOGUE.family("connectivity")
 _representation, _fields = CATALOGUE.family("representation"), CATALOGUE.family("fields")

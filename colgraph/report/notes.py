@@ -5,8 +5,6 @@ from __future__ import annotations
 from colgraph.report.catalogue import PLACELESS, Analysis
 from colgraph.report.context import Context
 
-__all__ = ["about", "note_of"]
-
 _ABOUT = {
     "untrained": "learning: the run's own network, drawn again from its seed",
     "untrained-independent": "learning, and all that columns have in common: each column's own weights are drawn by "

@@ -18,8 +18,6 @@ from colgraph.report.analyse import read_maps, read_results
 from colgraph.training import RunFolder
 from colgraph.viz.viewer import SheetMap, sheet_viewer
 
-__all__ = ["check_page", "fill_page", "write_page"]
-
 _FAMILIES = {
     "topography": "Topography: does place matter?",
     "connectivity": "Connectivity: who listens to whom?",

@@ -13,8 +13,6 @@ from colgraph.report.corrected import false_discovery
 from colgraph.report.line_up import LineUp
 from colgraph.training import RunFolder
 
-__all__ = ["paired_accuracies", "right_on_the_same"]
-
 
 def _read(run: Path) -> dict[str, NDArray[Any]]:
     """The predictions of a run, or a ValueError."""

@@ -16,8 +16,6 @@ from colgraph.models import VisionColumnformer
 from colgraph.report.loading import Run
 from colgraph.sheet import Sheet
 
-__all__ = ["Patches", "patch_of_column"]
-
 
 class Patches(nn.Module):
     """A network of one step whose columns' states are the pixels of the patches that they see.

@@ -18,8 +18,6 @@ from colgraph.data import decode_image, find_images
 from colgraph.extras import optional
 from colgraph.text import Table, is_number, parse_numbers, parse_table, read_table, reason_of
 
-__all__ = ["Recordings", "natural_key", "read_regions", "read_responses", "read_stimuli"]
-
 _STIMULI = re.compile(
     r"(stim|stimulus|stimuli|images?|imgs?|pictures?|photos?|files?)(ids?|names?|numbers?|index|paths?|files?|filenames?)?"
 )

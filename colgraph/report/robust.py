@@ -9,8 +9,6 @@ from colgraph.analysis import Result
 from colgraph.report.catalogue import ANSWERS, Catalogue
 from colgraph.report.context import Context
 
-__all__ = ["ROBUSTNESS"]
-
 ROBUSTNESS = Catalogue()
 _robustness = ROBUSTNESS.family("robustness")
 

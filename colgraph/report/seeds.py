@@ -26,8 +26,6 @@ from colgraph.report.corrected import false_discovery
 from colgraph.report.paired import right_on_the_same
 from colgraph.training import RunFolder
 
-__all__ = ["OverSeeds", "compare_seeds", "seeds_json", "seeds_table"]
-
 CHANCE = "by chance"
 _Each = Sequence[Mapping[str, Any]]  # one per run
 

@@ -9,8 +9,6 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-__all__ = ["AverageWeights"]
-
 
 class AverageWeights(WeightAveraging):
     """``average <- decay average + (1 - decay) weights`` after every step.

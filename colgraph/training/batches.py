@@ -16,8 +16,6 @@ from colgraph.data import Batch, ImageSet, ImageSplits, MemoryImages
 from colgraph.data.augment import mix_pairs, mix_seed
 from colgraph.training.config import TrainConfig
 
-__all__ = ["ImageBatches", "StepSampler", "share_of", "steps_per_epoch"]
-
 _MIXING = 0x319  # sets the draws of mixup apart from those of the augmentation
 
 

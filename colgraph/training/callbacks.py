@@ -23,8 +23,6 @@ from colgraph.training.config import parse_interval
 from colgraph.training.errors import InterruptedRunError, TrainingDivergedError
 from colgraph.training.folder import RunFolder, writing
 
-__all__ = ["Checkpoints", "ProgressBar", "StepSeeds", "StopOnSignal", "kept_steps"]
-
 
 class StepSeeds(Callback):
     """Every random number of a step follows from the seed and the step.

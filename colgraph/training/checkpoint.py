@@ -24,9 +24,6 @@ from colgraph.training.folder import RunFolder
 from colgraph.training.resume import RunRecord, as_recorded
 from colgraph.training.setup import make_model, make_sheet
 
-__all__ = ["KEY", "TrainedModel", "check_images", "config_of", "load_trained", "pack_run", "read_checkpoint"]
-__all__ += ["sheet_of_run", "unpack_sheet"]
-
 KEY = "colgraph"
 """Where a checkpoint keeps what :func:`pack_run` returns."""
 

@@ -25,16 +25,6 @@ from colgraph.options import (
     under_older_names,
 )
 
-__all__ = [
-    "GEOMETRY_SETTINGS",
-    "TrainConfig",
-    "coerce",
-    "describe_settings",
-    "load_yaml",
-    "parse_interval",
-    "save_yaml",
-]
-
 _BASELINES = {"vit": "a vit", "cnn": "a cnn", "local": "a locally connected network"}
 """Models without a sheet, as errors call them."""
 

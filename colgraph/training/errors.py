@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from colgraph.script import ScriptError
 
-__all__ = ["InterruptedRunError", "LostRankError", "TrainingDivergedError", "UnwritableRunError"]
-
 
 class TrainingDivergedError(ScriptError):
     """The loss or a parameter is no longer a finite number; the message names the step."""

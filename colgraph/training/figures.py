@@ -16,8 +16,6 @@ from colgraph.models import VisionColumnformer
 from colgraph.training.metrics import MetricsLog
 from colgraph.viz import draw_attention_by_distance, draw_column, draw_curves, draw_sheet, save_figure
 
-__all__ = ["RunFigures", "mean_attention"]
-
 _MOST_IMAGES = 64
 # Floats that recording attention may hold at once.
 _BUDGET = 5e7

@@ -19,8 +19,6 @@ from colgraph.training.config import GEOMETRY_SETTINGS, TrainConfig, coerce, des
 from colgraph.training.folder import RunFolder
 from colgraph.training.resume import changed_settings, geometry_function, is_whole, repeatable
 
-__all__ = ["RunFlags", "default_folder", "load_settings", "parse_flags"]
-
 _SESSION = ("out", "resume", "overwrite", "config")
 
 

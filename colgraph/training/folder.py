@@ -21,8 +21,6 @@ from colgraph.training.errors import UnwritableRunError
 from colgraph.training.lock import check_settled
 from colgraph.training.resume import RunRecord, changes_text, read_record
 
-__all__ = ["RunFolder", "finished_runs", "writing"]
-
 _KEPT = re.compile(r"step-\d{7,}")
 
 

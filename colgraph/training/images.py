@@ -12,8 +12,6 @@ from torch import Tensor
 from colgraph.data import ImageSet, ImageSplits, load_images
 from colgraph.training.config import TrainConfig
 
-__all__ = ["images_of", "predictions_of"]
-
 
 def images_of(config: TrainConfig, data: str | None = None) -> ImageSplits:
     """The images of a run, or others that are read in the same way.

@@ -12,8 +12,6 @@ from pathlib import Path
 
 from colgraph.training.errors import UnwritableRunError
 
-__all__ = ["LOCK_NAME", "check_settled", "hold_folder", "holder_of"]
-
 LOCK_NAME = ".lock"
 
 _TAKEN = (errno.EACCES, errno.EAGAIN)

@@ -10,8 +10,6 @@ from torch import nn
 from colgraph.sheet import Sheet
 from colgraph.training.config import GEOMETRY_SETTINGS, TrainConfig
 
-__all__ = ["SHEET_SETTINGS", "made_net", "made_sheet", "remember_net", "remember_sheet", "same_sheet"]
-
 SHEET_SETTINGS = ("geometry", "options", *GEOMETRY_SETTINGS, "control")
 """Settings that make a sheet, and no more than that."""
 

@@ -14,8 +14,6 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["code_commit", "command_line", "cpu_seconds", "machine", "parameters_sha256", "peak_memory_bytes"]
-
 
 def cpu_seconds() -> float:
     """Processor time of this process and of the children it has waited for, over all cores."""

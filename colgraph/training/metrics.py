@@ -19,8 +19,6 @@ from colgraph.training.errors import UnwritableRunError
 from colgraph.training.folder import writing
 from colgraph.training.measure import cpu_seconds
 
-__all__ = ["COLUMNS", "MetricsLog"]
-
 COLUMNS = (
     *("epoch", "step", "learning_rate", "loss", "train_loss", "train_accuracy"),
     *("val_loss", "val_accuracy", "wiring_cost", "seconds"),

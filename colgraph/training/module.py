@@ -19,8 +19,6 @@ from colgraph.training.config import TrainConfig
 from colgraph.training.errors import TrainingDivergedError
 from colgraph.training.spatial import Neighborhoods, column_responses, spatial_loss
 
-__all__ = ["SheetClassifier", "parameter_groups", "schedule_factor"]
-
 
 class SheetClassifier(pl.LightningModule):
     """Cross-entropy plus the wiring cost and the spatial loss, learned with AdamW.

@@ -11,8 +11,6 @@ from colgraph.training.folder import RunFolder
 from colgraph.training.lock import LOCK_NAME, holder_of
 from colgraph.training.resume import num_processes
 
-__all__ = ["check_run_folder", "open_run_folder"]
-
 
 def open_run_folder(config: TrainConfig, flags: RunFlags) -> RunFolder:
     """The folder of a run, checked but not yet touched.

@@ -15,8 +15,6 @@ from colgraph.training.made import made_net, made_sheet, same_sheet
 from colgraph.training.measure import parameters_sha256
 from colgraph.training.setup import make_model, make_sheet
 
-__all__ = ["foreign_class", "own_parts", "settings_of", "with_sheet"]
-
 _KNOWN = ("colgraph", "torch", "torch_geometric")
 
 

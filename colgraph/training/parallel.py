@@ -23,8 +23,6 @@ from colgraph.distributed.watch import Watch
 from colgraph.script import ScriptError
 from colgraph.training.errors import LostRankError
 
-__all__ = ["SHARDS", "SheetParallelStrategy", "is_sharded", "watched"]
-
 SHARDS = "shards"
 """Where the checkpoint file of a run on several processes names the folder that holds the parameters."""
 

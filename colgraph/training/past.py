@@ -20,8 +20,6 @@ from colgraph.training.origin import own_parts, settings_of, with_sheet
 from colgraph.training.parallel import is_sharded
 from colgraph.training.resume import Change, RunRecord, changed_settings, check_share
 
-__all__ = ["Past", "begin", "go_on", "read_past"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Past:

@@ -15,8 +15,6 @@ from colgraph.data import ImageSplits
 from colgraph.training.batches import share_of
 from colgraph.training.images import predictions_of
 
-__all__ = ["Predictions"]
-
 
 class Predictions(Callback):
     """The test pass's answers, from all processes.

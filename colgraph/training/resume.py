@@ -13,21 +13,6 @@ from colgraph.geometry import parse_neighborhood
 from colgraph.geometry.registry import find_geometry, is_plugin, list_geometries, load_plugin
 from colgraph.training.config import TrainConfig, load_yaml, parse_interval, save_yaml
 
-__all__ = [
-    "ON_RESUME",
-    "Change",
-    "RunRecord",
-    "changed_settings",
-    "changes_text",
-    "check_share",
-    "describe_change",
-    "geometry_function",
-    "is_whole",
-    "num_processes",
-    "read_record",
-    "repeatable",
-]
-
 _REFUSED, _APPLIED, _SCHEDULE, _SHARE, _IMAGES = "refused", "applied", "schedule", "share", "images"
 
 ON_RESUME: dict[str, str] = {

@@ -50,8 +50,6 @@ from colgraph.training.predictions import Predictions
 from colgraph.training.resume import RunRecord, describe_change, num_processes
 from colgraph.training.setup import unreached_outputs
 
-__all__ = ["parameters_sha256", "train"]
-
 # What numbers travel between the parts of a sheet, by precision.
 _TRAVELS = {"32-true": "float32", "bf16-mixed": "bfloat16", "16-mixed": "float16", "64-true": "float64"}
 

@@ -21,8 +21,6 @@ from colgraph.space import GRAPH_METRICS
 from colgraph.training.config import TrainConfig
 from colgraph.training.made import remember_net, remember_sheet
 
-__all__ = ["make_model", "make_sheet", "patch_size_for", "unreached_outputs"]
-
 _PATCHES_PER_SIDE = 8
 
 

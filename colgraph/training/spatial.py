@@ -12,8 +12,6 @@ from colgraph.models import VisionColumnformer, VisionUnroll
 from colgraph.sheet import Sheet
 from colgraph.space import apart
 
-__all__ = ["Neighborhoods", "column_responses", "spatial_loss"]
-
 _SALT = 0x5BA71A1
 
 
