@@ -99,11 +99,12 @@ def pinwheels(
     """
     every = as_vector(preference, "preference")
     places = as_positions(positions, len(every))
+    around = _loops(places, faces)
     chosen = np.ones(len(every), dtype=bool) if mask is None else as_mask(mask, "mask", len(every), least=3)
     if wavelength is not None and not wavelength > 0:
         raise ValueError(f"wavelength must be positive, got {wavelength:g}")
     within = as_groups(groups, len(every), among=chosen)
-    loops = among(_loops(places, faces).T, chosen).T
+    loops = among(around.T, chosen).T
     if not len(loops):
         raise ValueError(
             f"mask leaves {int(chosen.sum())} of {len(every)} columns, and no loop of neighbours among them"

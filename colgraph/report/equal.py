@@ -72,7 +72,7 @@ class EqualAccuracy:
         best, goal = (self._run, control)[better], final[1 - better]
         path = self._compared.paths[best.name]
         try:
-            kept = {file: self._at(file, best) for file in _kept(path)}
+            kept = {file: self._at(file, best) for file in RunFolder(path).kept}
         except ValueError as error:
             return _Pair(why_not=" ".join(str(error).split()))
         reached = {file: self._accuracy(context, self._chosen_on) for file, context in kept.items()}
@@ -115,11 +115,6 @@ class EqualAccuracy:
             half = replace(run, images=run.images[chosen], labels=run.labels[chosen])
             self._halves[key] = replace(context, run=half, shared={})
         return self._halves[key]
-
-
-def _kept(path: Path) -> list[Path]:
-    """The checkpoints that a run has kept on the way, the earliest first."""
-    return sorted(RunFolder(path).checkpoints.glob("step-*.ckpt"))
 
 
 def _measured(item: Analysis, pair: _Pair) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +18,7 @@ pytest.importorskip("PIL")
 
 from PIL import Image
 
+from colgraph.report import line_up
 from colgraph.report.loading import PlainImages
 from colgraph.report.recordings import Recordings, natural_key, read_regions, read_responses, read_stimuli
 
@@ -348,10 +348,8 @@ def test_regions_that_do_not_match_are_refused(tmp_path: Path, text: str, words:
 
 
 def test_control_whose_classes_are_in_another_order_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = SimpleNamespace(classes=["a", "b"], sheet=None)
-    control = SimpleNamespace(path="elsewhere", name="tied weights", check=lambda mine, other: None)
-    room = import_module("colgraph.report.analyse")  # the package has a function of this name
-    monkeypatch.setattr(room, "load_run", lambda *_, **__: SimpleNamespace(classes=["b", "a"], sheet=None))
-    context, reason = room._control_context(control, run, None, None)
-    assert context is None
-    assert reason == "elsewhere answers with its classes in another order: train it again"
+    main: Any = SimpleNamespace(sheet=None, run=SimpleNamespace(classes=["a", "b"]))
+    control: Any = SimpleNamespace(path="elsewhere", name="tied weights", check=lambda mine, other: None)
+    monkeypatch.setattr(line_up, "load_run", lambda *_, **__: SimpleNamespace(classes=["b", "a"], sheet=None))
+    with pytest.raises(ValueError, match="elsewhere answers with its classes in another order: train it again"):
+        line_up._trained(control, main, {})

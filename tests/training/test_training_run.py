@@ -207,8 +207,8 @@ def test_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_checkpoint(
 ) -> None:
     original = SheetClassifier._run
 
-    def poisoned(self: SheetClassifier, pixels: torch.Tensor) -> tuple[Any, ...]:
-        logits, *rest = original(self, pixels)
+    def poisoned(self: SheetClassifier, pixels: torch.Tensor, *record: Any) -> tuple[Any, ...]:
+        logits, *rest = original(self, pixels, *record)
         return (logits * float("nan"), *rest) if self.training and self.global_step == 7 else (logits, *rest)
 
     monkeypatch.setattr(SheetClassifier, "_run", poisoned)
