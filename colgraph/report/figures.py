@@ -36,8 +36,11 @@ def draw_with_controls(
     if before is not None and getattr(before[1], "positions", None) is not None:
         pictures.append(_picture(f"{title}: untrained", before[0], before[1], {}, folder / f"{key}-untrained.png"))
     if controls:
-        figure = new_figure(*_SIZE, f"{title}: controls")
-        _draw_values(figure.subplots(), {"this run": result, **controls})
+        rows = {"this run": result, **controls}
+        # The most lines that a row's name has, at 9 points and a little air, are as high as a row.
+        lines = max(name.count("\n") + 1 for name in _row_names(rows))
+        figure = new_figure(_SIZE[0], max(_SIZE[1], 1.4 + 0.18 * lines * len(rows)), f"{title}: controls")
+        _draw_values(figure.subplots(), rows)
         save_figure(figure, folder / f"{key}-controls.png")
         pictures.append((f"{key}-controls.png", f"{title}: the number beside its controls"))
     return [{"file": f"{folder.name}/{name}", "alt": alt} for name, alt in pictures]
@@ -63,6 +66,10 @@ def _overlay(axes: Any, controls: Mapping[str, Result]) -> None:
                 axes.legend(frameon=False, fontsize=8)
 
 
+def _row_names(results: Mapping[str, Result]) -> list[str]:
+    return ["\n".join([*textwrap.wrap(name, 20), f"{result.value:.3g}"]) for name, result in results.items()]
+
+
 def _draw_values(axes: Any, results: Mapping[str, Result]) -> None:
     """One row per network: the interval as a bar, the value as a dot, the middle 95% of its null in grey."""
     for row, result in enumerate(results.values()):
@@ -79,8 +86,7 @@ def _draw_values(axes: Any, results: Mapping[str, Result]) -> None:
         axes.axvline(most, color=INK, linestyle=":", linewidth=1.2)
         where = {"xycoords": axes.get_xaxis_transform(), "xytext": (-4, -4), "textcoords": "offset points"}
         axes.annotate(f"at most {most:.3g}", (most, 1), ha="right", va="top", fontsize=8, **where)
-    names = ["\n".join([*textwrap.wrap(name, 20), f"{result.value:.3g}"]) for name, result in results.items()]
-    axes.set_yticks(range(len(results)), names)
+    axes.set_yticks(range(len(results)), _row_names(results))
     axes.set_ylim(len(results) - 0.5, -0.5)
     axes.margins(x=0.1)
     axes.spines[["top", "right", "left"]].set_visible(False)
