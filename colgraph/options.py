@@ -258,8 +258,12 @@ class ColumnformerOptions:
             object.__setattr__(self, "untied", ",".join(map(str, self.untied)) or "none")
         check_fields(self, written=written)
         object.__setattr__(self, "untied", ",".join(self.untied_parts) or "none")
-        if self.dim % self.num_heads:
+        if self._has_heads and self.dim % self.num_heads:
             raise OptionError("dim", f"{self.dim} is not divisible by num_heads={self.num_heads}")
+
+    @property
+    def _has_heads(self) -> bool:
+        return True
 
     @property
     def untied_parts(self) -> tuple[str, ...]:

@@ -48,8 +48,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     config, flags = parse_flags(arguments, presets=CONFIG, description=__doc__)
     if config.geometry != "cortex":
         raise ValueError(f"this example is about geometry 'cortex', got {config.geometry!r}: use imagenet100.py")
-    if config.model == "vit":
-        raise ValueError("this example trains a sheet, got --model vit: use imagenet100.py")
+    if config.baseline:
+        raise ValueError(f"this example trains a sheet, got --model {config.model}: use imagenet100.py")
     for name in ("mask", "axis", "num_inputs"):
         if getattr(config, name) != getattr(TrainConfig, name):
             raise ValueError(f"--{name.replace('_', '-')} plays no part in this example, which makes its own sheet")

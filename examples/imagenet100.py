@@ -6,6 +6,7 @@
     python examples/imagenet100.py --data digits --geometry stack --widths 4,4,4,4 --direction forward
     python examples/imagenet100.py --data digits --geometry my_geometry.py:moebius
     python examples/imagenet100.py --data digits --model vit --depth 4 --num-heads 4
+    python examples/imagenet100.py --data digits --model cnn --depth 2 --dim 28
     python examples/imagenet100.py --data digits --control random-graph
     python examples/imagenet100.py --out runs/digits-stack-seed0 --resume
 
@@ -35,12 +36,12 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     folder = open_run_folder(config, flags)
 
     # 2. The sheet: columns in space, and who listens to whom. It is quick to build, so its mistakes show up first.
-    sheet = None if config.model == "vit" else sheet_of_run(config, folder)
+    sheet = None if config.baseline else sheet_of_run(config, folder)
 
     # 3. Images, split into training, validation and test.
     images = images_of(config)
     # Mistakes in the data come before the report on the sheet, which would hide them.
-    print("no sheet: a plain vision transformer" if sheet is None else sheet.describe())
+    print(f"no sheet: {config.baseline}, a baseline" if sheet is None else sheet.describe())
     print(
         f"\n{config.data}: {len(images.train):,} training and {len(images.test):,} test images "
         f"of {len(images.classes)} classes"

@@ -141,9 +141,10 @@ def run_share(arguments: Sequence[str]) -> None:
     known = parser.parse_args(list(arguments))
     check_folder("FOLDER", known.folder)
     check_settled(Path(known.run))
-    net = load_trained(known.run).net
+    trained = load_trained(known.run)
+    net, baseline = trained.net, trained.config.baseline
     if not isinstance(net, VisionColumnformer):
-        raise ValueError(f"run {known.run!r} trained a vit, the baseline: only models with a sheet are shared")
+        raise ValueError(f"run {known.run!r} trained {baseline}, a baseline: only models with a sheet are shared")
     print(net.save_pretrained(known.folder, overwrite=known.overwrite))
 
 

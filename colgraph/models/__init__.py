@@ -1,17 +1,25 @@
-"""Whole models: the columnformer on a sheet, its vision model, and the baseline without a sheet."""
+"""Whole models: the columnformer on a sheet, its vision model, and the baselines without a sheet."""
+
+from typing import TypeAlias
 
 from colgraph.models.columnformer import Columnformer, SheetMismatchError, Unroll
+from colgraph.models.convnet import ConvNet
 from colgraph.models.flops import Flops, count_flops
 from colgraph.models.transformer import VisionTransformer
 from colgraph.models.vision import VisionColumnformer, VisionUnroll
 
 __all__ = [
     "Columnformer",
+    "ConvNet",
     "Flops",
     "SheetMismatchError",
     "Unroll",
     "VisionColumnformer",
+    "VisionModel",
     "VisionTransformer",
     "VisionUnroll",
     "count_flops",
 ]
+
+VisionModel: TypeAlias = VisionColumnformer | VisionTransformer | ConvNet
+"""What is trained on images: a sheet, or a baseline without one."""

@@ -112,8 +112,9 @@ def load_run(path: str | os.PathLike[str], *, images: int = 1000, seed: int = 0)
     """
     run, folder = RunFolder(Path(path)), Path(path)
     run.checkpoint()
-    if run.settings().get("model") == "vit":
-        raise ValueError(f"run {str(folder)!r} trained a vit, the baseline: only models with a sheet are analysed")
+    baseline = run.record().config.baseline
+    if baseline is not None:
+        raise ValueError(f"run {str(folder)!r} trained {baseline}, a baseline: only models with a sheet are analysed")
     try:
         trained = load_trained(folder)
     except (KeyError, TypeError, RuntimeError) as error:
@@ -123,7 +124,7 @@ def load_run(path: str | os.PathLike[str], *, images: int = 1000, seed: int = 0)
         ) from error
     config = trained.config
     if not isinstance(trained.net, VisionColumnformer):
-        raise ValueError(f"run {str(folder)!r} trained a ViT, which has no sheet to analyse")
+        raise ValueError(f"run {str(folder)!r} trained a {type(trained.net).__name__}, which has no sheet to analyse")
     splits = images_of(config).with_classes(trained.classes)
     chosen = np.random.default_rng(seed).permutation(len(splits.test))[:images]
     data, labels = splits.test.batch(sorted(chosen.tolist()))

@@ -10,7 +10,7 @@ from typing import Any
 
 from colgraph.data import ImageSplits
 from colgraph.extras import missing_package
-from colgraph.models import VisionColumnformer, VisionTransformer
+from colgraph.models import VisionModel
 from colgraph.script import run_script
 from colgraph.training.checkpoint import TrainedModel, load_trained, read_checkpoint, sheet_of_run
 from colgraph.training.config import TrainConfig
@@ -47,7 +47,7 @@ load_checkpoint = read_checkpoint  # its name before ``colgraph.distributed.load
 
 
 def train(
-    net: VisionColumnformer | VisionTransformer,
+    net: VisionModel,
     images: ImageSplits,
     config: TrainConfig,
     folder: RunFolder | str | os.PathLike[str],

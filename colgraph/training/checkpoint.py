@@ -16,7 +16,7 @@ from torch import nn
 
 from colgraph.data import BatchTransform, ImageSplits
 from colgraph.distributed import checkpoint as sharded
-from colgraph.models import SheetMismatchError, VisionColumnformer, VisionTransformer
+from colgraph.models import SheetMismatchError, VisionModel
 from colgraph.options import OPTIONS_FORMAT, as_now
 from colgraph.sheet import Sheet
 from colgraph.training.config import TrainConfig
@@ -46,7 +46,7 @@ class TrainedModel:
         step: optimizer steps the model has behind it.
     """
 
-    net: VisionColumnformer | VisionTransformer
+    net: VisionModel
     config: TrainConfig
     classes: list[str]
     transform: BatchTransform

@@ -35,6 +35,9 @@ __all__ = [
     "save_yaml",
 ]
 
+_BASELINES = {"vit": "a vit", "cnn": "a cnn", "local": "a locally connected network"}
+"""Models without a sheet, as errors call them."""
+
 GEOMETRY_SETTINGS = ("neighbors", "metric", "mask", "axis", "num_inputs", "num_outputs", "inputs", "outputs")
 """Settings that fit one geometry: defaults and presets of them go when another geometry is chosen."""
 
@@ -68,9 +71,11 @@ class _Inputs:
     )
 
     model: str = option(
-        "columnformer", "columnformer, or vit: the baseline, which has no sheet", choices=("columnformer", "vit")
+        "columnformer",
+        "columnformer, or a baseline without a sheet: vit, cnn, or local (untied convolutions)",
+        choices=("columnformer", *_BASELINES),
     )
-    depth: int = option(4, "blocks of a vit", low=1)
+    depth: int = option(4, "blocks of a vit, cnn or local", low=1)
     control: str = option("none", "another sheet of as many columns and edges, to compare with", choices=CONTROLS)
 
     geometry: str = option("stack", "a name from `colgraph list`, a file, or file.py:function")
@@ -151,11 +156,11 @@ class TrainConfig(ColumnformerOptions, _Inputs):
 
     def _check_combinations(self) -> None:
         """Refuse what cannot be meant, before any time is spent on it."""
-        vit, parts = self.model == "vit", self.sheet_parallel
+        other, name, parts = self.baseline is not None, self.baseline, self.sheet_parallel
         checks = (
-            (vit and parts > 1, "sheet_parallel", f"a vit has no sheet to share, got {parts}"),
-            (vit and self.control != "none", "control", "a vit has no sheet to rewire or to shuffle: leave it out"),
-            (vit and self.spatial_weight > 0, "spatial_weight", "a vit has no columns in space, so there is no loss"),
+            (other and parts > 1, "sheet_parallel", f"{name} has no sheet to share, got {parts}"),
+            (other and self.control != "none", "control", f"{name} has no sheet to rewire or to shuffle: leave it out"),
+            (other and self.spatial_weight > 0, "spatial_weight", f"{name} has no columns in space, so no such loss"),
             (self.augment == "kornia" and self.channels != 3, "augment", "kornia takes 3 channels: use natural"),
             (
                 self.time_embedding and self.steps == 1,
@@ -165,9 +170,18 @@ class TrainConfig(ColumnformerOptions, _Inputs):
             (parts > 1 and self.ema > 0, "ema", "weights of a sheet in parts cannot be averaged: use sheet_parallel=1"),
             (parts > 1 and self.spatial_weight > 0, "spatial_weight", "needs the whole sheet: use sheet_parallel=1"),
         )
-        for wrong, name, reason in checks:
+        for wrong, setting, reason in checks:
             if wrong:
-                raise ValueError(f"{name}: {reason}")
+                raise ValueError(f"{setting}: {reason}")
+
+    @property
+    def baseline(self) -> str | None:
+        """The model as words, where it is one without a sheet: "a vit"."""
+        return _BASELINES.get(self.model)
+
+    @property
+    def _has_heads(self) -> bool:
+        return self.model in ("columnformer", "vit")
 
     def lacks(self, name: str) -> str | None:
         """What a setting would need to have an effect with the others, as a flag; None where it has one."""
@@ -191,17 +205,23 @@ class TrainConfig(ColumnformerOptions, _Inputs):
 
 
 _NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] = (
-    (("depth",), lambda c: c.model == "vit", "--model vit"),
+    (("depth",), lambda c: c.model != "columnformer", "--model vit, cnn or local"),
+    (("num_heads", "mlp_dim", "embedding_lr"), lambda c: c._has_heads, "--model columnformer or vit"),
+    (
+        ("parametrization", "difference_lr", "difference_decay"),
+        lambda c: c.model in ("columnformer", "local"),
+        "--model columnformer or local",
+    ),
     (
         (
             *("control", "neighbors", "metric", "mask", "axis", "num_outputs", "outputs", "readout", "wiring"),
-            *("spatial_weight", "sheet_parallel", "difference_lr", "difference_decay", "edge_bias_lr"),
-            *(name for name in declared(ColumnformerOptions) if name not in ("dim", "num_heads", "mlp_dim")),
+            *("spatial_weight", "sheet_parallel", "edge_bias_lr"),
+            *(n for n in declared(ColumnformerOptions) if n not in ("dim", "num_heads", "mlp_dim", "parametrization")),
         ),
         lambda c: c.model == "columnformer",
         "--model columnformer",
     ),
-    # A geometry says how large the patches of a vit are, unless they are given.
+    # A geometry says how large the patches of a baseline are, unless they are given.
     (
         ("geometry", "num_inputs", "inputs"),
         lambda c: c.model == "columnformer" or c.patch_size is None,
@@ -209,10 +229,14 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] =
     ),
     (("crop", "colour"), lambda c: c.augment in ("natural", "kornia"), "--augment natural or kornia"),
     (("flip",), lambda c: c.augment in ("natural", "kornia", "shift"), "--augment natural, kornia or shift"),
-    (("parametrization",), lambda c: c.parametrization == "plain" or c.untied != "none", "untied parts (--untied all)"),
+    (
+        ("parametrization",),
+        lambda c: c.parametrization == "plain" or c.model == "local" or c.untied != "none",
+        "untied parts (--untied all)",
+    ),
     (
         ("difference_lr", "difference_decay"),
-        lambda c: c.parametrization != "plain" and c.untied != "none",
+        lambda c: c.parametrization != "plain" and (c.model == "local" or c.untied != "none"),
         "--parametrization shared+difference",
     ),
     (("edge_bias_lr",), lambda c: c.edge_bias == "learned", "--edge-bias learned"),

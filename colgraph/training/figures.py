@@ -12,7 +12,7 @@ from torch import Tensor
 
 from colgraph.data import ImageSplits
 from colgraph.distributed import SheetParallelVision
-from colgraph.models import VisionColumnformer, VisionTransformer
+from colgraph.models import VisionColumnformer
 from colgraph.training.metrics import MetricsLog
 from colgraph.viz import draw_attention_by_distance, draw_column, draw_curves, draw_sheet, save_figure
 
@@ -37,8 +37,8 @@ def mean_attention(net: VisionColumnformer, images: Tensor) -> Tensor:
 
 
 class RunFigures(Callback):
-    """``sheet.png``, ``curves.png``, ``attention_by_distance.png`` and ``column.png`` in a run's folder; of a ViT, the
-    curves alone.
+    """``sheet.png``, ``curves.png``, ``attention_by_distance.png`` and ``column.png`` in a run's folder; of a
+    baseline without a sheet, the curves alone.
 
     Attention is measured on held-out images. What it was before training travels in checkpoints, so that a resumed run
     still compares with its true beginning. A figure that cannot be drawn is a warning and never ends a run.
@@ -56,7 +56,7 @@ class RunFigures(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Remember the attention before training, and draw the sheet."""
-        if isinstance(pl_module.net, VisionTransformer):
+        if not isinstance(pl_module.net, VisionColumnformer):
             return
         if self.before is None:
             self.before = self._attention(pl_module).mean(0)
@@ -75,9 +75,10 @@ class RunFigures(Callback):
 
     def draw(self, module: Any, save: bool) -> None:
         """Draw everything that changes during a run: all processes compute, and the one told to ``save`` draws."""
-        if isinstance(module.net, VisionTransformer):
+        if not isinstance(module.net, VisionColumnformer):
             if save:
-                self._save("curves.png", lambda: draw_curves(self.history.rows, title=f"{self.images.source}, ViT"))
+                title = f"{self.images.source}, {module.config.model}"
+                self._save("curves.png", lambda: draw_curves(self.history.rows, title=title))
             return
         sheet = module.net.model.sheet
         attention = self._attention(module).numpy()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from colgraph.distributed import SheetParallelVision, distribute
-from colgraph.models import VisionColumnformer, VisionTransformer
+from colgraph.models import VisionColumnformer, VisionModel
 from colgraph.training.checkpoint import KEY
 from colgraph.training.config import TrainConfig
 from colgraph.training.errors import TrainingDivergedError
@@ -28,7 +28,7 @@ class SheetClassifier(pl.LightningModule):
     where p is the model's ``wiring_power``.
 
     Args:
-        net: the vision model; a ViT has no wiring cost.
+        net: the vision model; a baseline without a sheet has no wiring cost.
         config: learning rate, decay, schedule, label smoothing and weight of the wiring cost.
         packed: what every checkpoint carries, from :func:`colgraph.training.checkpoint.pack_run`.
 
@@ -36,16 +36,14 @@ class SheetClassifier(pl.LightningModule):
         reschedule: whether the number of epochs is another than in the checkpoint that training goes on from.
     """
 
-    def __init__(
-        self, net: VisionColumnformer | VisionTransformer, config: TrainConfig, packed: dict[str, Any] | None = None
-    ) -> None:
+    def __init__(self, net: VisionModel, config: TrainConfig, packed: dict[str, Any] | None = None) -> None:
         super().__init__()
         self.net = net
         self.config = config
         self.packed = packed or {}
         self.reschedule = False
         self.spacing: float | None = None
-        if not isinstance(net, VisionTransformer):
+        if isinstance(net, VisionColumnformer):
             self.spacing = net.model.sheet.spacing
             self.wire_unit = self.spacing**net.model.wiring_power
         self.metrics: dict[str, float] = {}
@@ -103,8 +101,8 @@ class SheetClassifier(pl.LightningModule):
         self._count(F.cross_entropy(logits, labels), logits, labels, wiring)
 
     def _run(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Logits in full precision, the wiring cost (a ViT: zero), and the last state (a ViT: None)."""
-        if isinstance(self.net, VisionTransformer):
+        """Logits in full precision, the wiring cost, and the last state; without a sheet zero and None."""
+        if not isinstance(self.net, VisionColumnformer | SheetParallelVision):
             logits = self.net(images).float()
             return logits, logits.new_zeros(()), None
         out = self.net.unroll(images)
@@ -151,7 +149,7 @@ class SheetClassifier(pl.LightningModule):
         """Keep this process's part of the model, where several share a sheet."""
         strategy: Any = self.trainer.strategy
         cut = getattr(strategy, "parts", 1) > 1
-        if cut and not isinstance(self.net, SheetParallelVision | VisionTransformer):
+        if cut and isinstance(self.net, VisionColumnformer) and not isinstance(self.net, SheetParallelVision):
             self.net = distribute(self.net, strategy.mesh)
 
     def configure_optimizers(self) -> Any:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from typing import Any
+from typing import Any, get_args
 
 from torch import nn
 
-from colgraph.models import Columnformer, VisionColumnformer, VisionTransformer
+from colgraph.models import Columnformer, ConvNet, VisionColumnformer, VisionModel, VisionTransformer
 from colgraph.sheet import Sheet
 from colgraph.training.config import TrainConfig
 from colgraph.training.made import made_net, made_sheet, same_sheet
@@ -22,7 +22,7 @@ _KNOWN = ("colgraph", "torch", "torch_geometric")
 
 def foreign_class(net: nn.Module) -> str | None:
     """The first class in a network that is neither colgraph's nor torch's, or a derived one of the whole; else None."""
-    if type(net) not in (VisionColumnformer, VisionTransformer):
+    if type(net) not in get_args(VisionModel):
         return _name(net)
     if isinstance(net, VisionColumnformer) and type(net.model) is not Columnformer:
         return _name(net.model)
@@ -30,7 +30,7 @@ def foreign_class(net: nn.Module) -> str | None:
     return next(map(_name, strangers), None)
 
 
-def settings_of(net: VisionColumnformer | VisionTransformer, config: TrainConfig) -> TrainConfig:
+def settings_of(net: VisionModel, config: TrainConfig) -> TrainConfig:
     """Settings, with what a network itself says about its sizes in place of what they say.
 
     Raises:
@@ -44,6 +44,11 @@ def settings_of(net: VisionColumnformer | VisionTransformer, config: TrainConfig
         layer: Any = net.encoder.layers[0]
         sizes |= {"model": "vit", "dim": net.dim, "depth": net.depth}
         sizes |= {"num_heads": layer.self_attn.num_heads, "mlp_dim": layer.linear1.out_features}
+        return dataclasses.replace(config, **sizes)
+    if isinstance(net, ConvNet):
+        sizes |= {"model": "local" if net.local else "cnn", "dim": net.dim, "depth": net.depth}
+        # A convolution is written in one way: what the settings say of others stays.
+        sizes |= {"parametrization": net.parametrization} if net.local else {}
         return dataclasses.replace(config, **sizes)
     if net.model.inject == "sequence":
         raise ValueError("training takes images, the network takes films (inject='sequence')")
@@ -69,7 +74,7 @@ def with_sheet(config: TrainConfig, sheet: Sheet) -> TrainConfig:
     )
 
 
-def own_parts(net: VisionColumnformer | VisionTransformer, config: TrainConfig, classes: int) -> tuple[str, ...]:
+def own_parts(net: VisionModel, config: TrainConfig, classes: int) -> tuple[str, ...]:
     """What of a network its settings do not make again: its class, its sheet, or the parameters it begins with.
 
     What ``make_sheet`` and ``make_model`` have made is known; other networks are compared with what the settings make.

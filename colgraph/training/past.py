@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from colgraph.data import ImageSplits
-from colgraph.models import VisionColumnformer, VisionTransformer
+from colgraph.models import VisionColumnformer, VisionModel
 from colgraph.script import is_helper_process
 from colgraph.training.batches import steps_per_epoch
 from colgraph.training.checkpoint import KEY, check_images, config_of, read_checkpoint
@@ -69,9 +69,7 @@ def _check_ends(packed: dict[str, Any] | None, net: nn.Module) -> None:
             )
 
 
-def begin(
-    net: VisionColumnformer | VisionTransformer, images: ImageSplits, config: TrainConfig
-) -> tuple[RunRecord, list[Change]]:
+def begin(net: VisionModel, images: ImageSplits, config: TrainConfig) -> tuple[RunRecord, list[Change]]:
     """The record of a run that begins, in which nothing has changed."""
     if isinstance(net, VisionColumnformer):
         config = with_sheet(config, net.model.sheet)
@@ -79,9 +77,7 @@ def begin(
     return RunRecord(config, (), own), []
 
 
-def go_on(
-    past: Past, net: VisionColumnformer | VisionTransformer, images: ImageSplits, config: TrainConfig
-) -> tuple[RunRecord, list[Change]]:
+def go_on(past: Past, net: VisionModel, images: ImageSplits, config: TrainConfig) -> tuple[RunRecord, list[Change]]:
     """The record of a run that goes on, and what is new in it; refuses what cannot change."""
     record = config_of(past.packed)
     if "images" not in past.packed:

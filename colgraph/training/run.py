@@ -24,7 +24,7 @@ from colgraph.distributed import SheetParallelVision
 from colgraph.distributed.model import digest
 from colgraph.distributed.partition import check_parts
 from colgraph.extras import missing_package
-from colgraph.models import VisionColumnformer, VisionTransformer
+from colgraph.models import VisionColumnformer, VisionModel
 from colgraph.models.flops import count_flops
 from colgraph.ops import resolve_backend
 from colgraph.script import is_helper_process
@@ -56,7 +56,7 @@ _TRAVELS = {"32-true": "float32", "bf16-mixed": "bfloat16", "16-mixed": "float16
 
 
 def train(
-    net: VisionColumnformer | VisionTransformer,
+    net: VisionModel,
     images: ImageSplits,
     config: TrainConfig,
     folder: RunFolder | str | os.PathLike[str],
@@ -85,10 +85,10 @@ def train(
         InterruptedRunError: on Ctrl-C or SIGTERM, after writing a checkpoint.
         UnwritableRunError: if the disk is full or the folder cannot be written to; the last good checkpoint stays.
     """
-    if not isinstance(net, VisionColumnformer | VisionTransformer):
+    if not isinstance(net, VisionModel):
         raise ValueError(
-            f"train takes a VisionColumnformer or a VisionTransformer, got {type(net).__name__}: wrap a Columnformer "
-            "in VisionColumnformer, or train other networks with a loop of your own"
+            f"train takes a VisionColumnformer, VisionTransformer or ConvNet, got {type(net).__name__}: wrap a "
+            "Columnformer in VisionColumnformer, or train other networks with a loop of your own"
         )
     if not isinstance(folder, RunFolder):
         folder = open_run_folder(config, RunFlags(Path(folder)))
@@ -99,10 +99,8 @@ def train(
         return _train(net, images, config, folder)
 
 
-def _train(
-    net: VisionColumnformer | VisionTransformer, images: ImageSplits, config: TrainConfig, folder: RunFolder
-) -> dict[str, Any]:
-    sheet = None if isinstance(net, VisionTransformer) else net.model.sheet
+def _train(net: VisionModel, images: ImageSplits, config: TrainConfig, folder: RunFolder) -> dict[str, Any]:
+    sheet = net.model.sheet if isinstance(net, VisionColumnformer) else None
     config = dataclasses.replace(settings_of(net, config), devices=str(_world(config)))
     if sheet is not None:
         check_parts(config.sheet_parallel, sheet.num_columns)
@@ -160,7 +158,7 @@ def _notes(sheet: Sheet | None, config: TrainConfig, images: ImageSplits) -> lis
         notes.append(f"a step takes all {count} training images: --batch-size {config.batch_size} are more")
     if sheet is None:
         what = "of geometry, neighbours, steps, wiring and the like only the patch size counts"
-        return [*notes, f"a vit has no sheet: {what}"]
+        return [*notes, f"{config.baseline} has no sheet: {what}"]
     unreached_outputs(sheet, config.steps)  # refused if that is all of them; the model has warned of some
     return notes
 

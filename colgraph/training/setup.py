@@ -13,7 +13,7 @@ import torch
 from scipy import sparse
 
 from colgraph.geometry import Geometry, build_control, geometry, read_columns, shuffled_order
-from colgraph.models import Columnformer, VisionColumnformer, VisionTransformer
+from colgraph.models import Columnformer, ConvNet, VisionColumnformer, VisionModel, VisionTransformer
 from colgraph.models.reach import late_columns, steps_to_reach
 from colgraph.models.vision import assign_patches
 from colgraph.sheet import Sheet
@@ -168,17 +168,15 @@ def make_model(config: TrainConfig, sheet: Sheet, num_classes: int) -> VisionCol
 
 
 @overload
-def make_model(config: TrainConfig, sheet: None, num_classes: int) -> VisionTransformer: ...
+def make_model(config: TrainConfig, sheet: None, num_classes: int) -> VisionTransformer | ConvNet: ...
 
 
 @overload
-def make_model(
-    config: TrainConfig, sheet: Sheet | None, num_classes: int
-) -> VisionColumnformer | VisionTransformer: ...
+def make_model(config: TrainConfig, sheet: Sheet | None, num_classes: int) -> VisionModel: ...
 
 
-def make_model(config: TrainConfig, sheet: Sheet | None, num_classes: int) -> VisionColumnformer | VisionTransformer:
-    """The vision model that settings describe, on a sheet whose inputs are its patches; a ViT without a sheet.
+def make_model(config: TrainConfig, sheet: Sheet | None, num_classes: int) -> VisionModel:
+    """The vision model that settings describe, on a sheet whose inputs are its patches; a baseline without a sheet.
 
     Its parameters are drawn from ``config.seed``; torch's global generator is left as it was.
 
@@ -186,13 +184,13 @@ def make_model(config: TrainConfig, sheet: Sheet | None, num_classes: int) -> Vi
     who sees what, is the part that stays.
 
     Raises:
-        ValueError: for a ViT with a sheet, or a columnformer without one.
+        ValueError: for a baseline with a sheet, or a columnformer without one.
     """
-    if (sheet is None) != (config.model == "vit"):
-        raise ValueError(f"model {config.model!r} {'has no' if config.model == 'vit' else 'needs a'} sheet")
+    if (sheet is None) != (config.baseline is not None):
+        raise ValueError(f"model {config.model!r} {'needs a' if sheet is None else 'has no'} sheet")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        net = _make_vit(config, num_classes) if sheet is None else _make_sheet_model(config, sheet, num_classes)
+        net = _make_baseline(config, num_classes) if sheet is None else _make_sheet_model(config, sheet, num_classes)
     remember_net(net, config)
     return net
 
@@ -213,21 +211,13 @@ def _make_sheet_model(config: TrainConfig, sheet: Sheet, num_classes: int) -> Vi
     return net
 
 
-def _make_vit(config: TrainConfig, num_classes: int) -> VisionTransformer:
-    """A ViT on the patches that the sheet of these settings would see."""
-    size = config.patch_size
-    if size is None:
-        size = patch_size_for(config, _shape(config))
-    return VisionTransformer(
-        config.image_size,
-        size,
-        config.channels,
-        num_classes,
-        dim=config.dim,
-        depth=config.depth,
-        num_heads=config.num_heads,
-        mlp_dim=config.mlp_dim,
-    )
+def _make_baseline(config: TrainConfig, num_classes: int) -> VisionTransformer | ConvNet:
+    """A model without a sheet, on the patches that the sheet of these settings would see."""
+    size = patch_size_for(config, _shape(config)) if config.patch_size is None else config.patch_size
+    sees, width = (config.image_size, size, config.channels, num_classes), (config.dim, config.depth)
+    if config.model == "vit":
+        return VisionTransformer(*sees, *width, config.num_heads, config.mlp_dim)
+    return ConvNet(*sees, *width, config.model == "local", config.parametrization)
 
 
 def unreached_outputs(sheet: Sheet, steps: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,23 @@ pytest.importorskip("sklearn")
 
 from colgraph.data import load_images
 from colgraph.data.sources import ImageSplits
-from colgraph.models import VisionTransformer, count_flops
-from colgraph.training import RunFlags, TrainConfig, load_trained, make_model, make_sheet, open_run_folder, train
+from colgraph.experiments.commands import run_share
+from colgraph.experiments.evaluate import evaluate_run
+from colgraph.models import ConvNet, VisionTransformer, count_flops
+from colgraph.report.loading import load_run
+from colgraph.training import (
+    InterruptedRunError,
+    RunFlags,
+    RunFolder,
+    TrainConfig,
+    load_trained,
+    make_model,
+    make_sheet,
+    open_run_folder,
+    train,
+)
 from colgraph.training.batches import StepSampler
+from colgraph.training.module import SheetClassifier
 from colgraph.training.run import parameters_sha256
 
 SMALL: dict[str, Any] = {"data": "digits", "image_size": 8, "channels": 1, "augment": "affine", "neighbors": "knn:4"}
@@ -34,29 +49,71 @@ def run(path: Path, images: ImageSplits, resume: bool = False, **changes: Any) -
     config = TrainConfig(**{**SMALL, **changes})
     folder = open_run_folder(config, RunFlags(path, resume))
     torch.manual_seed(config.seed)
-    sheet = None if config.model == "vit" else make_sheet(config)
+    sheet = None if config.baseline else make_sheet(config)
     return train(make_model(config, sheet, len(images.classes)), images, config, folder)
 
 
-def test_vit_trains_resumes_and_loads(images: ImageSplits, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    whole = run(tmp_path / "whole", images, model="vit")
-    assert "a vit has no sheet" in capsys.readouterr().err
-    run(tmp_path / "parts", images, model="vit", epochs=1)
-    parts = run(tmp_path / "parts", images, resume=True, model="vit", epochs=2)
-    assert parts["resumed_from_step"] == 5
+def interrupted(path: Path, images: ImageSplits, step: int, **changes: Any) -> None:
+    """A run that is stopped in the step after the given one."""
+
+    def stop(self: SheetClassifier, *_: Any) -> None:
+        if self.global_step == step:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SheetClassifier, "on_train_batch_end", stop)
+        with pytest.raises(InterruptedRunError):
+            run(path, images, **changes)
+
+
+@pytest.mark.parametrize(
+    ("model", "what", "made"),
+    [
+        ({"model": "vit"}, "a vit", VisionTransformer),
+        ({"model": "cnn", "dim": 9, "ema": 0.5}, "a cnn", ConvNet),
+        (
+            {"model": "local", "parametrization": "shared+difference", "difference_lr": 0.5},
+            "a locally connected network",
+            ConvNet,
+        ),
+    ],
+    ids=["vit", "cnn", "local"],
+)
+def test_baselines_train_resume_and_load(
+    images: ImageSplits,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    model: dict[str, Any],
+    what: str,
+    made: type,
+) -> None:
+    whole = run(tmp_path / "whole", images, **model)
+    assert f"{what} has no sheet" in capsys.readouterr().err
+    interrupted(tmp_path / "parts", images, 7, **model)
+    parts = run(tmp_path / "parts", images, resume=True, **model)
+    assert parts["resumed_from_step"] == 8
+    assert parts["parameters_sha256"] == whole["parameters_sha256"]
     assert whole["steps"] == parts["steps"] == 10
+    assert whole["flops_per_image"] == count_flops(load_trained(tmp_path / "whole").net).training
     assert (whole["wiring_cost"], whole["geometry"], whole["columns"]) == (None, None, None)
     assert json.loads((tmp_path / "whole" / "summary.json").read_text()) == whole
     rows = list(csv.DictReader((tmp_path / "whole" / "metrics.csv").open()))
     assert {row["wiring_cost"] for row in rows} == {""}
     assert {path.name for path in (tmp_path / "whole" / "figures").iterdir()} == {"curves.png"}
     trained = load_trained(tmp_path / "whole")
-    assert isinstance(trained.net, VisionTransformer)
+    assert type(trained.net) is made
+    assert trained.config == RunFolder(tmp_path / "whole").record().config
+    assert trained.config.model == model["model"]
     assert parameters_sha256(trained.net) == whole["parameters_sha256"]
     pixels, labels = images.test.batch(range(len(images.test)))
     with torch.no_grad():
         right = trained.net(trained.transform.evaluate(pixels)).argmax(-1) == labels
     assert float(right.float().mean()) == pytest.approx(whole["test_accuracy"], abs=2e-3)
+    assert evaluate_run(tmp_path / "whole")["accuracy"] == pytest.approx(whole["test_accuracy"], abs=2e-3)
+    with pytest.raises(ValueError, match=f"trained {what}, a baseline: only models with a sheet are analysed"):
+        load_run(tmp_path / "whole")
+    with pytest.raises(ValueError, match=f"trained {what}, a baseline: only models with a sheet are shared"):
+        run_share([str(tmp_path / "whole"), str(tmp_path / "shared")])
 
 
 def test_vit_sees_the_patches_of_the_sheet_and_blocks_start_apart() -> None:
@@ -130,7 +187,9 @@ def test_short_epochs_draw_anew() -> None:
     ("changes", "message"),
     [
         ({"model": "vit", "sheet_parallel": 2}, "sheet_parallel: a vit has no sheet to share"),
-        ({"model": "vitt"}, "model: must be one of columnformer, vit, got 'vitt'; did you mean vit?"),
+        ({"model": "cnn", "control": "random-graph"}, "control: a cnn has no sheet to rewire"),
+        ({"model": "local", "spatial_weight": 1}, "spatial_weight: a locally connected network has no columns"),
+        ({"model": "vitt"}, "model: must be one of columnformer, vit, cnn, local, got 'vitt'; did you mean vit?"),
         ({"control": "random"}, "control: must be one of none, shuffled-positions, random-graph, got 'random'"),
         ({"model": "vit", "heads": 3}, "dim: 8 is not divisible by num_heads=3"),
     ],

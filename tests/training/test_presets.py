@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from colgraph.models import VisionTransformer, count_flops
+from colgraph.models import VisionColumnformer, count_flops
 from colgraph.training import TrainConfig, make_model, make_sheet, parse_flags, unreached_outputs
 from colgraph.training.flags import load_settings
 
@@ -27,7 +27,7 @@ def settings(name: str) -> TrainConfig:
 def model(name: str, device: str = "cpu") -> Any:
     config = settings(name)
     classes = 100 if "imagenet" in name else 10
-    sheet = None if config.model == "vit" else make_sheet(config)
+    sheet = None if config.baseline else make_sheet(config)
     with torch.device(device):
         return make_model(config, sheet, classes)
 
@@ -40,8 +40,8 @@ def parameters(net: torch.nn.Module) -> int:
 def test_preset_makes_a_model_whose_outputs_know_of_the_image(name: str) -> None:
     config = settings(name)
     net = model(name, "meta")
-    if isinstance(net, VisionTransformer):
-        assert "vit" in name
+    if not isinstance(net, VisionColumnformer):
+        assert config.model in name
         return
     assert unreached_outputs(net.model.sheet, config.steps) == 0
     assert net.model.sheet.inputs.numel() == (config.image_size // net.patch_size) ** 2
@@ -118,6 +118,15 @@ def test_vits_are_matched(family: str, sheet: str) -> None:
     vit = settings(by_size)
     spent = vit_cost(by_size) * vit.epochs * (vit.epoch_images or images)
     assert spent == pytest.approx(flops * config.epochs * images, rel=0.03)
+
+
+@pytest.mark.parametrize("family", ["digits", "cifar10"])
+def test_convolutional_and_locally_connected_networks_are_matched(family: str) -> None:
+    flops = count_flops(model(family, "meta")).training
+    cnn, local = (model(f"{family}-{kind}") for kind in ("cnn", "local"))
+    assert count_flops(cnn).training == pytest.approx(flops, rel=0.03)
+    assert count_flops(local).training == count_flops(cnn).training
+    assert parameters(local) > 20 * parameters(cnn)
 
 
 def test_longer_training_at_fewer_flops_an_image_is_matched() -> None:

@@ -224,7 +224,12 @@ def test_numbers_of_numpy_and_torch_are_plain_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "needs"),
     [
-        ("--depth 3", "--model vit"),
+        ("--depth 3", "--model vit, cnn or local"),
+        ("--model cnn --num-heads 2", "--model columnformer or vit"),
+        ("--model local --mlp-dim 5", "--model columnformer or vit"),
+        ("--model cnn --parametrization shared+difference", "--model columnformer or local"),
+        ("--model local --difference-lr 2", "--parametrization shared"),
+        ("--model cnn --embedding-lr 2", "--model columnformer or vit"),
         ("--model vit --steps 3", "--model columnformer"),
         ("--model vit --untied none", "--model columnformer"),
         ("--model vit --backend reference", "--model columnformer"),
@@ -263,6 +268,7 @@ def test_settings_may_be_spelled_as_in_britain_or_america(tmp_path: Path) -> Non
 def test_a_flag_with_an_effect_is_taken() -> None:
     for words in (
         "--model vit --depth 3 --embedding-lr 2",
+        "--model local --depth 3 --parametrization shared+difference --difference-lr 2",
         "--augment shift --no-flip",
         "--parametrization shared+difference --difference-lr 2",
         "--inject every",

@@ -1,0 +1,137 @@
+"""The other baselines: a small convolutional network, and a locally connected one."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from colgraph.nn.constructor import constructor
+from colgraph.nn.shared import make_linear
+from colgraph.options import PARAMETRIZATIONS, check_choice, check_sizes
+from colgraph.torch_internals import static_shape
+
+__all__ = ["ConvNet"]
+
+_SMALLEST_SIDE = 4  # of a map of features, where halving ends
+
+
+class ConvNet(nn.Module):
+    """Images ``[B,channels,S,S]`` to logits ``[B,classes]`` through residual blocks of 3 x 3 convolutions.
+
+    Everything around the blocks is as in :class:`colgraph.VisionColumnformer`: a strided convolution makes patch
+    vectors, and a LayerNorm, the mean over places and a linear head read out. A block is two 3 x 3 convolutions, each
+    after GroupNorm and GELU (pre-activation: He et al. 2016, "Identity mappings in deep residual networks"). They are
+    shared out over stages, as evenly as they go. The first block of each further stage halves the side of the map and
+    doubles its channels, past a mean over 2 x 2 places and a convolution of 1 x 1 (He et al. 2019, "Bag of tricks");
+    there are as many stages as leave sides of four places at least.
+
+    A locally connected network (``local=True``) has a kernel and a bias of its own at every place of the map, where a
+    convolution has one for all; all else is the same, FLOPs included.
+
+    Args:
+        image_size: side S in pixels.
+        patch_size: side of a patch; must divide the image size.
+        in_channels: channels of the image.
+        num_classes: number of classes.
+        dim: channels of a patch vector, and of the first stage.
+        depth: number of blocks.
+        local: a kernel of its own at every place, but for the patch vectors.
+        parametrization: of these kernels: "plain", or "shared+difference" (a convolution, and a difference per place
+            that starts at zero), as in :class:`colgraph.Columnformer`.
+
+    Raises:
+        ValueError: for sizes that do not fit.
+    """
+
+    @constructor
+    def __init__(
+        self,
+        image_size: int = 32,
+        patch_size: int = 2,
+        in_channels: int = 3,
+        num_classes: int = 10,
+        dim: int = 16,
+        depth: int = 3,
+        local: bool = False,
+        parametrization: str = "plain",
+    ) -> None:
+        super().__init__()
+        check_sizes(image_size=image_size, patch_size=patch_size, in_channels=in_channels, num_classes=num_classes)
+        check_sizes(dim=dim, depth=depth)
+        check_choice("parametrization", parametrization, PARAMETRIZATIONS)
+        if image_size % patch_size:
+            raise ValueError(f"image_size {image_size} is not divisible by patch_size {patch_size}")
+        self.image_size, self.patch_size, self.in_channels = (image_size, image_size), patch_size, in_channels
+        self.num_classes, self.dim, self.depth = num_classes, dim, depth
+        self.local, self.parametrization = local, parametrization
+        self.patch_embedding = nn.Conv2d(in_channels, dim, patch_size, patch_size)
+        how = parametrization if local else None
+        side, channels, blocks = image_size // patch_size, dim, []
+        for halve in _halvings(side, depth):
+            blocks.append(_Block(side, channels, halve, how))
+            side, channels = (side // 2, channels * 2) if halve else (side, channels)
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = nn.LayerNorm(channels)
+        self.head = nn.Linear(channels, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``[B,classes]``."""
+        if images.dim() != 4 or static_shape(images)[1:] != (self.in_channels, *self.image_size):
+            raise ValueError(
+                f"images must have shape [B, {self.in_channels}, {self.image_size[0]}, {self.image_size[1]}], "
+                f"got {list(images.shape)}"
+            )
+        x = self.blocks(self.patch_embedding(images)).flatten(2).transpose(1, 2)
+        logits: Tensor = self.head(self.norm(x).mean(1))
+        return logits
+
+
+def _halvings(side: int, depth: int) -> list[bool]:
+    """For each block whether it halves the side of the map."""
+    stages = 1
+    while stages < depth and side % 2 == 0 and side // 2 >= _SMALLEST_SIDE:
+        side, stages = side // 2, stages + 1
+    stage = [block * stages // depth for block in range(depth)]
+    return [False, *(here > before for before, here in pairwise(stage))]
+
+
+class _Block(nn.Module):
+    """``x + conv(gelu(norm(conv(gelu(norm(x))))))`` on maps ``[B,C,side,side]``; or to ``[B,2C,side/2,side/2]``."""
+
+    def __init__(self, side: int, channels: int, halve: bool, local: str | None) -> None:
+        super().__init__()
+        stride, out = (2, 2 * channels) if halve else (1, channels)
+        self.norm1, self.norm2 = nn.GroupNorm(1, channels), nn.GroupNorm(1, out)
+        self.conv1 = _convolution(side // stride, channels, out, 3, stride, local)
+        self.conv2 = _convolution(side // stride, out, out, 3, 1, local)
+        self.shortcut = _convolution(side // stride, channels, out, 1, 1, local) if halve else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv2(F.gelu(self.norm2(self.conv1(F.gelu(self.norm1(x))))))
+        return y + (x if self.shortcut is None else self.shortcut(F.avg_pool2d(x, 2)))
+
+
+def _convolution(side: int, channels: int, out: int, kernel: int, stride: int, local: str | None) -> nn.Module:
+    """A convolution to maps of ``side`` places; of its own at every place where ``local`` says how it is written."""
+    if local is None:
+        return nn.Conv2d(channels, out, kernel, stride, kernel // 2)
+    return _LocalConv2d(side, channels, out, kernel, stride, local)
+
+
+class _LocalConv2d(nn.Module):
+    """An untied convolution: ``[B,channels,side*stride,side*stride]`` to ``[B,out,side,side]``.
+
+    The linear map of a place takes what the kernel of a convolution would see there, in the same order.
+    """
+
+    def __init__(self, side: int, channels: int, out: int, kernel: int, stride: int, parametrization: str) -> None:
+        super().__init__()
+        self.side, self.kernel, self.stride = side, kernel, stride
+        self.places = make_linear(channels * kernel**2, out, side**2, parametrization)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = F.unfold(x, self.kernel, padding=self.kernel // 2, stride=self.stride)
+        heard: Tensor = self.places(seen.permute(2, 0, 1))
+        return heard.permute(1, 2, 0).unflatten(2, (self.side, self.side))
