@@ -135,6 +135,21 @@ def test_longer_training_at_fewer_flops_an_image_is_matched() -> None:
     whole = count_flops(model("cifar10", "meta")).training * usual.epochs
     assert flops * long.epochs == pytest.approx(whole, rel=0.03)
     assert vit_cost("cifar10-vit-small") * vit.epochs == pytest.approx(whole, rel=0.03)
+    whole = count_flops(model("digits", "meta")).training * settings("digits").epochs
+    flops = count_flops(model("digits-one-step-long", "meta")).training
+    assert flops * settings("digits-one-step-long").epochs == pytest.approx(whole, rel=0.03)
+
+
+def test_one_step_on_the_same_graph_hears_part_of_the_image() -> None:
+    """What the comment in the preset says, and that no output is late."""
+    whole, sheet = make_sheet(settings("digits")), make_sheet(settings("digits-one-step-same-graph"))
+    assert (sheet.fingerprint, sheet.outputs.tolist()) == (whole.fingerprint, whole.outputs.tolist())
+    assert unreached_outputs(sheet, 1) == 0
+    source, target = sheet.edge_index
+    patches = torch.isin(source, sheet.inputs)
+    heard = [int((patches & (target == column)).sum()) for column in sheet.outputs]
+    assert (min(heard), max(heard)) == (2, 6)
+    assert make_sheet(settings("digits-one-step")).fingerprint == make_sheet(settings("digits-dense")).fingerprint
 
 
 def test_names_say_what_differs() -> None:
