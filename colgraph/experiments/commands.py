@@ -87,7 +87,7 @@ def run_evaluate(arguments: Sequence[str]) -> None:
         prog="colgraph evaluate",
         description="Accuracy, top-5, calibration, confusions, speed and accuracy per step, into RUN/evaluation.json.",
     )
-    parser.add_argument("run", metavar="RUN", help="a run folder")
+    parser.add_argument("run", metavar="RUN", help="a run folder, or a file in its checkpoints")
     parser.add_argument("--data", metavar="X", help="images of the same classes (default: those of the run)")
     parser.add_argument("--split", default="test", metavar="X", help=f"{', '.join(SPLITS)} (test)")
     parser.add_argument(
@@ -100,8 +100,7 @@ def run_evaluate(arguments: Sequence[str]) -> None:
     if known.output:
         check_different({"--output": known.output, "its figure": str(confusion_file(Path(known.output)))})
         check_file("--output", known.output)
-    checkpoint = "best" if known.best else "last"
-    run = Path(known.run)
+    run, checkpoint = _run_and_checkpoint(Path(known.run), known.best)
     out = Path(known.output) if known.output else RunFolder(run).evaluation(known.data, known.split, checkpoint)
     found = evaluate_run(
         run,
@@ -123,6 +122,18 @@ def run_evaluate(arguments: Sequence[str]) -> None:
     if known.best:
         print(f"{'chosen':20} {found['chosen']}")
     print(f"{out}\n{confusion_file(out)}")
+
+
+def _run_and_checkpoint(path: Path, best: bool) -> tuple[Path, str]:
+    """The run folder, and which of its checkpoints: that of a file, where one is named."""
+    if not path.is_file():
+        return path, "best" if best else "last"
+    if best:
+        raise ValueError(f"--best chooses a checkpoint of a run folder, and {str(path)!r} is one: leave it out")
+    run = RunFolder(path.parent.parent)
+    if run.checkpoints / f"{path.stem}{run.last.suffix}" != path:
+        raise ValueError(f"{str(path)!r} is no checkpoint in a run folder (RUN/checkpoints/NAME.ckpt)")
+    return run.path, path.stem
 
 
 def run_share(arguments: Sequence[str]) -> None:

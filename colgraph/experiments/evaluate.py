@@ -116,7 +116,7 @@ def evaluate_run(
         run: the run folder.
         data: images of the same classes in any order, as ``--data`` of training; those of the run by default.
         split: "test", "val" or "train".
-        checkpoint: "last" or "best".
+        checkpoint: "last", "best", or one kept on the way: "step-0000100".
         batch_size: images at a time.
         output: the JSON file; :meth:`colgraph.training.RunFolder.evaluation` by default.
 
@@ -167,6 +167,8 @@ def _chosen(checkpoint: str, here: bool) -> str:
     """How the checkpoint was chosen: by its accuracy on the images that it is measured on, or on others."""
     if checkpoint == "last":
         return "the last step, whatever its accuracy"
+    if checkpoint != "best":
+        return "a step on the way, whatever its accuracy"
     if here:
         return "the epoch with the highest accuracy on these very images, so that accuracy is biased upwards"
     return "the epoch with the highest accuracy on the run's validation images"

@@ -7,6 +7,7 @@ import os
 import random
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from colgraph.training.config import parse_interval
 from colgraph.training.errors import InterruptedRunError, TrainingDivergedError
 from colgraph.training.folder import RunFolder, writing
 
-__all__ = ["Checkpoints", "ProgressBar", "StepSeeds", "StopOnSignal"]
+__all__ = ["Checkpoints", "ProgressBar", "StepSeeds", "StopOnSignal", "kept_steps"]
 
 
 class StepSeeds(Callback):
@@ -48,20 +49,40 @@ def _any(decision: bool, trainer: Trainer) -> bool:
     return decision if trainer.world_size == 1 else bool(trainer.strategy.reduce_boolean_decision(decision, all=False))
 
 
-class Checkpoints(Callback):
-    """``last.ckpt`` at the start, at an interval and after every epoch; ``best.ckpt`` at the best held-out accuracy.
+def kept_steps(count: int, total: int) -> list[int]:
+    """After which of ``total`` steps ``count`` checkpoints are kept: from 1% of them on, a factor apart.
 
-    Files are written whole or not at all, and never with a parameter that is not a number. Lightning's ModelCheckpoint
-    forgets its best score where the folder has moved, and a file of it passes through the system's temporary folder.
+    Accuracy rises about evenly with the logarithm of the steps: spread evenly in steps, nearly all would be of nearly
+    the final accuracy. The end is ``last.ckpt``.
+
+    Raises:
+        ValueError: for more than there are steps before the last.
+    """
+    if count >= total > 0:
+        raise ValueError(f"keep_checkpoints: {count} are more than the {total - 1} steps before the last of {total}")
+    steps = [0]
+    for number in range(count):
+        wanted = round(total * 100 ** (number / count - 1))
+        steps.append(min(max(wanted, steps[-1] + 1), total - count + number))
+    return steps[1:]
+
+
+class Checkpoints(Callback):
+    """``last.ckpt`` at the start, at an interval and after every epoch, ``best.ckpt``, and those kept on the way.
+
+    ``best.ckpt`` is that of the highest held-out accuracy after an epoch. Files are written whole or not at all, and
+    never with a parameter that is not a number. Lightning's ModelCheckpoint forgets its best score where the folder has
+    moved, and a file of it passes through the system's temporary folder.
 
     Args:
         folder: of the run.
         every: ``200`` (steps) or ``10m`` (minutes) between checkpoints inside an epoch; ``0`` for none.
         hint: how to go on, for the error of a full disk.
+        keep: steps after which one is kept.
     """
 
-    def __init__(self, folder: RunFolder, every: str = "0", hint: str = "") -> None:
-        self.folder, self.hint = folder, hint
+    def __init__(self, folder: RunFolder, every: str = "0", hint: str = "", keep: Collection[int] = ()) -> None:
+        self.folder, self.hint, self.keep = folder, hint, frozenset(keep)
         self.steps, self.seconds = parse_interval(every)
         self.best = -1.0
         self.best_epoch = 0
@@ -72,11 +93,22 @@ class Checkpoints(Callback):
         self._saved_at = time.monotonic()
         if not self.folder.last.is_file():
             self.save(trainer, self.folder.last)
+        for path in self.folder.kept if trainer.is_global_zero else ():
+            # Of a session that was killed: this one comes there again, perhaps with other settings.
+            if int(path.stem.partition("-")[2]) > trainer.global_step:
+                path.unlink()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save at the interval; the last step of an epoch belongs to the epoch's end."""
+        if batch_idx + 1 < trainer.num_training_batches:
+            self._keep(trainer)
         if (self.steps or self.seconds) and self._due(trainer) and batch_idx + 1 < trainer.num_training_batches:
             self.save(trainer, self.folder.last)
+
+    def _keep(self, trainer: Trainer) -> None:
+        """Keep this step, if it is one to keep; before ``last.ckpt``, as the best one."""
+        if trainer.global_step in self.keep:
+            self.save(trainer, self.folder.kept_at(trainer.global_step))
 
     def _due(self, trainer: Trainer) -> bool:
         if self.steps:
@@ -92,6 +124,7 @@ class Checkpoints(Callback):
             # First the best one: a run that is killed before the other goes on from before this epoch, and meets it
             # again.
             self.save(trainer, self.folder.best)
+        self._keep(trainer)
         self.save(trainer, self.folder.last)
 
     def save(self, trainer: Trainer, path: Path) -> None:
@@ -112,7 +145,8 @@ class Checkpoints(Callback):
                     # The file's bytes before its name: after a power cut the name must not stand for less.
                     os.fsync(file.fileno())
                 os.replace(part, path)
-        self._saved_at = time.monotonic()
+        if path == self.folder.last:
+            self._saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
         """For checkpoints."""

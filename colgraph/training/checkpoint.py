@@ -162,7 +162,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def load_trained(run: str | os.PathLike[str]) -> TrainedModel:
-    """Read a model back from a run folder (its ``last.ckpt``) or a checkpoint file.
+    """Read a model back from a run folder (its ``last.ckpt``) or a checkpoint file, one kept on the way too.
 
     Raises:
         ValueError: if there is no checkpoint, it cannot be read, or the network was of a class of the user's own.
@@ -186,8 +186,9 @@ def load_trained(run: str | os.PathLike[str]) -> TrainedModel:
         state = {name.removeprefix(NET): value for name, value in content["state_dict"].items() if name.startswith(NET)}
         _load(net, state, path)
     transform = BatchTransform(packed["mean"], packed["std"])
-    net.about = _about(config, packed, RunFolder(path.parent.parent).summary)
-    return TrainedModel(net.eval(), config, list(packed["classes"]), transform, int(content["global_step"]))
+    step = int(content["global_step"])
+    net.about = _about(config, packed, RunFolder(path.parent.parent).summary, step)
+    return TrainedModel(net.eval(), config, list(packed["classes"]), transform, step)
 
 
 def _load(net: nn.Module, state: Mapping[str, Any], path: Path) -> None:
@@ -213,14 +214,16 @@ _SCORES = (
 )
 
 
-def _about(config: TrainConfig, packed: dict[str, Any], summary: Path) -> dict[str, Any]:
-    """What a shared model should say of itself; scores where the run has ended with these parameters."""
+def _about(config: TrainConfig, packed: dict[str, Any], summary: Path, step: int) -> dict[str, Any]:
+    """What a shared model should say of itself; scores where the run has ended at this step."""
     about: dict[str, Any] = {"data": Path(config.data).name if Path(config.data).exists() else config.data}
     about |= {name: list(packed[name]) for name in ("classes", "mean", "std")}
     about["training"] = {**config.flat(), "data": about["data"]}
     try:
         scores = json.loads(summary.read_text(encoding="utf-8"))
     except (OSError, ValueError):
+        return about
+    if scores.get("steps", step) != step:
         return about
     about["scores"] = {name: scores[name] for name in (*_SCORES, "seed", "steps", "commit") if name in scores}
     return about

@@ -134,6 +134,7 @@ class TrainConfig(ColumnformerOptions, _Inputs):
     accelerator: str = option("auto", "where to train", choices=("auto", "cpu", "gpu", "mps"))
     precision: str = option("32", "32, bf16, 16 (mixed) or 64", choices=tuple(_PRECISIONS))
     checkpoint_every: str = option("10m", "between checkpoints in an epoch: 10m (minutes), 200 (steps), 0 (none)")
+    keep_checkpoints: int = option(0, "checkpoints to keep on the way, from 1% of the steps on, geometrically", low=0)
     figure_every: int = option(10, "redraw figures every so many epochs; 0: only at the end", low=0)
     tensorboard: bool = option(True, "write TensorBoard logs")
 

@@ -18,6 +18,8 @@ from colgraph.training.resume import RunRecord, changes_text, read_record
 
 __all__ = ["RunFolder", "finished_runs", "writing"]
 
+_KEPT = re.compile(r"step-\d{7,}")
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -53,7 +55,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of ``last.ckpt`` and ``best.ckpt``."""
+        """The folder of ``last.ckpt``, ``best.ckpt`` and those kept on the way."""
         return self.path / "checkpoints"
 
     @property
@@ -65,6 +67,15 @@ class RunFolder:
     def best(self) -> Path:
         """The checkpoint with the highest held-out accuracy."""
         return self.checkpoints / "best.ckpt"
+
+    @property
+    def kept(self) -> list[Path]:
+        """The checkpoints kept on the way (``--keep-checkpoints``), in order of steps."""
+        return sorted(path for path in self.checkpoints.glob("step-*.ckpt") if _KEPT.fullmatch(path.stem))
+
+    def kept_at(self, step: int) -> Path:
+        """The checkpoint that is kept after a step."""
+        return self.checkpoints / f"step-{step:07d}.ckpt"
 
     @property
     def figures(self) -> Path:
@@ -112,16 +123,17 @@ class RunFolder:
             raise ValueError(f"{str(self.path)!r} is no run folder: it has no {self.config.name}")
 
     def checkpoint(self, name: str = "last") -> Path:
-        """The file of a checkpoint that is there to be read: "last" or "best".
+        """The file of a checkpoint that is there to be read: "last", "best", or one kept on the way: "step-0000100".
 
         Raises:
             ValueError: where there is no run or no such checkpoint, and while another process trains the run.
         """
         self.check()
-        file = self.best if name == "best" else self.last
+        file = self.checkpoints / f"{name}{self.last.suffix}"
         if not file.is_file():
-            missing = file.relative_to(self.path).as_posix()
-            raise ValueError(f"run {str(self.path)!r} has no checkpoint ({missing} is missing): train it first")
+            missing, there = file.relative_to(self.path).as_posix(), ", ".join(path.name for path in self.kept)
+            hint = f"it has {there}" if there and _KEPT.fullmatch(name) else "train it first"
+            raise ValueError(f"run {str(self.path)!r} has no checkpoint ({missing} is missing): {hint}")
         check_settled(self.path)
         return file
 

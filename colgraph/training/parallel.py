@@ -60,6 +60,7 @@ class SheetParallelStrategy(DDPStrategy):
         self.parts, self.facts = parts, dict(facts or {})
         self.mesh: DeviceMesh | None = None
         self.watch: Watch | None = None
+        self._written: Path | None = None
 
     def meet(self) -> None:
         """Meet the others now, before anything is written, where they have all been started already."""
@@ -133,8 +134,10 @@ class SheetParallelStrategy(DDPStrategy):
                 _remove_unnamed(path.parent)
             return
         folder = path.parent / f"step-{checkpoint['global_step']:08d}"
-        if not (folder / ".metadata").is_file():
+        # One that lies there from before may be of a session that was killed and went on otherwise.
+        if self._written != folder:
             save_checkpoint(folder, self._net, _plain(self.optimizers[0]))
+            self._written = folder
         super().save_checkpoint({**checkpoint, SHARDS: folder.name}, path, storage_options)
         if self.is_global_zero:
             _remove_unnamed(path.parent, folder.name)

@@ -33,7 +33,7 @@ _REFUSED, _APPLIED, _SCHEDULE, _SHARE, _IMAGES = "refused", "applied", "schedule
 ON_RESUME: dict[str, str] = {
     # Where and how fast it runs, and what is written beside the parameters.
     **dict.fromkeys(("workers", "memory_gb", "max_corrupt", "recompute", "backend", "accelerator"), _APPLIED),
-    **dict.fromkeys(("checkpoint_every", "figure_every", "tensorboard"), _APPLIED),
+    **dict.fromkeys(("checkpoint_every", "keep_checkpoints", "figure_every", "tensorboard"), _APPLIED),
     # The learning rate follows the new number from the step at which the run goes on.
     "epochs": _SCHEDULE,
     # Together, if a step still takes as many images.
@@ -59,7 +59,8 @@ Change = dict[str, Any]
 
 _KEY = "record"
 
-_LATER = ("options", "inputs", "outputs", "wiring_power")  # what records of the first version do not name
+# What records of older versions do not name.
+_LATER = ("options", "inputs", "outputs", "wiring_power", "keep_checkpoints")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,7 +31,7 @@ from colgraph.script import is_helper_process
 from colgraph.sheet import Sheet
 from colgraph.training.average import AverageWeights
 from colgraph.training.batches import ImageBatches, steps_per_epoch
-from colgraph.training.callbacks import Checkpoints, ProgressBar, StepSeeds, StopOnSignal
+from colgraph.training.callbacks import Checkpoints, ProgressBar, StepSeeds, StopOnSignal, kept_steps
 from colgraph.training.checkpoint import pack_run
 from colgraph.training.config import TrainConfig
 from colgraph.training.errors import TrainingDivergedError
@@ -110,7 +110,8 @@ def _train(net: VisionModel, images: ImageSplits, config: TrainConfig, folder: R
     _warn([*images.notes, *_notes(sheet, config, images), *map(describe_change, new)])
     hint = f"go on with --resume --out {folder.path}"
     log = MetricsLog(folder.metrics, hint)
-    checkpoints = Checkpoints(folder, config.checkpoint_every, hint)
+    keep = kept_steps(config.keep_checkpoints, config.epochs * steps_per_epoch(config, len(images.train)))
+    checkpoints = Checkpoints(folder, config.checkpoint_every, hint, keep)
     figures = RunFigures(folder.figures, images, log, config.figure_every)
     module = SheetClassifier(net, config, pack_run(record, sheet, images))
     module.reschedule = any(change["setting"] == "epochs" for change in new)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 pytest.importorskip("lightning")
 pytest.importorskip("sklearn")
@@ -18,7 +19,7 @@ pytest.importorskip("matplotlib")
 
 from training_runs import SMALL, begin, train_digits
 
-from colgraph.training import RunFlags, TrainConfig, load_trained, open_run_folder
+from colgraph.training import RunFlags, RunFolder, TrainConfig, load_trained, open_run_folder
 
 
 class Ends:
@@ -71,14 +72,14 @@ def on_ranks(start: Callable[..., Ends]) -> Callable[..., dict[str, Any]]:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     path = tmp_path_factory.mktemp("alone") / "run"
-    return path, train_digits(path, epochs=3)
+    return path, train_digits(path, epochs=3, keep_checkpoints=2)
 
 
 @pytest.fixture(scope="module")
 def halfway(on_ranks, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """Three epochs of which two are done, on three ranks."""
     path = tmp_path_factory.mktemp("parallel") / "run"
-    return path, on_ranks(path, 3, sheet_parallel=3, epochs=3)
+    return path, on_ranks(path, 3, sheet_parallel=3, epochs=3, keep_checkpoints=2)
 
 
 NUMBERS = ("test_loss", "train_loss", "val_loss", "wiring_cost")
@@ -173,8 +174,16 @@ def test_what_cannot_be_is_said_once_and_nothing_is_written(start, tmp_path, opt
 def test_only_named_folders_of_parameters_stay(halfway):
     path, _ = halfway
     folders = {entry.name for entry in (path / "checkpoints").iterdir() if entry.is_dir()}
-    assert "step-00000015" in folders
-    assert len(folders) <= 2
+    assert {"step-00000001", "step-00000002", "step-00000015"} <= folders
+    assert len(folders) <= 4
+
+
+def test_kept_checkpoints_of_a_sheet_in_parts_are_those_of_one_process(alone, halfway):
+    for step in (1, 2):
+        one, three = (load_trained(RunFolder(path).kept_at(step)) for path, _ in (alone, halfway))
+        assert one.step == three.step == step
+        for name, value in one.net.state_dict().items():
+            torch.testing.assert_close(three.net.state_dict()[name], value, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(

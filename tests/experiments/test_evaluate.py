@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ pytest.importorskip("torchmetrics")
 import colgraph as cg
 from colgraph.cli import run
 from colgraph.data import BatchTransform, MemoryImages, load_images
-from colgraph.experiments.evaluate import evaluate_images
-from colgraph.training import RunFlags, TrainConfig, make_model, make_sheet, open_run_folder, train
+from colgraph.experiments.evaluate import evaluate_images, evaluate_run
+from colgraph.training import RunFlags, RunFolder, TrainConfig, make_model, make_sheet, open_run_folder, train
 from colgraph.viz import draw_confusion
 
 
@@ -65,6 +66,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
         augment="none",
         neighbors="knn:4",
         epochs=2,
+        keep_checkpoints=1,
         dim=8,
         steps=3,
         qk_dim=4,
@@ -117,6 +119,24 @@ def test_the_best_checkpoint_has_a_file_of_its_own_that_says_how_it_was_chosen(
     assert "on these very images, so that accuracy is biased upwards" in found["-best"]
     assert (path / "confusion-best.png").is_file()
     assert found["-best"] in capsys.readouterr().out
+
+
+def test_a_checkpoint_kept_on_the_way_is_evaluated(trained: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    path, _ = trained
+    (kept,) = RunFolder(path).kept
+    run(["evaluate", str(kept)])
+    found = json.loads((path / f"evaluation-{kept.stem}.json").read_text())
+    assert (found["step"], found["checkpoint"]) == (1, "step-0000001")
+    assert found["chosen"] == "a step on the way, whatever its accuracy"
+    assert (path / f"confusion-{kept.stem}.png").is_file()
+    run(["evaluate", str(path / "checkpoints" / "best.ckpt")])
+    assert json.loads((path / "evaluation-best.json").read_text())["checkpoint"] == "best"
+    with pytest.raises(ValueError, match="--best chooses a checkpoint of a run folder"):
+        run(["evaluate", str(kept), "--best"])
+    with pytest.raises(ValueError, match=r"is no checkpoint in a run folder \(RUN/checkpoints/NAME.ckpt\)"):
+        run(["evaluate", shutil.copy(kept, tmp_path)])
+    with pytest.raises(ValueError, match=r"step-0000009.ckpt is missing\): it has step-0000001.ckpt"):
+        evaluate_run(path, checkpoint="step-0000009")
 
 
 def folder_of_digits(root: Path, classes: list[str]) -> Path:

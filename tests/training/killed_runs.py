@@ -40,6 +40,7 @@ SMALL: dict[str, Any] = {
     "backend": "reference",
     "figure_every": 0,
     "checkpoint_every": "2",
+    "keep_checkpoints": 8,
     "options": {"widths": [2, 2]},
 }
 

@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,12 +29,13 @@ from colgraph.training import (
     TrainConfig,
     UnwritableRunError,
     load_checkpoint,
+    load_trained,
     make_model,
     make_sheet,
     open_run_folder,
     train,
 )
-from colgraph.training.callbacks import Checkpoints, StepSeeds
+from colgraph.training.callbacks import Checkpoints, StepSeeds, kept_steps
 from colgraph.training.config import parse_interval
 from colgraph.training.folder import RunFolder
 from colgraph.training.metrics import MetricsLog
@@ -93,7 +95,32 @@ def test_run_killed_at_any_moment_goes_on_to_the_same_bits(tmp_path: Path) -> No
         best = [load_checkpoint(tmp_path / run / "checkpoints" / "best.ckpt") for run in (name, "whole")]
         assert best[0]["global_step"] == best[1]["global_step"]
         assert all(torch.equal(value, best[1]["state_dict"][key]) for key, value in best[0]["state_dict"].items())
+        ours, theirs = RunFolder(tmp_path / name).kept, RunFolder(tmp_path / "whole").kept
+        assert [path.name for path in ours] == [path.name for path in theirs]
+        for pair in zip(ours, theirs, strict=True):
+            mine, whole_one = map(load_checkpoint, pair)
+            assert mine["global_step"] == whole_one["global_step"] == int(pair[0].stem[5:])
+            assert all(torch.equal(value, whole_one["state_dict"][key]) for key, value in mine["state_dict"].items())
+    assert [int(path.stem[5:]) for path in RunFolder(tmp_path / "whole").kept] == list(range(1, 9))
     assert [int(row["step"]) for row in metrics(tmp_path / "whole")] == list(range(1, 16))
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "steps"),
+    [(0, 880, []), (1, 880, [9]), (8, 6250, [62, 111, 198, 351, 625, 1111, 1976, 3515]), (3, 4, [1, 2, 3])],
+)
+def test_checkpoints_are_kept_at_steps_a_factor_apart(count: int, total: int, steps: list[int]) -> None:
+    assert kept_steps(count, total) == steps
+
+
+@pytest.mark.parametrize("total", [2, 15, 100, 6250])
+def test_as_many_are_kept_as_asked_for(total: int) -> None:
+    for count in {1, total // 2, total - 1}:
+        steps = kept_steps(count, total)
+        assert len(steps) == count
+        assert sorted(set(steps)) == steps
+        assert steps[0] >= 1
+        assert steps[-1] < total
 
 
 # ---------------------------------------------------------------------- in this process
@@ -138,6 +165,24 @@ def test_full_disk_at_a_checkpoint_ends_the_run_with_one_line_and_keeps_the_last
     assert {path.name for path in checkpoints.iterdir()} == {"last.ckpt", "best.ckpt"}
     assert load_checkpoint(checkpoints / "last.ckpt")["global_step"] == 5
     assert run(tmp_path / "run", images, resume=True)["resumed_from_step"] == 5
+
+
+def test_kept_checkpoints_are_those_of_the_path_that_was_taken(images: ImageSplits, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(ValueError, match="keep_checkpoints: 5 are more than the 4 steps before the last of 5"):
+        run(folder.path, images, epochs=1, keep_checkpoints=5)
+    assert not folder.is_run
+    summary = run(folder.path, images, epochs=1, keep_checkpoints=2)
+    assert [path.name for path in folder.kept] == ["step-0000001.ckpt", "step-0000002.ckpt"]
+    shutil.copy(folder.last, folder.kept_at(9))  # as of a session that was killed
+    run(folder.path, images, resume=True, epochs=2, keep_checkpoints=9)
+    assert [int(path.stem[5:]) for path in folder.kept] == [1, 2, 6, 7, 8, 9]
+    assert load_checkpoint(folder.kept_at(9))["global_step"] == 9
+    trained = load_trained(folder.kept_at(2))
+    assert (trained.step, "scores" in trained.net.about) == (2, False)
+    assert "scores" in load_trained(folder.path).net.about
+    assert load_trained(folder.kept_at(2)).config.epochs == 1
+    assert summary["steps"] == 5
 
 
 @pytest.mark.parametrize("what", ["metrics", "summary", "prepare"])
