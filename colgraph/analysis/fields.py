@@ -66,12 +66,14 @@ class GradientFields(Result):
         ax = plotting.axes(ax)
         if len(self.steps) == 1:
             ax.imshow(np.sqrt(self.power[0, 0]), cmap="viridis")
+            ax.set(xlabel="pixels", ylabel="pixels")
             ax.set_title(f"receptive field of column {self.columns[0]}, radius {self.radius[0, 0]:.2f} pixels")
             return ax
         ax.plot(self.steps + 1, self.radius, color=plotting.GREY, linewidth=0.6, alpha=0.6)
         ax.fill_between(self.steps + 1, *self.radius_interval, color=plotting.ORANGE, alpha=0.25, linewidth=0)
         ax.plot(self.steps + 1, _mean(self.radius), color=plotting.ORANGE, marker="o", label="mean over columns")
         ax.set(xlabel="step", ylabel="radius (pixels)", title="effective receptive field")
+        ax.xaxis.set_major_locator(plotting.whole_numbers())
         ax.legend(frameon=False, fontsize=8)
         return ax
 
@@ -213,7 +215,7 @@ class ReverseCorrelation(Result):
         signed = bool((self.field < 0).any())
         image = ax.imshow(shown, cmap="PuOr" if signed else "viridis", vmin=-reach if signed else 0, vmax=reach)
         ax.figure.colorbar(image, ax=ax, label="response per unit of intensity")
-        ax.set_title(f"column {best}; {self.value:.0%} of columns have a field")
+        ax.set(xlabel="pixels", ylabel="pixels", title=f"column {best}; {self.value:.0%} of columns have a field")
         return ax
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from colgraph.analysis.arrays import Array
 from colgraph.extras import optional
@@ -141,13 +142,30 @@ def draw_map(
                 place[:, 0], place[:, 1], s=16, marker=marker, facecolors="white", edgecolors=INK, linewidths=0.8
             )
     ax.set_aspect("equal")
+    low, high, pad = points.min(0), points.max(0), _half_gap(points)
+    ax.set(xlim=(low[0] - pad, high[0] + pad), ylim=(low[1] - pad, high[1] + pad))
     ax.set(xlabel=seen.names[0], ylabel=seen.names[1], title=title)
     wide = bool(np.ptp(points[:, 0]) > 1.6 * np.ptp(points[:, 1]))
     bar = ax.figure.colorbar(dots, ax=ax, label=label, shrink=0.8, orientation="horizontal" if wide else "vertical")
+    if np.array_equal(hue[~hole], np.round(hue[~hole])):  # numbers of modules and patches have nothing between them
+        bar.locator = whole_numbers()
     if cyclic:
         signs = zip(range(0, 181, 45), "\u2013/|\\\u2013", strict=True)
         bar.set_ticks([i * np.pi / 4 for i in range(5)], labels=[f"{angle}\u00b0 {sign}" for angle, sign in signs])
     return ax
+
+
+def _half_gap(points: Array) -> float:
+    """Half of the usual distance to the nearest other point: room for a marker at the border."""
+    apart = cKDTree(points).query(points, k=2)[0][:, 1] if len(points) > 1 else np.zeros(1)
+    return float(np.median(apart)) / 2 or 0.5
+
+
+def whole_numbers() -> Any:
+    """Ticks at whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins=8, integer=True, min_n_ticks=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +185,10 @@ class View:
     names: tuple[str, str]
 
 
+def _axis(name: str, more: str = "") -> str:
+    return f"{name} ({', '.join(part for part in ('units of distance', more) if part)})"
+
+
 def look_at(positions: Array) -> View:
     """How columns are drawn in the plane.
 
@@ -182,17 +204,17 @@ def look_at(positions: Array) -> View:
         return View(points, np.arange(n), np.ones(n, dtype=bool), names)
 
     if positions.shape[1] == 1:
-        return plain(np.column_stack([positions[:, 0], np.zeros(n)]), ("x", ""))
+        return plain(np.column_stack([positions[:, 0], np.zeros(n)]), (_axis("x"), ""))
     if len(flat) < 3:
         shown = (*flat.tolist(), *(i for i in range(positions.shape[1]) if i not in flat))[:2]
         first, second = sorted(shown)
-        return plain(positions[:, [first, second]], ("xyz"[first], "xyz"[second]))
+        return plain(positions[:, [first, second]], (_axis("xyz"[first]), _axis("xyz"[second])))
     height = np.round(positions[:, 2] / (1e-6 * spread.max()))
     level, layer, size = np.unique(height, return_inverse=True, return_counts=True)
     if len(level) <= 12 and size.min() >= 4:
         gap = 2 * spread[0] / max(np.sqrt(n / len(level)) - 1, 1)
         beside = positions[:, :2] + layer[:, None] * [1.2 * spread[0] + gap, 0]
-        return plain(beside, ("x (layers side by side, lowest first)", "y"))
+        return plain(beside, (_axis("x", "layers side by side, lowest first"), _axis("y")))
     radius = np.linalg.norm(centred, axis=1)
     if radius.std() < 0.02 * radius.mean():
         longitude = np.degrees(np.arctan2(centred[:, 1], centred[:, 0]))
@@ -206,4 +228,4 @@ def look_at(positions: Array) -> View:
     mirrored = 1.15 * np.ptp(first) - first
     points = np.concatenate([np.stack([first, second], 1)[up], np.stack([mirrored, second], 1)[down]])
     front = np.concatenate([depth[up] >= 0, depth[down] <= 0])
-    return View(points, np.concatenate([up, down]), front, ("from one side, and from the other", ""))
+    return View(points, np.concatenate([up, down]), front, (_axis("from one side, and from the other"), ""))

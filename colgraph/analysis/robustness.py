@@ -270,7 +270,7 @@ def adversarial_accuracy(
         levels,
         correct,
         null,
-        level_name="largest change of a pixel",
+        level_name="largest change of a pixel (black is 0, white 1)",
         null_name="random signs of the same size",
         seed=seed,
     )

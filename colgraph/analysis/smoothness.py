@@ -126,7 +126,7 @@ def smoothness(
         curve_interval=jackknife_interval(curve, left_out),
         pairs_per_bin=size,
         spacing=pairs.spacing,
-        axis_label="mean difference of preference",
+        axis_label="mean difference of preference" + (" (radians)" if period == np.pi else ""),
         resultant=float("nan") if period is None else float(abs(np.exp(2j * np.pi * x / period).mean())),
         columns=len(x),
     )

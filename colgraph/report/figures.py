@@ -15,6 +15,7 @@ from colgraph.viz.style import BLUE, GREEN, GREY, INK, ORANGE, new_figure, save_
 # Small enough to be read on a telephone, where each takes the whole width; two stand side by side on a screen.
 _SIZE = (5.2, 4.0)
 _COLOURS = (BLUE, GREEN, "#CC79A7", "#56B4E9", INK)
+_DASHES = ("--", ":", "-.")
 
 
 def draw_with_controls(
@@ -39,31 +40,45 @@ def draw_with_controls(
         rows = {"this run": result, **controls}
         # The most lines that a row's name has, at 9 points and a little air, are as high as a row.
         lines = max(name.count("\n") + 1 for name in _row_names(rows))
-        figure = new_figure(_SIZE[0], max(_SIZE[1], 1.4 + 0.18 * lines * len(rows)), f"{title}: controls")
+        figure = _new(f"{title}: controls", max(_SIZE[1], 1.4 + 0.18 * lines * len(rows)))
         _draw_values(figure.subplots(), rows)
         save_figure(figure, folder / f"{key}-controls.png")
         pictures.append((f"{key}-controls.png", f"{title}: the number beside its controls"))
     return [{"file": f"{folder.name}/{name}", "alt": alt} for name, alt in pictures]
 
 
+def _new(title: str, height: float) -> Any:
+    """A figure under a title of as many lines as it takes."""
+    lines = textwrap.wrap(title, 48)
+    return new_figure(_SIZE[0], height + 0.2 * (len(lines) - 1), "\n".join(lines))
+
+
 def _picture(title: str, more: str, result: Result, controls: Mapping[str, Result], path: Path) -> tuple[str, str]:
-    figure = new_figure(*_SIZE, title)
+    curves = _curves(result, controls)
+    # The legend of many curves stands below them, two beside each other.
+    figure = _new(title, _SIZE[1] + 0.1 * len(curves))
     axes = result.plot(figure.subplots())
+    if axes.get_aspect() == 1:  # a map: no higher than its columns, with their scale below, need
+        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+        figure.set_figheight(min(_SIZE[1], 2.1 + _SIZE[0] * (top - bottom) / (right - left)))
     lines = textwrap.wrap("; ".join(part for part in (axes.get_title(), more) if part), 46)
     axes.set_title("\n".join(lines), fontsize=10, fontweight="normal")
-    _overlay(axes, controls)
+    for i, (name, (x, y)) in enumerate(curves.items()):
+        look = {"color": _COLOURS[i % len(_COLOURS)], "linestyle": _DASHES[i // len(_COLOURS)]}
+        axes.plot(x, y, linewidth=1.2, label=name, **look)
+    if curves:
+        axes.get_legend().remove()
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     save_figure(figure, path)
     return path.name, title
 
 
-def _overlay(axes: Any, controls: Mapping[str, Result]) -> None:
-    """The controls' curves over those of a run."""
-    curves = {"distance": "curve", "levels": "accuracy"}
-    for colour, (name, other) in zip(_COLOURS, controls.items(), strict=False):
-        for x, y in curves.items():
-            if hasattr(other, x) and hasattr(other, y):
-                axes.plot(getattr(other, x), getattr(other, y), color=colour, linewidth=1.2, linestyle="--", label=name)
-                axes.legend(frameon=False, fontsize=8)
+def _curves(result: Result, controls: Mapping[str, Result]) -> dict[str, tuple[Any, Any]]:
+    """The controls' curves, to be drawn over that of a run, where it has one."""
+    for x, y in (("distance", "curve"), ("levels", "accuracy")):
+        if hasattr(result, x) and hasattr(result, y):
+            return {name: (getattr(other, x), getattr(other, y)) for name, other in controls.items()}
+    return {}
 
 
 def _row_names(results: Mapping[str, Result]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from colgraph.sheet import Sheet
-from colgraph.viz.style import BLUE, GREY, INK, ORANGE, PALE, SEQUENTIAL, Figure, color_bar, new_figure, quiet
+from colgraph.viz.style import BLUE, GREY, INK, ORANGE, PALE, SEQUENTIAL, UNIT, Figure, color_bar, new_figure, quiet
 
 
 def draw_attention_by_distance(
@@ -200,8 +200,8 @@ def _local_plane(position: np.ndarray, columns: np.ndarray, layer: np.ndarray) -
     else:
         centred = position - position[columns].mean(0)
         directions = np.linalg.svd(centred[columns], full_matrices=False)[2][:2]
-        return centred @ directions.T, ("along the surface", "across")
-    return position[:, axes], ("xyz"[axes[0]], "xyz"[axes[1]])
+        return centred @ directions.T, (f"along the surface ({UNIT})", f"across ({UNIT})")
+    return position[:, axes], (f"{'xyz'[axes[0]]} ({UNIT})", f"{'xyz'[axes[1]]} ({UNIT})")
 
 
 def _draw_steps(figure: Any, weight: np.ndarray, distance: np.ndarray) -> None:

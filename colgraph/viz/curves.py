@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from colgraph.viz.style import BLUE, GREEN, ORANGE, Figure, new_figure, quiet
+from colgraph.viz.style import BLUE, GREEN, ORANGE, UNIT, Figure, new_figure, quiet
 
 _DRAWN = ("train_accuracy", "val_accuracy", "train_loss", "val_loss", "wiring_cost")
 
@@ -44,7 +44,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], *, held_out: str = "held out"
     quiet(loss, title="Loss", xlabel="epoch", ylabel="cross-entropy (nats)")
     loss.legend(loc="upper right")
     wiring.plot(epoch, _series(rows, "wiring_cost"), color=GREEN, **style)
-    quiet(wiring, title="Wiring cost", xlabel="epoch", ylabel="mean distance heard (geometry's units)")
+    quiet(wiring, title="Wiring cost", xlabel="epoch", ylabel=f"mean distance heard ({UNIT})")
     return figure
 
 

@@ -8,11 +8,10 @@ import numpy as np
 
 from colgraph.sheet import Sheet
 from colgraph.viz.attention import central_column
-from colgraph.viz.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, Figure, few_ticks, new_figure
+from colgraph.viz.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, UNIT, Figure, few_ticks, new_figure
 
 _NAMED = 60
 _COARSE_FACES, _MANY_FACES = 6_000, 60_000
-_UNIT = "geometry's units"
 _VIEWS = ((22, -155, "one side, from above"), (-22, 25, "other side, from below"))
 
 
@@ -100,7 +99,7 @@ def _draw_flat(axes: Any, sheet: Sheet, position: np.ndarray, plane: tuple[int, 
         for point, name in zip(points, sheet["names"]):
             axes.annotate(name, point, xytext=(4, 4), textcoords="offset points", fontsize=7)
     axes.set_aspect("equal")
-    axes.set(xlabel=f"{'xyz'[plane[0]]} ({_UNIT})", ylabel=f"{'xyz'[plane[1]]} ({_UNIT})")
+    axes.set(xlabel=f"{'xyz'[plane[0]]} ({UNIT})", ylabel=f"{'xyz'[plane[1]]} ({UNIT})")
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -122,7 +121,7 @@ def _draw_space(axes: Any, sheet: Sheet, position: np.ndarray, edges: np.ndarray
         for point, name in zip(points, sheet["names"]):
             axes.text(*point, f" {name}", fontsize=7)
     _frame(axes, points, 0.95)
-    names = [f"{'xyz'[axis]} ({_UNIT})" for axis in order]
+    names = [f"{'xyz'[axis]} ({UNIT})" for axis in order]
     axes.set(xlabel=names[0], ylabel=names[1], zlabel=names[2])
     axes.view_init(elev=16, azim=-62)
 
@@ -236,6 +235,6 @@ def _legend(figure: Figure, sheet: Sheet, edges: int) -> None:
         drawn = "all" if edges == real else f"{edges:,} of {real:,}"
         handles.append(Line2D([], [], color=GREY, linewidth=1, label=f"edge ({drawn} drawn)"))
     size = " x ".join(f"{extent:.3g}" for extent in np.ptp(sheet.pos.detach().cpu().numpy(), axis=0))
-    extent = f"extent {size} ({_UNIT})" if not edges else None
+    extent = f"extent {size} ({UNIT})" if not edges else None
     columns = min(len(handles), 3)
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, labelcolor=INK, title=extent)

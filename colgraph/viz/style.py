@@ -19,6 +19,8 @@ else:
 ORANGE, BLUE, GREEN = "#E69F00", "#0072B2", "#009E73"
 GREY, PALE, INK = "#8A8F98", "#D9DCE1", "#22262B"
 SEQUENTIAL = "viridis"
+UNIT = "geometry's units"
+"""In which positions and lengths are given."""
 
 _RC: dict[Any, Any] = {
     "font.size": 10,
