@@ -1,9 +1,14 @@
-"""The end of messages about a name that is not known."""
+"""Messages of all rooms: in one line, and about a name that is not known with what was meant."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
+
+
+def in_one_line(message: object) -> str:
+    """A message, or that of an error, without breaks and doubled blanks."""
+    return " ".join(str(message).split())
 
 
 def closest(name: object, known: Iterable[object]) -> str:

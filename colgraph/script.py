@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from colgraph.extras import missing_module
-from colgraph.hints import nearest
+from colgraph.hints import in_one_line, nearest
 
 _AMERICAN = {"analyse": "analyze", "colour": "color", "neighbour": "neighbor"}
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
@@ -92,7 +92,7 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and leaving."""
-        raise ValueError(" ".join(message.split()))
+        raise ValueError(in_one_line(message))
 
 
 def parse_options(extra: Sequence[str], known: Iterable[str] = (), exact: Iterable[str] = ()) -> dict[str, Any]:
@@ -189,12 +189,12 @@ def is_helper_process() -> bool:
 
 
 def _show_warning(message: Any, *where: Any, **more: Any) -> None:
-    sys.stderr.write(f"warning: {' '.join(str(message).split())}\n")
+    sys.stderr.write(f"warning: {in_one_line(message)}\n")
 
 
 def _leave(error: object, code: int) -> None:
     if is_helper_process():
         # What is wrong is mostly wrong everywhere: let the first process say so, and be ended by whoever started us.
         time.sleep(_AFTER_YOU)
-    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    sys.stderr.write(f"error: {in_one_line(error)}\n")
     raise SystemExit(code)

@@ -1,10 +1,10 @@
 """What did the sheet learn? Pure functions on arrays and positions, and probes for any network.
 
-One module a family: ``topography``, ``partial``, ``spatial_edges``, ``smoothness``, ``orientation``, ``pinwheels``,
-``selectivity``, ``connectivity``, ``graphs``, ``small_worlds``, ``representation``, ``dissimilarity``, ``steps``,
-``encoding``, ``robustness``, ``lesions``, ``energy``, ``fields``, ``gabor``, ``accuracy``; stimuli come from
-``probes``, responses from ``collect``. Every analysis returns a frozen result with ``value``, ``null``, ``interval``
-and ``plot(ax)``; see ``docs/analyses.md``.
+One module a family: ``topography``, ``partial_correlation``, ``spatial_edges``, ``smoothness``, ``orientation``,
+``pinwheels``, ``selectivity``, ``connectivity``, ``graphs``, ``small_worlds``, ``representation``, ``dissimilarity``,
+``steps``, ``encoding``, ``robustness``, ``lesions``, ``energy``, ``fields``, ``gabor``, ``accuracy``; stimuli come
+from ``probes``, responses from ``collect``. Every analysis returns a frozen result with ``value``, ``null``,
+``interval`` and ``plot(ax)``; see ``docs/analyses.md``.
 """
 
 from colgraph.analysis.accuracy import (
@@ -30,7 +30,7 @@ from colgraph.analysis.lesions import activity_noise, lesion_curve, lesion_regio
 from colgraph.analysis.nets import predict
 from colgraph.analysis.orientation import orientation_map
 from colgraph.analysis.pairs import Pairs, sample_pairs
-from colgraph.analysis.partial import partial_correlation_by_distance
+from colgraph.analysis.partial_correlation import partial_correlation_by_distance
 from colgraph.analysis.pinwheels import map_wavelength, pinwheels
 from colgraph.analysis.probes import Probes, category_set, gratings, moving_bars, noise
 from colgraph.analysis.representation import cka, compare, participation_ratio

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,17 +121,11 @@ def accuracy(correct: Any, *, level: float = 0.95) -> Accuracy:
     seeds, images = y.shape
     mean = float(y.mean())
     by_seed, by_image, terms = _variances(y)
-    if seeds == 1:
-        answers, quantile = float(images), stats.norm.ppf(0.5 + level / 2)
-    else:
-        total = by_seed + by_image
-        answers = mean * (1 - mean) / total if total > 0 else float(images)
-        quantile = stats.t.ppf(0.5 + level / 2, _satterthwaite(total, terms))
     return Accuracy(
         name="accuracy",
         value=mean,
         null=np.empty(0),
-        interval=_wilson(mean, answers, float(quantile)),
+        interval=_share_interval(mean, by_seed + by_image, terms, images, level),
         seeds=seeds,
         images=images,
         seeds_variance=by_seed if seeds > 1 else float("nan"),
@@ -161,12 +155,20 @@ def accuracy_interval(accuracies: Any, images: int, *, level: float = 0.95) -> A
     mean, seeds = float(shares.mean()), len(shares)
     by_image = mean * (1 - mean) / count
     if seeds == 1:
-        return _wilson(mean, count, float(stats.norm.ppf(0.5 + level / 2)))
+        return _share_interval(mean, by_image, [], count, level)
     by_seed = float(shares.var(ddof=1)) / seeds
-    total = by_seed + by_image
-    degrees = _satterthwaite(total, [(by_seed, seeds - 1.0), (by_image, count - 1.0)])
-    answers = mean * (1 - mean) / total if total > 0 else float(count)
-    return _wilson(mean, answers, float(stats.t.ppf(0.5 + level / 2, degrees)))
+    terms = [(by_seed, seeds - 1.0), (by_image, count - 1.0)]
+    return _share_interval(mean, by_seed + by_image, terms, count, level)
+
+
+def _share_interval(
+    mean: float, variance: float, terms: Sequence[tuple[float, float]], images: int, level: float
+) -> Array:
+    """``[2]``: Wilson's, for as many independent answers as would have this variance; without terms, for the images."""
+    if not terms:
+        return _wilson(mean, images, float(stats.norm.ppf(0.5 + level / 2)))
+    answers = mean * (1 - mean) / variance if variance > 0 else float(images)
+    return _wilson(mean, answers, float(stats.t.ppf(0.5 + level / 2, _satterthwaite(variance, terms))))
 
 
 def _variances(y: NDArray[Any]) -> tuple[float, float, list[tuple[float, float]]]:
@@ -332,14 +334,14 @@ class CorrectedPValues:
         count: how many p-values were corrected for.
     """
 
-    names: tuple[str, ...]
+    names: tuple[Hashable, ...]
     p: Array
     holm: Array
     benjamini_hochberg: Array
     count: int
 
 
-def correct_p_values(p_values: Mapping[str, float | None]) -> CorrectedPValues:
+def correct_p_values(p_values: Mapping[Any, float | None]) -> CorrectedPValues:
     """P-values of several measures, corrected for their number.
 
     Holm (1979), "A simple sequentially rejective multiple test procedure", holds the chance of any false finding,

@@ -55,7 +55,7 @@ def compare_with(rows: Sequence[_Row], config: str) -> tuple[list[dict[str, Any]
                 elsewhere.append(name)
             else:
                 entries.append({"config": name, **_difference(*np.split(right, [len(predicted)]))})
-    corrected = an.correct_p_values({str(number): entry["p"] for number, entry in enumerate(entries)})
+    corrected = an.correct_p_values(dict(enumerate(entry["p"] for entry in entries)))
     found = [entry | {"holm": float(p)} for entry, p in zip(entries, corrected.holm, strict=True)]
     twice = len(reference[0]["image"]) - len(np.unique(reference[0]["image"]))
     notes = (

@@ -17,7 +17,7 @@ from typing import Any
 
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.options import GeometryInfo, call_with_options, describe_function
-from colgraph.hints import closest
+from colgraph.hints import closest, in_one_line
 
 ENTRY_POINT_GROUP = "colgraph.geometries"
 
@@ -228,5 +228,5 @@ def _same_place(one: Any, other: Any) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = in_one_line(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -7,15 +7,15 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from colgraph.models.baseline import Baseline
 from colgraph.nn.constructor import constructor
 from colgraph.nn.shared import make_linear
-from colgraph.options import PARAMETRIZATIONS, check_choice, check_sizes
-from colgraph.torch_internals import static_shape
+from colgraph.options import PARAMETRIZATIONS, check_choice
 
 _SMALLEST_SIDE = 4  # of a map of features, where halving ends
 
 
-class ConvNet(nn.Module):
+class ConvNet(Baseline):
     """Images ``[B,channels,S,S]`` to logits ``[B,classes]`` through residual blocks of 3 x 3 convolutions.
 
     Everything around the blocks is as in :class:`colgraph.VisionColumnformer`: a strided convolution makes patch
@@ -55,16 +55,9 @@ class ConvNet(nn.Module):
         local: bool = False,
         parametrization: str = "plain",
     ) -> None:
-        super().__init__()
-        check_sizes(image_size=image_size, patch_size=patch_size, in_channels=in_channels, num_classes=num_classes)
-        check_sizes(dim=dim, depth=depth)
         check_choice("parametrization", parametrization, PARAMETRIZATIONS)
-        if image_size % patch_size:
-            raise ValueError(f"image_size {image_size} is not divisible by patch_size {patch_size}")
-        self.image_size, self.patch_size, self.in_channels = (image_size, image_size), patch_size, in_channels
-        self.num_classes, self.dim, self.depth = num_classes, dim, depth
+        super().__init__(image_size, patch_size, in_channels, num_classes, dim, depth)
         self.local, self.parametrization = local, parametrization
-        self.patch_embedding = nn.Conv2d(in_channels, dim, patch_size, patch_size)
         how = parametrization if local else None
         side, channels, blocks = image_size // patch_size, dim, []
         for halve in _halvings(side, depth):
@@ -76,12 +69,7 @@ class ConvNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``[B,classes]``."""
-        if images.dim() != 4 or static_shape(images)[1:] != (self.in_channels, *self.image_size):
-            raise ValueError(
-                f"images must have shape [B, {self.in_channels}, {self.image_size[0]}, {self.image_size[1]}], "
-                f"got {list(images.shape)}"
-            )
-        x = self.blocks(self.patch_embedding(images)).flatten(2).transpose(1, 2)
+        x = self.blocks(self.embed(images)).flatten(2).transpose(1, 2)
         logits: Tensor = self.head(self.norm(x).mean(1))
         return logits
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from colgraph.models.baseline import Baseline
 from colgraph.nn.constructor import constructor
 from colgraph.options import check_sizes
-from colgraph.torch_internals import static_shape
 
 
-class VisionTransformer(nn.Module):
+class VisionTransformer(Baseline):
     """Images ``[B,channels,S,S]`` to logits ``[B,classes]`` through ``torch.nn.TransformerEncoder``.
 
     Everything around the blocks is as in :class:`colgraph.VisionColumnformer`: a strided convolution makes patch
@@ -44,16 +44,10 @@ class VisionTransformer(nn.Module):
         num_heads: int = 4,
         mlp_dim: int = 128,
     ) -> None:
-        super().__init__()
-        check_sizes(image_size=image_size, patch_size=patch_size, in_channels=in_channels, num_classes=num_classes)
-        check_sizes(dim=dim, depth=depth, num_heads=num_heads, mlp_dim=mlp_dim)
-        if image_size % patch_size:
-            raise ValueError(f"image_size {image_size} is not divisible by patch_size {patch_size}")
+        super().__init__(image_size, patch_size, in_channels, num_classes, dim, depth)
+        check_sizes(num_heads=num_heads, mlp_dim=mlp_dim)
         if dim % num_heads:
             raise ValueError(f"dim={dim} is not divisible by num_heads={num_heads}")
-        self.image_size, self.patch_size, self.in_channels = (image_size, image_size), patch_size, in_channels
-        self.num_classes, self.dim, self.depth = num_classes, dim, depth
-        self.patch_embedding = nn.Conv2d(in_channels, dim, patch_size, patch_size)
         patches = (image_size // patch_size) ** 2
         self.position_embedding = nn.Parameter(nn.init.trunc_normal_(torch.empty(patches, dim), std=0.02))
         layers = [
@@ -67,11 +61,6 @@ class VisionTransformer(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``[B,classes]``."""
-        if images.dim() != 4 or static_shape(images)[1:] != (self.in_channels, *self.image_size):
-            raise ValueError(
-                f"images must have shape [B, {self.in_channels}, {self.image_size[0]}, {self.image_size[1]}], "
-                f"got {list(images.shape)}"
-            )
-        x = self.patch_embedding(images).flatten(2).transpose(1, 2) + self.position_embedding
+        x = self.embed(images).flatten(2).transpose(1, 2) + self.position_embedding
         logits: Tensor = self.head(self.encoder(x).mean(1))
         return logits

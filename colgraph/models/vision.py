@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from colgraph.models.buffers import SheetBuffers, in_dtype_of
 from colgraph.models.columnformer import Columnformer, Unroll
+from colgraph.models.image_shape import check_image_shape
 from colgraph.models.reach import late_columns, steps_to_reach
 from colgraph.models.sharing import SharedModel
 from colgraph.nn import ColumnLayerNorm
 from colgraph.nn.constructor import constructor
 from colgraph.options import VisionOptions, held
-from colgraph.torch_internals import static_shape
 
 
 @dataclass
@@ -105,11 +105,7 @@ class VisionColumnformer(SharedModel, SheetBuffers):
 
     def embed(self, images: Tensor) -> Tensor:
         """Patch vectors ``[P,B,C]`` in the order of the input columns."""
-        if images.dim() != 4 or static_shape(images)[1:] != (self.in_channels, *self.image_size):
-            raise ValueError(
-                f"images must have shape [B, {self.in_channels}, {self.image_size[0]}, {self.image_size[1]}], "
-                f"got {list(images.shape)}"
-            )
+        check_image_shape(images, self.in_channels, self.image_size)
         if not images.is_floating_point():
             name = str(images.dtype).removeprefix("torch.")
             raise ValueError(f"images must be floating-point, normalised as in training, got {name}")

@@ -19,14 +19,14 @@ from colgraph.analysis.signals import check_signal
 from colgraph.output import check_folder, replacing, write_text
 from colgraph.report.catalogue import Analysis, attempt, no_control
 from colgraph.report.context import Context, Settings, make_probes
-from colgraph.report.corrected import correct_entries
-from colgraph.report.equal import EqualAccuracy
+from colgraph.report.equal_accuracy import EqualAccuracy
 from colgraph.report.figures import draw_with_controls
 from colgraph.report.line_up import line_up
 from colgraph.report.loading import load_run
 from colgraph.report.measures import CATALOGUE, orientation, reverse_correlation
+from colgraph.report.multiple_comparisons import correct_entries
 from colgraph.report.notes import about, note_of
-from colgraph.report.paired import paired_accuracies
+from colgraph.report.paired_accuracy import paired_accuracies
 from colgraph.training import RunFolder
 from colgraph.viz.style import picture_suffixes
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from colgraph.analysis import Result
+from colgraph.hints import in_one_line
 from colgraph.report.context import Context
 
 R = TypeVar("R", bound=Result)
@@ -95,7 +96,7 @@ def attempt(item: Analysis, context: Context) -> tuple[Result | None, str | None
         _check_defined(result)
         return result, None
     except (ValueError, ImportError) as error:
-        return None, " ".join(str(error).split())
+        return None, in_one_line(error)
 
 
 def _check_defined(result: Result) -> None:

@@ -149,7 +149,7 @@ def run_encode(arguments: list[str]) -> None:
     known = parser.parse_args(arguments)
     if known.output:
         _check_encoding(Path(known.output))
-    run = load_run(known.run, images=2)
+    run = load_run(known.run, images=0)
     out = Path(known.output) if known.output else _check_encoding(RunFolder(run.path).encoding)
     recorded = read_responses(Path(known.responses))
     size, channels = run.config.image_size, run.config.channels

@@ -64,10 +64,11 @@ def _picture(title: str, more: str, result: Result, controls: Mapping[str, Resul
     lines = textwrap.wrap("; ".join(part for part in (axes.get_title(), more) if part), 46)
     axes.set_title("\n".join(lines), fontsize=10, fontweight="normal")
     for i, (name, (x, y)) in enumerate(curves.items()):
-        look = {"color": _COLOURS[i % len(_COLOURS)], "linestyle": _DASHES[i // len(_COLOURS)]}
-        axes.plot(x, y, linewidth=1.2, label=name, **look)
+        color, dash = _COLOURS[i % len(_COLOURS)], _DASHES[i // len(_COLOURS)]
+        axes.plot(x, y, linewidth=1.2, label=name, color=color, linestyle=dash)
     if curves:
-        axes.get_legend().remove()
+        if (legend := axes.get_legend()) is not None:
+            legend.remove()
         figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     save_figure(figure, path)
     return path.name, title

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from colgraph.hints import in_one_line
 from colgraph.report.context import Context, ProbeSet, Settings
 from colgraph.report.controls import Control, find_controls
 from colgraph.report.loading import Run, load_run
@@ -42,7 +43,7 @@ class LineUp:
         try:
             self.contexts.append(make())
         except ValueError as error:
-            self.missing.append({"name": name, "reason": " ".join(str(error).split())})
+            self.missing.append({"name": name, "reason": in_one_line(error)})
 
 
 def line_up(run: Run, probes: ProbeSet, settings: Settings) -> LineUp:
@@ -76,7 +77,7 @@ def _trained(control: Control, main: Context, paths: dict[str, Path]) -> Context
     """The control's own run."""
     if control.path is None:
         raise ValueError(control.reason)
-    other = load_run(control.path, images=2)
+    other = load_run(control.path, images=0)
     control.check(main.sheet, other.sheet)
     # The run's labels are shown to the control.
     if other.classes != main.run.classes:

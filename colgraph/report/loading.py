@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from colgraph.data import as_bytes
+from colgraph.hints import in_one_line
 from colgraph.models import VisionColumnformer, independent_weights
 from colgraph.sheet import Sheet
 from colgraph.training import RunFolder, TrainConfig, images_of, load_trained, make_model
@@ -133,7 +134,7 @@ class Run:
 
 
 def load_run(path: str | os.PathLike[str], *, images: int = 2000, seed: int = 0) -> Run:
-    """Read a run folder, with at most ``images`` of its held-out images, drawn with the seed.
+    """Read a run folder, with at most ``images`` of its held-out images, drawn with the seed; with 0, none is read.
 
     Raises:
         ValueError: if it is no run folder, lacks its checkpoint, was written by another version, or its images cannot
@@ -147,15 +148,26 @@ def load_run(path: str | os.PathLike[str], *, images: int = 2000, seed: int = 0)
     try:
         trained = load_trained(folder)
     except (KeyError, TypeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = in_one_line(error)[:200]
         raise ValueError(
             f"run {str(folder)!r} was written by another version of colgraph: its checkpoint does not fit ({reason})"
         ) from error
     config = trained.config
     if not isinstance(trained.net, VisionColumnformer):
         raise ValueError(f"run {str(folder)!r} trained a {type(trained.net).__name__}, which has no sheet to analyse")
-    splits = images_of(config).with_classes(trained.classes)
-    chosen = np.random.default_rng(seed).permutation(len(splits.test))[:images]
-    data, labels = splits.test.batch(sorted(chosen.tolist()))
+    data, labels = _held_out(config, trained.classes, images, seed)
     net = PlainImages(trained.net, trained.transform.mean, trained.transform.std).eval()
-    return Run(folder, net, config, trained.classes, data.numpy(), labels.numpy(), run.results())
+    return Run(folder, net, config, trained.classes, data, labels, run.results())
+
+
+def _held_out(
+    config: TrainConfig, classes: list[str], most: int, seed: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Some held-out images and their labels."""
+    if not most:  # a whole data set would be decoded for nothing
+        side = config.image_size
+        return np.empty((0, config.channels, side, side), np.uint8), np.empty(0, np.int64)
+    splits = images_of(config).with_classes(classes)
+    chosen = np.random.default_rng(seed).permutation(len(splits.test))[:most]
+    data, labels = splits.test.batch(sorted(chosen.tolist()))
+    return data.numpy(), labels.numpy()

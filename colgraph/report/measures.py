@@ -16,7 +16,7 @@ from colgraph.analysis.energy import Energy
 from colgraph.analysis.undirected import Undirected
 from colgraph.report.catalogue import PLACED, PLACELESS, Catalogue
 from colgraph.report.context import Context, evenly
-from colgraph.report.robust import ROBUSTNESS
+from colgraph.report.robustness_measures import ROBUSTNESS
 
 CATALOGUE = Catalogue()
 _topography, _connectivity = CATALOGUE.family("topography"), CATALOGUE.family("connectivity")

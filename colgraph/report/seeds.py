@@ -22,8 +22,8 @@ from scipy import stats
 from colgraph.analysis import Result, accuracy, accuracy_difference, mean_interval
 from colgraph.report.analyse import is_analysed, read_results
 from colgraph.report.controls import learned_settings
-from colgraph.report.corrected import false_discovery
-from colgraph.report.paired import right_on_the_same
+from colgraph.report.multiple_comparisons import false_discovery
+from colgraph.report.paired_accuracy import right_on_the_same
 from colgraph.training import RunFolder
 
 CHANCE = "by chance"

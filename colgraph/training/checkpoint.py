@@ -16,6 +16,7 @@ from torch import nn
 
 from colgraph.data import BatchTransform, ImageSplits
 from colgraph.distributed import checkpoint as sharded
+from colgraph.hints import in_one_line
 from colgraph.models import SheetMismatchError, VisionModel
 from colgraph.options import OPTIONS_FORMAT, as_now
 from colgraph.sheet import Sheet
@@ -194,7 +195,7 @@ def _load(net: nn.Module, state: Mapping[str, Any], path: Path) -> None:
     except SheetMismatchError:
         raise
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = in_one_line(error)[:200]
         raise ValueError(
             f"the parameters in {str(path)!r} do not fit the network that its settings describe: it was changed after "
             f"it was made, or written by another version of colgraph ({reason})"

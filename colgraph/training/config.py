@@ -11,7 +11,7 @@ from typing import Any
 from colgraph.data import AUGMENTATIONS
 from colgraph.extras import missing_package
 from colgraph.geometry import CONTROLS, NEIGHBORHOODS
-from colgraph.hints import nearest
+from colgraph.hints import in_one_line, nearest
 from colgraph.options import (
     ColumnformerOptions,
     OptionError,
@@ -307,7 +307,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         hint = f"; did you mean {str(folder / near)!r}?" if near else "; give a YAML file of settings"
         raise ValueError(f"cannot read config {str(path)!r}: there is no such file{hint}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+        reason = in_one_line(error)
         raise ValueError(f"cannot read config {str(path)!r}: {reason}") from error
     if content is None:
         return {}

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from colgraph.hints import in_one_line
 from colgraph.output import replacing, write_text
 from colgraph.training.errors import UnwritableRunError
 from colgraph.training.lock import check_settled
@@ -268,6 +269,6 @@ def writing(path: Path, hint: str = "", part: Path | None = None) -> Iterator[No
         if part is not None:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
-        reason = error.strerror or " ".join(str(error).split())
+        reason = error.strerror or in_one_line(error)
         more = f"; what was saved before is intact: {hint}" if hint else ""
         raise UnwritableRunError(f"cannot write {str(path)!r}: {reason}{more}") from error

@@ -24,6 +24,7 @@ from colgraph.distributed import SheetParallelVision
 from colgraph.distributed.model import digest
 from colgraph.distributed.partition import check_parts
 from colgraph.extras import missing_package
+from colgraph.hints import in_one_line
 from colgraph.models import VisionColumnformer, VisionModel
 from colgraph.models.flops import count_flops
 from colgraph.ops import resolve_backend
@@ -194,7 +195,7 @@ def _trainer(
             use_distributed_sampler=False,
         )
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = in_one_line(error)
         raise ValueError(
             f"cannot train with --accelerator {config.accelerator} --devices {devices} "
             f"--precision {config.precision}: {reason}"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from colgraph import analysis as an
-from colgraph.analysis.partial import _similarity
+from colgraph.analysis.partial_correlation import _similarity
 
 
 def grid(rows, cols):

@@ -14,16 +14,16 @@ pytest.importorskip("lightning")
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
+from small_runs import train_on_digits
+
 from colgraph.analysis.nets import predict
-from colgraph.data import load_images
 from colgraph.report import Settings, load_run
 from colgraph.report.catalogue import Analysis
 from colgraph.report.context import make_probes
-from colgraph.report.equal import TOLERANCE, EqualAccuracy
+from colgraph.report.equal_accuracy import TOLERANCE, EqualAccuracy
 from colgraph.report.line_up import LineUp, line_up
 from colgraph.report.measures import CATALOGUE
 from colgraph.report.page import _equal
-from colgraph.training import RunFlags, TrainConfig, make_model, make_sheet, open_run_folder, train
 
 SETTINGS = Settings(probes=60, permutations=5, nulls=2, progress=False)
 SMALL: dict[str, Any] = {"data": "digits", "image_size": 8, "channels": 1, "patch_size": 2, "neighbors": "knn:6"}
@@ -33,12 +33,7 @@ CONTROL = "no wiring cost"
 
 
 def train_small(path: Path, **changes: Any) -> Path:
-    config = TrainConfig(**{**SMALL, **changes})
-    images = load_images("digits", image_size=8, channels=1)
-    folder = open_run_folder(config, RunFlags(path))
-    torch.manual_seed(config.seed)
-    train(make_model(config, make_sheet(config), len(images.classes)), images, config, folder)
-    return path
+    return train_on_digits(path, **{**SMALL, **changes})
 
 
 def spoiled(source: Path, target: Path, noise: float, seed: int = 0) -> Path:

@@ -18,13 +18,14 @@ pytest.importorskip("lightning")
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
+from small_runs import train_on_digits
+
 from colgraph import cli
 from colgraph.data import load_images
 from colgraph.report import Settings, analyse, load_run
 from colgraph.report.controls import find_controls
 from colgraph.report.measures import CATALOGUE
 from colgraph.report.page import write_page
-from colgraph.training import RunFlags, TrainConfig, make_model, make_sheet, open_run_folder, train
 
 SMALL: dict[str, Any] = {
     "data": "digits",
@@ -48,12 +49,7 @@ QUICK = Settings(probes=120, permutations=20, nulls=2, progress=False)
 
 
 def train_small(path: Path, **changes: Any) -> Path:
-    config = TrainConfig(**{**SMALL, **changes})
-    images = load_images("digits", image_size=8, channels=1)
-    folder = open_run_folder(config, RunFlags(path))
-    torch.manual_seed(config.seed)
-    train(make_model(config, make_sheet(config), len(images.classes)), images, config, folder)
-    return path
+    return train_on_digits(path, **{**SMALL, **changes})
 
 
 @pytest.fixture(scope="module")

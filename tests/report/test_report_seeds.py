@@ -22,7 +22,7 @@ from colgraph.analysis import accuracy, accuracy_difference
 from colgraph.report.analyse import FORMAT
 from colgraph.report.line_up import LineUp
 from colgraph.report.page import _accuracy
-from colgraph.report.paired import paired_accuracies, right_on_the_same
+from colgraph.report.paired_accuracy import paired_accuracies, right_on_the_same
 from colgraph.report.seeds import compare_seeds, seeds_json, seeds_table
 
 VALUES = (1.0, 1.3, 1.1)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from colgraph import extras
+from colgraph.hints import in_one_line
 from colgraph.text import decode_text
 
 # Which package of which extra a reader needs.
@@ -129,7 +130,7 @@ def refuse(what: str, **options: Any) -> None:
 
 def one_line(error: BaseException) -> str:
     """The message of an error on one line, with its type where it has no message of its own."""
-    text = " ".join(str(error).split())
+    text = in_one_line(error)
     if not text:
         return type(error).__name__
     if isinstance(error, KeyError | IndexError | AttributeError | TypeError | AssertionError):

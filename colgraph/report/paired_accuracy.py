@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.analysis import accuracy, accuracy_difference, join_predictions
-from colgraph.report.corrected import false_discovery
 from colgraph.report.line_up import LineUp
+from colgraph.report.multiple_comparisons import false_discovery
 from colgraph.training import RunFolder
 
 

@@ -18,7 +18,7 @@ K = TypeVar("K", bound=Hashable)
 
 def false_discovery(p_values: Mapping[K, float | None]) -> dict[K, float | None]:
     """Each p-value corrected for the number of those that are there; None for None."""
-    corrected = correct_p_values({str(k): p for k, p in enumerate(p_values.values())}).benjamini_hochberg
+    corrected = correct_p_values(p_values).benjamini_hochberg
     return {key: None if p is None else float(q) for (key, p), q in zip(p_values.items(), corrected, strict=True)}
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from colgraph.analysis.nets import predict
+from colgraph.hints import in_one_line
 from colgraph.models import VisionColumnformer
 from colgraph.report.catalogue import Analysis, attempt
 from colgraph.report.context import Context
@@ -74,7 +75,7 @@ class EqualAccuracy:
         try:
             kept = {file: self._at(file, best) for file in RunFolder(path).kept}
         except ValueError as error:
-            return _Pair(why_not=" ".join(str(error).split()))
+            return _Pair(why_not=in_one_line(error))
         reached = {file: self._accuracy(context, self._chosen_on) for file, context in kept.items()}
         file = min(reached, key=lambda file: abs(reached[file] - goal), default=None)
         if file is None or abs(reached[file] - goal) > TOLERANCE:
