@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 import colgraph.analysis as an
 from colgraph.experiments.results import groups_of, predictions_of_runs
+from colgraph.hints import closest
 
 _Row = Mapping[str, Any]
 
@@ -33,9 +34,9 @@ def compare_with(rows: Sequence[_Row], config: str) -> tuple[list[dict[str, Any]
     groups = groups_of(rows)
     mine = [members for (name, _), members in groups.items() if name == config]
     if len(mine) != 1:
-        known = ", ".join(dict.fromkeys(name for name, _ in groups))
-        wrong = f"is there for {len(mine)} sets of data: give the runs of one" if mine else f"is not among {known}"
-        raise ValueError(f"--against {config!r} {wrong}")
+        wrong = f" is there for {len(mine)} sets of data: give the runs of one"
+        unknown = f" is no config of these runs{closest(config, dict.fromkeys(name for name, _ in groups))}"
+        raise ValueError(f"--against {config!r}{wrong if mine else unknown}")
     reference = predictions_of_runs(mine[0])
     if reference is None:
         raise ValueError(

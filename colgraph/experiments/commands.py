@@ -128,8 +128,8 @@ def run_evaluate(arguments: Sequence[str]) -> None:
 
 
 def _run_and_checkpoint(path: Path, best: bool) -> tuple[Path, str]:
-    """The run folder, and which of its checkpoints: that of a file, where one is named."""
-    if not path.is_file():
+    """The run folder, and which of its checkpoints: that of a file, where one is named, there or not."""
+    if not path.is_file() and path.suffix != RunFolder(path).last.suffix:
         return path, "best" if best else "last"
     if best:
         raise ValueError(f"--best chooses a checkpoint of a run folder, and {str(path)!r} is one: leave it out")

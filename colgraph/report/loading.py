@@ -142,9 +142,7 @@ def load_run(path: str | os.PathLike[str], *, images: int = 2000, seed: int = 0)
     """
     run, folder = RunFolder(Path(path)), Path(path)
     run.checkpoint()
-    baseline = run.record().config.baseline
-    if baseline is not None:
-        raise ValueError(f"run {str(folder)!r} trained {baseline}, a baseline: only models with a sheet are analysed")
+    run.check_sheet("analysed")
     try:
         trained = load_trained(folder)
     except (KeyError, TypeError, RuntimeError) as error:

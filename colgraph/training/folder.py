@@ -150,6 +150,14 @@ class RunFolder:
         """What ``config.yaml`` says; raises ValueError as :func:`read_record` does."""
         return read_record(self.config)
 
+    def check_sheet(self, what: str) -> None:
+        """Raise ValueError for a run of a baseline, which has no sheet; ``what`` is not done with those."""
+        baseline = self.record().config.baseline
+        if baseline is not None:
+            raise ValueError(
+                f"run {str(self.path)!r} trained {baseline}, a baseline: only models with a sheet are {what}"
+            )
+
     def settings(self) -> dict[str, Any]:
         """The settings as plain values, and what was changed when the run went on; empty where there is no run.
 

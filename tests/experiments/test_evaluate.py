@@ -179,6 +179,8 @@ def test_a_checkpoint_kept_on_the_way_is_evaluated(trained: tuple[Path, dict[str
         run(["evaluate", shutil.copy(kept, tmp_path)])
     with pytest.raises(ValueError, match=r"step-0000009.ckpt is missing\): it has step-0000001.ckpt"):
         evaluate_run(path, checkpoint="step-0000009")
+    with pytest.raises(ValueError, match=r"step-0000009.ckpt is missing\): it has step-0000001.ckpt"):
+        run(["evaluate", str(kept.with_name("step-0000009.ckpt"))])
 
 
 def folder_of_digits(root: Path, classes: list[str]) -> Path:

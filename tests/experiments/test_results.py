@@ -129,7 +129,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     runs_with_answers(tmp_path, {"a": 1, "b": 1})
     rows = read_results([tmp_path])
     for config, more, message in (
-        ("c", [], r"--against 'c' is not among a, b"),
+        ("c", [], r"--against 'c' is no config of these runs; known are a, b"),
         ("old", [row("old", 0, 0.5)], r"'old': not all of its runs have predictions\.npz: give run folders"),
         ("a", [row("a", 0, 0.5, data="others")], r"'a' is there for 2 sets of data"),
     ):

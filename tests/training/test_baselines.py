@@ -20,6 +20,7 @@ from colgraph.experiments.commands import run_share
 from colgraph.experiments.evaluate import evaluate_run
 from colgraph.models import ConvNet, VisionTransformer, count_flops
 from colgraph.report.loading import load_run
+from colgraph.report.seeds import compare_seeds
 from colgraph.training import (
     InterruptedRunError,
     RunFlags,
@@ -112,6 +113,8 @@ def test_baselines_train_resume_and_load(
     assert evaluate_run(tmp_path / "whole")["accuracy"] == pytest.approx(whole["test_accuracy"], abs=2e-3)
     with pytest.raises(ValueError, match=f"trained {what}, a baseline: only models with a sheet are analysed"):
         load_run(tmp_path / "whole")
+    with pytest.raises(ValueError, match="only models with a sheet are analysed"):
+        compare_seeds([tmp_path / "whole"])
     with pytest.raises(ValueError, match=f"trained {what}, a baseline: only models with a sheet are shared"):
         run_share([str(tmp_path / "whole"), str(tmp_path / "shared")])
 
