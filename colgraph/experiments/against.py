@@ -34,9 +34,10 @@ def compare_with(rows: Sequence[_Row], config: str) -> tuple[list[dict[str, Any]
     groups = groups_of(rows)
     mine = [members for (name, _), members in groups.items() if name == config]
     if len(mine) != 1:
-        wrong = f" is there for {len(mine)} sets of data: give the runs of one"
-        unknown = f" is no config of these runs{closest(config, dict.fromkeys(name for name, _ in groups))}"
-        raise ValueError(f"--against {config!r}{wrong if mine else unknown}")
+        if mine:
+            raise ValueError(f"--against {config!r} is there for {len(mine)} sets of data: give the runs of one")
+        known = closest(config, dict.fromkeys(name for name, _ in groups))
+        raise ValueError(f"--against {config!r} is no config of these runs{known}")
     reference = predictions_of_runs(mine[0])
     if reference is None:
         raise ValueError(
