@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from colgraph.extras import missing_package
+from colgraph.hints import in_one_line
 from colgraph.models.columnformer import Columnformer, SheetMismatchError
 from colgraph.options import OPTIONS_FORMAT, VisionOptions, as_now
 from colgraph.sheet import Sheet
@@ -170,9 +171,7 @@ class SharedModel(nn.Module):
         except SheetMismatchError:
             raise
         except RuntimeError as error:
-            raise ValueError(
-                f"{source!r}: {_WEIGHTS} does not fit the config: {' '.join(str(error).split())}"
-            ) from error
+            raise ValueError(f"{source!r}: {_WEIGHTS} does not fit the config: {in_one_line(error)}") from error
         dtype = next((value.dtype for value in tensors.values() if value.is_floating_point()), torch.float32)
         net.to(dtype)
         net.about = dict(config.get("about") or {})
