@@ -33,7 +33,7 @@ NEED: dict[str, list[str]] = {
         *("report RUN -o OUT/x.html", ENCODE, "sweep CONFIG --out OUT/sweep"),
     ],
     "yaml": [f"{ANALYSE} moran", "report RUN -o OUT/x.html", ENCODE, "sweep CONFIG --out OUT/s", TRAIN],
-    "sklearn": [f"{ANALYSE} moran", "evaluate RUN", ENCODE, TRAIN, "recordings.py RUN --out OUT/recordings"],
+    "sklearn": [f"{ANALYSE} moran", "evaluate RUN", TRAIN, "recordings.py RUN --out OUT/recordings"],
     "lightning": [TRAIN],
     "torchmetrics": ["evaluate RUN"],
     "PIL": ["recordings.py RUN --out OUT/recordings --stimuli 20 --targets 1", "view ring -o OUT/x.png"],

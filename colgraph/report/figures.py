@@ -60,7 +60,8 @@ def _picture(title: str, more: str, result: Result, controls: Mapping[str, Resul
     axes = result.plot(figure.subplots())
     if axes.get_aspect() == 1:  # a map: no higher than its columns, with their scale below, need
         (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-        figure.set_figheight(min(_SIZE[1], 2.1 + _SIZE[0] * (top - bottom) / (right - left)))
+        # Either axis may run the other way: rows of a picture are counted from its top.
+        figure.set_figheight(min(_SIZE[1], 2.1 + _SIZE[0] * abs(top - bottom) / abs(right - left)))
     lines = textwrap.wrap("; ".join(part for part in (axes.get_title(), more) if part), 46)
     axes.set_title("\n".join(lines), fontsize=10, fontweight="normal")
     for i, (name, (x, y)) in enumerate(curves.items()):

@@ -92,3 +92,14 @@ def test_a_map_shows_its_columns_whole_and_counts_in_whole_numbers() -> None:
     assert np.array_equal(ticks, np.round(ticks))
     alone = draw_map(new_figure(3, 3).subplots(), np.zeros((1, 3)), np.ones(1), label="", title="")
     assert np.isfinite([*alone.get_xlim(), *alone.get_ylim()]).all()
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_a_map_whose_rows_run_down_is_drawn_as_high(drawn: dict[str, Any], down: bool) -> None:
+    class Map(CurveResult):
+        def plot(self, axes: Any = None) -> Any:
+            axes.imshow(np.zeros((2, 8)), origin="upper" if down else "lower")
+            return axes
+
+    figures.draw_with_controls("A title", Map(**vars(curve())), {}, None, Path("figures"), "key")
+    assert drawn["key.png"].get_figheight() == pytest.approx(2.1 + 5.2 * 2 / 8, abs=0.01)
