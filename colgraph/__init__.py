@@ -5,7 +5,7 @@
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from types import ModuleType
+from typing import Any
 
 from colgraph import geometry, ops
 from colgraph.geometry import (
@@ -49,15 +49,17 @@ __all__ = [
 ]
 
 # Rooms that take time or further packages to import: loaded where they are first named.
-_ROOMS = ("analysis", "data", "distributed", "report", "training", "viz")
-__all__ += ["analysis", "data", "distributed", "report", "training", "viz"]
+_ROOMS = ("analysis", "data", "distributed", "report", "tasks", "training", "viz")
+__all__ += ["analysis", "data", "distributed", "register_task", "report", "tasks", "training", "viz"]
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
+    if name == "register_task":
+        return import_module(f"{__name__}.tasks").register_task
     if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return import_module(f"{__name__}.{name}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOMS})
+    return sorted({*globals(), *_ROOMS, "register_task"})

@@ -245,6 +245,7 @@ class ColumnformerOptions:
     parametrization: str = option(
         "plain", "untied weights as they are, or as shared ones + a difference per column", choices=PARAMETRIZATIONS
     )
+    leak: float = option(0.0, "share of a column's state that is lost at each step", low=0, below=1)
 
     def __post_init__(self) -> None:
         self._check(written=False)
@@ -283,7 +284,13 @@ class VisionOptions:
     patch_size: int = option(4, "side of a patch in pixels", low=1)
     in_channels: int = option(3, "channels of the image", low=1)
     num_classes: int = option(10, "number of classes", low=1)
-    readout: str = option("mean", "mean over outputs, or one learned weighting per class", choices=("mean", "spatial"))
+    readout: str = option(
+        "mean",
+        "mean over outputs, spatial (one learned weighting of them per class), or columns (an answer of each)",
+        choices=("mean", "spatial", "columns"),
+    )
+    head: str = option("linear", "what answers: a linear map, or an mlp of one hidden layer", choices=("linear", "mlp"))
+    mask_token: bool = option(False, "a learned vector in place of patches that are hidden from the model")
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -293,6 +300,8 @@ class VisionOptions:
             check_sizes(image_size=side)
         if height % patch or width % patch:
             raise OptionError("image_size", f"{height} x {width} is not divisible by patch_size {patch}")
+        if self.head == "mlp" and self.readout != "mean":
+            raise OptionError("head", f"mlp needs readout='mean', got readout={self.readout!r}")
         object.__setattr__(self, "image_size", (height, width))
 
 

@@ -24,7 +24,16 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from pathlib import Path
 from typing import Any
 
-from colgraph.training import images_of, make_model, open_run_folder, parse_flags, run_script, sheet_of_run, train
+from colgraph.training import (
+    images_of,
+    make_model,
+    num_answers,
+    open_run_folder,
+    parse_flags,
+    run_script,
+    sheet_of_run,
+    train,
+)
 
 PRESETS = Path(__file__).parent / "configs"
 
@@ -49,7 +58,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
     # 4. The model: patches enter at the input columns, the sheet talks for some steps, output columns are read out.
     # Its parameters are drawn from the seed.
-    model = make_model(config, sheet, num_classes=len(images.classes))
+    model = make_model(config, sheet, num_classes=num_answers(config, sheet, images))
     size = f"{config.depth} blocks" if sheet is None else f"{config.steps} steps"
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {size}, writing to {folder.path}\n")
 
@@ -58,6 +67,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
     # 6. What came out.
     print(f"\ntest accuracy {summary['test_accuracy']:.1%} on {summary['test_images']:,} images never trained on")
+    if config.task != "classify":
+        print(f"accuracy is the {summary['accuracy_is']}")
     print(f"everything is in {folder.path}: summary.json, metrics.csv, checkpoints/, figures/")
     return summary
 

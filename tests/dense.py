@@ -74,6 +74,7 @@ def dense_columnformer(
     heads: int = 1,
     residual: bool = True,
     inject_every: bool = False,
+    leak: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """State after ``steps`` and the wiring cost."""
     n = distance.shape[0]
@@ -84,6 +85,8 @@ def dense_columnformer(
     bias = dense_bias(state.get("block.attention.edge_bias"), edge_index, n, heads)
     costs = []
     for t in range(steps):
+        if t > 0:
+            current = (1 - leak) * current
         if inject_every and t > 0:
             current = current.index_add(0, inputs, x)
         if "time_embedding" in state:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from colgraph.data import load_images
-from colgraph.training import RunFlags, TrainConfig, make_model, make_sheet, open_run_folder, train
+from colgraph.training import RunFlags, TrainConfig, make_model, make_sheet, num_answers, open_run_folder, train
 
 
 def train_on_digits(path: Path, **settings: Any) -> Path:
@@ -17,5 +17,6 @@ def train_on_digits(path: Path, **settings: Any) -> Path:
     images = load_images("digits", image_size=8, channels=1)
     folder = open_run_folder(config, RunFlags(path))
     torch.manual_seed(config.seed)
-    train(make_model(config, make_sheet(config), len(images.classes)), images, config, folder)
+    sheet = make_sheet(config)
+    train(make_model(config, sheet, num_answers(config, sheet, images)), images, config, folder)
     return path

@@ -10,6 +10,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
+from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
@@ -71,18 +72,30 @@ class SheetParallelVision(VisionColumnformer):
         self,
         images: Tensor | None,
         *,
+        hidden: Tensor | None = None,
         state: Tensor | None = None,
         steps: int | None = None,
         start: int | None = None,
         record: Collection[str] = (),
     ) -> VisionUnroll:
         """As for the plain model: states and attention of own columns and edges, logits of the whole sheet."""
-        options = {"state": state, "steps": steps, "start": start, "record": record}
+        options = {"hidden": hidden, "state": state, "steps": steps, "start": start, "record": record}
         return call_entered(self, self.model, super().unroll, images, **options)
 
     def classify(self, state: Tensor) -> Tensor:
-        """Logits ``[..., B, classes]`` of the whole sheet from states ``[..., n, B, C]`` of own columns."""
+        """Logits of the whole sheet from states ``[..., n, B, C]`` of own columns."""
         state = state.index_select(-3, self.own_outputs)
+        if self.readout == "columns":
+            own = self.evidence(state).transpose(-3, -2)
+            every = own.new_zeros(*own.shape[:-2], self.outputs.numel(), own.size(-1))
+            return sum_over(every.index_copy(-2, self.output_positions, own), self.model.group)
+        if self.options.head != "linear":
+            # The head is not linear: all ranks answer to the whole mean, each with its share of the gradient.
+            mean = sum_over(self.normed(state).sum(-3) / self.outputs.numel(), self.model.group)
+            ranks = self.model.group.size()
+            shares = {name: p.detach() + (p - p.detach()) / ranks for name, p in self.head.named_parameters()}
+            answer: Tensor = functional_call(self.head, shares, (mean,))
+            return answer
         if self.pool is None:
             # The mean and the head are linear: each rank contributes its outputs' share of both.
             total = self.outputs.numel()

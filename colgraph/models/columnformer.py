@@ -63,7 +63,7 @@ class Unroll:
 class Columnformer(SheetBuffers):
     """Columns with their own weights on a sheet, unrolled for ``steps`` time steps.
 
-    Per column i, at each step::
+    Per column i, at each step (with a ``leak``, of ``(1 - leak) x_i`` in place of ``x_i``)::
 
         h_i  = LN1_i(x_i)
         a_ij = softmax over j in N(i) of ( Wq_i h_i . Wk_j h_j / sqrt(D) + b_ij )
@@ -91,6 +91,9 @@ class Columnformer(SheetBuffers):
             length, as self-loops do.
         recompute: None, or "steps" to keep only the state of each step and recompute the rest in the backward pass.
         backend: attention backend, see :func:`colgraph.ops.sheet_attention`.
+        leak: the share of a column's state that is lost at the beginning of each step but the first, before input is
+            added: leaky integration, ``x <- (1 - leak) x + input``. With none, the state of a pre-norm residual grows
+            from step to step for as long as it runs; with some, it settles.
         parametrization: "plain" (independent parameters in every column), or "shared+difference": the same functions
             with untied parameters written as shared ones, which start as tied ones do, plus a difference per column,
             which starts at zero (:mod:`colgraph.nn.shared`). Tied parts and edge biases stay as they are. State dicts
@@ -109,6 +112,7 @@ class Columnformer(SheetBuffers):
     inject: str = held("inject", assignable=True)
     recompute: str | None = held("recompute", assignable=True)
     wiring_power: float = held("wiring_power")
+    leak: float = held("leak")
     parametrization: str = held("parametrization")
     untied: tuple[str, ...] = held("untied_parts")
     sheet_fingerprint: Tensor
@@ -137,6 +141,7 @@ class Columnformer(SheetBuffers):
         recompute: str | None = None,
         backend: str = "auto",
         parametrization: str = "plain",
+        leak: float = 0.0,
     ) -> None:
         given = {name: value for name, value in locals().items() if name in _OPTIONS}
         super().__init__()
@@ -248,11 +253,11 @@ class Columnformer(SheetBuffers):
             index = torch.arange(begin, begin + steps, device=embedding.device)
             embedding = embedding[index.clamp_(max=self.steps - 1)]
         if x is None or self.inject == "first":
-            return Drive(embedding=embedding)
+            return Drive(embedding=embedding, start=first, leak=self.leak)
         rows = self._at(x, steps - 1)
         self._check_rows(rows)
         columns = self.inputs if static_shape(rows)[:1] == static_shape(self.inputs) else None
-        return Drive(x if self.inject == "sequence" else x.unsqueeze(0), embedding, columns, first)
+        return Drive(x if self.inject == "sequence" else x.unsqueeze(0), embedding, columns, first, self.leak)
 
     def _at(self, x: Tensor, t: int) -> Tensor:
         if self.inject != "sequence":

@@ -34,7 +34,8 @@ def count_flops(net: nn.Module, image_shape: tuple[int, int, int] | None = None)
         patch_embedding   2 P C (channels x patch^2)
         column_linears    T N (4 C H D + 4 C M)            and T N 4 C^2 with a value projection
         attention         T E 2 (H D + C)                  over edges, whatever backend runs
-        readout           2 C K, spatial: 2 O C K + 2 O K  over O output columns and K classes
+        readout           2 C K, spatial: 2 O C K + 2 O K, columns: 2 O C K, an mlp: 2 C^2 more
+                                                           over O output columns and K classes
 
     Tied and untied columns cost the same. The backward pass has two products for each of the forward pass, save that
     images need no gradient. What a backend does twice (scores in its backward pass, or ``recompute="steps"``) is not
@@ -79,9 +80,9 @@ def _sheet_parts(model: Columnformer) -> dict[str, int]:
 
 def _readout(net: VisionColumnformer) -> int:
     head = 2 * net.model.dim * net.num_classes
-    if net.pool is None:
-        return head
-    return net.outputs.numel() * (head + 2 * net.num_classes)
+    if net.readout == "mean":
+        return head + (2 * net.model.dim**2 if net.options.head == "mlp" else 0)
+    return net.outputs.numel() * (head + (0 if net.pool is None else 2 * net.num_classes))
 
 
 def _counted(net: nn.Module, shape: tuple[int, int, int]) -> Flops:

@@ -20,6 +20,7 @@ from colgraph.models.sharing import SharedModel
 from colgraph.nn import ColumnLayerNorm
 from colgraph.nn.constructor import constructor
 from colgraph.options import VisionOptions, held
+from colgraph.sheet import Sheet
 
 
 @dataclass
@@ -27,8 +28,8 @@ class VisionUnroll(Unroll):
     """An :class:`Unroll` with the readout.
 
     Attributes:
-        logits: ``[B, classes]`` after the last step.
-        step_logits: ``[T, B, classes]``, what a readout after each step would say, where "state" was recorded.
+        logits: ``[B, classes]`` after the last step; ``[B, O, classes]`` where columns are read out one by one.
+        step_logits: ``[T, ...]``, what a readout after each step would say, where "state" was recorded.
     """
 
     logits: Tensor | None = None
@@ -36,7 +37,7 @@ class VisionUnroll(Unroll):
 
 
 class VisionColumnformer(SharedModel, SheetBuffers):
-    """Images ``[B,channels,height,width]`` to logits ``[B,classes]``.
+    """Images ``[B,channels,height,width]`` to logits ``[B,classes]``, or ``[B,outputs,classes]``.
 
     A shared patch embedding (a strided convolution) feeds the input columns; after the last step a shared LayerNorm,
     the mean over the output columns and a shared linear head. Patches are matched to input columns so that
@@ -47,11 +48,18 @@ class VisionColumnformer(SharedModel, SheetBuffers):
         image_size: side length in pixels, or (height, width).
         patch_size: side length of a patch; must divide the image size.
         in_channels: channels of the image.
-        num_classes: number of classes.
-        readout: "mean" over the output columns, or "spatial": one learned weighting (a softmax) of the output columns
-            per class, which starts as the mean.
+        num_classes: number of classes, or of other values that are answered.
+        readout: "mean" over the output columns; "spatial": one learned weighting (a softmax) of the output columns
+            per class, which starts as the mean; or "columns": an answer of each output column, ``[B,outputs,classes]``
+            in the order of the output columns.
+        head: "linear", or "mlp" (dim hidden units, GELU) over the mean.
+        mask_token: a learned vector that takes the place of patches that are hidden from the model (``hidden`` of
+            :meth:`unroll`), as in masked autoencoders.
 
     Attributes:
+        output_patches: ``[outputs]`` int64, the patch that each output column answers for with ``readout="columns"``,
+            matched as input columns are; those of output columns that are input columns are their own. Empty where
+            there are not as many output columns as patches, or a multiple.
         options: the arguments but for the model, a frozen dataclass (:class:`colgraph.options.VisionOptions`).
         about: plain values that travel with a shared model: its data, scores, classes. Empty until somebody fills it.
 
@@ -65,6 +73,7 @@ class VisionColumnformer(SharedModel, SheetBuffers):
     num_classes: int = held("num_classes", assignable=True)
     readout: str = held("readout")
     assignment: Tensor
+    output_patches: Tensor
     outputs: Tensor
 
     @constructor
@@ -76,9 +85,11 @@ class VisionColumnformer(SharedModel, SheetBuffers):
         in_channels: int = 3,
         num_classes: int = 10,
         readout: str = "mean",
+        head: str = "linear",
+        mask_token: bool = False,
     ) -> None:
         super().__init__()
-        self.options = VisionOptions(image_size, patch_size, in_channels, num_classes, readout)
+        self.options = VisionOptions(image_size, patch_size, in_channels, num_classes, readout, head, mask_token)
         self.about = {}
         (height, width), inputs = self.image_size, model.sheet.inputs
         patches = (height // patch_size) * (width // patch_size)
@@ -90,27 +101,53 @@ class VisionColumnformer(SharedModel, SheetBuffers):
         self.model = model
         self.patch_embedding = nn.Conv2d(in_channels, model.dim, patch_size, patch_size)
         self.norm = ColumnLayerNorm(model.dim)
-        self.head = nn.Linear(model.dim, num_classes)
+        self.head = _head(model.dim, num_classes, head)
+        self.mask_token = nn.Parameter(torch.zeros(model.dim)) if mask_token else None
         outputs = model.sheet.outputs.numel()
         self.pool = nn.Parameter(torch.zeros(num_classes, outputs)) if readout == "spatial" else None
-        self.register_sheet_buffers("assignment")
+        self.register_sheet_buffers("assignment", *(("output_patches",) if readout == "columns" else ()))
         _warn_of_late_outputs(model)
 
     def sheet_buffers(self) -> dict[str, Tensor]:
-        """The output columns, and the patch of each input column."""
-        sheet, (height, width) = self.model.sheet, self.image_size
-        grid = (height // self.patch_size, width // self.patch_size)
-        assignment = assign_patches(grid, sheet.pos[sheet.inputs].numpy())
-        return {"outputs": sheet.outputs, "assignment": torch.from_numpy(assignment)}
+        """The output columns, the patch of each input column, and that of each output column."""
+        return {"outputs": self.model.sheet.outputs, **self._matched(self.model.sheet.pos)}
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Patch vectors ``[P,B,C]`` in the order of the input columns."""
+    def _matched(self, positions: Tensor) -> dict[str, Tensor]:
+        """The patches of columns that lie at positions ``[N,3]``."""
+        sheet = self.model.sheet
+        found = {"assignment": assign_patches(self.grid, positions[sheet.inputs].numpy())}
+        if self.readout == "columns":
+            found["output_patches"] = _patches_of_outputs(sheet, positions, self.grid, found["assignment"])
+        return {name: torch.from_numpy(patches) for name, patches in found.items()}
+
+    def match_patches(self, positions: Tensor) -> None:
+        """Match patches and columns anew, as if columns lay at other positions ``[N,3]`` than they do."""
+        for name, patches in self._matched(positions).items():
+            getattr(self, name).copy_(patches)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        (height, width), patch = self.image_size, self.patch_size
+        return height // patch, width // patch
+
+    def embed(self, images: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Patch vectors ``[P,B,C]`` in the order of the input columns.
+
+        Args:
+            images: ``[B,channels,height,width]``.
+            hidden: ``[B,P]`` bool, True for patches (row by row) that the mask token takes the place of.
+        """
         check_image_shape(images, self.in_channels, self.image_size)
         if not images.is_floating_point():
             name = str(images.dtype).removeprefix("torch.")
             raise ValueError(f"images must be floating-point, normalised as in training, got {name}")
         images = in_dtype_of(self, images, "images")
         patches = self.patch_embedding(images).flatten(2).permute(2, 0, 1)
+        if hidden is not None:
+            if self.mask_token is None:
+                raise ValueError("hidden patches need a VisionColumnformer(..., mask_token=True)")
+            patches = torch.where(hidden.T.unsqueeze(-1), self.mask_token.to(patches.dtype), patches)
         return patches.index_select(0, self.assignment)
 
     def normed(self, state: Tensor) -> Tensor:
@@ -125,42 +162,53 @@ class VisionColumnformer(SharedModel, SheetBuffers):
         """What each column says for each class, ``[..., N, B, classes]``, from states ``[..., N, B, C]``.
 
         The head on each column's normed state, its bias included: the mean over the output columns, or with
-        ``readout="spatial"`` the sum weighted by the pooling, is the logits.
+        ``readout="spatial"`` the sum weighted by the pooling, is the logits; with "columns" that of the output columns
+        is.
+
+        Raises:
+            ValueError: for an "mlp" head, which answers to the mean over columns alone.
         """
+        if self.options.head != "linear":
+            raise ValueError("evidence: columns have none where an mlp answers to their mean: it needs head='linear'")
         evidence: Tensor = self.head(self.normed(state))
         return evidence
 
     def classify(self, state: Tensor) -> Tensor:
-        """Logits ``[..., B, classes]`` from states ``[..., N, B, C]``."""
+        """Logits ``[..., B, classes]``, or ``[..., B, outputs, classes]``, from states ``[..., N, B, C]``."""
         state = state.index_select(-3, self.outputs)
+        if self.readout == "columns":
+            return self.evidence(state).transpose(-3, -2)
         if self.pool is None:
             # The mean of the evidence, as the head is linear, at one product in place of one for each column.
             return self.head(self.normed(state).mean(-3))
         return torch.einsum("...obk,ko->...bk", self.evidence(state), self.pool.softmax(-1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``[B,classes]``."""
+        """Logits ``[B,classes]``, or ``[B,outputs,classes]``."""
         return self.classify(self.model(self._input(images)))
 
     def unroll(
         self,
         images: Tensor | None,
         *,
+        hidden: Tensor | None = None,
         state: Tensor | None = None,
         steps: int | None = None,
         start: int | None = None,
         record: Collection[str] = (),
     ) -> VisionUnroll:
-        """Run on images and keep what is asked for; see :meth:`Columnformer.unroll`."""
-        x = None if images is None else self._input(images)
+        """Run on images and keep what is asked for; see :meth:`Columnformer.unroll`, and :meth:`embed` for hidden."""
+        x = None if images is None else self._input(images, hidden)
         out = self.model.unroll(x, state=state, steps=steps, start=start, record=record)
         step_logits = None if out.states is None else self.classify(out.states)
         return VisionUnroll(**vars(out), logits=self.classify(out.state), step_logits=step_logits)
 
-    def _input(self, images: Tensor) -> Tensor:
+    def _input(self, images: Tensor, hidden: Tensor | None = None) -> Tensor:
         """One image, or with ``inject="sequence"`` a film ``[B,T,channels,height,width]``."""
         if self.model.inject != "sequence":
-            return self.embed(images)
+            return self.embed(images, hidden)
+        if hidden is not None:
+            raise ValueError("hidden patches are those of one image: inject='first' or 'every'")
         if images.dim() != 5:
             raise ValueError(f"inject='sequence' takes films [B, T, channels, height, width], got {list(images.shape)}")
         frames = self.embed(images.flatten(0, 1))
@@ -183,6 +231,22 @@ class VisionColumnformer(SharedModel, SheetBuffers):
             f"image_size={self.image_size}, patch_size={self.patch_size}, classes={self.num_classes}, "
             f"readout={self.readout}"
         )
+
+
+def _head(dim: int, values: int, kind: str) -> nn.Module:
+    if kind == "linear":
+        return nn.Linear(dim, values)
+    return nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, values))
+
+
+def _patches_of_outputs(sheet: Sheet, positions: Tensor, grid: tuple[int, int], assignment: np.ndarray) -> np.ndarray:
+    """The patch of each output column, see :class:`VisionColumnformer`; empty where they do not match."""
+    inputs, outputs = sheet.inputs.numpy(), sheet.outputs.numpy()
+    if np.isin(outputs, inputs).all():
+        return assignment[np.argsort(inputs)[np.searchsorted(np.sort(inputs), outputs)]]
+    if len(outputs) != grid[0] * grid[1]:
+        return np.zeros(0, np.int64)
+    return assign_patches(grid, positions[sheet.outputs].numpy())
 
 
 def _warn_of_late_outputs(model: Columnformer) -> None:

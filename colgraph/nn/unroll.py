@@ -40,22 +40,30 @@ from colgraph.torch_internals import has_hooks, is_tracing, is_transformed, stat
 
 @dataclass(frozen=True)
 class Drive:
-    """What is added to the state at the beginning of steps, or the gradients of that.
+    """What happens to the state at the beginning of steps: what is lost and added, or the gradients of that.
 
     Attributes:
         x: ``[1,P,B,C]``, the same at every step, or ``[T,P,B,C]``, one per step, or None.
         embedding: ``[T,C]``, added to all columns, or None.
         columns: ``[P]`` the columns that receive ``x``, or None where P = N.
-        start: the first step that receives ``x``.
+        start: the first step that receives ``x``, and loses what leaks.
+        leak: the share of the state that is lost, before the rest is added.
     """
 
     x: Tensor | None = None
     embedding: Tensor | None = None
     columns: Tensor | None = None
     start: int = 0
+    leak: float = 0.0
+
+    def kept(self, t: int) -> float:
+        """The share of the state that is left at the beginning of step t."""
+        return 1.0 - self.leak if t >= self.start else 1.0
 
     def added_to(self, state: Tensor, t: int) -> Tensor:
         """The state with what step t receives."""
+        if self.leak and t >= self.start:
+            state = state * self.kept(t)
         if self.x is not None and t >= self.start:
             x = self.x[min(t, static_shape(self.x)[0] - 1)]
             if self.columns is None:
@@ -241,6 +249,8 @@ class _BackwardPass:
             into = self.grads.out[:, plan.slot(t - 1)] if t else ops.empty(*self.entered[0].shape)
             self._step(t, into)
             self.drive.collect(into, t)
+            if self.drive.kept(t) != 1:
+                into.mul_(self.drive.kept(t))
             recorded = grad_states[t - 1] if plan.record and t else None
             if recorded is not None:
                 ops.accumulate(recorded, into)

@@ -19,7 +19,7 @@ from colgraph.training.flags import RunFlags, parse_flags
 from colgraph.training.folder import RunFolder
 from colgraph.training.images import images_of
 from colgraph.training.opening import open_run_folder
-from colgraph.training.setup import make_model, make_sheet, unreached_outputs
+from colgraph.training.setup import make_model, make_sheet, num_answers, unreached_outputs
 
 __all__ = [
     "InterruptedRunError",
@@ -34,6 +34,7 @@ __all__ = [
     "load_trained",
     "make_model",
     "make_sheet",
+    "num_answers",
     "open_run_folder",
     "parse_flags",
     "read_checkpoint",

@@ -51,8 +51,14 @@ class TrainedModel:
     step: int
 
 
-def pack_run(record: RunRecord, sheet: Sheet | None, images: ImageSplits) -> dict[str, Any]:
-    """Record, sheet and classes as plain values and tensors, which ``torch.load(weights_only=True)`` reads."""
+def pack_run(
+    record: RunRecord, sheet: Sheet | None, images: ImageSplits, answers: int, init: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Record, sheet and classes as plain values and tensors, which ``torch.load(weights_only=True)`` reads.
+
+    ``answers`` is the number of values that the model answers with, ``init`` what it began with
+    (:func:`colgraph.training.take_over.take_over`).
+    """
     return {
         "format": OPTIONS_FORMAT,
         "config": record.config.flat(),
@@ -60,6 +66,8 @@ def pack_run(record: RunRecord, sheet: Sheet | None, images: ImageSplits) -> dic
         "own": list(record.own),
         "sheet": None if sheet is None else _pack_sheet(sheet),
         "classes": list(images.classes),
+        "answers": answers,
+        "init": init,
         "mean": list(images.mean),
         "std": list(images.std),
         "images": _count(images),
@@ -100,7 +108,8 @@ def _count(images: ImageSplits) -> dict[str, Any]:
     sets = {"training": images.train, "validation": images.val, "test": images.test}
     labels = hashlib.sha256()
     for part in sets.values():
-        labels.update(part.labels.to(torch.int64).numpy().tobytes())
+        whole = part.labels if part.labels.is_floating_point() else part.labels.to(torch.int64)
+        labels.update(whole.numpy().tobytes())
     return {**{name: len(part) for name, part in sets.items()}, "labels": labels.hexdigest()}
 
 
@@ -177,7 +186,7 @@ def load_trained(run: str | os.PathLike[str]) -> TrainedModel:
         )
     config = config_of(packed)
     sheet = None if packed["sheet"] is None else unpack_sheet(packed["sheet"])
-    net = make_model(config, sheet, len(packed["classes"]))
+    net = make_model(config, sheet, packed.get("answers", len(packed["classes"])))
     if "shards" in content:
         sharded.load_checkpoint(path.parent / content["shards"], net)
     else:

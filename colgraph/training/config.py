@@ -24,6 +24,7 @@ from colgraph.options import (
     plain_value,
     under_older_names,
 )
+from colgraph.tasks import STEP_LOSSES, find_task, parse_steps
 
 _BASELINES = {"vit": "a vit", "cnn": "a cnn", "local": "a locally connected network"}
 """Models without a sheet, as errors call them."""
@@ -62,6 +63,18 @@ class _Inputs:
     workers: int | None = option(
         None, "processes that read images not held in memory (default: as many as cores, at most 8)", low=0
     )
+
+    task: str = option(
+        "classify",
+        "what is learned: classify (a class per image), columns (one per patch or output column), reconstruct (hidden "
+        "patches), contrast (which views belong together), or file.py:Class",
+    )
+    step_loss: str = option("last", "after which steps answers count: last, every or rising", choices=STEP_LOSSES)
+    mask_ratio: float = option(0.6, "reconstruct: share of patches that are hidden", above=0, below=1)
+    temperature: float = option(0.2, "contrast: of the softmax over views", above=0)
+    projection_dim: int = option(64, "contrast: numbers by which views are compared", low=1)
+    init: str | None = option(None, "a run whose sheet and patch embedding to begin with; the head is new")
+    freeze: bool = option(False, "train the head alone, on what --init has learned (a linear probe)")
 
     model: str = option(
         "columnformer",
@@ -102,7 +115,10 @@ class TrainConfig(ColumnformerOptions, _Inputs):
     qk_dim: int = option_again(ColumnformerOptions, "qk_dim", 64)
     mlp_dim: int = option_again(ColumnformerOptions, "mlp_dim", 64)
     inject: str = option_again(ColumnformerOptions, "inject", "first", choices=("first", "every"))
-    readout: str = option_again(VisionOptions, "readout", "mean")
+    steps: int = option_again(
+        ColumnformerOptions, "steps", 6, help="time steps of a forward pass; 4-10: drawn anew for each batch"
+    )
+    readout: str | None = option_again(VisionOptions, "readout", None)
 
     epochs: int = option(100, "passes over the training images", low=1)
     epoch_images: int | None = option(None, "images of an epoch, drawn anew for each (default: all)", low=1)
@@ -134,10 +150,17 @@ class TrainConfig(ColumnformerOptions, _Inputs):
     figure_every: int = option(10, "redraw figures every so many epochs; 0: only at the end", low=0)
     tensorboard: bool = option(True, "write TensorBoard logs")
 
+    least_steps: int | None = None
+    """The smaller number of ``steps="4-10"``, of which ``steps`` is then the larger; flat among the settings again."""
+
     options: dict[str, Any] = field(default_factory=dict)
     """Options of the geometry, such as ``{"widths": [8, 8, 8]}``; flat among the flags and in YAML files."""
 
     def __post_init__(self) -> None:
+        least, most = parse_steps(self.steps)
+        if most is not self.steps:
+            object.__setattr__(self, "steps", most)
+            object.__setattr__(self, "least_steps", least)
         try:
             self._check(written=True)
         except OptionError as error:
@@ -147,9 +170,40 @@ class TrainConfig(ColumnformerOptions, _Inputs):
         if self.devices != "auto" and not (self.devices.isdigit() and int(self.devices) > 0):
             raise ValueError(f"devices: must be a number of at least 1, or auto, got {self.devices!r}")
         parse_interval(self.checkpoint_every)
+        if self.least_steps is not None and self.least_steps >= self.steps:
+            object.__setattr__(self, "least_steps", None)
+        self._check_task()
         self._check_combinations()
         if self.patch_size is not None and self.image_size % self.patch_size:
             raise ValueError(f"patch_size: image_size {self.image_size} is not divisible by {self.patch_size}")
+
+    def _check_task(self) -> None:
+        """The readout that the task needs, where none is chosen; refuse what it cannot be combined with."""
+        task = find_task(self.task)
+        if self.readout is None:
+            object.__setattr__(self, "readout", task.readouts[0])
+        checks = (
+            (self.readout not in task.readouts, "readout", f"{self.task} takes {' or '.join(task.readouts)}"),
+            (task.labels != "image" and self.mixup > 0, "mixup", f"mixes classes of images, {self.task} has none"),
+            (
+                task.labels == "column" and self.augment != "none",
+                "augment",
+                f"images would move and their targets not, {self.task} takes --augment none",
+            ),
+            (
+                self.baseline is not None and (task.hides or task.head != "linear"),
+                "task",
+                f"{self.task} needs a sheet, {self.baseline} has none",
+            ),
+            (
+                self.freeze and self.init is None,
+                "freeze",
+                "the head alone learns on what --init RUN has learned: give that",
+            ),
+        )
+        for wrong, setting, reason in checks:
+            if wrong:
+                raise ValueError(f"{setting}: {reason}")
 
     def _check_combinations(self) -> None:
         """Refuse what cannot be meant, before any time is spent on it."""
@@ -186,6 +240,9 @@ class TrainConfig(ColumnformerOptions, _Inputs):
     def flat(self) -> dict[str, Any]:
         """All settings as one mapping of plain values, the geometry's options among them: what a YAML file holds."""
         settings = asdict(self)
+        least = settings.pop("least_steps")
+        if least is not None:
+            settings["steps"] = f"{least}-{self.steps}"
         return settings | settings.pop("options")
 
     @classmethod
@@ -201,6 +258,10 @@ class TrainConfig(ColumnformerOptions, _Inputs):
 
 
 _NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] = (
+    (("mask_ratio",), lambda c: find_task(c.task).hides, "--task reconstruct"),
+    (("temperature", "projection_dim"), lambda c: find_task(c.task).views > 1, "--task contrast"),
+    (("step_loss",), lambda c: c.model == "columnformer", "--model columnformer"),
+    (("step_loss",), lambda c: c.step_loss == "last" or c.steps > 1, "--steps 2 or more"),
     (("depth",), lambda c: c.model != "columnformer", "--model vit, cnn or local"),
     (("num_heads", "mlp_dim", "embedding_lr"), lambda c: c._has_heads, "--model columnformer or vit"),
     (
@@ -281,7 +342,11 @@ def coerce(name: str, value: Any) -> Any:
     Raises:
         OptionError: naming the setting and what is wrong.
     """
-    return checked(TrainConfig, name, value, written=True)
+    try:
+        least, _ = parse_steps(value) if name == "steps" else (None, value)
+    except ValueError as error:
+        raise OptionError(name, str(error).partition(": ")[2]) from None
+    return value if least is not None else checked(TrainConfig, name, value, written=True)
 
 
 def _yaml() -> Any:

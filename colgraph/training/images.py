@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from colgraph.data import ImageSet, ImageSplits, load_images
 from colgraph.training.config import TrainConfig
+from colgraph.training.setup import grid_of
 
 
 def images_of(config: TrainConfig, data: str | None = None) -> ImageSplits:
@@ -23,6 +24,7 @@ def images_of(config: TrainConfig, data: str | None = None) -> ImageSplits:
     Raises:
         ValueError: as :func:`colgraph.data.load_images` does.
     """
+    grid = grid_of(config)
     return load_images(
         data or config.data,
         image_size=config.image_size,
@@ -30,24 +32,25 @@ def images_of(config: TrainConfig, data: str | None = None) -> ImageSplits:
         memory_gb=config.memory_gb,
         split_seed=config.split_seed,
         max_corrupt=config.max_corrupt,
+        **({} if grid is None else {"grid": grid}),
     )
 
 
 def predictions_of(
-    images: ImageSet, answers: Tensor, classes: Sequence[str], indices: Sequence[int] | None = None
+    images: ImageSet, said: Mapping[str, Tensor], classes: Sequence[str], indices: Sequence[int] | None = None
 ) -> dict[str, NDArray[Any]]:
-    """What ``predictions.npz`` holds: ``image`` (keys), ``label`` and ``prediction``, all ``[n]``, and ``classes``.
+    """What ``predictions.npz`` holds: ``image`` (keys ``[n]``), what a task keeps of each image, and ``classes``.
 
     Args:
         images: the images that were asked about, whose :meth:`colgraph.data.ImageSet.keys` name them in any order.
-        answers: ``[n]`` class of each image that could be read, in order.
+        said: of each image that could be read, in order: "label" and "prediction" ``[n]`` or, of columns, ``[n,O]``;
+            or "score" ``[n]``.
         classes: names.
         indices: which images were asked about; all by default.
     """
     asked = images.readable(range(len(images)) if indices is None else indices)
     return {
         "image": images.keys(asked),
-        "label": images.labels[asked].numpy(),
-        "prediction": answers.cpu().numpy().astype(np.int64),
+        **{name: value.cpu().numpy() for name, value in said.items()},
         "classes": np.array(list(classes), dtype=np.str_),
     }

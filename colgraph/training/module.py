@@ -1,4 +1,4 @@
-"""The LightningModule: a vision columnformer, its loss and its optimizer."""
+"""The LightningModule: a model of images, its task and its optimizer."""
 
 from __future__ import annotations
 
@@ -10,21 +10,28 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.distributed.nn.functional import all_gather
 
+from colgraph.data.augment import mix_seed
 from colgraph.distributed import SheetParallelVision, distribute
 from colgraph.models import VisionColumnformer, VisionModel, VisionUnroll
+from colgraph.tasks import Question, drawn_steps, make_task, step_weights
+from colgraph.training.batches import share_of
 from colgraph.training.checkpoint import KEY
 from colgraph.training.config import TrainConfig
 from colgraph.training.errors import TrainingDivergedError
 from colgraph.training.spatial import Neighborhoods, column_responses, spatial_loss
 
+_TASK = 0x7A5C  # sets the draws of a task apart from others
+_HELD_OUT = 0x7FFFFFFF  # steps that no training reaches
+
 
 class SheetClassifier(pl.LightningModule):
-    """Cross-entropy plus the wiring cost and the spatial loss, learned with AdamW.
+    """The loss of a task plus the wiring cost and the spatial loss, learned with AdamW.
 
-    ``loss = cross_entropy(logits, labels) + wiring * wiring_cost / spacing ** p + spatial_weight * spatial_loss``,
-    where p is the model's ``wiring_power``.
+    ``loss = task_loss + wiring * wiring_cost / spacing ** p + spatial_weight * spatial_loss``, where p is the model's
+    ``wiring_power`` and the task's loss is that of the answers after the last step, or of those after each
+    (:func:`colgraph.tasks.step_weights`).
 
     Args:
         net: the vision model; a baseline without a sheet has no wiring cost.
@@ -39,6 +46,7 @@ class SheetClassifier(pl.LightningModule):
         super().__init__()
         self.net = net
         self.config = config
+        self.task = make_task(config)
         self.packed = packed or {}
         self.reschedule = False
         self.spacing: float | None = None
@@ -46,31 +54,37 @@ class SheetClassifier(pl.LightningModule):
             self.spacing = net.model.sheet.spacing
             self.wire_unit = self.spacing**net.model.wiring_power
         self.metrics: dict[str, float] = {}
-        # Sums of loss, correct answers, wiring cost and images since the last time they were read. Those of self.log
+        # Sums of loss, the task's tally, wiring cost and images since the last time they were read. Those of self.log
         # are in no checkpoint: a run that goes on inside an epoch would forget the epoch's first part.
-        self.totals = torch.zeros(4)
+        self.totals = torch.zeros(0)
 
     # ------------------------------------------------------------------ steps
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """The loss of one batch; raises :class:`colgraph.training.TrainingDivergedError` where it is not finite."""
         images, labels, *mixing = batch
-        signal = self.config.spatial_signal or "normed"
-        spatial = self.config.spatial_weight > 0
-        logits, wiring, out = self._run(images, ("hidden",) if spatial and signal == "hidden" else ())
-        entropy = self._entropy(logits, labels, *mixing)
+        config, signal = self.config, self.config.spatial_signal or "normed"
+        spatial = config.spatial_weight > 0
+        draws = torch.Generator().manual_seed(self._draws(self.global_step))
+        steps = drawn_steps(config.least_steps, config.steps, draws)
+        question = self.task.question(self.net, images, (labels, *mixing) if mixing else labels, draws)
+        record = {"hidden"} if spatial and signal == "hidden" else set()
+        if config.step_loss != "last" and self.spacing is not None:
+            record.add("state")
+        answers, wiring, out = self._run(question, steps if config.least_steps else None, record)
+        entropy = self._loss(answers, out, question.targets)
         loss = entropy
         if self.spacing is not None:
-            loss = loss + self.config.wiring / self.wire_unit * wiring
+            loss = loss + config.wiring / self.wire_unit * wiring
         if spatial and out is not None and isinstance(self.net, VisionColumnformer):
-            drawn = self.neighborhoods.draw(self.config.seed, self.global_step)
-            answers = column_responses(self.net, out, signal)
-            groups, distance = (part.to(answers.device) for part in drawn)
-            space = spatial_loss(answers, groups, distance, "all" if signal == "hidden" else "same")
-            loss = loss + self.config.spatial_weight * space
+            drawn = self.neighborhoods.draw(config.seed, self.global_step)
+            said = column_responses(self.net, out, signal)
+            groups, distance = (part.to(said.device) for part in drawn)
+            space = spatial_loss(said, groups, distance, "all" if signal == "hidden" else "same")
+            loss = loss + config.spatial_weight * space
         if not torch.isfinite(loss):
             raise TrainingDivergedError(f"the loss is {float(loss.detach())} at step {self.global_step + 1}")
-        self._count(entropy, logits, labels, wiring)
+        self._count(entropy, answers, question, wiring, len(labels))
         return loss
 
     @cached_property
@@ -79,56 +93,71 @@ class SheetClassifier(pl.LightningModule):
         net: Any = self.net
         return Neighborhoods(net.model.sheet)
 
-    def _entropy(self, logits: Tensor, labels: Tensor, *mixing: Tensor) -> Tensor:
-        """Cross-entropy; of mixed images, that of both labels by their shares."""
+    def _draws(self, step: int) -> int:
+        """The seed of what a task draws; the same on processes that see the same images."""
+        return mix_seed(self.config.seed, step, share_of(self.trainer)[0] if self._trainer is not None else 0, _TASK)
+
+    def _loss(self, answers: Tensor, out: VisionUnroll | None, targets: Any) -> Tensor:
+        """That of the answers after the last step, or of those after each, weighted."""
         smoothing = self.config.label_smoothing
-        if not mixing:
-            return F.cross_entropy(logits, labels, label_smoothing=smoothing)
-        others, share = mixing
-        own, other = (
-            F.cross_entropy(logits, each, label_smoothing=smoothing, reduction="none") for each in (labels, others)
-        )
-        return (share * own + (1 - share) * other).mean()
+        said = None if out is None else out.step_logits
+        if said is None:
+            return self.task.loss(answers, targets, smoothing)
+        weights = step_weights(self.config.step_loss, len(said))
+        losses = [
+            weight * self.task.loss(each.float(), targets, smoothing) for weight, each in zip(weights, said) if weight
+        ]
+        return torch.stack(losses).sum()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Count one held-out batch."""
-        self._evaluate(batch)
+        self._evaluate(batch, batch_idx)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Count one test batch; returns the answers."""
-        return self._evaluate(batch)
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Count one test batch; returns what the task keeps of each image."""
+        return self._evaluate(batch, batch_idx)
 
-    def _evaluate(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def _evaluate(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         images, labels = batch
-        logits, wiring, _ = self._run(images)
-        self._count(F.cross_entropy(logits, labels), logits, labels, wiring)
-        return logits.argmax(-1)
+        draws = torch.Generator().manual_seed(self._draws(_HELD_OUT - batch_idx))
+        question = self.task.question(self.net, images, labels, draws)
+        answers, wiring, _ = self._run(question)
+        self._count(self.task.loss(answers, question.targets), answers, question, wiring, len(labels))
+        return self.task.per_image(answers, question.targets)
 
-    def _run(self, images: Tensor, record: Collection[str] = ()) -> tuple[Tensor, Tensor, VisionUnroll | None]:
-        """Logits in full precision, the wiring cost, and what the unroll returned; without a sheet zero and None."""
+    def _run(
+        self, question: Question, steps: int | None = None, record: Collection[str] = ()
+    ) -> tuple[Tensor, Tensor, VisionUnroll | None]:
+        """Answers in full precision, the wiring cost, and what the unroll returned; without a sheet zero and None."""
         if not isinstance(self.net, VisionColumnformer | SheetParallelVision):
-            logits = self.net(images).float()
+            logits = self.net(question.images).float()
             return logits, logits.new_zeros(()), None
-        out = self.net.unroll(images, record=record)
+        options: dict[str, Any] = {} if question.hidden is None else {"hidden": question.hidden}
+        out = self.net.unroll(question.images, steps=steps, record=record, **options)
         said: Any = out.logits
         return said.float(), out.wiring_cost.float(), out
 
-    def _count(self, loss: Tensor, logits: Tensor, labels: Tensor, wiring: Tensor) -> None:
-        n = labels.numel()
-        correct = (logits.detach().argmax(-1) == labels).sum().to(torch.float32)
-        sums = torch.stack([loss.detach().float() * n, correct, wiring.detach().float() * n, correct * 0 + n])
-        self.totals = self.totals.to(sums.device) + sums
+    def _count(self, loss: Tensor, answers: Tensor, question: Question, wiring: Tensor, n: int) -> None:
+        tally = self.task.tally(answers, question.targets)
+        images = tally.new_tensor([float(n)])
+        sums = [loss.detach().float().reshape(1) * n, tally, wiring.detach().float().reshape(1) * n, images]
+        joined = torch.cat(sums)
+        before = self.totals.to(joined.device)
+        self.totals = joined if len(before) != len(joined) else before + joined
 
     def _read(self, split: str) -> None:
         """Turn the sums into ``<split>_loss``, ``<split>_accuracy`` and ``<split>_wiring_cost``, over all processes."""
-        totals = self.trainer.strategy.reduce(self.totals.to(self.device), reduce_op="sum")
-        loss, correct, wiring, n = torch.as_tensor(totals).tolist()
+        # A process that had no image has counted nothing.
+        size = int(self.trainer.strategy.reduce(torch.tensor(len(self.totals), device=self.device), reduce_op="max"))
+        counted = torch.zeros(size).index_copy(0, torch.arange(len(self.totals)), self.totals.cpu()).to(self.device)
+        totals = self.trainer.strategy.reduce(counted, reduce_op="sum")
+        loss, *tally, wiring, n = torch.as_tensor(totals).tolist()
         n = max(n, 1.0)
-        values = {"loss": loss / n, "accuracy": correct / n, "wiring_cost": wiring / n}
+        values = {"loss": loss / n, **self.task.metrics(tally, n), "wiring_cost": wiring / n}
         if self.spacing is None:
             del values["wiring_cost"]
         self.metrics |= {f"{split}_{name}": value for name, value in values.items()}
-        self.totals = torch.zeros(4)
+        self.totals = torch.zeros(0)
 
     def on_validation_epoch_start(self) -> None:
         """Close the training epoch: validation runs inside of it."""
@@ -141,7 +170,7 @@ class SheetClassifier(pl.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Begin counting afresh."""
-        self.totals = torch.zeros(4)
+        self.totals = torch.zeros(0)
 
     def on_test_epoch_end(self) -> None:
         """Close the test pass."""
@@ -167,6 +196,20 @@ class SheetClassifier(pl.LightningModule):
         warmup = round(config.warmup * total / config.epochs)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule_factor(step, warmup, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        """Let the task compare images of all processes that see others."""
+        if share_of(self.trainer)[1] > 1:
+            self.task.gather = self._gather
+
+    def _gather(self, answers: Tensor) -> tuple[Tensor, int]:
+        """Those of all replicas; held-out images are shared out unevenly, and stay where they are."""
+        if not self.training:
+            return answers, 0
+        strategy: Any = self.trainer.strategy
+        group = None if strategy.mesh is None else strategy.mesh.get_group("data")
+        every = torch.cat(all_gather(answers, group))
+        return every, share_of(self.trainer)[0] * len(answers)
 
     def on_train_start(self) -> None:
         """With another number of epochs, the next step's learning rate is the new schedule's, not the saved one."""
@@ -209,6 +252,8 @@ def parameter_groups(net: nn.Module, config: TrainConfig) -> list[dict[str, Any]
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {(1.0, config.weight_decay): [], (1.0, 0.0): []}
     for name, parameter in net.named_parameters():
+        if not parameter.requires_grad:
+            continue
         path = name.split(".")
         # torch's attention calls its projections in_proj_weight.
         is_weight = path[-1].endswith("weight") and not any(part.startswith("norm") for part in path)

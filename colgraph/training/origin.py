@@ -10,6 +10,7 @@ from torch import nn
 
 from colgraph.models import Columnformer, ConvNet, VisionColumnformer, VisionModel, VisionTransformer
 from colgraph.sheet import Sheet
+from colgraph.tasks import find_task
 from colgraph.training.config import TrainConfig
 from colgraph.training.made import made_net, made_sheet, same_sheet
 from colgraph.training.measure import parameters_sha256
@@ -50,6 +51,12 @@ def settings_of(net: VisionModel, config: TrainConfig) -> TrainConfig:
         return dataclasses.replace(config, **sizes)
     if net.model.inject == "sequence":
         raise ValueError("training takes images, the network takes films (inject='sequence')")
+    task = find_task(config.task)
+    if (net.options.head, net.options.mask_token) != (task.head, task.hides):
+        raise ValueError(
+            f"task: {config.task} takes a VisionColumnformer(head={task.head!r}, mask_token={task.hides}), the network "
+            f"has head={net.options.head!r}, mask_token={net.options.mask_token}"
+        )
     sizes |= {"model": "columnformer", "readout": net.readout, **net.model.options.arguments()}
     return dataclasses.replace(config, **sizes)
 
@@ -72,7 +79,7 @@ def with_sheet(config: TrainConfig, sheet: Sheet) -> TrainConfig:
     )
 
 
-def own_parts(net: VisionModel, config: TrainConfig, classes: int) -> tuple[str, ...]:
+def own_parts(net: VisionModel, config: TrainConfig, answers: int) -> tuple[str, ...]:
     """What of a network its settings do not make again: its class, its sheet, or the parameters it begins with.
 
     What ``make_sheet`` and ``make_model`` have made is known; other networks are compared with what the settings make.
@@ -80,7 +87,7 @@ def own_parts(net: VisionModel, config: TrainConfig, classes: int) -> tuple[str,
     Args:
         net: the network, before training.
         config: from :func:`settings_of` and :func:`with_sheet`.
-        classes: number of classes.
+        answers: number of values that it answers with.
     """
     foreign = foreign_class(net)
     if foreign is not None:
@@ -91,7 +98,7 @@ def own_parts(net: VisionModel, config: TrainConfig, classes: int) -> tuple[str,
         if not made_sheet(sheet, config) and not _makes_sheet(config, sheet):
             parts.append("sheet")
     if not parts and not made_net(net, config):
-        again = make_model(config, getattr(getattr(net, "model", None), "sheet", None), classes)
+        again = make_model(config, getattr(getattr(net, "model", None), "sheet", None), answers)
         if parameters_sha256(again) != parameters_sha256(net):
             parts.append("parameters at the start")
     return tuple(parts)

@@ -71,7 +71,7 @@ def begin(net: VisionModel, images: ImageSplits, config: TrainConfig) -> tuple[R
     """The record of a run that begins, in which nothing has changed."""
     if isinstance(net, VisionColumnformer):
         config = with_sheet(config, net.model.sheet)
-    own = () if is_helper_process() else own_parts(net, config, len(images.classes))
+    own = () if is_helper_process() else own_parts(net, config, net.num_classes)
     return RunRecord(config, (), own), []
 
 

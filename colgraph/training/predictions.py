@@ -25,7 +25,7 @@ class Predictions(Callback):
 
     def __init__(self, images: ImageSplits) -> None:
         self.images = images
-        self.answers: list[Tensor] = []
+        self.answers: list[dict[str, Tensor]] = []
         self.found: dict[str, NDArray[Any]] = {}
 
     def on_test_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -36,13 +36,14 @@ class Predictions(Callback):
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Keep the answers of a batch."""
-        self.answers.append(outputs.cpu())
+        self.answers.append({name: value.cpu() for name, value in outputs.items()})
 
     def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Put those of all processes together; processes that share a sheet have the same."""
         rank, world = share_of(trainer)
         mine = range(rank, len(self.images.test), world)
-        answers = torch.cat(self.answers) if self.answers else torch.zeros(0, dtype=torch.int64)
+        names = self.answers[0] if self.answers else {}
+        answers = {name: torch.cat([each[name] for each in self.answers]) for name in names}
         part = predictions_of(self.images.test, answers, self.images.classes, mine)
         shares: list[Any] = [(rank, part)] * trainer.world_size
         if trainer.world_size > 1:
@@ -51,5 +52,7 @@ class Predictions(Callback):
 
 
 def _joined(parts: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    together = {name: np.concatenate([part[name] for part in parts]) for name in ("image", "label", "prediction")}
+    # A process without images, of which there can be more than images, has nothing to say.
+    some = [part for part in parts if len(part["image"])] or [parts[0]]
+    together = {name: np.concatenate([part[name] for part in some]) for name in some[0] if name != "classes"}
     return together | {"classes": parts[0]["classes"]}

@@ -30,11 +30,13 @@ ON_RESUME: dict[str, str] = {
     **dict.fromkeys(("model", "depth", "control", "geometry", "neighbors", "metric", "mask", "axis"), _REFUSED),
     **dict.fromkeys(("num_inputs", "num_outputs", "inputs", "outputs", "patch_size", "options"), _REFUSED),
     **dict.fromkeys(("dim", "steps", "num_heads", "qk_dim", "mlp_dim", "untied", "parametrization"), _REFUSED),
-    **dict.fromkeys(("value_projection", "attention_residual", "edge_bias", "locality_sigma"), _REFUSED),
+    **dict.fromkeys(("value_projection", "attention_residual", "edge_bias", "locality_sigma", "leak"), _REFUSED),
     **dict.fromkeys(("position_embedding", "time_embedding", "inject", "wiring_power", "readout"), _REFUSED),
     **dict.fromkeys(("epoch_images", "lr", "weight_decay", "beta1", "beta2", "difference_lr"), _REFUSED),
     **dict.fromkeys(("difference_decay", "edge_bias_lr", "embedding_lr", "ema", "warmup", "clip"), _REFUSED),
     **dict.fromkeys(("label_smoothing", "wiring", "spatial_weight", "spatial_signal"), _REFUSED),
+    **dict.fromkeys(("task", "step_loss", "mask_ratio", "temperature", "projection_dim"), _REFUSED),
+    **dict.fromkeys(("init", "freeze"), _REFUSED),
     **dict.fromkeys(("seed", "precision"), _REFUSED),
 }
 """For each setting what ``--resume`` does with another value: refused, applied and recorded (the learning rate follows
@@ -46,7 +48,10 @@ Change = dict[str, Any]
 _KEY = "record"
 
 # What records of older versions do not name.
-_LATER = ("options", "inputs", "outputs", "wiring_power", "spatial_signal", "keep_checkpoints")
+_LATER = (
+    *("options", "inputs", "outputs", "wiring_power", "spatial_signal", "keep_checkpoints"),
+    *("task", "step_loss", "mask_ratio", "temperature", "projection_dim", "init", "freeze", "leak"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +161,8 @@ def changed_settings(record: TrainConfig, given: TrainConfig) -> dict[str, tuple
     Raises:
         ValueError: if there is one that cannot change, naming all of them.
     """
-    pairs = {name: (getattr(record, name), getattr(given, name)) for name in ON_RESUME if name != "options"}
+    mine, theirs = record.flat(), given.flat()
+    pairs = {name: (mine[name], theirs[name]) for name in ON_RESUME if name != "options"}
     pairs |= _option_pairs(record, given)
     changed = {name: pair for name, pair in pairs.items() if not _same(name, *pair)}
     refused = [name for name in changed if ON_RESUME.get(name, _REFUSED) == _REFUSED]

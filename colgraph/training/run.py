@@ -30,6 +30,7 @@ from colgraph.models.flops import count_flops
 from colgraph.ops import resolve_backend
 from colgraph.script import is_helper_process
 from colgraph.sheet import Sheet
+from colgraph.tasks import find_task, make_task
 from colgraph.training.average import AverageWeights
 from colgraph.training.batches import ImageBatches, steps_per_epoch
 from colgraph.training.callbacks import Checkpoints, ProgressBar, StepSeeds, StopOnSignal, kept_steps
@@ -50,6 +51,7 @@ from colgraph.training.past import begin, go_on, read_past
 from colgraph.training.predictions import Predictions
 from colgraph.training.resume import RunRecord, describe_change, num_processes
 from colgraph.training.setup import unreached_outputs
+from colgraph.training.take_over import freeze_all_but_head, take_over
 
 # What numbers travel between the parts of a sheet, by precision.
 _TRAVELS = {"32-true": "float32", "bf16-mixed": "bfloat16", "16-mixed": "float16", "64-true": "float64"}
@@ -107,13 +109,17 @@ def _train(net: VisionModel, images: ImageSplits, config: TrainConfig, folder: R
     past = read_past(folder, net) if folder.resume else None
     record, new = begin(net, images, config) if past is None else go_on(past, net, images, config)
     config = record.config
+    _check_task(net, config, images)
+    init = take_over(net, config) if past is None else past.packed.get("init")
+    if config.freeze:
+        freeze_all_but_head(net)
     _warn([*images.notes, *_notes(sheet, config, images), *map(describe_change, new)])
     hint = f"go on with --resume --out {folder.path}"
     log = MetricsLog(folder.metrics, hint)
     keep = kept_steps(config.keep_checkpoints, config.epochs * steps_per_epoch(config, len(images.train)))
     checkpoints = Checkpoints(folder, config.checkpoint_every, hint, keep)
     figures = RunFigures(folder.figures, images, log, config.figure_every)
-    module = SheetClassifier(net, config, pack_run(record, sheet, images))
+    module = SheetClassifier(net, config, pack_run(record, sheet, images, net.num_classes, init))
     module.reschedule = any(change["setting"] == "epochs" for change in new)
     batches = ImageBatches(images, config)
     stop = StopOnSignal(checkpoints, hint)
@@ -144,6 +150,18 @@ def _train(net: VisionModel, images: ImageSplits, config: TrainConfig, folder: R
         folder.write_predictions(answers.found)
         folder.write_summary(summary)
     return summary
+
+
+def _check_task(net: VisionModel, config: TrainConfig, images: ImageSplits) -> None:
+    """Refuse images, and a model, that the task cannot be learned from or with."""
+    task = make_task(config)
+    task.check(images, net)
+    answers = task.outputs(images, net.patch_size)
+    if net.num_classes != answers:
+        raise ValueError(
+            f"the network answers with {net.num_classes} values, {config.task} on {images.source!r} takes {answers}: "
+            f"make it with num_classes={answers}"
+        )
 
 
 def _world(config: TrainConfig) -> int:
@@ -266,6 +284,9 @@ def _sheet_facts(net: nn.Module, module: SheetClassifier, config: TrainConfig) -
     return dict(zip(names, values, strict=True)) | _parts(module.net, config, sheet.num_columns)
 
 
+_USUAL = ("test_accuracy", "test_loss", "test_wiring_cost")
+
+
 def _summary(
     net: nn.Module,
     module: SheetClassifier,
@@ -279,6 +300,8 @@ def _summary(
     metrics, config = module.metrics, record.config
     return {
         "test_accuracy": metrics["test_accuracy"],
+        "accuracy_is": module.task.accuracy_is,
+        **{name: value for name, value in metrics.items() if name.startswith("test_") and name not in _USUAL},
         "test_loss": metrics["test_loss"],
         "train_accuracy": metrics["train_accuracy"],
         "train_loss": metrics["train_loss"],
@@ -288,6 +311,9 @@ def _summary(
         "best_epoch": checkpoints.best_epoch,
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         **_sheet_facts(net, module, config),
+        "task": config.task,
+        "init": module.packed["init"],
+        "freeze": config.freeze,
         "classes": len(images.classes),
         "train_images": len(images.train),
         "test_images": len(images.test),
@@ -296,7 +322,7 @@ def _summary(
         "steps": int(trainer.global_step),
         "seed": config.seed,
         "seconds": round(log.seconds, 2),
-        **_cost(net, log, trainer),
+        **_cost(net, config, log, trainer),
         "resumed_from_step": resumed,
         "changes": [dict(change) for change in record.changes],
         "own": list(record.own),
@@ -311,9 +337,26 @@ def _summary(
     }
 
 
-def _cost(net: nn.Module, log: MetricsLog, trainer: pl.Trainer) -> dict[str, Any]:
+def _flops(net: nn.Module, config: TrainConfig) -> int:
+    """Those of training on an image: at the mean number of steps, with one product where nothing but the head learns.
+
+    Every step whose answer counts is read out.
+    """
+    flops, views = count_flops(net), find_task(config.task).views
+    if not isinstance(net, VisionColumnformer):
+        return flops.training
+    least = config.least_steps or config.steps
+    mean = (least + config.steps) / 2
+    sheet = (flops["column_linears"] + flops["attention"]) * mean / config.steps
+    readout = flops["readout"] * (1 if config.step_loss == "last" else mean)
+    products = (1, 2) if config.freeze else (3, 3)
+    patches = flops["patch_embedding"] * (1 if config.freeze else 2)
+    return round(views * (patches + products[0] * sheet + products[1] * readout))
+
+
+def _cost(net: nn.Module, config: TrainConfig, log: MetricsLog, trainer: pl.Trainer) -> dict[str, Any]:
     """What the run took, and what it takes to repeat it."""
-    per_image = count_flops(net).training
+    per_image = _flops(net, config)
     rate = log.images_per_second
     device = trainer.strategy.root_device
     return {

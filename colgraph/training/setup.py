@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from colgraph.data import ImageSplits
 from colgraph.geometry import Geometry, build_control, geometry, read_columns, shuffled_order
 from colgraph.models import Columnformer, ConvNet, VisionColumnformer, VisionModel, VisionTransformer
 from colgraph.models.reach import late_columns, steps_to_reach
-from colgraph.models.vision import assign_patches
 from colgraph.sheet import Sheet
 from colgraph.space import GRAPH_METRICS
+from colgraph.tasks import find_task, make_task
 from colgraph.training.config import TrainConfig
 from colgraph.training.made import remember_net, remember_sheet
 
@@ -161,6 +162,20 @@ def patch_size_for(config: TrainConfig, shape: Geometry) -> int:
     return next(p for p in sizes if (size // p) ** 2 <= shape.num_columns or p == size)
 
 
+def grid_of(config: TrainConfig) -> tuple[int, int] | None:
+    """Rows and columns of patches by which labels are read, where the task has one for each; else None."""
+    if find_task(config.task).labels != "column":
+        return None
+    side = config.image_size // patch_size_for(config, _shape(config))
+    return side, side
+
+
+def num_answers(config: TrainConfig, sheet: Sheet | None, images: ImageSplits) -> int:
+    """Numbers that a model of these settings answers with: classes of images, for one, or pixels of a patch."""
+    size = config.image_size // math.isqrt(sheet.inputs.numel()) if sheet is not None else baseline_patch_size(config)
+    return make_task(config).outputs(images, size)
+
+
 @overload
 def make_model(config: TrainConfig, sheet: Sheet, num_classes: int) -> VisionColumnformer: ...
 
@@ -176,6 +191,7 @@ def make_model(config: TrainConfig, sheet: Sheet | None, num_classes: int) -> Vi
 def make_model(config: TrainConfig, sheet: Sheet | None, num_classes: int) -> VisionModel:
     """The vision model that settings describe, on a sheet whose inputs are its patches; a baseline without a sheet.
 
+    ``num_classes`` is the number of classes, or what else the task answers with (:func:`num_answers`).
     Its parameters are drawn from ``config.seed``; torch's global generator is left as it was.
 
     With shuffled positions, patches go to the columns that they would go to on the sheet itself: the graph, and with it
@@ -194,24 +210,30 @@ def make_model(config: TrainConfig, sheet: Sheet | None, num_classes: int) -> Vi
 
 
 def _make_sheet_model(config: TrainConfig, sheet: Sheet, num_classes: int) -> VisionColumnformer:
-    side = math.isqrt(sheet.inputs.numel())
+    side, task = math.isqrt(sheet.inputs.numel()), find_task(config.task)
     net = VisionColumnformer(
         Columnformer(sheet, **config.arguments()),
         image_size=config.image_size,
         patch_size=config.image_size // side,
         in_channels=config.channels,
         num_classes=num_classes,
-        readout=config.readout,
+        readout=str(config.readout),
+        head=task.head,
+        mask_token=task.hides,
     )
     if config.control == "shuffled-positions":
-        before = sheet.pos[np.argsort(shuffled_order(sheet.num_columns, config.seed))][sheet.inputs]
-        net.assignment.copy_(torch.from_numpy(assign_patches((side, side), before.numpy())))
+        net.match_patches(sheet.pos[np.argsort(shuffled_order(sheet.num_columns, config.seed))])
     return net
+
+
+def baseline_patch_size(config: TrainConfig) -> int:
+    """That of the sheet that these settings would make, unless one is set."""
+    return patch_size_for(config, _shape(config)) if config.patch_size is None else config.patch_size
 
 
 def _make_baseline(config: TrainConfig, num_classes: int) -> VisionTransformer | ConvNet:
     """A model without a sheet, on the patches that the sheet of these settings would see."""
-    size = patch_size_for(config, _shape(config)) if config.patch_size is None else config.patch_size
+    size = baseline_patch_size(config)
     sees, width = (config.image_size, size, config.channels, num_classes), (config.dim, config.depth)
     if config.model == "vit":
         return VisionTransformer(*sees, *width, config.num_heads, config.mlp_dim)

@@ -64,9 +64,9 @@ def _plain(sheet: Sheet, kind: torch.dtype = torch.float64, **options: Any) -> c
     return cg.Columnformer(sheet, **(OPTIONS | options)).to(kind)
 
 
-def _vision(sheet: Sheet, readout: str = "mean", **options: Any) -> cg.VisionColumnformer:
+def _vision(sheet: Sheet, readout: str = "mean", head: str = "linear", **options: Any) -> cg.VisionColumnformer:
     model = _plain(sheet, **options)
-    return cg.VisionColumnformer(model, 6, 2, 2, 4, readout).to(torch.float64)
+    return cg.VisionColumnformer(model, 6, 2, 2, 4, readout, head).to(torch.float64)
 
 
 def _random(*shape: int, seed: int = 0) -> Tensor:
@@ -214,8 +214,11 @@ def same_vision(data: int, readout: str = "mean", **options: Any) -> dict[str, f
         logits, own_logits = net(images), replica(own_images)
         for adam in adams:
             adam.zero_grad()
-        nn.functional.cross_entropy(logits, label).backward()
-        nn.functional.cross_entropy(own_logits, label[mine]).backward()
+        # Answers of columns are [B, outputs, classes]; what is right is the same for all columns.
+        for said, right in ((logits, label), (own_logits, label[mine])):
+            classes = said.flatten(1, -2) if said.dim() > 2 else said.unsqueeze(1)
+            columns = classes.size(1)
+            nn.functional.cross_entropy(classes.flatten(0, 1), right.repeat_interleave(columns)).backward()
         if step == 0:
             errors = {
                 "logits": _largest(own_logits, logits[mine]),

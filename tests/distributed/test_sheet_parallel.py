@@ -60,6 +60,11 @@ def test_spatial_readout_and_tied_parts(ranks):
     assert_equal(ranks.run("same_vision", 3, data=1, readout="spatial", untied="norm"))
 
 
+@pytest.mark.parametrize("how", [{"readout": "columns"}, {"head": "mlp"}])
+def test_answers_of_columns_and_of_an_mlp(ranks, how):
+    assert_equal(ranks.run("same_vision", 3, data=1, **how))
+
+
 def test_recorded_states_attention_and_logits(ranks):
     assert_equal(ranks.run("vision_unroll", 3))
 

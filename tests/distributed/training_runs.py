@@ -34,7 +34,7 @@ def train_digits(path: Path, resume: bool = False, die_at: int | None = None, **
     import torch
 
     from colgraph.data import load_images
-    from colgraph.training import RunFlags, TrainConfig, make_model, make_sheet, open_run_folder, train
+    from colgraph.training import RunFlags, TrainConfig, make_model, make_sheet, num_answers, open_run_folder, train
     from colgraph.training.module import SheetClassifier
 
     torch.set_num_threads(1)
@@ -51,7 +51,8 @@ def train_digits(path: Path, resume: bool = False, die_at: int | None = None, **
     config = TrainConfig(**{**SMALL, **changes})
     folder = open_run_folder(config, RunFlags(path, resume=resume))
     torch.manual_seed(config.seed)
-    return train(make_model(config, make_sheet(config), len(images.classes)), images, config, folder)
+    sheet = make_sheet(config)
+    return train(make_model(config, sheet, num_answers(config, sheet, images)), images, config, folder)
 
 
 def begin(rank: int, environment: dict[str, str], log: str, path: str, options: dict[str, Any]) -> None:

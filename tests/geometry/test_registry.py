@@ -32,7 +32,7 @@ def failing():
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch):
-    monkeypatch.setattr(registry, "_registry", dict(registry._registry))
+    monkeypatch.setattr(registry._registry, "_known", dict(registry._registry._known))
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_notebook_cell_may_run_twice():
         space = {"__name__": "__main__"}
         exec(compile(source, f"<ipython-input-{number}>", "exec"), space)
         cg.register_geometry("cell")(space["cell"])
-    assert registry._registry["cell"] is space["cell"]
+    assert registry.find_geometry("cell") is space["cell"]
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a.b", "a:b", "2d", 3, two_columns])

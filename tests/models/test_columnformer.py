@@ -99,9 +99,10 @@ def test_wiring_power(sheet):
     torch.testing.assert_close(model.unroll(x).wiring_cost, expected)
 
 
+@pytest.mark.parametrize("leak", [0.0, 0.3])
 @pytest.mark.parametrize("inject", ["first", "every"])
-def test_going_on_equals_never_having_stopped(sheet, inject):
-    model, x = make(sheet, inject=inject), torch.randn(3, 2, 6)
+def test_going_on_equals_never_having_stopped(sheet, inject, leak):
+    model, x = make(sheet, inject=inject, leak=leak), torch.randn(3, 2, 6)
     whole = model.unroll(x, steps=7, record=("state",))
     part = model.unroll(x, steps=3)
     rest = model.unroll(x, state=part.state, steps=4, record=("state",))

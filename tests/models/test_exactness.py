@@ -57,6 +57,7 @@ def compare_with_dense(model: Columnformer, sheet: Sheet, assert_same, heads: in
             heads,
             residual,
             model.inject == "every",
+            model.leak,
         )
 
     assert_same(sparse, dense, {**dict(model.named_parameters()), "x": inputs_like(model)})
@@ -100,6 +101,8 @@ def test_complete_graph_is_the_dense_model(untied, complete_sheet, assert_same):
         {"edge_bias": None},
         {"edge_bias": "fixed"},
         {"time_embedding": True, "inject": "every"},
+        {"leak": 0.25},
+        {"leak": 0.25, "inject": "every", "value_projection": True},
         {"position_embedding": False},
         {"value_projection": True, "untied": ()},
         {"recompute": "steps"},

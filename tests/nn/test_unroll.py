@@ -96,6 +96,8 @@ def assert_as_good_as_plain(model, x, factor=4.0, **options):
         {"dim": 37, "qk_dim": 19, "mlp_dim": 21},
         {"dim": 70, "qk_dim": 16, "mlp_dim": 33},
         {"steps": 1},
+        {"leak": 0.3},
+        {"leak": 0.3, "inject": "every", "recompute": "steps", "time_embedding": True},
         {"parametrization": "shared+difference"},
         {"parametrization": "shared+difference", "recompute": "steps", "inject": "every"},
     ],
@@ -114,7 +116,7 @@ def test_as_good_as_the_plain_path_with_a_large_batch(sheet, recompute, batch):
     assert_as_good_as_plain(model, make_input(model, batch))
 
 
-@pytest.mark.parametrize("options", [{}, {"inject": "every"}, {"recompute": "steps"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"inject": "every", "leak": 0.2}, {"recompute": "steps"}], ids=str)
 def test_recorded_states_are_differentiated_too(sheet, options):
     model = make(sheet, **options)
     assert_as_good_as_plain(model, make_input(model), record=("state",))

@@ -18,6 +18,7 @@ import colgraph as cg
 from colgraph.data import load_images
 from colgraph.data.augment import augment_kornia, augment_natural, augment_shift, mix_pairs
 from colgraph.data.sources import ImageSplits
+from colgraph.tasks import Classify
 from colgraph.training import (
     RunFlags,
     TrainConfig,
@@ -148,14 +149,13 @@ def test_mixup_mixes_with_larger_own_shares_and_repeats() -> None:
 
 
 def test_mixed_labels_weigh_by_their_shares() -> None:
-    config = TrainConfig(**{**SMALL, "label_smoothing": 0.0})
-    module = SheetClassifier(make_model(config, make_sheet(config), 10), config)
+    task = Classify(TrainConfig(**SMALL))
     logits, labels, others = torch.randn(6, 10), torch.arange(6), torch.arange(6).flip(0)
     share = torch.linspace(0.5, 1, 6)
     logs = logits.log_softmax(-1)
     rows = torch.arange(6)
     expected = -(share * logs[rows, labels] + (1 - share) * logs[rows, others]).mean()
-    assert torch.allclose(module._entropy(logits, labels, others, share), expected)
+    assert torch.allclose(task.loss(logits, (labels, others, share)), expected)
 
 
 def spatial_reference(

@@ -219,7 +219,7 @@ def test_a_checkpoint_keeps_the_whole_sheet(images: ImageSplits) -> None:
         positions, metric="periodic", period=(4, 4), inputs=[0, 5, 2, 7], names=list("abcdefghijklmnop")
     )
     sheet = cg.build_sheet(shape, neighbors="knn:4")
-    packed = pack_run(RunRecord(TrainConfig(**LOOP)), sheet, images)
+    packed = pack_run(RunRecord(TrainConfig(**LOOP)), sheet, images, len(images.classes))
     buffer = io.BytesIO()
     torch.save(packed, buffer)
     buffer.seek(0)

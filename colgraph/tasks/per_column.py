@@ -1,0 +1,145 @@
+"""A class, or a vector, per output column."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from colgraph.data import ImageSplits
+from colgraph.tasks.known import register_task
+from colgraph.tasks.task import Question, Task
+
+IGNORED = -100
+"""The class of a column that is neither learned nor counted; of vectors, one that has a nan is."""
+
+
+@register_task("columns")
+class Columns(Task):
+    """What each output column should say: a class, by cross-entropy, or a vector, by its squared error.
+
+    Labels are ``[n,rows,cols]`` for the patches of an image, which output columns answer for
+    (:attr:`colgraph.VisionColumnformer.output_patches`), or ``[n,outputs]`` in the order of the output columns;
+    vectors have one axis more. Accuracy is the mean over classes of the share of their columns that are right, so that
+    to say the most frequent class is worth no more than 1 / classes; of vectors, the share of their variance that is
+    explained, over all numbers.
+    """
+
+    labels = "column"
+    readouts = ("columns",)
+    accuracy_is = "share of columns that are right, the mean over classes (of vectors: explained variance)"
+
+    def check(self, images: ImageSplits, net: Any) -> None:
+        """Labels per patch or per output column."""
+        for part in (images.train, images.val, images.test, *getattr(images, "harder", {}).values()):
+            self._check_labels(part.labels, images, net)
+        if not bool(_counts(images.train.labels).any()):
+            raise ValueError(f"task: all labels of {images.source!r} are ignored ({IGNORED}, or nan): nothing to learn")
+
+    def _check_labels(self, labels: Tensor, images: ImageSplits, net: Any) -> None:
+        shape = tuple(labels.shape[1 : labels.dim() - labels.is_floating_point()])
+        patches, outputs = net.output_patches.numel(), answering(net)
+        if not shape:
+            raise ValueError(
+                f"task: columns takes a label per patch or output column, {images.source!r} has one per image: "
+                "give --task classify, or data with masks"
+            )
+        if len(shape) == 2 and (shape != net.grid or not patches):
+            raise ValueError(
+                f"task: {images.source!r} has labels for {shape[0]} x {shape[1]} patches, the model "
+                f"{outputs} output columns and {net.grid[0]} x {net.grid[1]} patches: give as many outputs as patches"
+            )
+        if len(shape) == 1 and shape[0] != outputs:
+            raise ValueError(
+                f"task: {images.source!r} has {shape[0]} labels an image, the model {outputs} output columns: they "
+                "must be as many"
+            )
+        if not labels.is_floating_point():
+            counted = labels[labels != IGNORED]
+            if counted.numel() and not 0 <= int(counted.min()) <= int(counted.max()) < len(images.classes):
+                raise ValueError(
+                    f"task: labels of {images.source!r} run from {int(counted.min())} to {int(counted.max())}, it has "
+                    f"{len(images.classes)} classes: they must be below that ({IGNORED} is ignored)"
+                )
+
+    def outputs(self, images: ImageSplits, patch_size: int) -> int:
+        """The number of classes, or the length of a vector."""
+        labels = images.train.labels
+        return labels.size(-1) if labels.is_floating_point() else len(images.classes)
+
+    def question(self, net: Any, images: Tensor, labels: Any, generator: torch.Generator) -> Question:
+        """The images, and the labels in the order of the output columns: ``[B,O]``, or vectors ``[B,O,K]``."""
+        vectors = labels.is_floating_point()
+        if labels.dim() - vectors == 3:
+            labels = labels.flatten(1, 2).index_select(1, net.output_patches)
+        return Question(images, labels.to(images.dtype) if vectors else labels)
+
+    def loss(self, answers: Tensor, targets: Any, smoothing: float = 0.0) -> Tensor:
+        """The mean over columns that are not ignored; zero where all are."""
+        if targets.is_floating_point():
+            known = _counts(targets).unsqueeze(-1)
+            # A nan would reach the gradient through a factor of zero.
+            errors = (answers - targets.nan_to_num()).square() * known
+            return errors.sum() / (known.sum() * answers.size(-1)).clamp(min=1)
+        return F.cross_entropy(
+            answers.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, label_smoothing=smoothing, reduction="sum"
+        ) / _counts(targets).sum().clamp(min=1)
+
+    def tally(self, answers: Tensor, targets: Any) -> Tensor:
+        """Of classes: the right columns and all columns of each class, and images without a wrong column.
+
+        Of vectors: squared errors, numbers, and for each number its sum and that of its squares.
+        """
+        answers = answers.detach()
+        known = _counts(targets)
+        if targets.is_floating_point():
+            seen = targets[known].float()
+            error = (answers[known].float() - seen).square().sum()
+            return torch.cat([torch.stack([error, known.sum().float()]), seen.sum(0), seen.square().sum(0)])
+        right = (answers.argmax(-1) == targets) & known
+        classes = answers.size(-1)
+        counts = [torch.bincount(targets[which], minlength=classes) for which in (right, known)]
+        perfect = (right | ~known).all(1).sum()
+        return torch.cat([*counts, perfect.unsqueeze(0)]).float()
+
+    def metrics(self, tally: list[float], images: float) -> dict[str, float]:
+        """Of classes: accuracy, that of all columns alike, and the share of images without a wrong column."""
+        sums = torch.tensor(tally, dtype=torch.float64)
+        if self._classes(sums):
+            right, known = sums[:-1].chunk(2)
+            there = known > 0
+            return {
+                "accuracy": float((right[there] / known[there]).mean()) if bool(there.any()) else 0.0,
+                "column_accuracy": float(right.sum() / known.sum().clamp(min=1)),
+                "perfect": float(sums[-1] / max(images, 1.0)),
+            }
+        error, n = sums[:2]
+        total, squares = sums[2:].chunk(2)
+        variance = (squares - total.square() / n.clamp(min=1)).sum()
+        return {"accuracy": float(1 - error / variance.clamp(min=1e-12))}
+
+    @staticmethod
+    def _classes(sums: Tensor) -> bool:
+        return len(sums) % 2 == 1
+
+    def per_image(self, answers: Tensor, targets: Any) -> dict[str, Tensor]:
+        """Label and answer of each column; of vectors minus the mean squared error."""
+        if targets.is_floating_point():
+            known = _counts(targets).unsqueeze(-1)
+            # A nan would reach the gradient through a factor of zero.
+            errors = (answers - targets.nan_to_num()).square() * known
+            return {"score": -errors.sum((1, 2)) / (known.sum((1, 2)) * answers.size(-1)).clamp(min=1)}
+        return {"label": targets, "prediction": answers.argmax(-1)}
+
+
+def answering(net: Any) -> int:
+    """How many columns, or patches of a model without a sheet, answer."""
+    outputs = getattr(net, "outputs", None)
+    return int((net.output_patches if outputs is None else outputs).numel())
+
+
+def _counts(labels: Tensor) -> Tensor:
+    """Which labels are not ignored; of vectors without their last axis."""
+    return ~labels.isnan().any(-1) if labels.is_floating_point() else labels != IGNORED

@@ -1,0 +1,70 @@
+"""From one task to the next: what a run has learned, as the beginning of another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from colgraph.models import SheetMismatchError, VisionColumnformer, VisionModel
+from colgraph.training.checkpoint import load_trained
+from colgraph.training.config import TrainConfig
+from colgraph.training.folder import RunFolder
+
+_HEAD = ("head.", "pool", "mask_token", "output_patches")
+"""What belongs to a task, and is not taken over: by the names that parameters begin with."""
+
+
+def take_over(net: VisionModel, config: TrainConfig) -> dict[str, Any] | None:
+    """Give a model that begins the sheet and patch embedding of the run that ``config.init`` names; None without one.
+
+    The head stays as it is. ``last.ckpt`` is read.
+
+    Returns:
+        What ``summary.json`` says of it: the run, its task, steps and the SHA-256 of its parameters.
+
+    Raises:
+        ValueError: if there is no such run, or its model does not fit this one; a
+            :class:`colgraph.SheetMismatchError` naming both fingerprints if it was learned on another sheet.
+    """
+    if config.init is None:
+        return None
+    RunFolder(config.init).checkpoint()
+    trained = load_trained(config.init)
+    other = trained.net
+    if not trained.step:
+        raise ValueError(f"init: {config.init!r} has not learned anything yet: its checkpoint is of step 0")
+    if type(other) is not type(net):
+        raise ValueError(f"init: {config.init!r} has trained a {type(other).__name__}, this is a {type(net).__name__}")
+    _check_sheets(net, other, config.init)
+    mine, theirs = net.state_dict(), other.state_dict()
+    taken = {name: value for name, value in theirs.items() if not name.startswith(_HEAD)}
+    for name in sorted({*taken, *(name for name in mine if not name.startswith(_HEAD))}):
+        here, there = (list(state[name].shape) if name in state else "nothing" for state in (mine, taken))
+        if here != there:
+            raise ValueError(
+                f"init: {name} is {there} in {config.init!r} and {here} here: give the settings of that run"
+            )
+    with torch.no_grad():
+        net.load_state_dict({**mine, **taken})
+    facts = {"run": config.init, "task": trained.config.task, "steps": trained.step}
+    return facts | {"parameters_sha256": RunFolder(config.init).results().get("parameters_sha256")}
+
+
+def _check_sheets(net: nn.Module, other: nn.Module, run: str) -> None:
+    if not isinstance(net, VisionColumnformer) or not isinstance(other, VisionColumnformer):
+        return
+    mine, theirs = net.model.sheet, other.model.sheet
+    if mine.fingerprint != theirs.fingerprint:
+        raise SheetMismatchError(
+            f"init: {run!r} was learned on another sheet (fingerprint {theirs.fingerprint[:16]}, "
+            f"{theirs.num_columns} columns) than this one ({mine.fingerprint[:16]}, {mine.num_columns} columns): give "
+            "the geometry and neighbors of that run"
+        )
+
+
+def freeze_all_but_head(net: nn.Module) -> None:
+    """Let the head alone learn: no gradient reaches the rest."""
+    for name, parameter in net.named_parameters():
+        parameter.requires_grad_(name.startswith(("head.", "pool")))

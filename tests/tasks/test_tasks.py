@@ -1,0 +1,223 @@
+"""What tasks ask, how they score answers, and what they refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import colgraph as cg
+from colgraph.data import ImageSplits, MemoryImages
+from colgraph.tasks import IGNORED, Classify, Columns, Contrast, Reconstruct, drawn_steps, known, make_task, parse_steps
+from colgraph.tasks.step_losses import step_weights
+
+SETTINGS = SimpleNamespace(task="columns", mask_ratio=0.5, temperature=0.2, augment="shift", batch_size=4)
+
+
+def splits(labels: torch.Tensor, classes: int = 2, size: int = 6) -> ImageSplits:
+    images = torch.randint(0, 256, (len(labels), 1, size, size), dtype=torch.uint8)
+    part = MemoryImages(images, labels)
+    names = [str(i) for i in range(classes)]
+    return ImageSplits(part, part, part, names, 1, size, (0.5,), (0.5,), "made up")
+
+
+def vision(outputs: int = 9, classes: int = 2, **options: Any) -> cg.VisionColumnformer:
+    sheet = cg.build_sheet("grid", shape=(3, 3), neighbors="knn:4", num_inputs=9, outputs=f"0-{outputs - 1}")
+    model = cg.Columnformer(sheet, dim=8, steps=2, qk_dim=4, mlp_dim=8)
+    return cg.VisionColumnformer(model, 6, 2, 1, classes, **{"readout": "columns", **options})
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_labels_of_patches_go_to_the_columns_that_answer_for_them() -> None:
+    net = vision()
+    assert sorted(net.output_patches.tolist()) == list(range(9))
+    labels = torch.arange(9).view(1, 3, 3)
+    question = Columns(SETTINGS).question(net, torch.zeros(1, 1, 6, 6), labels, generator())
+    # The column that sees a patch answers for it.
+    inputs = dict(zip(net.model.sheet.inputs.tolist(), net.assignment.tolist()))
+    assert question.targets[0].tolist() == [inputs[column] for column in net.model.sheet.outputs.tolist()]
+
+
+def test_the_loss_of_columns_is_the_mean_over_those_that_count() -> None:
+    task, answers = Columns(SETTINGS), torch.randn(3, 4, 5, requires_grad=True)
+    targets = torch.randint(0, 5, (3, 4))
+    targets[0] = IGNORED
+    expected = F.cross_entropy(answers[1:].flatten(0, 1), targets[1:].flatten())
+    assert torch.allclose(task.loss(answers, targets), expected)
+    nothing = task.loss(answers, torch.full((3, 4), IGNORED))
+    nothing.backward()
+    assert nothing == 0
+    assert not answers.grad.any()
+
+
+def test_accuracy_of_columns_is_balanced_over_classes_and_batches_add_up() -> None:
+    task = Columns(SETTINGS)
+    targets = torch.tensor([[0, 0, 0, 1], [0, 0, IGNORED, 1]])
+    said = torch.tensor([[0, 0, 0, 0], [0, 0, 1, 1]])
+    answers = F.one_hot(said, 2).float()
+    found = task.metrics(task.tally(answers, targets).tolist(), 2)
+    assert found == {"accuracy": pytest.approx((1 + 0.5) / 2), "column_accuracy": pytest.approx(6 / 7), "perfect": 0.5}
+    parts = sum(task.tally(answers[i : i + 1], targets[i : i + 1]) for i in range(2))
+    assert torch.equal(parts, task.tally(answers, targets))
+    # To say the most frequent class of all is worth no more than 1 / classes.
+    assert task.metrics(task.tally(F.one_hot(said * 0, 2).float(), targets).tolist(), 2)["accuracy"] == 0.5
+
+
+def test_vectors_are_scored_by_explained_variance() -> None:
+    task, targets = Columns(SETTINGS), torch.randn(50, 4, 3) * torch.tensor([1.0, 2.0, 3.0]) + 5
+    targets[0, 0] = torch.nan
+    known = targets.clone().requires_grad_(False)
+    mean = known[~known.isnan().any(-1)].mean(0)
+    assert task.metrics(task.tally(known.nan_to_num(), targets).tolist(), 50)["accuracy"] == pytest.approx(1)
+    flat = task.metrics(task.tally(mean.expand_as(targets), targets).tolist(), 50)["accuracy"]
+    assert flat == pytest.approx(0, abs=1e-4)
+    answers = torch.zeros_like(targets).requires_grad_()
+    task.loss(answers, targets).backward()
+    assert bool(torch.isfinite(answers.grad).all())
+    assert not answers.grad[0, 0].any()
+
+
+@pytest.mark.parametrize(
+    ("labels", "net", "message"),
+    [
+        (torch.zeros(4, dtype=torch.int64), {}, "takes a label per patch or output column.*--task classify"),
+        (torch.zeros(4, 2, 3, dtype=torch.int64), {}, "labels for 2 x 3 patches, the model 9 output columns and 3 x 3"),
+        (torch.zeros(4, 3, 3, dtype=torch.int64), {"outputs": 10}, "give as many outputs as patches"),
+        (torch.zeros(4, 5, dtype=torch.int64), {}, "has 5 labels an image, the model 9 output columns"),
+        (torch.full((4, 3, 3), 2), {}, "labels of 'made up' run from 2 to 2, it has 2 classes"),
+        (torch.full((4, 3, 3), IGNORED), {}, "all labels of 'made up' are ignored"),
+    ],
+)
+def test_labels_of_another_shape_than_the_outputs_are_refused(labels: Any, net: dict[str, Any], message: str) -> None:
+    if "outputs" in net:
+        sheet = cg.build_sheet("grid", shape=(4, 4), neighbors="knn:4", num_inputs=9, outputs="0-9")
+        model: Any = cg.VisionColumnformer(cg.Columnformer(sheet, dim=8, steps=2), 6, 2, 1, 2, readout="columns")
+    else:
+        model = vision()
+    with pytest.raises(ValueError, match=message):
+        Columns(SETTINGS).check(splits(labels), model)
+
+
+def test_classify_refuses_labels_of_columns() -> None:
+    with pytest.raises(ValueError, match=r"takes a class per image.*shape \[3, 3\].*--task columns"):
+        Classify(SETTINGS).check(splits(torch.zeros(4, 3, 3, dtype=torch.int64)), vision())
+
+
+def test_hidden_patches_are_the_targets_and_are_not_seen() -> None:
+    net = vision(classes=4, mask_token=True)
+    task = Reconstruct(SETTINGS)
+    task.check(splits(torch.zeros(4, dtype=torch.int64)), net)
+    images = torch.randn(5, 1, 6, 6)
+    question = task.question(net, images, None, generator(1))
+    assert question.hidden.sum(1).tolist() == [4] * 5  # half of nine, rounded
+    by_column = question.hidden[:, net.output_patches]
+    assert torch.equal(~question.targets.isnan().any(-1), by_column)
+    patches = F.unfold(images, 2, stride=2).transpose(1, 2)[:, net.output_patches]
+    scaled = (patches - patches.mean(-1, keepdim=True)) / (patches.std(-1, keepdim=True, correction=0) + 1e-3)
+    assert torch.allclose(question.targets[by_column], scaled[by_column], atol=1e-5)
+    before = net.unroll(images, hidden=question.hidden).logits
+    pixels = F.fold(question.hidden[:, None].expand(-1, 4, -1).float(), 6, 2, stride=2)
+    assert torch.equal(net.unroll(images + 9 * pixels, hidden=question.hidden).logits, before)
+    assert not torch.equal(net.unroll(images + 9 * (1 - pixels), hidden=question.hidden).logits, before)
+    with torch.no_grad():
+        net.mask_token.add_(1.0)
+    assert not torch.equal(net.unroll(images, hidden=question.hidden).logits, before)
+
+
+@pytest.mark.parametrize("ratio", [0.01, 0.99])
+def test_a_mask_that_hides_nothing_or_all_is_refused(ratio: float) -> None:
+    task = Reconstruct(SimpleNamespace(mask_ratio=ratio))
+    with pytest.raises(ValueError, match=r"mask_ratio: .* hide one at least, and not all"):
+        task.check(splits(torch.zeros(4, dtype=torch.int64)), vision(classes=4, mask_token=True))
+
+
+def test_contrast_is_simclr() -> None:
+    answers = torch.randn(8, 5, dtype=torch.float64).float().requires_grad_()
+    task = Contrast(SETTINGS)
+    unit = F.normalize(answers.double(), dim=1)
+    losses = []
+    for i in range(8):
+        others = [j for j in range(8) if j != i]
+        scores = unit[i] @ unit[others].T / SETTINGS.temperature
+        losses.append(scores.logsumexp(0) - unit[i] @ unit[(i + 4) % 8] / SETTINGS.temperature)
+    loss = task.loss(answers, None, 0.1)
+    assert float(loss.detach()) == pytest.approx(float(torch.stack(losses).mean().detach()), rel=1e-5)
+    loss.backward()
+    assert bool(torch.isfinite(answers.grad).all())
+    same = torch.eye(4).repeat(2, 1)
+    assert task.metrics(task.tally(same, None).tolist(), 4)["accuracy"] == 1
+    assert task.per_image(same, None)["score"].tolist() == [1.0] * 4
+
+
+def test_views_of_others_are_told_from_own_ones() -> None:
+    """Two processes with half of the images each have the loss of one with all: the mean of theirs."""
+    answers = torch.randn(2, 2, 3, 5)  # processes, views, images
+    whole = Contrast(SETTINGS).loss(answers.transpose(0, 1).reshape(12, 5), None)
+    every = F.normalize(answers.flatten(1, 2), dim=-1).flatten(0, 1)
+    losses = []
+    for rank in range(2):
+        task = Contrast(SETTINGS)
+        task.gather = lambda own, rank=rank: (every, rank * len(own))
+        losses.append(task.loss(answers[rank].flatten(0, 1), None))
+    assert torch.allclose(torch.stack(losses).mean(), whole, atol=1e-6)
+
+
+def test_weights_of_steps_sum_to_one() -> None:
+    assert step_weights("last", 3) == [0, 0, 1]
+    assert step_weights("every", 4) == [0.25] * 4
+    assert step_weights("rising", 3) == pytest.approx([1 / 6, 2 / 6, 3 / 6])
+
+
+def test_ranges_of_steps() -> None:
+    assert parse_steps("4-10") == (4, 10)
+    assert parse_steps(" 7 - 7 ") == (None, 7)
+    assert parse_steps(5) == (None, 5)
+    draws = [drawn_steps(4, 6, generator(i)) for i in range(60)]
+    assert set(draws) == {4, 5, 6}
+    assert drawn_steps(None, 6, generator()) == 6
+    with pytest.raises(ValueError, match="got '9-4'"):
+        parse_steps("9-4")
+
+
+def test_a_task_of_ones_own(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known._registry, "_known", dict(known._registry._known))
+    (tmp_path / "mine.py").write_text(
+        "import colgraph as cg\nfrom colgraph.tasks import Classify\n\n"
+        '@cg.register_task("mine")\nclass Mine(Classify):\n    """Mine."""\n\nclass Other:\n    pass\n'
+    )
+    settings = SimpleNamespace(task=f"{tmp_path}/mine.py:Mine")
+    assert type(make_task(settings)).__name__ == "Mine"
+    assert "mine" in cg.tasks.list_tasks()
+    with pytest.raises(ValueError, match=r"no class derived from colgraph\.tasks\.Task"):
+        make_task(SimpleNamespace(task=f"{tmp_path}/mine.py:Other"))
+    with pytest.raises(ValueError, match="has no class 'Minn': did you mean 'Mine'"):
+        make_task(SimpleNamespace(task=f"{tmp_path}/mine.py:Minn"))
+    with pytest.raises(ValueError, match="unknown task 'clasify': did you mean 'classify'"):
+        make_task(SimpleNamespace(task="clasify"))
+
+
+def test_shuffled_positions_leave_who_answers_for_what() -> None:
+    """What a control moves is where columns lie, not what they see and are asked about."""
+    from colgraph.training import TrainConfig, make_model, make_sheet
+
+    settings = {
+        "data": "digits",
+        "image_size": 8,
+        "channels": 1,
+        "geometry": "grid",
+        "patch_size": 2,
+        "task": "columns",
+    }
+    settings |= {"options": {"shape": [4, 4]}, "neighbors": "knn:4", "dim": 4, "augment": "none", "steps": 2}
+    plain = TrainConfig(**settings)
+    moved = dataclasses.replace(plain, control="shuffled-positions")
+    nets = [make_model(config, make_sheet(config), 2) for config in (plain, moved)]
+    assert torch.equal(nets[0].assignment, nets[1].assignment)
+    assert torch.equal(nets[0].output_patches, nets[1].output_patches)
