@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,6 +73,7 @@ class VisionColumnformer(SharedModel, SheetBuffers):
     in_channels: int = held("in_channels")
     num_classes: int = held("num_classes", assignable=True)
     readout: str = held("readout")
+    head: Any  # a Linear, or an mlp of one hidden layer
     assignment: Tensor
     output_patches: Tensor
     outputs: Tensor

@@ -24,7 +24,6 @@ def images_of(config: TrainConfig, data: str | None = None) -> ImageSplits:
     Raises:
         ValueError: as :func:`colgraph.data.load_images` does.
     """
-    grid = grid_of(config)
     return load_images(
         data or config.data,
         image_size=config.image_size,
@@ -32,7 +31,7 @@ def images_of(config: TrainConfig, data: str | None = None) -> ImageSplits:
         memory_gb=config.memory_gb,
         split_seed=config.split_seed,
         max_corrupt=config.max_corrupt,
-        **({} if grid is None else {"grid": grid}),
+        grid=grid_of(config),
     )
 
 

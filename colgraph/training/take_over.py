@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,8 +31,9 @@ def take_over(net: VisionModel, config: TrainConfig) -> dict[str, Any] | None:
     """
     if config.init is None:
         return None
-    RunFolder(config.init).checkpoint()
-    trained = load_trained(config.init)
+    source = RunFolder(Path(config.init).expanduser())
+    source.checkpoint()
+    trained = load_trained(source.path)
     other = trained.net
     if not trained.step:
         raise ValueError(f"init: {config.init!r} has not learned anything yet: its checkpoint is of step 0")
@@ -49,7 +51,7 @@ def take_over(net: VisionModel, config: TrainConfig) -> dict[str, Any] | None:
     with torch.no_grad():
         net.load_state_dict({**mine, **taken})
     facts = {"run": config.init, "task": trained.config.task, "steps": trained.step}
-    return facts | {"parameters_sha256": RunFolder(config.init).results().get("parameters_sha256")}
+    return facts | {"parameters_sha256": source.results().get("parameters_sha256")}
 
 
 def _check_sheets(net: nn.Module, other: nn.Module, run: str) -> None:
