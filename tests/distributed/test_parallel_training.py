@@ -220,3 +220,22 @@ def test_wrong_numbers_of_processes_are_refused_before_anything(tmp_path, monkey
         open_run_folder(config, RunFlags(tmp_path / "run"))
     assert message in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "ranks", "options"),
+    [
+        ("contrast", 4, {"sheet_parallel": 2, "batch_size": 128}),
+        ("reconstruct", 2, {"sheet_parallel": 2, "geometry": "grid", "options": {"shape": [4, 4]}, "patch_size": 2}),
+    ],
+)
+def test_every_task_on_several_processes(on_ranks, tmp_path, task, ranks, options):
+    """As one process, but for the batches of replicas; parts of a sheet are asked about the same views and patches."""
+    alone = {name: value for name, value in options.items() if name not in ("sheet_parallel", "batch_size")}
+    one = train_digits(tmp_path / "alone", task=task, epochs=2, **alone)
+    many = on_ranks(tmp_path / "run", ranks, task=task, epochs=2, **options)
+    assert many["steps"] == one["steps"]
+    close = 1e-4 if ranks == 2 else 0.05
+    # Held-out views are told from those of fewer others, where several processes have a share each.
+    for name in ("train_loss",) if task == "contrast" else ("train_loss", "test_loss", "test_accuracy"):
+        assert many[name] == pytest.approx(one[name], rel=close), name
