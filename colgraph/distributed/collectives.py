@@ -173,6 +173,31 @@ def gather_rows(tensor: Tensor, counts: Sequence[int], group: dist.ProcessGroup)
     return gathered
 
 
+class _GatherReplicas(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
+        ctx.group = group
+        pieces = [torch.empty_like(tensor) for _ in range(group.size())]
+        dist.all_gather(pieces, tensor.contiguous(), group=group)
+        return torch.cat(pieces)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        refuse_again(grad)
+        total = grad.contiguous().clone()
+        dist.all_reduce(total, group=ctx.group)
+        return total.chunk(ctx.group.size())[ctx.group.rank()], None
+
+
+def gather_replicas(tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """``[n,...]`` of each rank of a group, that each go on to a loss of their own: one after the other, on every rank.
+
+    Backward, each rank receives the sum over all losses of the gradients of its rows.
+    """
+    gathered: Tensor = _GatherReplicas.apply(tensor, group)
+    return gathered
+
+
 @torch.no_grad()
 def synchronise(module: nn.Module, mesh: DeviceMesh, shared: Mapping[str, Tensor]) -> None:
     """Make shared parameters those of the first rank that has the sheet, and all those of the first replica.

@@ -10,10 +10,10 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_gather
 
 from colgraph.data.augment import mix_seed
 from colgraph.distributed import SheetParallelVision, distribute
+from colgraph.distributed.collectives import gather_replicas
 from colgraph.models import VisionColumnformer, VisionModel, VisionUnroll
 from colgraph.tasks import Question, drawn_steps, make_task, step_weights
 from colgraph.training.batches import share_of
@@ -207,8 +207,7 @@ class SheetClassifier(pl.LightningModule):
         if not self.training:
             return answers, 0
         strategy: Any = self.trainer.strategy
-        group = None if strategy.mesh is None else strategy.mesh.get_group("data")
-        every = torch.cat(all_gather(answers, group))
+        every = gather_replicas(answers, strategy.mesh.get_group("data"))
         return every, share_of(self.trainer)[0] * len(answers)
 
     def on_train_start(self) -> None:
