@@ -13,6 +13,28 @@ from colgraph.tasks.known import register_task
 from colgraph.tasks.task import Task
 
 
+def class_weights(settings: Any, images: ImageSplits) -> Tensor | None:
+    """``[K]`` by which the classes of training labels weigh: all alike (None), or "balanced": n / (K n_k).
+
+    ``n_k`` of n labels are of class k (King and Zeng 2001, "Logistic regression in rare events data"); a class without
+    a label weighs nothing.
+    """
+    if settings.class_weights == "none":
+        return None
+    labels = images.train.labels
+    count = torch.bincount(labels[labels >= 0], minlength=len(images.classes)).double()
+    return (count.sum() / (len(count) * count)).where(count > 0, count.new_zeros(())).float()
+
+
+def entropy_options(task: Task, answers: Tensor, training: bool) -> dict[str, Any]:
+    """What cross-entropy is called with in training: the smoothing of labels, and the weights of classes."""
+    if not training:
+        return {}
+    weights = task.weights
+    on = None if weights is None else weights.to(answers)
+    return {"label_smoothing": task.settings.label_smoothing, "weight": on}
+
+
 @register_task("classify")
 class Classify(Task):
     """The class of an image, by cross-entropy; of mixed images, that of both labels by their shares."""
@@ -32,14 +54,17 @@ class Classify(Task):
         """The number of classes."""
         return len(images.classes)
 
-    def loss(self, answers: Tensor, targets: Any, smoothing: float = 0.0) -> Tensor:
+    def begin(self, images: ImageSplits) -> None:
+        """The weights of classes."""
+        self.weights = class_weights(self.settings, images)
+
+    def loss(self, answers: Tensor, targets: Any, training: bool = False) -> Tensor:
         """Cross-entropy; ``targets`` are labels ``[B]``, or those with others' labels and the own share."""
+        options = entropy_options(self, answers, training)
         if isinstance(targets, Tensor):
-            return F.cross_entropy(answers, targets, label_smoothing=smoothing)
+            return F.cross_entropy(answers, targets, **options)
         labels, others, share = targets
-        own, other = (
-            F.cross_entropy(answers, each, label_smoothing=smoothing, reduction="none") for each in (labels, others)
-        )
+        own, other = (F.cross_entropy(answers, each, **options, reduction="none") for each in (labels, others))
         return (share * own + (1 - share) * other).mean()
 
     def tally(self, answers: Tensor, targets: Any) -> Tensor:

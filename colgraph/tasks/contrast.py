@@ -44,7 +44,7 @@ class Contrast(Task):
         """The views; what is right follows from their order."""
         return Question(images, None)
 
-    def loss(self, answers: Tensor, targets: Any, smoothing: float = 0.0) -> Tensor:
+    def loss(self, answers: Tensor, targets: Any, training: bool = False) -> Tensor:
         """The mean over views; ``answers`` ``[2B,K]`` are all first views, then all second ones."""
         scores, right = self._scores(answers)
         # No smoothing: a view is not even a little bit its own other one.

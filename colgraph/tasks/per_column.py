@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from colgraph.data import ImageSplits
+from colgraph.tasks.classify import class_weights, entropy_options
 from colgraph.tasks.known import register_task
 from colgraph.tasks.task import Question, Task
 
@@ -76,16 +77,23 @@ class Columns(Task):
             labels = labels.flatten(1, 2).index_select(1, net.output_patches)
         return Question(images, labels.to(images.dtype) if vectors else labels)
 
-    def loss(self, answers: Tensor, targets: Any, smoothing: float = 0.0) -> Tensor:
-        """The mean over columns that are not ignored; zero where all are."""
+    def begin(self, images: ImageSplits) -> None:
+        """The weights of classes."""
+        self.weights = class_weights(self.settings, images)
+
+    def loss(self, answers: Tensor, targets: Any, training: bool = False) -> Tensor:
+        """The mean over columns that are not ignored, weighted by class; zero where all are ignored."""
         if targets.is_floating_point():
             known = _counts(targets).unsqueeze(-1)
             # A nan would reach the gradient through a factor of zero.
             errors = (answers - targets.nan_to_num()).square() * known
             return errors.sum() / (known.sum() * answers.size(-1)).clamp(min=1)
-        return F.cross_entropy(
-            answers.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, label_smoothing=smoothing, reduction="sum"
-        ) / _counts(targets).sum().clamp(min=1)
+        counted = _counts(targets)
+        options = entropy_options(self, answers, training)
+        entropy = F.cross_entropy(answers[counted], targets[counted], reduction="sum", **options)
+        weights = options.get("weight")
+        total = counted.sum() if weights is None else weights[targets[counted]].sum()
+        return entropy / total.clamp(min=torch.finfo(torch.float32).tiny)
 
     def tally(self, answers: Tensor, targets: Any) -> Tensor:
         """Of classes: the right columns and all columns of each class, and images without a wrong column.

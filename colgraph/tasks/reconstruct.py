@@ -45,6 +45,9 @@ class Reconstruct(Columns):
         if getattr(net, "mask_token", None) is None:
             raise ValueError("task: reconstruct needs a sheet with a mask token: VisionColumnformer(mask_token=True)")
 
+    def begin(self, images: ImageSplits) -> None:
+        """Nothing: pixels have no classes."""
+
     def _hidden(self, patches: int) -> int:
         return round(self.settings.mask_ratio * patches)
 

@@ -44,6 +44,7 @@ class Task(abc.ABC):
         accuracy_is: what :meth:`metrics` calls accuracy, in words; it is compared between epochs, and more is better.
         gather: joins answers ``[n,...]`` of all processes that see other images, for losses between images; also says
             where this process's own begin among them.
+        weights: ``[K]``, how much classes count in training; None for all alike.
     """
 
     labels: str = "image"
@@ -56,6 +57,10 @@ class Task(abc.ABC):
     def __init__(self, settings: Any) -> None:
         self.settings = settings
         self.gather: Callable[[Tensor], tuple[Tensor, int]] = _alone
+        self.weights: Tensor | None = None
+
+    def begin(self, images: ImageSplits) -> None:  # noqa: B027 (most tasks have nothing to know beforehand)
+        """Take from the training images what the loss needs to know, before the first step of a run."""
 
     def check(self, images: ImageSplits, net: Any) -> None:  # noqa: B027 (a task may take whatever there is)
         """Raise ValueError for images or a model that this task cannot be learned from or with."""
@@ -76,8 +81,11 @@ class Task(abc.ABC):
         return Question(images, labels)
 
     @abc.abstractmethod
-    def loss(self, answers: Tensor, targets: Any, smoothing: float = 0.0) -> Tensor:
-        """The mean loss of the model's answers ``[B,...]``, a scalar."""
+    def loss(self, answers: Tensor, targets: Any, training: bool = False) -> Tensor:
+        """The mean loss of the model's answers ``[B,...]``, a scalar.
+
+        Label smoothing and weights of classes are for ``training``; what is reported goes without.
+        """
 
     @abc.abstractmethod
     def tally(self, answers: Tensor, targets: Any) -> Tensor:
