@@ -70,6 +70,11 @@ class _Inputs:
         "patches), contrast (which views belong together), or file.py:Class",
     )
     step_loss: str = option("last", "after which steps answers count: last, every or rising", choices=STEP_LOSSES)
+    class_weights: str = option(
+        "none",
+        "balanced: classes weigh in the loss by the inverse of their number of labels",
+        choices=("none", "balanced"),
+    )
     mask_ratio: float = option(0.6, "reconstruct: share of patches that are hidden", above=0, below=1)
     temperature: float = option(0.2, "contrast: of the softmax over views", above=0)
     projection_dim: int = option(64, "contrast: numbers by which views are compared", low=1)
@@ -258,6 +263,7 @@ class TrainConfig(ColumnformerOptions, _Inputs):
 
 
 _NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] = (
+    (("class_weights",), lambda c: find_task(c.task).labels != "none", "--task classify or columns"),
     (("mask_ratio",), lambda c: find_task(c.task).hides, "--task reconstruct"),
     (("temperature", "projection_dim"), lambda c: find_task(c.task).views > 1, "--task contrast"),
     (("step_loss",), lambda c: c.model == "columnformer", "--model columnformer"),

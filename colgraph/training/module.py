@@ -99,15 +99,12 @@ class SheetClassifier(pl.LightningModule):
 
     def _loss(self, answers: Tensor, out: VisionUnroll | None, targets: Any) -> Tensor:
         """That of the answers after the last step, or of those after each, weighted."""
-        smoothing = self.config.label_smoothing
         said = None if out is None else out.step_logits
         if said is None:
-            return self.task.loss(answers, targets, smoothing)
+            return self.task.loss(answers, targets, training=True)
         weights = step_weights(self.config.step_loss, len(said))
-        losses = [
-            weight * self.task.loss(each.float(), targets, smoothing) for weight, each in zip(weights, said) if weight
-        ]
-        return torch.stack(losses).sum()
+        counted = [(weight, each.float()) for weight, each in zip(weights, said) if weight]
+        return torch.stack([weight * self.task.loss(each, targets, training=True) for weight, each in counted]).sum()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Count one held-out batch."""

@@ -35,7 +35,7 @@ ON_RESUME: dict[str, str] = {
     **dict.fromkeys(("epoch_images", "lr", "weight_decay", "beta1", "beta2", "difference_lr"), _REFUSED),
     **dict.fromkeys(("difference_decay", "edge_bias_lr", "embedding_lr", "ema", "warmup", "clip"), _REFUSED),
     **dict.fromkeys(("label_smoothing", "wiring", "spatial_weight", "spatial_signal"), _REFUSED),
-    **dict.fromkeys(("task", "step_loss", "mask_ratio", "temperature", "projection_dim"), _REFUSED),
+    **dict.fromkeys(("task", "step_loss", "class_weights", "mask_ratio", "temperature", "projection_dim"), _REFUSED),
     **dict.fromkeys(("init", "freeze"), _REFUSED),
     **dict.fromkeys(("seed", "precision"), _REFUSED),
 }
@@ -50,7 +50,7 @@ _KEY = "record"
 # What records of older versions do not name.
 _LATER = (
     *("options", "inputs", "outputs", "wiring_power", "spatial_signal", "keep_checkpoints"),
-    *("task", "step_loss", "mask_ratio", "temperature", "projection_dim", "init", "freeze", "leak"),
+    *("task", "step_loss", "class_weights", "mask_ratio", "temperature", "projection_dim", "init", "freeze", "leak"),
 )
 
 

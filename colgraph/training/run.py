@@ -120,6 +120,7 @@ def _train(net: VisionModel, images: ImageSplits, config: TrainConfig, folder: R
     checkpoints = Checkpoints(folder, config.checkpoint_every, hint, keep)
     figures = RunFigures(folder.figures, images, log, config.figure_every)
     module = SheetClassifier(net, config, pack_run(record, sheet, images, net.num_classes, init))
+    module.task.begin(images)
     module.reschedule = any(change["setting"] == "epochs" for change in new)
     batches = ImageBatches(images, config)
     stop = StopOnSignal(checkpoints, hint)

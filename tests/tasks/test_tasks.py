@@ -15,7 +15,15 @@ from colgraph.data import ImageSplits, MemoryImages
 from colgraph.tasks import IGNORED, Classify, Columns, Contrast, Reconstruct, drawn_steps, known, make_task, parse_steps
 from colgraph.tasks.step_losses import step_weights
 
-SETTINGS = SimpleNamespace(task="columns", mask_ratio=0.5, temperature=0.2, augment="shift", batch_size=4)
+SETTINGS = SimpleNamespace(
+    task="columns",
+    label_smoothing=0.0,
+    class_weights="none",
+    mask_ratio=0.5,
+    temperature=0.2,
+    augment="shift",
+    batch_size=4,
+)
 
 
 def splits(labels: torch.Tensor, classes: int = 2, size: int = 6) -> ImageSplits:
@@ -147,7 +155,7 @@ def test_contrast_is_simclr() -> None:
         others = [j for j in range(8) if j != i]
         scores = unit[i] @ unit[others].T / SETTINGS.temperature
         losses.append(scores.logsumexp(0) - unit[i] @ unit[(i + 4) % 8] / SETTINGS.temperature)
-    loss = task.loss(answers, None, 0.1)
+    loss = task.loss(answers, None, training=True)
     assert float(loss.detach()) == pytest.approx(float(torch.stack(losses).mean().detach()), rel=1e-5)
     loss.backward()
     assert bool(torch.isfinite(answers.grad).all())
@@ -221,3 +229,16 @@ def test_shuffled_positions_leave_who_answers_for_what() -> None:
     nets = [make_model(config, make_sheet(config), 2) for config in (plain, moved)]
     assert torch.equal(nets[0].assignment, nets[1].assignment)
     assert torch.equal(nets[0].output_patches, nets[1].output_patches)
+
+
+def test_balanced_classes_weigh_alike_however_many_labels_they_have() -> None:
+    task = Columns(SimpleNamespace(**{**vars(SETTINGS), "class_weights": "balanced"}))
+    labels = torch.tensor([[0, 0, 0, 0, 0, 0, 1, 1, IGNORED]]).view(1, 3, 3)
+    task.begin(splits(labels, classes=3))
+    assert task.weights.tolist() == pytest.approx([8 / 18, 8 / 6, 0])
+    answers, targets = torch.randn(1, 9, 3), labels.flatten(1)
+    losses = F.cross_entropy(answers[0, :8], targets[0, :8], reduction="none")
+    expected = (losses[:6].mean() + losses[6:].mean()) / 2
+    assert float(task.loss(answers, targets, training=True)) == pytest.approx(float(expected), rel=1e-5)
+    # What is reported has no weights.
+    assert float(task.loss(answers, targets)) == pytest.approx(float(losses.mean()), rel=1e-5)
