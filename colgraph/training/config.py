@@ -71,9 +71,7 @@ class _Inputs:
     )
     step_loss: str = option("last", "after which steps answers count: last, every or rising", choices=STEP_LOSSES)
     class_weights: str = option(
-        "none",
-        "balanced: classes weigh in the loss by the inverse of their number of labels",
-        choices=("none", "balanced"),
+        "none", "balanced: classes weigh by the inverse of their number of labels", choices=("none", "balanced")
     )
     mask_ratio: float = option(0.6, "reconstruct: share of patches that are hidden", above=0, below=1)
     temperature: float = option(0.2, "contrast: of the softmax over views", above=0)
