@@ -201,10 +201,14 @@ def default_folder(config: TrainConfig) -> Path:
 
 
 def _preset(presets: str | Path | None, data: Any) -> dict[str, Any]:
-    """The settings of ``<presets>/<data>.yaml``, where ``data`` is a plain name that has one, or of the one file."""
+    """The settings of ``<presets>/<data>.yaml``, where ``data`` is a name that has one, or of the one file.
+
+    Options of made data, as in ``mazes:size=16``, are no part of the name.
+    """
+    data = str(data).partition(":")[0]
     if presets is not None and Path(presets).is_file():
         return load_settings(presets)
-    if presets is None or not str(data).isidentifier():
+    if presets is None or not data.isidentifier():
         return {}
     path = Path(presets) / f"{data}.yaml"
     return load_settings(path) if path.is_file() else {}

@@ -69,7 +69,7 @@ class SheetClassifier(pl.LightningModule):
         steps = drawn_steps(config.least_steps, config.steps, draws)
         question = self.task.question(self.net, images, (labels, *mixing) if mixing else labels, draws)
         record = {"hidden"} if spatial and signal == "hidden" else set()
-        if config.step_loss != "last" and self.spacing is not None:
+        if config.step_loss != "last":
             record.add("state")
         answers, wiring, out = self._run(question, steps if config.least_steps else None, record)
         entropy = self._loss(answers, out, question.targets)
@@ -125,12 +125,13 @@ class SheetClassifier(pl.LightningModule):
     def _run(
         self, question: Question, steps: int | None = None, record: Collection[str] = ()
     ) -> tuple[Tensor, Tensor, VisionUnroll | None]:
-        """Answers in full precision, the wiring cost, and what the unroll returned; without a sheet zero and None."""
-        if not isinstance(self.net, VisionColumnformer | SheetParallelVision):
+        """Answers in full precision, the wiring cost, and what the unroll returned; without steps zero and None."""
+        if not hasattr(self.net, "unroll"):
             logits = self.net(question.images).float()
             return logits, logits.new_zeros(()), None
         options: dict[str, Any] = {} if question.hidden is None else {"hidden": question.hidden}
-        out = self.net.unroll(question.images, steps=steps, record=record, **options)
+        net: Any = self.net
+        out = net.unroll(question.images, steps=steps, record=record, **options)
         said: Any = out.logits
         return said.float(), out.wiring_cost.float(), out
 
