@@ -87,7 +87,7 @@ def train(
     """
     if not isinstance(net, VisionModel):
         raise ValueError(
-            f"train takes a VisionColumnformer, VisionTransformer or ConvNet, got {type(net).__name__}: wrap a "
+            f"train takes a VisionColumnformer or a baseline of colgraph.models, got {type(net).__name__}: wrap a "
             "Columnformer in VisionColumnformer, or train other networks with a loop of your own"
         )
     if not isinstance(folder, RunFolder):
@@ -160,7 +160,7 @@ def _notes(sheet: Sheet | None, config: TrainConfig, images: ImageSplits) -> lis
     if config.batch_size > count:
         notes.append(f"a step takes all {count} training images: --batch-size {config.batch_size} are more")
     if sheet is None:
-        what = "of geometry, neighbours, steps, wiring and the like only the patch size counts"
+        what = "of geometry, neighbours, wiring and the like only the patch size counts"
         return [*notes, f"{config.baseline} has no sheet: {what}"]
     unreached_outputs(sheet, config.steps)  # refused if that is all of them; the model has warned of some
     return notes

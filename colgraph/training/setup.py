@@ -6,20 +6,30 @@ import copy
 import dataclasses
 import math
 import warnings
-from typing import overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import torch
 from scipy import sparse
 
 from colgraph.geometry import Geometry, build_control, geometry, read_columns, shuffled_order
-from colgraph.models import Columnformer, ConvNet, VisionColumnformer, VisionModel, VisionTransformer
+from colgraph.models import (
+    Columnformer,
+    ConvNet,
+    RecurrentConvNet,
+    VisionColumnformer,
+    VisionModel,
+    VisionTransformer,
+)
 from colgraph.models.reach import late_columns, steps_to_reach
 from colgraph.models.vision import assign_patches
 from colgraph.sheet import Sheet
 from colgraph.space import GRAPH_METRICS
 from colgraph.training.config import TrainConfig
 from colgraph.training.made import remember_net, remember_sheet
+
+AnyBaseline: TypeAlias = VisionTransformer | ConvNet | RecurrentConvNet
+"""A model without a sheet."""
 
 _PATCHES_PER_SIDE = 8
 
@@ -166,7 +176,7 @@ def make_model(config: TrainConfig, sheet: Sheet, num_classes: int) -> VisionCol
 
 
 @overload
-def make_model(config: TrainConfig, sheet: None, num_classes: int) -> VisionTransformer | ConvNet: ...
+def make_model(config: TrainConfig, sheet: None, num_classes: int) -> AnyBaseline: ...
 
 
 @overload
@@ -209,13 +219,19 @@ def _make_sheet_model(config: TrainConfig, sheet: Sheet, num_classes: int) -> Vi
     return net
 
 
-def _make_baseline(config: TrainConfig, num_classes: int) -> VisionTransformer | ConvNet:
+def _make_baseline(config: TrainConfig, num_classes: int) -> AnyBaseline:
     """A model without a sheet, on the patches that the sheet of these settings would see."""
     size = patch_size_for(config, _shape(config)) if config.patch_size is None else config.patch_size
-    sees, width = (config.image_size, size, config.channels, num_classes), (config.dim, config.depth)
+    sizes: dict[str, Any] = {"image_size": config.image_size, "patch_size": size, "in_channels": config.channels}
+    sizes |= {"num_classes": num_classes, "dim": config.dim, "depth": config.depth}
+    sizes |= {"readout": config.readout, "inject": config.inject}
     if config.model == "vit":
-        return VisionTransformer(*sees, *width, config.num_heads, config.mlp_dim)
-    return ConvNet(*sees, *width, config.model == "local", config.parametrization)
+        tied, embedded = config.tied_blocks, config.position_embedding
+        sizes |= {"num_heads": config.num_heads, "mlp_dim": config.mlp_dim}
+        return VisionTransformer(**sizes, tied_blocks=tied, position_embedding=embedded)
+    if config.model == "recurrent":
+        return RecurrentConvNet(**sizes, steps=config.steps, mlp_dim=config.mlp_dim)
+    return ConvNet(**sizes, local=config.model == "local", parametrization=config.parametrization)
 
 
 def unreached_outputs(sheet: Sheet, steps: int) -> int:
