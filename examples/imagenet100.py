@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     # 4. The model: patches enter at the input columns, the sheet talks for some steps, output columns are read out.
     # Its parameters are drawn from the seed.
     model = make_model(config, sheet, num_classes=num_answers(config, sheet, images))
-    size = f"{config.depth} blocks" if sheet is None else f"{config.steps} steps"
+    size = f"{config.steps} steps" if config.recurs else f"{config.depth} blocks"
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {size}, writing to {folder.path}\n")
 
     # 5. Training, with checkpoints, logs and figures.

@@ -140,12 +140,11 @@ def _run_and_checkpoint(path: Path, best: bool) -> tuple[Path, str]:
 
 
 def run_share(arguments: Sequence[str]) -> None:
-    """Write a run's model as a folder that ``VisionColumnformer.from_pretrained`` reads.
+    """Write a run's model as a folder that the ``from_pretrained`` of its class reads.
 
     Raises:
         ValueError: if the run cannot be read, or the folder already holds a model.
     """
-    from colgraph.models import VisionColumnformer
     from colgraph.training import load_trained
 
     parser = OneLineParser(prog="colgraph share", description="A run's model with its sheet, config and card.")
@@ -155,11 +154,7 @@ def run_share(arguments: Sequence[str]) -> None:
     known = parser.parse_args(list(arguments))
     check_folder("FOLDER", known.folder)
     check_settled(Path(known.run))
-    trained = load_trained(known.run)
-    net, baseline = trained.net, trained.config.baseline
-    if not isinstance(net, VisionColumnformer):
-        raise ValueError(f"run {known.run!r} trained {baseline}, a baseline: only models with a sheet are shared")
-    print(net.save_pretrained(known.folder, overwrite=known.overwrite))
+    print(load_trained(known.run).net.save_pretrained(known.folder, overwrite=known.overwrite))
 
 
 def _sweep_parser() -> OneLineParser:

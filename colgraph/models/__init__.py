@@ -2,17 +2,21 @@
 
 from typing import TypeAlias
 
+from colgraph.models.baseline import Baseline
 from colgraph.models.columnformer import Columnformer, SheetMismatchError, Unroll
 from colgraph.models.convnet import ConvNet
 from colgraph.models.flops import Flops, count_flops
 from colgraph.models.independent import independent_weights
+from colgraph.models.recurrent import RecurrentConvNet
 from colgraph.models.transformer import VisionTransformer
 from colgraph.models.vision import VisionColumnformer, VisionUnroll
 
 __all__ = [
+    "Baseline",
     "Columnformer",
     "ConvNet",
     "Flops",
+    "RecurrentConvNet",
     "SheetMismatchError",
     "Unroll",
     "VisionColumnformer",
@@ -23,5 +27,5 @@ __all__ = [
     "independent_weights",
 ]
 
-VisionModel: TypeAlias = VisionColumnformer | VisionTransformer | ConvNet
+VisionModel: TypeAlias = VisionColumnformer | VisionTransformer | ConvNet | RecurrentConvNet
 """What is trained on images: a sheet, or a baseline without one."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from colgraph.models.baseline import Baseline
 from colgraph.models.columnformer import Columnformer
 from colgraph.models.vision import VisionColumnformer
+from colgraph.options import check_sizes
 
 
 class Flops(dict[str, int]):
@@ -25,7 +29,7 @@ class Flops(dict[str, int]):
         self.training = training
 
 
-def count_flops(net: nn.Module, image_shape: tuple[int, int, int] | None = None) -> Flops:
+def count_flops(net: nn.Module, image_shape: tuple[int, int, int] | None = None, *, steps: int | None = None) -> Flops:
     """Floating-point operations for one image, two for each multiplication with its addition.
 
     Counted are matrix products, convolutions, and attention's scores and weighted sums; as is usual, norms, softmax,
@@ -42,20 +46,27 @@ def count_flops(net: nn.Module, image_shape: tuple[int, int, int] | None = None)
     counted: this is the work that the model asks for.
 
     Any other model is run once on an image, forward and backward, under torch's ``FlopCounterMode``, with its attention
-    as plain matrix products (the counter does not see torch's fused CPU attention).
+    as plain matrix products (the counter does not see torch's fused CPU attention). A block that recurs counts at every
+    step.
 
     Args:
         net: the model; gradients it holds stay as they are.
         image_shape: channels, height and width; a VisionColumnformer's own by default.
+        steps: of a model that has steps, run for another number of them than its own; read out once.
 
     Returns:
         The parts, with the sums ``forward`` and ``training``.
 
     Raises:
-        ValueError: if the shape is neither given nor known to the model.
+        ValueError: if the shape is neither given nor known to the model, and for steps that the model does not have.
     """
+    if steps is not None:
+        check_sizes(steps=steps)
+        if not isinstance(net, VisionColumnformer | Baseline):
+            raise ValueError(f"a {type(net).__name__} has no steps, got steps={steps}")
     if isinstance(net, VisionColumnformer):
-        parts = {"patch_embedding": _patch_embedding(net), **_sheet_parts(net.model), "readout": _readout(net)}
+        sheet = _sheet_parts(net.model, steps or net.model.steps)
+        parts = {"patch_embedding": _patch_embedding(net), **sheet, "readout": _readout(net)}
         total = sum(parts.values())
         return Flops(parts, 3 * total - parts["patch_embedding"])
     if image_shape is None and hasattr(net, "in_channels") and hasattr(net, "image_size"):
@@ -63,18 +74,18 @@ def count_flops(net: nn.Module, image_shape: tuple[int, int, int] | None = None)
         image_shape = (int(net.in_channels), *((size, size) if isinstance(size, int) else tuple(size)))  # type: ignore[arg-type, assignment]
     if image_shape is None:
         raise ValueError(f"the image shape of a {type(net).__name__} is unknown: give image_shape=(channels, h, w)")
-    return _counted(net, image_shape)
+    return _counted(net, image_shape, steps)
 
 
 def _patch_embedding(net: VisionColumnformer) -> int:
     return 2 * net.model.inputs.numel() * net.patch_embedding.weight.numel()
 
 
-def _sheet_parts(model: Columnformer) -> dict[str, int]:
-    options, columns = model.options, model.steps * model.num_columns
+def _sheet_parts(model: Columnformer, steps: int) -> dict[str, int]:
+    options, columns = model.options, steps * model.num_columns
     c, scores = options.dim, options.num_heads * options.qk_dim
     linears = 4 * c * scores + 4 * c * options.mlp_dim + (4 * c * c if options.value_projection else 0)
-    edges = model.steps * model.sheet.edge_index.size(1)
+    edges = steps * model.sheet.edge_index.size(1)
     return {"column_linears": columns * linears, "attention": edges * 2 * (scores + c)}
 
 
@@ -85,13 +96,15 @@ def _readout(net: VisionColumnformer) -> int:
     return net.outputs.numel() * (head + (0 if net.pool is None else 2 * net.num_classes))
 
 
-def _counted(net: nn.Module, shape: tuple[int, int, int]) -> Flops:
+def _counted(net: nn.Module, shape: tuple[int, int, int], steps: int | None) -> Flops:
     parameter = next(net.parameters())
     image = torch.zeros(1, *shape, dtype=parameter.dtype, device=parameter.device)
     trained = [p for p in net.parameters() if p.requires_grad]
     plain, same = sdpa_kernel(SDPBackend.MATH), torch.random.fork_rng()
     with torch.enable_grad(), same, plain, FlopCounterMode(display=False) as counter:
-        out = net(image)
+        out: Any = (
+            net(image) if steps is None or not isinstance(net, Baseline) else net.unroll(image, steps=steps).logits
+        )
         forward = int(counter.get_total_flops())
         torch.autograd.grad(out.sum(), trained, allow_unused=True)
         training = int(counter.get_total_flops())

@@ -1,4 +1,4 @@
-"""Models as folders and on the Hugging Face Hub: safetensors, the sheet, a config and a card; nothing is unpickled."""
+"""Models as folders and on the Hugging Face Hub: safetensors, a sheet, a config and a card; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ from colgraph.sheet import Sheet
 
 _CONFIG, _SHEET, _WEIGHTS, _CARD = "config.json", "sheet.npz", "model.safetensors", "README.md"
 _FILES = (_CONFIG, _SHEET, _WEIGHTS, _CARD)
+_ON_A_SHEET = "VisionColumnformer"
 
 _TEMPLATE = """---
 {{ card_data }}
@@ -27,22 +29,17 @@ _TEMPLATE = """---
 
 # {{ title }}
 
-A [columnformer](https://github.com/clane9/columnformers): {{ columns }} columns with weights of their own on one sheet,
-attention over {{ edges }} edges, {{ parameters }} parameters. Written by colgraph.
+{{ what }}. Written by colgraph.
 
 ```python
 import colgraph as cg
 
-net = cg.VisionColumnformer.from_pretrained("<this folder or Hub id>")
+net = {{ call }}.from_pretrained("<this folder or Hub id>")
 logits = net(images)  # normalised images {{ images }}
 net.about             # classes, mean and standard deviation of pixels, data and scores
 ```
 
-## Sheet
-
-{{ sheet }}
-
-## Data and scores
+{{ sheet }}## Data and scores
 
 {{ about }}
 
@@ -56,7 +53,7 @@ class SharedModel(nn.Module):
     """A vision model that can be written to a folder, read back, and put on the Hub.
 
     Attributes:
-        model: the columnformer in it.
+        model: the columnformer in it; a baseline has none, and an ``arguments()`` of plain values in its place.
         options: its own options, of which the card tells ``image_size`` and ``in_channels``.
         about: plain values that travel with it.
     """
@@ -70,7 +67,7 @@ class SharedModel(nn.Module):
     def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write ``model.safetensors``, ``sheet.npz``, ``config.json`` and a model card (``README.md``) into a folder.
 
-        The card carries the config, a report on the sheet, and :attr:`about`.
+        A baseline has no sheet to write. The card carries the config, a report on the sheet, and :attr:`about`.
 
         Raises:
             ValueError: if the folder holds any of these files and ``overwrite`` is not given.
@@ -88,7 +85,10 @@ class SharedModel(nn.Module):
         with tempfile.TemporaryDirectory(dir=folder, prefix=".saving") as temporary:
             wrapped.save_pretrained(temporary)
             for name in _FILES:
-                (Path(temporary) / name).replace(folder / name)
+                if name in os.listdir(temporary):
+                    (Path(temporary) / name).replace(folder / name)
+                else:
+                    (folder / name).unlink(missing_ok=True)
         return folder
 
     @classmethod
@@ -112,15 +112,12 @@ class SharedModel(nn.Module):
         folder = Path(source).expanduser()
         _import_hub()
         if folder.is_dir():
-            missing = [name for name in _FILES[:3] if not (folder / name).is_file()]
-            if missing:
-                raise ValueError(f"{source!r} is not a model saved by save_pretrained: it lacks {', '.join(missing)}")
-            return cls._read({name: folder / name for name in _FILES[:3]}, source)
+            return cls._read(lambda name: _there(folder / name, source), source)
         if folder.exists() or source.startswith((".", "~", "/")) or source.count("/") != 1:
             raise ValueError(
                 f"no folder {source!r}: give a folder written by save_pretrained, or a Hub id like owner/name"
             )
-        return cls._read({name: _find(source, name, options) for name in _FILES[:3]}, source)
+        return cls._read(lambda name: _find(source, name, options), source)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload what :meth:`save_pretrained` writes.
@@ -138,33 +135,57 @@ class SharedModel(nn.Module):
         except Exception as error:
             raise ValueError(f"cannot push to {repo_id!r} on the Hugging Face Hub: {_line(error)}") from error
 
+    # ------------------------------------------------------------------ what a kind of model says of itself
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain values that :meth:`from_config` makes a model of the same shapes from."""
+        # The backend is chosen where the model runs.
+        model = {name: value for name, value in self.model.options.arguments().items() if name != "backend"}
+        return {"model": model, "vision": dataclasses.asdict(self.options), "fingerprint": self.model.sheet.fingerprint}
+
     @classmethod
-    def _read(cls, files: dict[str, Path], source: str) -> Self:
+    def from_config(cls, config: Mapping[str, Any], sheet: Sheet | None) -> Self:
+        """A new model from what :meth:`to_config` returned, in this version or an older one.
+
+        Args:
+            config: with the ``format`` of its options.
+            sheet: the one that was saved beside it, where there is one.
+        """
+        if sheet is None or sheet.fingerprint != config["fingerprint"]:
+            raise SheetMismatchError(
+                f"the sheet in {_SHEET} has fingerprint {'none' if sheet is None else sheet.fingerprint[:16]}, the "
+                f"config says {str(config['fingerprint'])[:16]}: the files do not belong together"
+            )
+        return cls(Columnformer(sheet, **as_now(config["model"], config.get("format"))), **config["vision"])
+
+    @classmethod
+    def _read(cls, find: Callable[[str], Path], source: str) -> Self:
         from safetensors.torch import load_file
 
+        file = find(_CONFIG)
         try:
-            config = json.loads(files[_CONFIG].read_text(encoding="utf-8"))
-            model, vision, fingerprint = dict(config["model"]), dict(config["vision"]), config["fingerprint"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            config = dict(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
             raise ValueError(f"{source!r}: cannot read {_CONFIG}: {_line(error)}") from error
+        kind = config.get("class", _ON_A_SHEET)
+        if kind not in [each.__name__ for each in cls.__mro__]:
+            raise ValueError(f"{source!r} holds a {kind}: read it with {kind}.from_pretrained, not {cls.__name__}'s")
+        sheet = None if "class" in config else Sheet.load(find(_SHEET))
+        weights = find(_WEIGHTS)
         try:
-            model = as_now(model, config.get("format"))
-        except ValueError as error:
-            raise ValueError(f"{source!r} has {error}") from error
-        sheet = Sheet.load(files[_SHEET])
-        if sheet.fingerprint != fingerprint:
-            raise SheetMismatchError(
-                f"{source!r}: the sheet in {_SHEET} has fingerprint {sheet.fingerprint[:16]}, the config says "
-                f"{str(fingerprint)[:16]}: the files do not belong together"
-            )
-        try:
-            net = cls(Columnformer(sheet, **model), **vision)
-        except TypeError as error:
+            net = cls.from_config(config, sheet)
+        except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"{source!r} was saved by another version of colgraph: {_line(error)}") from error
+        except ValueError as error:
+            kind_of = SheetMismatchError if isinstance(error, SheetMismatchError) else ValueError
+            raise kind_of(f"{source!r}: {error}") from error
         try:
-            tensors = load_file(files[_WEIGHTS])
+            tensors = load_file(weights)
         except Exception as error:
             raise ValueError(f"{source!r}: cannot read {_WEIGHTS}: {_line(error)}") from error
+        # Before they are copied: float64 would be rounded to what a new model has.
+        dtype = next((value.dtype for value in tensors.values() if value.is_floating_point()), torch.float32)
+        net.to(dtype)
         # Fingerprints of graph and geometry are among the tensors, and checked as they are loaded.
         try:
             net.load_state_dict(tensors)
@@ -172,8 +193,6 @@ class SharedModel(nn.Module):
             raise
         except RuntimeError as error:
             raise ValueError(f"{source!r}: {_WEIGHTS} does not fit the config: {in_one_line(error)}") from error
-        dtype = next((value.dtype for value in tensors.values() if value.is_floating_point()), torch.float32)
-        net.to(dtype)
         net.about = dict(config.get("about") or {})
         return net.eval()
 
@@ -186,7 +205,9 @@ def _for_hub(net: SharedModel) -> Any:
     class HubModel(
         ModelHubMixin,
         library_name="colgraph",
-        tags=["columnformer", "graph-neural-network", "neuroai", "image-classification"],
+        tags=["columnformer", "graph-neural-network", "neuroai", "image-classification"]
+        if _sheet(net) is not None
+        else ["image-classification"],
         model_card_template=_TEMPLATE,
         pipeline_tag="image-classification",
     ):
@@ -220,6 +241,13 @@ def _find(model_id: str, name: str, options: dict[str, Any]) -> Path:
         ) from error
 
 
+def _there(file: Path, source: str) -> Path:
+    """A file of a folder."""
+    if not file.is_file():
+        raise ValueError(f"{source!r} is not a model saved by save_pretrained: it lacks {file.name}")
+    return file
+
+
 def _line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
@@ -230,11 +258,12 @@ def _line(error: BaseException) -> str:
 def _write(net: SharedModel, folder: Path) -> None:
     from safetensors.torch import save_file
 
-    sheet = net.model.sheet
-    sheet.save(folder / _SHEET)
+    sheet = _sheet(net)
+    if sheet is not None:
+        sheet.save(folder / _SHEET)
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in net.state_dict().items()}
     save_file(tensors, folder / _WEIGHTS, metadata={"format": "pt"})
-    content = {"format": OPTIONS_FORMAT, **_config(net), "fingerprint": sheet.fingerprint, "about": net.about}
+    content = {"format": OPTIONS_FORMAT, **net.to_config(), "about": net.about}
     try:
         text = json.dumps(content, indent=2, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -242,26 +271,33 @@ def _write(net: SharedModel, folder: Path) -> None:
     (folder / _CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
-def _config(net: SharedModel) -> dict[str, Any]:
-    # The backend is chosen where the model runs.
-    model = {name: value for name, value in net.model.options.arguments().items() if name != "backend"}
-    return {"model": model, "vision": dataclasses.asdict(net.options)}
+def _sheet(net: SharedModel) -> Sheet | None:
+    model: Columnformer | None = getattr(net, "model", None)
+    return None if model is None else model.sheet
 
 
 def _card(net: SharedModel) -> dict[str, Any]:
-    sheet, about = net.model.sheet, net.about
+    sheet, about, kind = _sheet(net), net.about, type(net).__name__
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    sizes = f"[B, {net.in_channels}, {net.image_size[0]}, {net.image_size[1]}]"
+    config = {name: value for name, value in net.to_config().items() if name != "fingerprint"}
+    what = f"A {kind}, a baseline without a sheet" if sheet is None else _on_sheet(sheet)
+    title = kind if sheet is None else f"Columnformer on {sheet.geometry}"
     return {
-        "title": f"Columnformer on {sheet.geometry}" + (f", trained on {about['data']}" if about.get("data") else ""),
-        "columns": f"{sheet.num_columns:,}",
-        "edges": f"{sheet.edge_index.size(1):,}",
-        "parameters": f"{parameters:,}",
-        "images": sizes,
-        "sheet": f"```\n{sheet.describe()}\n```",
+        "title": title + (f", trained on {about['data']}" if about.get("data") else ""),
+        "what": f"{what}, {parameters:,} parameters",
+        "call": f"cg.models.{kind}" if sheet is None else f"cg.{_ON_A_SHEET}",
+        "images": f"[B, {net.in_channels}, {net.image_size[0]}, {net.image_size[1]}]",
+        "sheet": "" if sheet is None else f"## Sheet\n\n```\n{sheet.describe()}\n```\n\n",
         "about": _list(about) if about else "Not given.",
-        "config": "```json\n" + json.dumps(_config(net), indent=2) + "\n```",
+        "config": "```json\n" + json.dumps(config, indent=2) + "\n```",
     }
+
+
+def _on_sheet(sheet: Sheet) -> str:
+    return (
+        f"A [columnformer](https://github.com/clane9/columnformers): {sheet.num_columns:,} columns with weights of "
+        f"their own on one sheet,\nattention over {sheet.edge_index.size(1):,} edges"
+    )
 
 
 def _list(values: dict[str, Any]) -> str:

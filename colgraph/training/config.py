@@ -12,6 +12,7 @@ from colgraph.data import AUGMENTATIONS
 from colgraph.extras import missing_package
 from colgraph.geometry import CONTROLS, NEIGHBORHOODS
 from colgraph.hints import in_one_line, nearest
+from colgraph.models.recurrent import MOST_CONVOLUTIONS
 from colgraph.options import (
     ColumnformerOptions,
     OptionError,
@@ -26,7 +27,12 @@ from colgraph.options import (
 )
 from colgraph.tasks import STEP_LOSSES, find_task, parse_steps
 
-_BASELINES = {"vit": "a vit", "cnn": "a cnn", "local": "a locally connected network"}
+_BASELINES = {
+    "vit": "a vit",
+    "cnn": "a cnn",
+    "local": "a locally connected network",
+    "recurrent": "a recurrent convolution",
+}
 """Models without a sheet, as errors call them."""
 
 GEOMETRY_SETTINGS = ("neighbors", "metric", "mask", "axis", "num_inputs", "num_outputs", "inputs", "outputs")
@@ -81,10 +87,13 @@ class _Inputs:
 
     model: str = option(
         "columnformer",
-        "columnformer, or a baseline without a sheet: vit, cnn, or local (untied convolutions)",
+        "columnformer, or a baseline without a sheet: vit, cnn, local (untied), or recurrent (convolutions)",
         choices=("columnformer", *_BASELINES),
     )
-    depth: int = option(4, "blocks of a vit, cnn or local", low=1)
+    depth: int | None = option(
+        None, "blocks of a vit, cnn or local (default: 4); 3 x 3 convolutions in a step of a recurrent (1)", low=1
+    )
+    tied_blocks: bool = option(False, "a vit of one block, which runs as often as --steps says")
     control: str = option("none", "another sheet of as many columns and edges, to compare with", choices=CONTROLS)
 
     geometry: str = option("stack", "a name from `colgraph list`, a file, or file.py:function")
@@ -169,6 +178,8 @@ class TrainConfig(ColumnformerOptions, _Inputs):
         except OptionError as error:
             raise ValueError(f"{error.name}: {error.reason}") from error
         object.__setattr__(self, "options", plain_value(self.options))
+        if self.depth is None:
+            object.__setattr__(self, "depth", 1 if self.model == "recurrent" else 4)
         object.__setattr__(self, "precision", _PRECISIONS[self.precision])
         if self.devices != "auto" and not (self.devices.isdigit() and int(self.devices) > 0):
             raise ValueError(f"devices: must be a number of at least 1, or auto, got {self.devices!r}")
@@ -215,6 +226,12 @@ class TrainConfig(ColumnformerOptions, _Inputs):
             (other and parts > 1, "sheet_parallel", f"{name} has no sheet to share, got {parts}"),
             (other and self.control != "none", "control", f"{name} has no sheet to rewire or to shuffle: leave it out"),
             (other and self.spatial_weight > 0, "spatial_weight", f"{name} has no columns in space, so no such loss"),
+            (other and self.readout == "spatial", "readout", f"{name} has no columns to weigh: mean, got spatial"),
+            (
+                self.model == "recurrent" and (self.depth or 0) > MOST_CONVOLUTIONS,
+                "depth",
+                f"{name} has at most {MOST_CONVOLUTIONS} convolutions of 3 x 3 in a step, got {self.depth}",
+            ),
             (self.augment == "kornia" and self.channels != 3, "augment", "kornia takes 3 channels: use natural"),
             (
                 self.time_embedding and self.steps == 1,
@@ -235,6 +252,16 @@ class TrainConfig(ColumnformerOptions, _Inputs):
     @property
     def _has_heads(self) -> bool:
         return self.model in ("columnformer", "vit")
+
+    @property
+    def recurs(self) -> bool:
+        """Whether the same weights run in all steps, as many as ``steps`` says; else there are ``depth`` blocks."""
+        return self.model in ("columnformer", "recurrent") or (self.model == "vit" and self.tied_blocks)
+
+    @property
+    def num_blocks(self) -> int:
+        """How many steps, or blocks of their own weights, run one after another."""
+        return self.steps if self.recurs else self.depth or 0
 
     def lacks(self, name: str) -> str | None:
         """What a setting would need to have an effect with the others, as a flag; None where it has one."""
@@ -260,14 +287,26 @@ class TrainConfig(ColumnformerOptions, _Inputs):
         return cls(**{name: value for name, value in settings.items() if name in _FIELDS}, options=options)
 
 
+_OF_BASELINES = (
+    *("dim", "num_heads", "mlp_dim", "parametrization"),
+    *("steps", "inject", "position_embedding", "leak"),
+)
+"""Options of a columnformer that some baseline has, too."""
+
 _NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] = (
     (("class_weights",), lambda c: find_task(c.task).labels != "none", "--task classify or columns"),
     (("mask_ratio",), lambda c: find_task(c.task).hides, "--task reconstruct"),
     (("temperature", "projection_dim"), lambda c: find_task(c.task).views > 1, "--task contrast"),
-    (("step_loss",), lambda c: c.model == "columnformer", "--model columnformer"),
-    (("step_loss",), lambda c: c.step_loss == "last" or c.steps > 1, "--steps 2 or more"),
-    (("depth",), lambda c: c.model != "columnformer", "--model vit, cnn or local"),
-    (("num_heads", "mlp_dim", "embedding_lr"), lambda c: c._has_heads, "--model columnformer or vit"),
+    (("step_loss",), lambda c: c.step_loss == "last" or c.num_blocks > 1, "--steps 2 or more"),
+    (("tied_blocks",), lambda c: c.model == "vit", "--model vit"),
+    (
+        ("depth",),
+        lambda c: c.model != "columnformer" and not c.tied_blocks,
+        "--model vit, cnn, local or recurrent (a vit of tied blocks has --steps)",
+    ),
+    (("steps", "leak"), lambda c: c.recurs, "--model columnformer or recurrent, or --model vit --tied-blocks"),
+    (("mlp_dim",), lambda c: c._has_heads or c.model == "recurrent", "--model columnformer, vit or recurrent"),
+    (("num_heads", "embedding_lr", "position_embedding"), lambda c: c._has_heads, "--model columnformer or vit"),
     (
         ("parametrization", "difference_lr", "difference_decay"),
         lambda c: c.model in ("columnformer", "local"),
@@ -275,9 +314,9 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] =
     ),
     (
         (
-            *("control", "neighbors", "metric", "mask", "axis", "num_outputs", "outputs", "readout", "wiring"),
+            *("control", "neighbors", "metric", "mask", "axis", "num_outputs", "outputs", "wiring"),
             *("spatial_weight", "spatial_signal", "sheet_parallel", "edge_bias_lr"),
-            *(n for n in declared(ColumnformerOptions) if n not in ("dim", "num_heads", "mlp_dim", "parametrization")),
+            *(name for name in declared(ColumnformerOptions) if name not in _OF_BASELINES),
         ),
         lambda c: c.model == "columnformer",
         "--model columnformer",
@@ -305,10 +344,14 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] =
     (("locality_sigma",), lambda c: c.edge_bias is not None, "--edge-bias learned or fixed"),
     (
         ("embedding_lr",),
-        lambda c: c.model == "vit" or c.position_embedding or c.time_embedding,
+        lambda c: c.position_embedding or (c.time_embedding and c.model == "columnformer"),
         "--position-embedding or --time-embedding",
     ),
-    (("inject",), lambda c: c.inject == "first" or c.steps > 1, "--steps 2 or more"),
+    (
+        ("inject",),
+        lambda c: c.inject == "first" or c.num_blocks > 1,
+        "--steps (of vit, cnn and local: --depth) 2 or more",
+    ),
     (("max_corrupt", "memory_gb"), lambda c: c.data != "digits", "--data of image files"),
 )
 """Settings, when they have an effect, and what they need for it."""

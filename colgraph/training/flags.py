@@ -244,9 +244,9 @@ def _config(layers: Sequence[tuple[Mapping[str, Any], bool]]) -> TrainConfig:
 
 def _check_effect(config: TrainConfig, words: Mapping[str, Any]) -> None:
     """Refuse a flag that plays no part with the other settings; at its default it asks for nothing."""
-    known = describe_settings()
+    known, default = describe_settings(), TrainConfig()
     for name in words:
-        if name in known and getattr(config, name) == known[name][0]:
+        if name in known and getattr(config, name) == getattr(default, name):
             continue
         needs = config.lacks(name if name in known else "geometry")
         if needs:

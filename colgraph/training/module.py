@@ -66,12 +66,12 @@ class SheetClassifier(pl.LightningModule):
         config, signal = self.config, self.config.spatial_signal or "normed"
         spatial = config.spatial_weight > 0
         draws = torch.Generator().manual_seed(self._draws(self.global_step))
-        steps = drawn_steps(config.least_steps, config.steps, draws)
+        steps = drawn_steps(config.least_steps, config.steps, draws) if config.recurs else None
         question = self.task.question(self.net, images, (labels, *mixing) if mixing else labels, draws)
         record = {"hidden"} if spatial and signal == "hidden" else set()
         if config.step_loss != "last":
             record.add("state")
-        answers, wiring, out = self._run(question, steps if config.least_steps else None, record)
+        answers, wiring, out = self._run(question, steps, record)
         entropy = self._loss(answers, out, question.targets)
         loss = entropy
         if self.spacing is not None:

@@ -8,10 +8,10 @@ from typing import Any, get_args
 
 from torch import nn
 
-from colgraph.models import Columnformer, ConvNet, VisionColumnformer, VisionModel, VisionTransformer
+from colgraph.models import Baseline, Columnformer, ConvNet, RecurrentConvNet, VisionColumnformer, VisionModel
 from colgraph.sheet import Sheet
 from colgraph.tasks import find_task
-from colgraph.training.config import TrainConfig
+from colgraph.training.config import TrainConfig, describe_settings
 from colgraph.training.made import made_net, made_sheet, same_sheet
 from colgraph.training.measure import parameters_sha256
 from colgraph.training.setup import make_model, make_sheet
@@ -39,16 +39,14 @@ def settings_of(net: VisionModel, config: TrainConfig) -> TrainConfig:
     if height != width:
         raise ValueError(f"training takes square images, the network takes {height} x {width}")
     sizes: dict[str, Any] = {"image_size": height, "patch_size": net.patch_size, "channels": net.in_channels}
-    if isinstance(net, VisionTransformer):
-        layer: Any = net.encoder.layers[0]
-        sizes |= {"model": "vit", "dim": net.dim, "depth": net.depth}
-        sizes |= {"num_heads": layer.self_attn.num_heads, "mlp_dim": layer.linear1.out_features}
-        return dataclasses.replace(config, **sizes)
-    if isinstance(net, ConvNet):
-        sizes |= {"model": "local" if net.local else "cnn", "dim": net.dim, "depth": net.depth}
+    if isinstance(net, Baseline):
         # A convolution is written in one way: what the settings say of others stays.
-        sizes |= {"parametrization": net.parametrization} if net.local else {}
-        return dataclasses.replace(config, **sizes)
+        others = ("parametrization",) if isinstance(net, ConvNet) and not net.local else ()
+        known = {name for name in describe_settings() if name not in others}
+        sizes |= {name: value for name, value in net.arguments().items() if name in known}
+        if sizes.get("tied_blocks"):
+            sizes["steps"] = sizes.pop("depth")
+        return dataclasses.replace(config, **sizes, model=_model_setting(net))
     if net.model.inject == "sequence":
         raise ValueError("training takes images, the network takes films (inject='sequence')")
     task = find_task(config.task)
@@ -59,6 +57,12 @@ def settings_of(net: VisionModel, config: TrainConfig) -> TrainConfig:
         )
     sizes |= {"model": "columnformer", "readout": net.readout, **net.model.options.arguments()}
     return dataclasses.replace(config, **sizes)
+
+
+def _model_setting(net: Baseline) -> str:
+    if isinstance(net, ConvNet):
+        return "local" if net.local else "cnn"
+    return "recurrent" if isinstance(net, RecurrentConvNet) else "vit"
 
 
 def with_sheet(config: TrainConfig, sheet: Sheet) -> TrainConfig:

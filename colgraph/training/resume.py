@@ -27,7 +27,9 @@ ON_RESUME: dict[str, str] = {
     "data": _IMAGES,
     # What is learned, from what, and on which graph.
     **dict.fromkeys(("image_size", "channels", "augment", "crop", "flip", "color", "mixup", "split_seed"), _REFUSED),
-    **dict.fromkeys(("model", "depth", "control", "geometry", "neighbors", "metric", "mask", "axis"), _REFUSED),
+    **dict.fromkeys(
+        ("model", "depth", "tied_blocks", "control", "geometry", "neighbors", "metric", "mask", "axis"), _REFUSED
+    ),
     **dict.fromkeys(("num_inputs", "num_outputs", "inputs", "outputs", "patch_size", "options"), _REFUSED),
     **dict.fromkeys(("dim", "steps", "num_heads", "qk_dim", "mlp_dim", "untied", "parametrization"), _REFUSED),
     **dict.fromkeys(("value_projection", "attention_residual", "edge_bias", "locality_sigma", "leak"), _REFUSED),
@@ -49,7 +51,7 @@ _KEY = "record"
 
 # What records of older versions do not name.
 _LATER = (
-    *("options", "inputs", "outputs", "wiring_power", "spatial_signal", "keep_checkpoints"),
+    *("options", "inputs", "outputs", "wiring_power", "spatial_signal", "keep_checkpoints", "tied_blocks"),
     *("task", "step_loss", "class_weights", "mask_ratio", "temperature", "projection_dim", "init", "freeze", "leak"),
 )
 
@@ -86,10 +88,15 @@ def read_record(path: Path) -> RunRecord:
 def as_recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a run, of this version or an older one, with what that version had no name for.
 
-    Before there was a choice, the spatial loss was that of the length of the state.
+    Before there was a choice, the spatial loss was that of the length of the state, and baselines took no notice of
+    what they now have settings for.
     """
-    before = settings.get("spatial_weight") and "spatial_signal" not in settings
-    return {**settings, "spatial_signal": "norm"} if before else dict(settings)
+    now = dict(settings)
+    if settings.get("spatial_weight") and "spatial_signal" not in settings:
+        now["spatial_signal"] = "norm"
+    if settings.get("model", "columnformer") != "columnformer" and "tied_blocks" not in settings:
+        now |= {"readout": "mean", "inject": "first", "position_embedding": True}
+    return now
 
 
 def repeatable(settings: Mapping[str, Any], given: Collection[str] | None, path: Path) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def train(
     """
     if not isinstance(net, VisionModel):
         raise ValueError(
-            f"train takes a VisionColumnformer, VisionTransformer or ConvNet, got {type(net).__name__}: wrap a "
+            f"train takes a VisionColumnformer or a baseline of colgraph.models, got {type(net).__name__}: wrap a "
             "Columnformer in VisionColumnformer, or train other networks with a loop of your own"
         )
     if not isinstance(folder, RunFolder):
@@ -179,7 +179,7 @@ def _notes(sheet: Sheet | None, config: TrainConfig, images: ImageSplits) -> lis
     if config.batch_size > count:
         notes.append(f"a step takes all {count} training images: --batch-size {config.batch_size} are more")
     if sheet is None:
-        what = "of geometry, neighbours, steps, wiring and the like only the patch size counts"
+        what = "of geometry, neighbours, wiring and the like only the patch size counts"
         return [*notes, f"{config.baseline} has no sheet: {what}"]
     unreached_outputs(sheet, config.steps)  # refused if that is all of them; the model has warned of some
     return notes
@@ -343,10 +343,11 @@ def _flops(net: nn.Module, config: TrainConfig) -> int:
 
     Every step whose answer counts is read out.
     """
-    flops, views = count_flops(net), find_task(config.task).views
+    views, least = find_task(config.task).views, config.least_steps or config.steps
     if not isinstance(net, VisionColumnformer):
-        return flops.training
-    least = config.least_steps or config.steps
+        runs = (least, config.steps) if config.recurs else (None,)
+        return views * sum(count_flops(net, steps=steps).training for steps in runs) // len(runs)
+    flops = count_flops(net)
     mean = (least + config.steps) / 2
     sheet = (flops["column_linears"] + flops["attention"]) * mean / config.steps
     readout = flops["readout"] * (1 if config.step_loss == "last" else mean)

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 import warnings
-from typing import overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import torch
@@ -14,13 +14,23 @@ from scipy import sparse
 
 from colgraph.data import ImageSplits
 from colgraph.geometry import Geometry, build_control, geometry, read_columns, shuffled_order
-from colgraph.models import Columnformer, ConvNet, VisionColumnformer, VisionModel, VisionTransformer
+from colgraph.models import (
+    Columnformer,
+    ConvNet,
+    RecurrentConvNet,
+    VisionColumnformer,
+    VisionModel,
+    VisionTransformer,
+)
 from colgraph.models.reach import late_columns, steps_to_reach
 from colgraph.sheet import Sheet
 from colgraph.space import GRAPH_METRICS
 from colgraph.tasks import find_task, make_task
 from colgraph.training.config import TrainConfig
 from colgraph.training.made import remember_net, remember_sheet
+
+AnyBaseline: TypeAlias = VisionTransformer | ConvNet | RecurrentConvNet
+"""A model without a sheet."""
 
 _PATCHES_PER_SIDE = 8
 
@@ -181,7 +191,7 @@ def make_model(config: TrainConfig, sheet: Sheet, num_classes: int) -> VisionCol
 
 
 @overload
-def make_model(config: TrainConfig, sheet: None, num_classes: int) -> VisionTransformer | ConvNet: ...
+def make_model(config: TrainConfig, sheet: None, num_classes: int) -> AnyBaseline: ...
 
 
 @overload
@@ -231,13 +241,19 @@ def baseline_patch_size(config: TrainConfig) -> int:
     return patch_size_for(config, _shape(config)) if config.patch_size is None else config.patch_size
 
 
-def _make_baseline(config: TrainConfig, num_classes: int) -> VisionTransformer | ConvNet:
+def _make_baseline(config: TrainConfig, num_classes: int) -> AnyBaseline:
     """A model without a sheet, on the patches that the sheet of these settings would see."""
-    size = baseline_patch_size(config)
-    sees, width = (config.image_size, size, config.channels, num_classes), (config.dim, config.depth)
+    sizes: dict[str, Any] = {"image_size": config.image_size, "patch_size": baseline_patch_size(config)}
+    sizes |= {"in_channels": config.channels, "num_classes": num_classes, "dim": config.dim, "leak": config.leak}
+    sizes |= {"readout": config.readout, "inject": config.inject}
+    sizes["depth"] = config.steps if config.tied_blocks else config.depth
     if config.model == "vit":
-        return VisionTransformer(*sees, *width, config.num_heads, config.mlp_dim)
-    return ConvNet(*sees, *width, config.model == "local", config.parametrization)
+        tied, embedded = config.tied_blocks, config.position_embedding
+        sizes |= {"num_heads": config.num_heads, "mlp_dim": config.mlp_dim}
+        return VisionTransformer(**sizes, tied_blocks=tied, position_embedding=embedded)
+    if config.model == "recurrent":
+        return RecurrentConvNet(**sizes, steps=config.steps, mlp_dim=config.mlp_dim)
+    return ConvNet(**sizes, local=config.model == "local", parametrization=config.parametrization)
 
 
 def unreached_outputs(sheet: Sheet, steps: int) -> int:

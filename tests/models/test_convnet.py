@@ -77,7 +77,7 @@ def test_places_have_kernels_of_their_own() -> None:
     """What one place's kernel does is seen there alone."""
     local = net(local=True, depth=1)
     features, images = [], torch.randn(1, 2, 16, 16, dtype=torch.float64)
-    local.blocks.register_forward_hook(lambda module, given, out: features.append(out))
+    local.blocks[0].register_forward_hook(lambda module, given, out: features.append(out))
     local(images)
     with torch.no_grad():
         local.blocks[0].conv2.places.weight[11] += 1

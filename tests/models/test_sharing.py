@@ -67,6 +67,18 @@ def test_what_comes_back_is_the_same_model_on_the_same_sheet(tmp_path: Path, opt
     assert torch.allclose(cg.VisionColumnformer.from_pretrained(tmp_path / "plain")(IMAGES), mine.logits, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_parameters_come_back_to_the_bit_in_their_dtype(tmp_path: Path, dtype: torch.dtype) -> None:
+    net = vision().to(dtype)
+    with torch.no_grad():
+        net.head.weight.mul_(1 + 2**-40)
+    net.save_pretrained(tmp_path)
+    back = dict(cg.VisionColumnformer.from_pretrained(tmp_path).named_parameters())
+    for name, parameter in net.named_parameters():
+        assert back[name].dtype == dtype
+        assert torch.equal(back[name], parameter), name
+
+
 def test_card_tells_data_scores_sheet_and_config(tmp_path: Path) -> None:
     net = vision()
     net.save_pretrained(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import signal
 from pathlib import Path
@@ -18,7 +19,7 @@ from colgraph.data import load_images
 from colgraph.data.sources import ImageSplits
 from colgraph.experiments.commands import run_share
 from colgraph.experiments.evaluate import evaluate_run
-from colgraph.models import ConvNet, VisionTransformer, count_flops
+from colgraph.models import ConvNet, RecurrentConvNet, VisionTransformer, count_flops
 from colgraph.report.loading import load_run
 from colgraph.report.seeds import compare_seeds
 from colgraph.training import (
@@ -34,6 +35,8 @@ from colgraph.training import (
 )
 from colgraph.training.batches import StepSampler
 from colgraph.training.module import SheetClassifier
+from colgraph.training.origin import settings_of
+from colgraph.training.resume import as_recorded
 from colgraph.training.run import parameters_sha256
 
 SMALL: dict[str, Any] = {"data": "digits", "image_size": 8, "channels": 1, "augment": "affine", "neighbors": "knn:4"}
@@ -77,8 +80,14 @@ def interrupted(path: Path, images: ImageSplits, step: int, **changes: Any) -> N
             "a locally connected network",
             ConvNet,
         ),
+        (
+            {"model": "vit", "tied_blocks": True, "inject": "every", "position_embedding": False, "steps": 3},
+            "a vit",
+            VisionTransformer,
+        ),
+        ({"model": "recurrent", "inject": "every"}, "a recurrent convolution", RecurrentConvNet),
     ],
-    ids=["vit", "cnn", "local"],
+    ids=["vit", "cnn", "local", "tied-vit", "recurrent"],
 )
 def test_baselines_train_resume_and_load(
     images: ImageSplits,
@@ -115,8 +124,11 @@ def test_baselines_train_resume_and_load(
         load_run(tmp_path / "whole")
     with pytest.raises(ValueError, match="only models with a sheet are analysed"):
         compare_seeds([tmp_path / "whole"])
-    with pytest.raises(ValueError, match=f"trained {what}, a baseline: only models with a sheet are shared"):
-        run_share([str(tmp_path / "whole"), str(tmp_path / "shared")])
+    run_share([str(tmp_path / "whole"), str(tmp_path / "shared")])
+    shared = made.from_pretrained(tmp_path / "shared")
+    assert shared.about["classes"] == images.classes
+    assert parameters_sha256(shared) == whole["parameters_sha256"]
+    assert shared.arguments() == trained.net.arguments()
 
 
 def test_vit_sees_the_patches_of_the_sheet_and_blocks_start_apart() -> None:
@@ -192,7 +204,12 @@ def test_short_epochs_draw_anew() -> None:
         ({"model": "vit", "sheet_parallel": 2}, "sheet_parallel: a vit has no sheet to share"),
         ({"model": "cnn", "control": "random-graph"}, "control: a cnn has no sheet to rewire"),
         ({"model": "local", "spatial_weight": 1}, "spatial_weight: a locally connected network has no columns"),
-        ({"model": "vitt"}, "model: must be one of columnformer, vit, cnn, local, got 'vitt'; did you mean vit?"),
+        (
+            {"model": "vitt"},
+            "model: must be one of columnformer, vit, cnn, local, recurrent, got 'vitt'; did you mean vit?",
+        ),
+        ({"model": "vit", "readout": "spatial"}, "readout: a vit has no columns to weigh: mean, got spatial"),
+        ({"model": "recurrent", "steps": 3}, "depth: a recurrent convolution has at most 2 convolutions of 3 x 3"),
         ({"control": "random"}, "control: must be one of none, shuffled-positions, random-graph, got 'random'"),
         ({"model": "vit", "heads": 3}, "dim: 8 is not divisible by num_heads=3"),
     ],
@@ -202,3 +219,33 @@ def test_what_cannot_be_is_refused(changes: dict[str, Any], message: str) -> Non
         TrainConfig(**{**SMALL, **changes})
     with pytest.raises(ValueError, match="model 'columnformer' needs a sheet"):
         make_model(TrainConfig(**SMALL), None, 10)
+
+
+def test_what_an_older_baseline_took_no_notice_of_is_not_what_it_was_trained_with() -> None:
+    """Its record may name settings of the sheet of its base, which baselines have only now."""
+    config = TrainConfig(**{**SMALL, "model": "vit"})
+    ignored = {"readout": "spatial", "inject": "every", "position_embedding": False}
+    older = {name: value for name, value in config.flat().items() if name != "tied_blocks"} | ignored
+    assert TrainConfig.from_flat(as_recorded(older)) == config
+    chosen = config.flat() | {"inject": "every", "position_embedding": False}
+    assert TrainConfig.from_flat(as_recorded(chosen)).inject == "every"
+    sheet = {name: value for name, value in TrainConfig(**SMALL).flat().items() if name != "tied_blocks"} | ignored
+    assert TrainConfig.from_flat(as_recorded(sheet)).readout == "spatial"
+
+
+def test_networks_of_ones_own_say_what_they_are() -> None:
+    for net, model in (
+        (
+            VisionTransformer(8, 2, 1, 10, 12, 3, 3, 9, tied_blocks=True, inject="every", position_embedding=False),
+            "vit",
+        ),
+        (ConvNet(8, 2, 1, 10, 6, 2), "cnn"),
+        (ConvNet(8, 2, 1, 10, 6, 2, True, "shared+difference"), "local"),
+        (RecurrentConvNet(8, 2, 1, 10, 6, 7, 2, 5, inject="every"), "recurrent"),
+    ):
+        config = settings_of(net, TrainConfig(**SMALL))
+        again = make_model(config, None, 10)
+        assert (config.model, type(again), again.arguments()) == (model, type(net), net.arguments())
+        assert make_model(dataclasses.replace(config, dim=24), None, 10).dim == 24
+    assert TrainConfig(model="recurrent").depth == 1
+    assert TrainConfig(model="cnn").depth == TrainConfig().depth == 4

@@ -126,7 +126,7 @@ def test_a_vit_of_ones_own(images: ImageSplits, tmp_path: Path) -> None:
 
 
 def test_what_is_no_vision_model_is_refused(images: ImageSplits, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"takes a VisionColumnformer, VisionTransformer or ConvNet, got Linear"):
+    with pytest.raises(ValueError, match=r"takes a VisionColumnformer or a baseline of colgraph.models, got Linear"):
         train(nn.Linear(2, 2), images, TrainConfig(**LOOP), tmp_path / "run")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="takes films"):
         train(own_net(inject="sequence"), images, TrainConfig(**LOOP), tmp_path / "run")

@@ -224,13 +224,13 @@ def test_numbers_of_numpy_and_torch_are_plain_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "needs"),
     [
-        ("--depth 3", "--model vit, cnn or local"),
+        ("--depth 3", "--model vit, cnn, local or recurrent"),
         ("--model cnn --num-heads 2", "--model columnformer or vit"),
-        ("--model local --mlp-dim 5", "--model columnformer or vit"),
+        ("--model local --mlp-dim 5", "--model columnformer, vit or recurrent"),
         ("--model cnn --parametrization shared+difference", "--model columnformer or local"),
         ("--model local --difference-lr 2", "--parametrization shared"),
         ("--model cnn --embedding-lr 2", "--model columnformer or vit"),
-        ("--model vit --steps 3", "--model columnformer"),
+        ("--model vit --steps 3", "--model columnformer or recurrent"),
         ("--model vit --untied none", "--model columnformer"),
         ("--model vit --backend reference", "--model columnformer"),
         ("--model vit --wiring 0.5", "--model columnformer"),
@@ -244,7 +244,12 @@ def test_numbers_of_numpy_and_torch_are_plain_ones(tmp_path: Path) -> None:
         ("--edge-bias fixed --edge-bias-lr 2", "--edge-bias learned"),
         ("--edge-bias none --locality-sigma 2", "--edge-bias learned or fixed"),
         ("--no-position-embedding --embedding-lr 2", "--position-embedding or --time-embedding"),
-        ("--inject every --steps 1", "--steps 2 or more"),
+        ("--inject every --steps 1", r"--steps \(of vit, cnn and local: --depth\) 2 or more"),
+        ("--model vit --depth 1 --inject every", r"--steps \(of vit, cnn and local: --depth\) 2 or more"),
+        ("--tied-blocks", "--model vit"),
+        ("--model cnn --no-position-embedding", "--model columnformer or vit"),
+        ("--model recurrent --tied-blocks", "--model vit"),
+        ("--model recurrent --num-heads 2", "--model columnformer or vit"),
         ("--memory-gb 1", "--data of image files"),
     ],
 )
@@ -277,6 +282,8 @@ def test_a_flag_with_an_effect_is_taken() -> None:
         "--augment shift --no-flip",
         "--parametrization shared+difference --difference-lr 2",
         "--inject every",
+        "--model vit --tied-blocks --inject every --no-position-embedding",
+        "--model recurrent --steps 1 --depth 2 --mlp-dim 9",
         "--depth 4",  # its default
     ):
         parse("--data", "digits", *words.split())
