@@ -20,11 +20,10 @@ class RecurrentConvNet(Baseline):
 
     Everything around the block is as in :class:`colgraph.VisionColumnformer`: a strided convolution makes patch
     vectors, here a map ``[B,dim,rows,columns]``, and a LayerNorm, the mean over places and a linear head read out. A
-    step adds to the map what ``depth`` convolutions of 3 x 3 and one of 1 x 1 make of it, each after GroupNorm and GELU
-    (pre-activation: He et al. 2016); all steps have the same weights (Liao and Poggio 2016, "Bridging the gaps between
+    step adds to the map what ``depth`` convolutions of 3 x 3 and one of 1 x 1 make of it, each after LayerNorm and GELU
+    (pre-activation: He et al. 2016; LayerNorm at every place, as in Liu et al. 2022, "A ConvNet for the 2020s"); all steps have the same weights (Liao and Poggio 2016, "Bridging the gaps between
     residual learning, recurrent neural networks and visual cortex"; on mazes: Schwarzschild et al. 2021, "Can you learn
-    an algorithm?"). The kernels bring news from ``depth`` places away in a step; GroupNorm takes its mean and deviation
-    over the whole map.
+    an algorithm?"). News comes from ``depth`` places away in a step, and from no further.
 
     Args:
         image_size: side S in pixels. Images of other sizes run, too.
@@ -88,7 +87,7 @@ class _Block(nn.Module):
     def __init__(self, dim: int, hidden: int, convolutions: int) -> None:
         super().__init__()
         channels, kernels = (*[dim] * convolutions, hidden, dim), (*[3] * convolutions, 1)
-        self.norms = nn.ModuleList(nn.GroupNorm(1, count) for count in channels[:-1])
+        self.norms = nn.ModuleList(nn.LayerNorm(count) for count in channels[:-1])
         self.convolutions = nn.ModuleList(
             nn.Conv2d(before, after, kernel, padding=kernel // 2)
             for (before, after), kernel in zip(pairwise(channels), kernels, strict=True)
@@ -97,5 +96,5 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = x
         for norm, convolution in zip(self.norms, self.convolutions, strict=True):
-            y = convolution(F.gelu(norm(y)))
+            y = convolution(F.gelu(norm(y.movedim(1, -1)).movedim(-1, 1)))
         return x + y
