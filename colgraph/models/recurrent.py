@@ -21,9 +21,10 @@ class RecurrentConvNet(Baseline):
     Everything around the block is as in :class:`colgraph.VisionColumnformer`: a strided convolution makes patch
     vectors, here a map ``[B,dim,rows,columns]``, and a LayerNorm, the mean over places and a linear head read out. A
     step adds to the map what ``depth`` convolutions of 3 x 3 and one of 1 x 1 make of it, each after LayerNorm and GELU
-    (pre-activation: He et al. 2016; LayerNorm at every place, as in Liu et al. 2022, "A ConvNet for the 2020s"); all steps have the same weights (Liao and Poggio 2016, "Bridging the gaps between
-    residual learning, recurrent neural networks and visual cortex"; on mazes: Schwarzschild et al. 2021, "Can you learn
-    an algorithm?"). News comes from ``depth`` places away in a step, and from no further.
+    (pre-activation: He et al. 2016; LayerNorm at every place: Liu et al. 2022, "A ConvNet for the 2020s"). All steps
+    have the same weights (Liao and Poggio 2016, "Bridging the gaps between residual learning, recurrent neural networks
+    and visual cortex"; on mazes: Schwarzschild et al. 2021, "Can you learn an algorithm?"). News comes from ``depth``
+    places away in a step, and from no further.
 
     Args:
         image_size: side S in pixels. Images of other sizes run, too.
