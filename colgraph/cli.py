@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("geometries with their options, and the files that can be read", "colgraph.cli:run_list"),
     "describe": ("a report on the sheet of a geometry, plug-in or file", "colgraph.cli:run_describe"),
     "view": ("draw the sheet of a geometry, plug-in or file", "colgraph.cli:run_view"),
+    "data": ("make data that need thinking, and write them as parquet files", "colgraph.data.commands:run_data"),
     "sweep": ("train configs x seeds in a queue, and write a table", "colgraph.experiments.commands:run_sweep"),
     "results": ("tables of finished runs and results.json files", "colgraph.experiments.commands:run_results"),
     "evaluate": ("accuracy, calibration, confusions and speed of a run", "colgraph.experiments.commands:run_evaluate"),

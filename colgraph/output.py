@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -41,6 +42,20 @@ def check_folder(flag: str, given: str | os.PathLike[str]) -> Path:
     if path.exists() and not path.is_dir():
         raise ValueError(f"{flag} {str(path)!r} is a file: name a folder")
     _check_writable(flag, path, next(p for p in (path, *path.absolute().parents) if p.exists()))
+    return path
+
+
+def check_new_folder(flag: str, given: str | os.PathLike[str]) -> Path:
+    """The path of a folder that is going to be made; an empty one may be there.
+
+    Raises:
+        ValueError: as :func:`check_folder`, and if there is something in the folder, or no folder to make it in.
+    """
+    path = check_folder(flag, given)
+    if path.is_dir() and any(path.iterdir()):
+        raise ValueError(f"{flag} {str(path)!r} is not empty: name a new folder")
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{flag} {str(path)!r}: there is no folder {str(path.parent)!r}")
     return path
 
 
@@ -82,6 +97,27 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+        raise
+
+
+@contextlib.contextmanager
+def making_folder(path: Path) -> Iterator[Path]:
+    """A folder beside the one given, to write to; it becomes that one if the block ends, and is removed if not.
+
+    Raises:
+        OSError: naming ``path``, where it cannot be written, or something has come to lie there.
+    """
+    temporary = Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=f".{path.name}"))
+    try:
+        yield temporary
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o777 & ~mask)
+        os.rename(temporary, path)  # an empty folder gives way, one with files does not
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror or str(error), str(path)) from error
         raise

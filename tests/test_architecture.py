@@ -41,7 +41,7 @@ ARROWS: dict[str, set[str]] = {
     "ops": {"layout", "tiles", "torch_internals"},
     "nn": {"ops", "layout", "torch_internals", "options"},
     "models": {"nn", "ops", "sheet", "layout", "locality", "torch_internals", "options"},
-    "data": {"text"},
+    "data": {"text", "options", "output", "script"},
     "viz": {"sheet", "output"},
     "analysis": {"rewire", "edges", "hints", "output", "space"},
     "output": set(),

@@ -3,11 +3,14 @@
 from colgraph.data.augment import AUGMENTATIONS, BatchTransform, augment_affine, augment_natural
 from colgraph.data.decode import as_bytes, decode_image
 from colgraph.data.folders import find_images
-from colgraph.data.sets import Batch, ImageSet, LazyImages, MemoryImages, hold_out
-from colgraph.data.sources import ImageSplits, load_images
+from colgraph.data.sets import IGNORED, Batch, ImageSet, LazyImages, MemoryImages, hold_out
+from colgraph.data.sources import MADE, ImageSplits, load_images, made_size
+from colgraph.data.writing import write_images
 
 __all__ = [
     "AUGMENTATIONS",
+    "IGNORED",
+    "MADE",
     "Batch",
     "BatchTransform",
     "ImageSet",
@@ -21,4 +24,6 @@ __all__ = [
     "find_images",
     "hold_out",
     "load_images",
+    "made_size",
+    "write_images",
 ]

@@ -44,7 +44,7 @@ def decode_image(source: bytes | str, size: int, channels: int) -> Tensor:
     Raises:
         UnreadableImageError: if the image cannot be read, is truncated, or has pixels that have no agreed range.
     """
-    with _opened(source) as image:
+    with opened(source) as image:
         if image.format == "JPEG":
             # Lets the JPEG decoder skip resolution that the resize would throw away, with a margin of two.
             image.draft(image.mode, (2 * size, 2 * size))
@@ -57,7 +57,7 @@ def check_header(source: bytes | str) -> None:
     Raises:
         UnreadableImageError: if it is not the header of an image.
     """
-    with _opened(source):
+    with opened(source):
         pass
 
 
@@ -75,7 +75,7 @@ def image_to_tensor(image: Image, size: int, channels: int) -> Tensor:
     from PIL.Image import Resampling
 
     # All three are gone once an image has been loaded or copied.
-    stored, bits, is_inverted = _stored(image), _bits(image), _is_inverted(image)
+    stored, bits, is_inverted = stored_as(image), _bits(image), _is_inverted(image)
     image.load()
     image = _eight_bits(ImageOps.exif_transpose(image), stored, bits, is_inverted)
     image = _to_mode(image, "RGB" if channels == 3 else "L")
@@ -116,7 +116,7 @@ def image_suffixes() -> tuple[str, ...]:
     return tuple(sorted(end for end, name in known.items() if name in _FORMATS and name in Image.OPEN))
 
 
-def _stored(image: Image) -> str:
+def stored_as(image: Image) -> str:
     """How a file's pixels are stored, in Pillow's words (``I;12``, ``RGB;16B``, ...); "" where it does not say."""
     for tile in getattr(image, "tile", ()):
         arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
@@ -136,8 +136,8 @@ def _bits(image: Image) -> int:
         return 8
     # A PGM of more than 8 bits is opened as "I", scaled to 16; so is a PNG before Pillow 11.
     if image.mode.startswith("I;16") or image.format in ("PNG", "PPM"):
-        return 12 if _stored(image) == "I;12" else 16
-    what = "signed 16-bit" if "16" in _stored(image) else "32-bit"
+        return 12 if stored_as(image) == "I;12" else 16
+    what = "signed 16-bit" if "16" in stored_as(image) else "32-bit"
     raise ValueError(f"{what} integer pixels have no agreed range: save it with 8 or 16 bits a channel")
 
 
@@ -185,7 +185,7 @@ def _to_mode(image: Image, mode: str) -> Image:
 
 
 @contextlib.contextmanager
-def _opened(source: bytes | str) -> Iterator[Image]:
+def opened(source: bytes | str) -> Iterator[Image]:
     """An image whose header has been read; whatever goes wrong with it is an :class:`UnreadableImageError`."""
     from PIL import Image as PillowImage
     from PIL import UnidentifiedImageError

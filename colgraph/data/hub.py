@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from colgraph.data.labels import EncodedSplits, Part, import_datasets, join_parts
+from colgraph.data.labels import EncodedSplits, Join, Part, import_datasets, join_parts
 from colgraph.data.splits import split_of
 from colgraph.text import reason_of
 
@@ -16,7 +16,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 PROBE_SECONDS = 12.0
 
 
-def load_hub(name: str) -> EncodedSplits:
+def load_hub(name: str, join: Join = join_parts) -> EncodedSplits:
     """A data set with an image and a label column, by its Hub id ``owner/name``.
 
     The Hub is first asked whether it has the data set, for at most ``PROBE_SECONDS``. If it does not answer, a copy
@@ -41,10 +41,10 @@ def load_hub(name: str) -> EncodedSplits:
                 f"cannot reach the Hugging Face Hub for {name!r} ({reason_of(fault)}) and no downloaded copy is here: "
                 "use --data digits (needs no network) or --data <folder> with one subfolder per class"
             ) from fault
-    return _joined(name, {str(key): table for key, table in tables.items()})
+    return _joined(name, {str(key): table for key, table in tables.items()}, join)
 
 
-def _joined(name: str, tables: dict[str, Any]) -> EncodedSplits:
+def _joined(name: str, tables: dict[str, Any], join: Join) -> EncodedSplits:
     by_split: dict[str, str] = {}
     for key in tables:
         split = split_of(key)
@@ -56,7 +56,7 @@ def _joined(name: str, tables: dict[str, Any]) -> EncodedSplits:
         raise ValueError(f"{name!r} has no train split: it has {', '.join(tables) or 'none'}")
     others = ", ".join(key for key in tables if key not in by_split.values())
     notes = [f"{others} of {name} are no split for training or tests and are passed over"] if others else []
-    return join_parts([Part(split, tables[key], f"{name} ({key})") for split, key in by_split.items()], name, notes)
+    return join([Part(split, tables[key], f"{name} ({key})") for split, key in by_split.items()], name, notes)
 
 
 def _probe(name: str) -> BaseException | None:

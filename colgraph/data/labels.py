@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -15,14 +15,15 @@ from colgraph.hints import did_you_mean
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_IMAGE_COLUMNS = ("image", "img", "jpg", "png", "picture")
+IMAGE_COLUMNS = ("image", "img", "jpg", "png", "picture")
+"""What a column of images may be called."""
 LABEL_COLUMNS = ("label", "labels", "class", "cls", "target", "fine_label")
 """What a column of labels may be called."""
 
 
 @dataclass(frozen=True)
 class EncodedSplits:
-    """Splits ("train" and, where there are such, "val" and "test") of one labelling.
+    """Splits ("train" and, where there are such, "val", "test" and "harder:NAME") of one labelling.
 
     Attributes:
         splits: encoded images by the name of their split.
@@ -40,7 +41,7 @@ class Part:
     """A table with an image and a label column: a split, or some of a split's files.
 
     Attributes:
-        split: "train", "val" or "test".
+        split: "train", "val", "test" or "harder:NAME".
         table: of the ``datasets`` library.
         where: what errors call it.
     """
@@ -48,6 +49,10 @@ class Part:
     split: str
     table: Dataset
     where: str
+
+
+Join: TypeAlias = Callable[..., EncodedSplits]
+"""Makes one labelling of parts, as :func:`join_parts` does."""
 
 
 def import_datasets() -> Any:
@@ -117,8 +122,23 @@ def join_parts(parts: Sequence[Part], source: str, notes: Sequence[str] = ()) ->
     for split, some in tables.items():
         table = some[0] if len(some) == 1 else datasets.concatenate_datasets(some)
         found = np.concatenate(numbers[split])
-        splits[split] = EncodedImages(table, np.arange(len(found)), found, f"{source} ({split})")
+        difficulty = difficulty_of([parts[i] for i in kept if parts[i].split == split], found)
+        splits[split] = EncodedImages(table, np.arange(len(found)), found, f"{source} ({split})", difficulty)
     return EncodedSplits(splits, classes, [*left_out, *_order_note(labels, classes), *notes])
+
+
+def difficulty_of(parts: Sequence[Part], labels: np.ndarray) -> np.ndarray | None:
+    """The columns "difficulty" of some parts, one after the other, float32: one number a label, or one an image.
+
+    None where a part has none, or something else under that name.
+    """
+    columns = [part.table.with_format(None)["difficulty"][:] for part in parts if "difficulty" in part.table.features]
+    try:
+        values = np.asarray([cell for column in columns for cell in column], dtype=np.float32)
+    except (TypeError, ValueError):
+        return None
+    fits = len(columns) == len(parts) and values.shape in (labels.shape[:1], labels.shape[:3])
+    return values if fits else None
 
 
 def _unlabelled(parts: Sequence[Part], labels: Sequence[_Labels]) -> bool:
@@ -142,11 +162,13 @@ def _pick_columns(part: Part, usual: str | None) -> tuple[str, str]:
     features = part.table.features
     images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     labels = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
-    image = _pick(_IMAGE_COLUMNS, list(features), images)
+    image = _pick(IMAGE_COLUMNS, list(features), images)
     label = usual if usual in features else _pick(LABEL_COLUMNS, list(features), labels)
     if image is None or label is None:
         what = "image" if image is None else "label"
-        raise ValueError(f"{part.where} has no {what} column: it has {', '.join(features) or 'none'}; call it {what!r}")
+        hint = " (targets per patch are for --task columns)" if label is None and len(images) > 1 else ""
+        there = f"it has {', '.join(features) or 'none'}"
+        raise ValueError(f"{part.where} has no {what} column: {there}; call it {what!r}{hint}")
     return image, label
 
 

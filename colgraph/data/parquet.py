@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from colgraph.data.folders import find_images
-from colgraph.data.labels import EncodedSplits, Part, import_datasets, join_parts
-from colgraph.data.splits import splits_named
+from colgraph.data.labels import EncodedSplits, Join, Part, import_datasets, join_parts
+from colgraph.data.splits import harder_named, splits_named
 from colgraph.text import reason_of
 
 
@@ -24,7 +24,7 @@ def is_saved(folder: Path) -> bool:
     )
 
 
-def load_saved(folder: Path) -> EncodedSplits:
+def load_saved(folder: Path, join: Join = join_parts) -> EncodedSplits:
     """What ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk`` wrote (Arrow files; nothing is unpickled).
 
     Raises:
@@ -38,21 +38,23 @@ def load_saved(folder: Path) -> EncodedSplits:
     tables = saved if isinstance(saved, dict) else {"train": saved}
     parts = []
     for name, table in tables.items():
-        found = splits_named(name)
+        harder = harder_named(name)
+        found = splits_named(name) if harder is None else {harder}
         if len(found) != 1:
             raise ValueError(f"{str(folder)!r} has the split {name!r}: expected train, val or test")
         parts.append(Part(found.pop(), table, f"{folder} ({name})"))
     if not any(part.split == "train" for part in parts):
         raise ValueError(f"{str(folder)!r} has {' and '.join(map(str, tables))} but no train split")
-    return join_parts(parts, str(folder))
+    return join(parts, str(folder))
 
 
-def load_parquet(path: Path) -> EncodedSplits:
+def load_parquet(path: Path, join: Join = join_parts) -> EncodedSplits:
     """A parquet file, or a folder of them, with an image and a label column, as the ``datasets`` library writes them.
 
     A file belongs to the split that a word of its name or its folder says (``train-00000-of-00004.parquet``,
     ``cifar10_test.parquet``, ``validation/0000.parquet``); files that say none are training data if no file says
-    "train", else they are passed over, with a note. Classes are joined by name over splits and files.
+    "train", else they are passed over, with a note. ``harder-NAME.parquet`` is a harder test set. Classes are joined by
+    name over splits and files.
 
     Raises:
         ValueError: if a file cannot be read or says two splits, a column or label is missing, or class names
@@ -83,11 +85,14 @@ def load_parquet(path: Path) -> EncodedSplits:
     if pictures:
         notes.append(f"{pictures} image files of {str(path)!r} are passed over: its parquet files are read")
     parts = [part for split, chosen in by_split.items() for part in _parts(str(split), chosen, path)]
-    return join_parts(parts, str(path), notes)
+    return join(parts, str(path), notes)
 
 
 def _split_of_file(file: Path, root: Path) -> str | None:
     """The split that a file's name says, else its folder below ``root``."""
+    harder = harder_named(file.stem)
+    if harder is not None:
+        return harder
     inside = file.relative_to(root).parts[:-1] if root.is_dir() else ()
     for names in ([file.stem], inside):
         found = splits_named(*names)

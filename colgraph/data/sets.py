@@ -19,26 +19,35 @@ from torch.utils.data import Dataset
 from colgraph.data.decode import UnreadableImageError, as_bytes, check_header, decode_image
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
-"""Images ``[B,C,S,S]`` uint8 and labels ``[B]`` int64."""
+"""Images ``[B,C,S,S]`` uint8 and their labels, as of :class:`ImageSet`."""
 
 _Result = TypeVar("_Result")
 _CHUNK = 512
+_PATCHES, _VECTORS = 3, 4  # dimensions of labels per patch: classes, and vectors
+
+IGNORED = -100
+"""The class of a patch that no loss and no accuracy counts."""
 
 
 class ImageSet(Dataset[Batch]):
     """Labelled square images: ``set[i]`` is one, ``set.batch(indices)`` several at once.
 
     Attributes:
-        labels: ``[n]`` int64, the class of each image.
+        labels: ``[n]`` int64, the class of each image; or ``[n, rows, cols]`` int64, the class of each patch, -100
+            where it is ignored; or ``[n, rows, cols, K]`` float, a vector for each patch, nan where it is ignored.
+            Those of output columns, in their order, have one axis in place of rows and cols.
+        difficulty: ``[n]`` or ``[n, rows, cols]`` float, by which results can be split, nan where there is none; or
+            None.
     """
 
     labels: Tensor
+    difficulty: Tensor | None = None
 
     def __len__(self) -> int:
-        return self.labels.numel()
+        return len(self.labels)
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """Images ``[B,C,S,S]`` uint8 and labels ``[B]`` of the given indices."""
+        """Images ``[B,C,S,S]`` uint8 and labels ``[B, ...]`` of the given indices."""
         raise NotImplementedError
 
     def readable(self, indices: Sequence[int]) -> list[int]:
@@ -63,17 +72,21 @@ class MemoryImages(ImageSet):
 
     Args:
         images: ``[n,C,S,S]``, an array or a tensor; uint16 and bool are scaled to uint8 by their type.
-        labels: ``[n]`` whole numbers from 0.
+        labels: as of :class:`ImageSet`.
         origin: what names the images: where they were decoded from, or a key for each; by default their pixels.
+        difficulty: as of :class:`ImageSet`.
 
     Raises:
         ValueError: for pixels of another type or shape, and for labels that do not fit.
     """
 
-    def __init__(self, images: Any, labels: Any, origin: EncodedImages | np.ndarray | None = None) -> None:
+    def __init__(
+        self, images: Any, labels: Any, origin: EncodedImages | np.ndarray | None = None, difficulty: Any = None
+    ) -> None:
         self.origin = origin
         self.images = as_bytes(images)
         self.labels = _as_labels(labels)
+        self.difficulty = _as_difficulty(difficulty, self.labels)
         if self.images.dim() != 4 or len(self.images) != len(self.labels):
             raise ValueError(
                 f"images must have shape [n, channels, size, size] with a label each, got {list(self.images.shape)} "
@@ -95,7 +108,8 @@ class MemoryImages(ImageSet):
         """A copy of some of the images."""
         origin = self.origin.subset(indices) if isinstance(self.origin, EncodedImages) else self.origin
         origin = origin[indices] if isinstance(origin, np.ndarray) else origin
-        return MemoryImages(*self.batch(indices.tolist()), origin)
+        difficulty = None if self.difficulty is None else self.difficulty[torch.as_tensor(indices, dtype=torch.int64)]
+        return MemoryImages(*self.batch(indices.tolist()), origin, difficulty)
 
 
 def content_keys(contents: Iterable[bytes | str]) -> np.ndarray:
@@ -109,9 +123,28 @@ def content_keys(contents: Iterable[bytes | str]) -> np.ndarray:
 
 def _as_labels(labels: Any) -> Tensor:
     tensor = torch.as_tensor(labels)
-    if tensor.dim() != 1 or tensor.is_floating_point() or tensor.dtype == torch.bool or bool((tensor < 0).any()):
-        raise ValueError(f"labels must be whole numbers from 0, [n], got {tensor.dtype} of shape {list(tensor.shape)}")
+    if tensor.dim() in (_VECTORS - 1, _VECTORS) and tensor.is_floating_point():
+        return tensor
+    is_whole = not tensor.is_floating_point() and tensor.dtype != torch.bool
+    allowed = tensor >= 0 if tensor.dim() == 1 else (tensor >= 0) | (tensor == IGNORED)
+    if tensor.dim() not in (1, _PATCHES - 1, _PATCHES) or not is_whole or not bool(allowed.all()):
+        raise ValueError(
+            f"labels must be whole numbers from 0, [n], or [n, rows, cols] or [n, columns] ({IGNORED} is ignored), or "
+            f"vectors with one axis more, got {tensor.dtype} of shape {list(tensor.shape)}"
+        )
     return tensor.to(torch.int64)
+
+
+def _as_difficulty(difficulty: Any, labels: Tensor) -> Tensor | None:
+    if difficulty is None:
+        return None
+    tensor = torch.as_tensor(difficulty)
+    if not tensor.is_floating_point() or list(tensor.shape) not in (list(labels.shape[:1]), list(labels.shape[:3])):
+        raise ValueError(
+            f"difficulty must be floating-point numbers, one a label or one an image, got {tensor.dtype} of shape "
+            f"{list(tensor.shape)} for labels {list(labels.shape)}"
+        )
+    return tensor
 
 
 class SkippedImages:
@@ -161,21 +194,24 @@ class EncodedImages:
     Attributes:
         table: a ``datasets.Dataset`` with an undecoded column "image".
         rows: ``[n]`` the row of each image.
-        labels: ``[n]`` int64, the class of each image.
+        labels: as of :class:`ImageSet`.
         where: what errors call the table.
+        difficulty: as of :class:`ImageSet`.
     """
 
     table: Any
     rows: np.ndarray
     labels: np.ndarray
     where: str
+    difficulty: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def subset(self, indices: np.ndarray) -> EncodedImages:
         """Some of the images, in the given order."""
-        return replace(self, rows=self.rows[indices], labels=self.labels[indices])
+        difficulty = None if self.difficulty is None else self.difficulty[indices]
+        return replace(self, rows=self.rows[indices], labels=self.labels[indices], difficulty=difficulty)
 
     def read(self, indices: Sequence[int]) -> list[bytes | str]:
         """The encoded bytes, or the path, of each image."""
@@ -237,7 +273,7 @@ class EncodedImages:
             for index, image in self._readable(work, threads, skipped, flags):
                 images[index] = image.numpy()
                 bar.update(index + 1 - bar.n)
-        whole = MemoryImages(torch.from_numpy(images), torch.from_numpy(self.labels), self)
+        whole = MemoryImages(torch.from_numpy(images), torch.from_numpy(self.labels), self, self.difficulty)
         return whole.subset(np.flatnonzero(flags.numpy() == 0)) if flags.any() else whole
 
     def _readable(
@@ -274,6 +310,7 @@ class LazyImages(ImageSet):
         self.encoded = encoded
         self.size, self.channels = size, channels
         self.labels = torch.from_numpy(encoded.labels)
+        self.difficulty = None if encoded.difficulty is None else torch.from_numpy(encoded.difficulty)
         self.skipped = skipped or SkippedImages()
         self._flags = self.skipped.watch(encoded)
 
@@ -299,16 +336,17 @@ def hold_out(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray
     """Split indices into kept and held out, each class in proportion.
 
     ``ceil(fraction * n)`` indices are held out; the classes whose shares lose most by rounding down get one more each.
-    A class keeps at least one image.
+    A class keeps at least one image. Images with a label per patch are of no class: they are all drawn alike.
 
     Args:
-        labels: ``[n]`` class of each image.
+        labels: of the images, as of :class:`ImageSet`.
         fraction: share to hold out.
         seed: of the choice within each class.
 
     Returns:
         kept and held-out indices, both ascending.
     """
+    labels = labels if labels.ndim == 1 else np.zeros(len(labels), dtype=np.int64)
     classes, counts = np.unique(labels, return_counts=True)
     share = counts * fraction
     take = np.floor(share).astype(np.int64)

@@ -7,6 +7,7 @@ import operator
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,18 @@ from colgraph.data.augment import BatchTransform
 from colgraph.data.digits import load_digits
 from colgraph.data.folders import load_folder
 from colgraph.data.hub import HUB_ID, load_hub
-from colgraph.data.labels import EncodedSplits
+from colgraph.data.labels import EncodedSplits, Join, join_parts
+from colgraph.data.made_images import load_made
 from colgraph.data.parquet import is_saved, load_parquet, load_saved, parquet_files
-from colgraph.data.sets import EncodedImages, ImageSet, LazyImages, MemoryImages, SkippedImages, hold_out
+from colgraph.data.puzzles import PUZZLES, is_puzzle, puzzle_of
+from colgraph.data.sets import IGNORED, EncodedImages, ImageSet, LazyImages, MemoryImages, SkippedImages, hold_out
+from colgraph.data.splits import HARDER
+from colgraph.data.targets import join_targets, listed_names
 from colgraph.hints import did_you_mean
 
 _HELD_OUT = 0.2
 _STATISTICS_IMAGES = 2000
+MADE = ("digits", *PUZZLES)
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class ImageSplits:
         train: the images to learn from.
         val: the images whose accuracy is followed during training.
         test: the images of the final accuracy; the same set as ``val`` where the source has only one held-out split.
-        classes: the name of each class.
+        classes: the name of each class, or of each number of a vector per patch.
         channels: 1 or 3.
         image_size: side of the images in pixels.
         mean: per channel over the training images, pixels in [0, 1].
@@ -42,6 +48,7 @@ class ImageSplits:
         source: what was asked for.
         notes: what a user should know about how the splits were made.
         skipped: images that could not be read.
+        harder: test sets that are harder than what was trained on, of the same image size, by name.
     """
 
     train: ImageSet
@@ -55,6 +62,7 @@ class ImageSplits:
     source: str
     notes: list[str] = field(default_factory=list)
     skipped: SkippedImages = field(default_factory=SkippedImages)
+    harder: dict[str, ImageSet] = field(default_factory=dict)
 
     def transform(self, augmentation: str = "none", seed: int = 0, **options: float) -> BatchTransform:
         """The batch transform that belongs to these images."""
@@ -76,37 +84,48 @@ class ImageSplits:
                 f"{self.source!r} has other classes ({len(self.classes)}) than were trained on ({len(wanted)}): "
                 f"{odd[0]!r} is new, {lacking[0]!r} is missing"
             )
-        place = torch.tensor([wanted.index(name) for name in self.classes])
-        parts = {id(part): copy.copy(part) for part in (self.train, self.val, self.test)}
+        parts = {id(part): copy.copy(part) for part in (self.train, self.val, self.test, *self.harder.values())}
         for part in parts.values():
-            part.labels = place[part.labels]
+            part.labels = self._relabelled(part.labels, wanted)
         train, val, test = (parts[id(part)] for part in (self.train, self.val, self.test))
-        return replace(self, train=train, val=val, test=test, classes=wanted)
+        harder = {name: parts[id(part)] for name, part in self.harder.items()}
+        return replace(self, train=train, val=val, test=test, harder=harder, classes=wanted)
+
+    def _relabelled(self, labels: torch.Tensor, wanted: list[str]) -> torch.Tensor:
+        if labels.is_floating_point():
+            return labels[..., [self.classes.index(name) for name in wanted]]
+        place = torch.tensor([wanted.index(name) for name in self.classes])
+        return torch.where(labels == IGNORED, labels, place[labels.clamp(min=0)])
 
 
 def load_images(
     source: str | os.PathLike[str],
     *,
-    image_size: int,
+    image_size: int | None = None,
     channels: int = 3,
     memory_gb: float = 2.0,
     split_seed: int = 0,
     threads: int | None = None,
     max_corrupt: int = 0,
+    grid: tuple[int, int] | None = None,
 ) -> ImageSplits:
     """Load labelled images.
 
     Args:
-        source: "digits" (scikit-learn's 1,797 handwritten digits, no network), a folder of class subfolders (below
+        source: "digits" (scikit-learn's 1,797 handwritten digits, no network), made data with or without options
+            ("mazes", "pathfinder:length=9"; see :mod:`colgraph.data.puzzles`), a folder of class subfolders (below
             ``train``, ``val`` and ``test`` where there are such), a parquet file or a folder of them, or the id of a
             data set on the Hugging Face Hub (``owner/name``). A path that exists wins over a Hub id.
-        image_size: side S of the squares that come out, in pixels.
+        image_size: side S of the squares that come out, in pixels; only made data have a size of their own.
         channels: 1 or 3; images are converted.
         memory_gb: all images are decoded up front if they fit in this many gigabytes, as bytes; otherwise as they are
             needed.
         split_seed: chooses the held-out fifth where the source has no held-out split.
         threads: for decoding; the number of cores by default.
         max_corrupt: up to so many images that cannot be read are left out, with a note that names each.
+        grid: rows and columns of patches, for targets per patch: masks and lists of numbers
+            (:mod:`colgraph.data.class_masks`). Without it, labels are classes of images. Mazes have targets per patch
+            anyway.
 
     Returns:
         The splits. Where there is no held-out split, a stratified fifth of the training images is held out.
@@ -115,20 +134,28 @@ def load_images(
         ValueError: for a source that does not exist, cannot be reached or read, or has no usable classes.
         ImportError: if a package is missing, with the line that installs it.
     """
-    channels, image_size = _whole("channels", channels, 1), _whole("image_size", image_size, 1)
+    channels = _whole("channels", channels, 1)
+    image_size = None if image_size is None else _whole("image_size", image_size, 1)
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
     split_seed, max_corrupt = _whole("split_seed", split_seed, 0), _whole("max_corrupt", max_corrupt, 0)
     threads = _whole("threads", threads or os.cpu_count() or 1, 1)
     name = os.fspath(source)
+    grid = None if grid is None else _grid(grid)
+    if is_puzzle(name):
+        made = load_made(name, image_size, channels, grid, memory_gb)
+        return _splits(name, made.sets, made.classes, channels, made.image_size, made.notes)
+    if image_size is None:
+        raise ValueError(f"image_size: say how many pixels the images of {name!r} should have")
     if name == "digits":
+        _check_per_patch(name, grid)
         whole, classes = load_digits(image_size, channels)
         kept, held = hold_out(whole.labels.numpy(), _HELD_OUT, split_seed)
         sets: dict[str, ImageSet] = {"train": whole.subset(kept), "test": whole.subset(held)}
         return _splits(name, sets, classes, channels, image_size, [])
-    encoded = _encoded(name)
+    encoded = _encoded(name, grid)
     notes = list(encoded.notes)
-    if set(encoded.splits) == {"train"}:
+    if not {"val", "test"} & set(encoded.splits):
         kept, held = hold_out(encoded.splits["train"].labels, _HELD_OUT, split_seed)
         whole_split = encoded.splits["train"]
         encoded.splits.update(train=whole_split.subset(kept), test=whole_split.subset(held))
@@ -138,6 +165,16 @@ def load_images(
     sets = _decode(encoded.splits, image_size, channels, memory_gb, threads, skipped)
     notes += _seen_in_training(name, sets)
     return replace(_splits(name, sets, encoded.classes, channels, image_size, notes), skipped=skipped)
+
+
+def made_size(source: str | os.PathLike[str]) -> int | None:
+    """The side in pixels that made data have unless another is asked for; None for what has no size of its own.
+
+    Raises:
+        ValueError: for options that made data do not have.
+    """
+    name = os.fspath(source)
+    return puzzle_of(name).side if is_puzzle(name) else None
 
 
 def _whole(name: str, value: Any, least: int) -> int:
@@ -151,24 +188,44 @@ def _whole(name: str, value: Any, least: int) -> int:
     return number
 
 
-def _encoded(name: str) -> EncodedSplits:
+def _grid(grid: Sequence[int]) -> tuple[int, int]:
+    if isinstance(grid, str) or not hasattr(grid, "__len__") or len(grid) != len(("rows", "columns")):
+        raise ValueError(f"grid must be (rows, columns) of patches, got {grid!r}")
+    return _whole("grid", grid[0], 1), _whole("grid", grid[1], 1)
+
+
+def _check_per_patch(name: str, grid: tuple[int, int] | None) -> None:
+    if grid is not None:
+        raise ValueError(
+            f"{name!r} has a label per image, none per patch: give mazes, or parquet files with image and mask columns"
+        )
+
+
+def _encoded(name: str, grid: tuple[int, int] | None) -> EncodedSplits:
     path = Path(name).expanduser()
+    join: Join = join_parts
+    if grid is not None:
+        join = partial(join_targets, grid=grid, names=listed_names(path))
     if path.is_dir():
         if is_saved(path):
-            return load_saved(path)
-        return load_parquet(path) if parquet_files(path) else load_folder(path)
+            return load_saved(path, join)
+        if parquet_files(path):
+            return load_parquet(path, join)
+        _check_per_patch(name, grid)
+        return load_folder(path)
     if path.is_file():
         if path.suffix == ".parquet":
-            return load_parquet(path)
+            return load_parquet(path, join)
         raise ValueError(f"{name!r} is a file but not .parquet: give a folder of class subfolders, or parquet files")
     if _looks_like_path(name):
         raise ValueError(f"no file or folder {name!r}: give a folder of class subfolders, a .parquet file, or 'digits'")
     if not HUB_ID.fullmatch(name):
-        hint = did_you_mean(name.lower(), ["digits"], "; ")
+        hint = did_you_mean(name.lower().partition(":")[0], MADE, "; ")
         raise ValueError(
-            f"unknown data {name!r}: expected 'digits', a folder, a .parquet file, or a Hub id like owner/name{hint}"
+            f"unknown data {name!r}: expected {', '.join(map(repr, MADE))}, a folder, a .parquet file, or a Hub id "
+            f"like owner/name{hint}"
         )
-    return load_hub(name)
+    return load_hub(name, join)
 
 
 def _looks_like_path(name: str) -> bool:
@@ -183,7 +240,10 @@ def _looks_like_path(name: str) -> bool:
 
 
 def _check_classes(name: str, encoded: EncodedSplits) -> None:
-    present = np.unique(encoded.splits["train"].labels)
+    labels = encoded.splits["train"].labels
+    if labels.dtype.kind == "f":
+        return
+    present = np.unique(labels[labels != IGNORED])
     if len(encoded.classes) < 2 or len(present) < 2:
         only = encoded.classes[int(present[0])] if len(present) else "none"
         raise ValueError(f"{name!r} has one class only ({only!r}): a classifier needs at least two")
@@ -239,6 +299,7 @@ def _splits(
         std=std,
         source=name,
         notes=notes,
+        harder={split.removeprefix(HARDER): part for split, part in sets.items() if split.startswith(HARDER)},
     )
 
 

@@ -12,6 +12,16 @@ _NAMES = {
 _SPLIT = {name: split for split, names in _NAMES.items() for name in names}
 
 
+HARDER = "harder:"
+"""What the name of a harder test set begins with among the names of splits."""
+
+
+def harder_named(name: str) -> str | None:
+    """The harder test set that the name of a file or a split means (``harder-long``): "harder:long", say, or None."""
+    found = re.fullmatch(r"harder[-_](.+)", name)
+    return f"{HARDER}{found[1]}" if found else None
+
+
 def split_of(name: str) -> str | None:
     """The split whose name, in any case, is ``name``: "train", "val" or "test"; None for other names."""
     return _SPLIT.get(name.strip().lower())

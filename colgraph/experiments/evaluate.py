@@ -168,7 +168,8 @@ def _write_predictions(folder: RunFolder, splits: ImageSplits, answers: Tensor) 
     except ValueError as error:
         sys.stderr.write(f"note: {folder.predictions.name} is not written: {error}\n")
         return
-    folder.write_predictions(predictions_of(splits.test, answers, splits.classes))
+    said = {"label": splits.test.labels[splits.test.readable(range(len(splits.test)))], "prediction": answers}
+    folder.write_predictions(predictions_of(splits.test, said, splits.classes))
 
 
 def confusion_file(output: Path) -> Path:

@@ -8,13 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from colgraph.data import ImageSplits
+from colgraph.data import IGNORED, ImageSplits
 from colgraph.tasks.classify import class_weights, entropy_options
 from colgraph.tasks.known import register_task
 from colgraph.tasks.task import Question, Task
-
-IGNORED = -100
-"""The class of a column that is neither learned nor counted; of vectors, one that has a nan is."""
 
 
 @register_task("columns")
@@ -34,7 +31,7 @@ class Columns(Task):
 
     def check(self, images: ImageSplits, net: Any) -> None:
         """Labels per patch or per output column."""
-        for part in (images.train, images.val, images.test, *getattr(images, "harder", {}).values()):
+        for part in (images.train, images.val, images.test, *images.harder.values()):
             self._check_labels(part.labels, images, net)
         if not bool(_counts(images.train.labels).any()):
             raise ValueError(f"task: all labels of {images.source!r} are ignored ({IGNORED}, or nan): nothing to learn")

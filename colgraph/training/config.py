@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from colgraph.data import AUGMENTATIONS
+from colgraph.data import AUGMENTATIONS, MADE
 from colgraph.extras import missing_package
 from colgraph.geometry import CONTROLS, NEIGHBORHOODS
 from colgraph.hints import in_one_line, nearest
@@ -53,7 +53,9 @@ _PRECISIONS = {
 class _Inputs:
     """What a model learns from, and on which sheet: settings in front of the model's own."""
 
-    data: str = option("clane9/imagenet-100", "digits, a folder, a parquet file or folder, or a Hub id")
+    data: str = option(
+        "clane9/imagenet-100", "digits, mazes, pathfinder, clutter, a folder, a parquet file or folder, or a Hub id"
+    )
     image_size: int = option(128, "side of the images in pixels", low=1)
     channels: int = option(3, "colour channels, 1 or 3; images are converted", choices=(1, 3))
     augment: str = option("natural", "augmentation of training images", choices=AUGMENTATIONS)
@@ -352,7 +354,7 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] =
         lambda c: c.inject == "first" or c.num_blocks > 1,
         "--steps (of vit, cnn and local: --depth) 2 or more",
     ),
-    (("max_corrupt", "memory_gb"), lambda c: c.data != "digits", "--data of image files"),
+    (("max_corrupt", "memory_gb"), lambda c: c.data.partition(":")[0] not in MADE, "--data of image files"),
 )
 """Settings, when they have an effect, and what they need for it."""
 

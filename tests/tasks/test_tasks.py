@@ -11,8 +11,8 @@ import torch
 from torch.nn import functional as F
 
 import colgraph as cg
-from colgraph.data import ImageSplits, MemoryImages
-from colgraph.tasks import IGNORED, Classify, Columns, Contrast, Reconstruct, drawn_steps, known, make_task, parse_steps
+from colgraph.data import IGNORED, ImageSplits, MemoryImages
+from colgraph.tasks import Classify, Columns, Contrast, Reconstruct, drawn_steps, known, make_task, parse_steps
 from colgraph.tasks.step_losses import step_weights
 
 SETTINGS = SimpleNamespace(

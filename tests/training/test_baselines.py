@@ -209,7 +209,7 @@ def test_short_epochs_draw_anew() -> None:
             "model: must be one of columnformer, vit, cnn, local, recurrent, got 'vitt'; did you mean vit?",
         ),
         ({"model": "vit", "readout": "spatial"}, "readout: a vit has no columns to weigh: mean, got spatial"),
-        ({"model": "recurrent", "steps": 3}, "depth: a recurrent convolution has at most 2 convolutions of 3 x 3"),
+        ({"model": "recurrent", "depth": 3}, "depth: a recurrent convolution has at most 2 convolutions of 3 x 3"),
         ({"control": "random"}, "control: must be one of none, shuffled-positions, random-graph, got 'random'"),
         ({"model": "vit", "heads": 3}, "dim: 8 is not divisible by num_heads=3"),
     ],
