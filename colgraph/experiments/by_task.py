@@ -124,9 +124,7 @@ def answers_after(net: Any, question: Question, steps: Sequence[int | None]) -> 
     options: dict[str, Any] = {} if question.hidden is None else {"hidden": question.hidden}
     state, done = None, 0
     for number in steps:
-        if not hasattr(net, "unroll"):
-            said = net(question.images)
-        elif not isinstance(net, VisionColumnformer):
+        if not isinstance(net, VisionColumnformer):
             said = net.unroll(question.images, steps=number).logits
         else:
             images = None if state is not None and net.model.inject == "first" else question.images
@@ -198,14 +196,12 @@ def check_steps(trained: TrainedModel, steps: Sequence[int]) -> None:
     name = trained.config.baseline
     if min(steps) < 1:
         raise ValueError(f"--steps takes whole numbers of at least 1, got {min(steps)}")
-    if not hasattr(net, "unroll"):
-        raise ValueError(f"--steps: {name} has no steps to run more or fewer of: leave it out")
     most, why = None, ""
     if isinstance(net, VisionColumnformer):
         if net.model.time_embedding is not None:
             most = len(net.model.time_embedding)
             why = f"the model has a time embedding for each of the {most} steps that it was trained for"
-    elif not getattr(net, "recurs", False):
+    elif not net.recurs:
         most, why = net.steps, f"{name} of {net.steps} blocks with weights of their own has no further one"
     if most is not None and max(steps) > most:
         raise ValueError(f"--steps {max(steps)}: {why}: give at most {most}")

@@ -165,15 +165,21 @@ def open_run(run: Path, data: str | None = None, checkpoint: str = "last", steps
     if steps:
         check_steps(trained, steps)
     images = images_of_any_size(trained.config, data, trained.net.patch_size)
+    patches = trained.net.grid
     if images.image_size != trained.config.image_size:
-        before, trained = trained, at_size(trained, images.image_size)
-        sheets = " and ".join(f"{net.grid[0]} x {net.grid[1]}" for net in (before.net, trained.net))
-        sys.stderr.write(f"note: {images.source} has another size: the same parameters on other patches, {sheets}\n")
+        trained = at_size(trained, images.image_size)
     task = make_task(trained.config)
     if task.labels != "none":
         images = images.with_classes(trained.classes)
     if data is not None or type(task) is not Classify:
         task.check(images, trained.net)
+    if trained.net.grid != patches:
+        here, there = (" x ".join(map(str, grid)) for grid in (trained.net.grid, patches))
+        kind = "sheet" if trained.config.baseline is None else "map"
+        sys.stderr.write(
+            f"note: {images.source} has {here} patches, the run's images {there}: evaluated with the same parameters "
+            f"on a {kind} of {here}\n"
+        )
     return Subject(folder, checkpoint, data, trained, images)
 
 
@@ -204,8 +210,8 @@ def evaluate_run(
     Raises:
         ValueError: as :func:`open_run`, for an unknown split, and for files that cannot be written.
     """
-    output = output or RunFolder(run).evaluation(data, split, checkpoint)
     RunFolder(run).checkpoint(checkpoint)
+    output = output or RunFolder(run).evaluation(data, split, checkpoint)
     check_outputs(output, bool(steps))
     subject = open_run(run, data, checkpoint, steps)
     return evaluate_split(subject, split, output, batch_size=batch_size, steps=steps)

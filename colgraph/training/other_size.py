@@ -60,9 +60,9 @@ def at_size(trained: TrainedModel, image_size: int) -> TrainedModel:
     if image_size % net.patch_size:
         raise ValueError(f"images of {image_size} pixels cannot be cut into patches of {net.patch_size}, as the run's")
     if not isinstance(net, VisionColumnformer):
-        if not getattr(net, "takes_any_size", False):
+        if not net.takes_any_size:
             raise ValueError(f"{config.baseline} takes images of {config.image_size} pixels, got {image_size}")
-        other: Any = copy.deepcopy(net)
+        other = copy.deepcopy(net)
         other.image_size = (image_size, image_size)
         return dataclasses.replace(trained, net=other, config=dataclasses.replace(config, image_size=image_size))
     larger = _config_at(net, config, image_size // net.patch_size)

@@ -28,7 +28,7 @@ def draw_accuracy_by_steps(
     """
     bins = any(entry.get("by_difficulty") for entry in entries)
     figure = new_figure(11.0 if bins else 6.0, 4.2, title)
-    panels = np.atleast_1d(figure.subplots(1, 2 if bins else 1))
+    panels = figure.subplots(1, 2 if bins else 1, squeeze=False)[0]
     _against_steps(panels[0], entries, trained)
     if bins:
         _by_difficulty(panels[1], entries, trained)

@@ -149,14 +149,25 @@ def test_a_tied_sheet_carries_over_to_larger_images(
     made_runs.use(monkeypatch)
     path = shutil.copytree(runs["columns"][0], tmp_path / "run")
     run(["evaluate", str(path), "--data", "made:size=6", "--steps", "6"])
-    assert (
-        "note: made has another size: the same parameters on other patches, 4 x 4 and 6 x 6" in capsys.readouterr().err
-    )
+    said = "made has 6 x 6 patches, the run's images 4 x 4: evaluated with the same parameters on a sheet of 6 x 6\n"
+    assert f"note: {said}" in capsys.readouterr().err
     found = json.loads((path / "evaluation-made-size-6.json").read_text())
     assert sum(map(sum, found["confusion"])) == int((made_runs.splits(6).test.labels != IGNORED).sum())
     assert found["accuracy_by_steps"][0]["by_difficulty"][-1]["from"] == 5
     run(["evaluate", str(path), "--data", "made:size=4", "-o", str(tmp_path / "same.json")])
     assert "note:" not in capsys.readouterr().err
+
+
+def test_a_recurrent_convolution_does_too_and_runs_for_longer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    summary = made_runs.trained(tmp_path / "run", task="columns", model="recurrent", depth=1)
+    made_runs.use(monkeypatch)
+    found = evaluate_run(tmp_path / "run", steps=[3, 6])
+    assert found["accuracy"] == found["accuracy_by_steps"][0]["accuracy"] == pytest.approx(summary["test_accuracy"])
+    found = evaluate_run(tmp_path / "run", "made:size=6", steps=[6])
+    assert "with the same parameters on a map of 6 x 6" in capsys.readouterr().err
+    assert sum(map(sum, found["confusion"])) == int((made_runs.splits(6).test.labels != IGNORED).sum())
 
 
 @pytest.mark.parametrize(
@@ -165,7 +176,7 @@ def test_a_tied_sheet_carries_over_to_larger_images(
         ({"untied": "norm"}, "on_sheet: model.block.norm1.weight belongs to the columns or edges"),
         ({"geometry": "hexagonal"}, "geometry: hexagonal has its own columns: a sheet carries over"),
         ({"control": "random-graph"}, "control: random-graph is drawn for its own columns"),
-        ({"model": "cnn"}, "a cnn takes images of 4 pixels, got 6"),
+        ({"model": "vit", "position_embedding": True}, "a vit takes images of 4 pixels, got 6"),
     ],
 )
 def test_what_carries_nothing_over_is_refused(
@@ -194,7 +205,7 @@ def test_steps_that_cannot_be_run_are_refused_before_images_are_read(
         (columns, "-5", "got '-5'"),
         (columns, "2.5", "got '2.5'"),
         (timed, "2,4", "--steps 4: the model has a time embedding for each of the 3 steps that it was trained for"),
-        (vit, "50", "--steps.*a vit"),
+        (vit, "1,50", "--steps 50: a vit of 2 blocks with weights of their own has no further one: give at most 2"),
     ):
         with pytest.raises(ValueError, match=message) as error:
             run(["evaluate", path, f"--steps={steps}"])
