@@ -50,7 +50,7 @@ ARROWS: dict[str, set[str]] = {
     | {"distributed", "tasks"},
     "distributed": {"models", "nn", "ops", "sheet", "layout", "describe", "torch_internals"},
     "report": {"analysis", "space", "training", "data", "models", "viz", "sheet", "output", "script", "text"},
-    "experiments": {"training", "data", "analysis", "models", "viz", "sheet", "output", "script"},
+    "experiments": {"training", "tasks", "data", "analysis", "models", "viz", "sheet", "output", "script"},
     "cli": {"geometry", "viz", "sheet", "data", "output", "script", "report", "experiments"},
     "__init__": {"geometry", "models", "nn", "ops", "sheet", "layout", "tasks"},
     "__main__": {"cli"},

@@ -12,10 +12,10 @@ from colgraph.analysis.accuracy import (
     accuracy_difference,
     accuracy_interval,
     correct_p_values,
-    join_predictions,
     mcnemar,
     mean_interval,
 )
+from colgraph.analysis.answers import balanced_scores, join_predictions
 from colgraph.analysis.arrays import among, column_signal, varying
 from colgraph.analysis.collect import responses
 from colgraph.analysis.connectivity import edge_lengths, strengths, wiring
@@ -55,6 +55,7 @@ __all__ = [
     "activity_noise",
     "adversarial_accuracy",
     "among",
+    "balanced_scores",
     "category_rdm",
     "category_selectivity",
     "category_set",

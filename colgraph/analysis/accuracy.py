@@ -10,64 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from colgraph.analysis.answers import Right, Scores
 from colgraph.analysis.arrays import Array, as_array, as_vector, check_count
 from colgraph.analysis.result import Result
 
-Right = NDArray[np.bool_]
 
-
-# ---------------------------------------------------------------------- right and wrong answers
-
-
-def join_predictions(*predictions: Mapping[str, Any]) -> Right:
-    """``[runs, images]``: whether each run is right about each image, joined by the images' keys.
-
-    Args:
-        predictions: one per run, as ``predictions.npz`` holds them: ``image`` (a key for each image), ``label`` and
-            ``prediction`` (indices), and perhaps ``classes`` (their names).
-
-    Raises:
-        ValueError: where something is missing, or the images of two runs, or their labels, are not the same.
-    """
-    if not predictions:
-        raise ValueError("no predictions to join")
-    found = [_sorted(each, number) for number, each in enumerate(predictions)]
-    image, label = found[0][:2]
-    for number, (other, named, _) in enumerate(found[1:], 1):
-        if len(other) != len(image) or (other != image).any():
-            extra = np.setxor1d(image, other)
-            what = f"image {str(extra[0])!r}" if len(extra) else "an image that is there several times"
-            counts = f"{len(image)} and {len(other)}"
-            raise ValueError(f"predictions 0 and {number} are of different images ({counts}), the first is {what}")
-        if (named != label).any():
-            first = int((named != label).argmax())
-            raise ValueError(
-                f"image {str(image[first])!r} is a {str(label[first])!r} in predictions 0, and a "
-                f"{str(named[first])!r} in predictions {number}"
-            )
-    return np.stack([right for _, _, right in found])
-
-
-def _sorted(predictions: Mapping[str, Any], number: int) -> tuple[NDArray[Any], NDArray[Any], Right]:
-    """Keys of images, names of their labels, and right answers, in the order of the keys."""
-    for name in ("image", "label", "prediction"):
-        if name not in predictions:
-            raise ValueError(f"predictions {number} have no {name!r}, but {', '.join(map(repr, sorted(predictions)))}")
-    image, label, answer = (np.asarray(predictions[name]) for name in ("image", "label", "prediction"))
-    if image.ndim != 1 or not len(image) or label.shape != image.shape or answer.shape != image.shape:
-        shapes = f"{list(image.shape)}, {list(label.shape)} and {list(answer.shape)}"
-        raise ValueError(f"predictions {number}: image, label and prediction must be of one length, got {shapes}")
-    named = np.asarray(predictions["classes"])[label] if "classes" in predictions else label
-    # An image that is there twice may have two labels.
-    order = np.lexsort((answer, named, image))
-    return image[order], named[order].astype(str), (label == answer)[order]
-
-
-def _as_right(values: Any, what: str) -> Right:
+def _as_answers(values: Any, what: str, scores: bool = True) -> Right | Scores:
+    """Booleans ``[seeds, images]``, or finite numbers where scores are taken."""
     array = as_array(values, what)
-    if array.dtype != bool or array.ndim not in (1, 2) or array.shape[-1] < 2 or not array.size:
+    is_fit = array.dtype == bool or (scores and array.dtype.kind == "f" and bool(np.isfinite(array).all()))
+    if not is_fit or array.ndim not in (1, 2) or array.shape[-1] < 2 or not array.size:
         shape = f"{array.dtype} of shape {list(array.shape)}"
-        raise ValueError(f"{what} must be booleans of shape [seeds, images] or [images], got {shape}")
+        kinds = "booleans, or finite scores," if scores else "booleans"
+        raise ValueError(f"{what} must be {kinds} of shape [seeds, images] or [images], got {shape}")
     return np.atleast_2d(array)
 
 
@@ -76,7 +31,7 @@ def _as_right(values: Any, what: str) -> Right:
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Accuracy(Result):
-    """What :func:`accuracy` returns; the value is the share of right answers.
+    """What :func:`accuracy` returns; the value is the share of right answers, or the mean of the scores.
 
     Attributes:
         seeds: how many runs.
@@ -98,6 +53,9 @@ class Accuracy(Result):
         return super().summary() | more | {"seeds_variance": self.seeds_variance if self.seeds > 1 else None}
 
 
+_ROUNDING = 1e-9  # of a mean of scores
+
+
 def accuracy(correct: Any, *, level: float = 0.95) -> Accuracy:
     """The accuracy of one or several runs on the same test images, with an interval over both seeds and images.
 
@@ -110,17 +68,26 @@ def accuracy(correct: Any, *, level: float = 0.95) -> Accuracy:
     proportions with small expected number of positive counts estimated from survey data"), so that it stays within 0
     and 1. For one run it is Wilson's for its images, and says nothing of other seeds.
 
+    Scores of images whose mean is an accuracy (:func:`balanced_scores`) may take the place of right answers, as
+    ``y_si`` in the same formulas.
+
     Args:
-        correct: ``[seeds, images]`` or ``[images]`` boolean, of the same images, see :func:`join_predictions`.
+        correct: ``[seeds, images]`` or ``[images]`` boolean, or scores, of the same images, see
+            :func:`join_predictions`.
         level: of the intervals.
 
     Raises:
-        ValueError: for another shape, fewer than two images, or what is not boolean.
+        ValueError: for another shape, fewer than two images, whole numbers, and scores whose mean is no accuracy.
     """
-    y = _as_right(correct, "correct")
+    y = _as_answers(correct, "correct")
     seeds, images = y.shape
     mean = float(y.mean())
     by_seed, by_image, terms = _variances(y)
+    if y.dtype != bool:
+        if not -_ROUNDING <= mean <= 1 + _ROUNDING:
+            raise ValueError(f"the mean of the scores is {mean:.4g}: an accuracy lies between 0 and 1")
+        # Those of one run, too, are as far from each other as they are.
+        mean, terms = min(max(mean, 0.0), 1.0), terms or [(by_image, images - 1.0)]
     return Accuracy(
         name="accuracy",
         value=mean,
@@ -167,7 +134,7 @@ def _share_interval(
     """``[2]``: Wilson's, for as many independent answers as would have this variance; without terms, for the images."""
     if not terms:
         return _wilson(mean, images, float(stats.norm.ppf(0.5 + level / 2)))
-    answers = mean * (1 - mean) / variance if variance > 0 else float(images)
+    answers = mean * (1 - mean) / variance if variance > 0 and 0 < mean < 1 else float(images)
     return _wilson(mean, answers, float(stats.t.ppf(0.5 + level / 2, _satterthwaite(variance, terms))))
 
 
@@ -214,7 +181,8 @@ class AccuracyDifference(Result):
     Attributes:
         test: "McNemar's exact test" or "Student's t".
         p: its two-sided p-value.
-        only_first: of one run each, the images that the first alone gets right; the mean over pairs of runs else.
+        only_first: of one run each, the images that the first alone gets right; the mean over pairs of runs else; NaN
+            for scores.
         only_second: the same of the second.
     """
 
@@ -230,8 +198,8 @@ class AccuracyDifference(Result):
 
     def summary(self) -> dict[str, Any]:
         """The same with the test and what each alone gets right."""
-        more = {"test": self.test, "only_first": self.only_first, "only_second": self.only_second}
-        return super().summary() | more
+        alone = {"only_first": self.only_first, "only_second": self.only_second}
+        return super().summary() | {"test": self.test} | {k: v if np.isfinite(v) else None for k, v in alone.items()}
 
 
 def mcnemar(first: Any, second: Any) -> float:
@@ -247,15 +215,17 @@ def mcnemar(first: Any, second: Any) -> float:
     Raises:
         ValueError: for other shapes, different numbers of images, or what is not boolean.
     """
-    a, b = _pair(first, second)
+    a, b = _pair(first, second, scores=False)
     if len(a) > 1 or len(b) > 1:
         raise ValueError(f"McNemar's test is of one run each, got {len(a)} and {len(b)}: use accuracy_difference")
     alone, other = int((a & ~b).sum()), int((b & ~a).sum())
     return float(stats.binomtest(alone, alone + other).pvalue) if alone + other else 1.0
 
 
-def _pair(first: Any, second: Any) -> tuple[Right, Right]:
-    a, b = _as_right(first, "first"), _as_right(second, "second")
+def _pair(first: Any, second: Any, scores: bool = True) -> tuple[NDArray[Any], NDArray[Any]]:
+    a, b = _as_answers(first, "first", scores), _as_answers(second, "second", scores)
+    if (a.dtype == bool) != (b.dtype == bool):
+        raise ValueError(f"first and second must both be right answers, or both scores, got {a.dtype} and {b.dtype}")
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"first and second must be of the same images, got {a.shape[1]} and {b.shape[1]} of them")
     return a, b
@@ -271,22 +241,24 @@ def accuracy_difference(
     both models alike; Efron and Tibshirani 1993, "An introduction to the bootstrap"), the p-value McNemar's; neither
     says anything of other seeds. Of several runs: the variance is that of the images' mean differences over their
     number, plus that of each model's seeds as in :func:`accuracy`; interval and p-value are Student's t with
-    Satterthwaite's degrees of freedom. A model with a single run adds nothing for its seeds.
+    Satterthwaite's degrees of freedom. A model with a single run adds nothing for its seeds. Scores
+    (:func:`balanced_scores`) have Student's t for one run each, too: over images.
 
     Args:
-        first: ``[seeds, images]`` or ``[images]`` boolean, whether the first is right, see :func:`join_predictions`.
+        first: ``[seeds, images]`` or ``[images]`` boolean, whether the first is right, or scores, see
+            :func:`join_predictions`.
         second: the same of the second, for the same images in the same order; seeds need not be the same or as many.
         level: of the interval.
         resamples: of the bootstrap.
         seed: of the bootstrap.
 
     Raises:
-        ValueError: for other shapes, different numbers of images, or what is not boolean.
+        ValueError: for other shapes, different numbers of images, whole numbers, or right answers beside scores.
     """
     a, b = _pair(first, second)
     gap = a.mean(0) - b.mean(0)
     value = float(gap.mean())
-    if len(a) == len(b) == 1:
+    if len(a) == len(b) == 1 and a.dtype == bool:
         test, p = "McNemar's exact test", mcnemar(a, b)
         interval = _paired_bootstrap(gap, level, check_count("resamples", resamples), seed)
     else:
@@ -307,8 +279,8 @@ def accuracy_difference(
         tail="two-sided",
         test=test,
         p=p,
-        only_first=float(a.mean(0) @ (1 - b.mean(0))),
-        only_second=float(b.mean(0) @ (1 - a.mean(0))),
+        only_first=float(a.mean(0) @ (1 - b.mean(0))) if a.dtype == bool else float("nan"),
+        only_second=float(b.mean(0) @ (1 - a.mean(0))) if a.dtype == bool else float("nan"),
     )
 
 

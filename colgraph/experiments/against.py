@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import colgraph.analysis as an
-from colgraph.experiments.results import groups_of, predictions_of_runs
+from colgraph.experiments.results import NoMeanError, groups_of, predictions_of_runs
 from colgraph.hints import closest
 
 _Row = Mapping[str, Any]
@@ -29,7 +29,8 @@ def compare_with(rows: Sequence[_Row], config: str) -> tuple[list[dict[str, Any]
         :func:`colgraph.analysis.correct_p_values`. Then what a user should know: which are left out, and why.
 
     Raises:
-        ValueError: if there is no such config, or its runs have no predictions or are not of the same images.
+        ValueError: if there is no such config, its runs have no predictions or are not of the same images, or its
+            accuracy is no mean over images.
     """
     groups = groups_of(rows)
     mine = [members for (name, _), members in groups.items() if name == config]
@@ -45,9 +46,13 @@ def compare_with(rows: Sequence[_Row], config: str) -> tuple[list[dict[str, Any]
             "older ones with colgraph evaluate"
         )
     an.join_predictions(*reference)
-    entries, unknown, elsewhere = [], [], []
+    entries, unknown, elsewhere, no_means = [], [], [], []
     for (name, _), members in groups.items():
-        predicted = predictions_of_runs(members) if name != config else []
+        try:
+            predicted = predictions_of_runs(members) if name != config else []
+        except NoMeanError:
+            no_means.append(name)
+            continue
         if predicted is None:
             unknown.append(name)
         elif predicted:
@@ -63,12 +68,13 @@ def compare_with(rows: Sequence[_Row], config: str) -> tuple[list[dict[str, Any]
     notes = (
         (unknown, "without predictions.npz, left out: " + ", ".join(unknown)),
         (elsewhere, "tested on other images, left out: " + ", ".join(elsewhere)),
+        (no_means, "of an accuracy that is no mean over images, left out: " + ", ".join(no_means)),
         (twice, f"{twice} of the {len(reference[0]['image'])} test images are there more than once"),
     )
     return found, [text for there, text in notes if there]
 
 
-def _difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> dict[str, Any]:
+def _difference(first: NDArray[Any], second: NDArray[Any]) -> dict[str, Any]:
     found = an.accuracy_difference(first, second)
     sizes = {"seeds": (len(first), len(second)), "images": first.shape[1]}
     return sizes | {"difference": found.value, "interval": found.interval.tolist(), "test": found.test, "p": found.p}

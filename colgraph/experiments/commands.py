@@ -84,47 +84,89 @@ def run_evaluate(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: if the run or the data cannot be read, or do not fit each other.
     """
-    from colgraph.experiments.evaluate import SPLITS, confusion_file, evaluate_run
+    from colgraph.experiments.by_task import parse_steps
+    from colgraph.experiments.evaluate import check_outputs, evaluate_split, figure_file, open_run
+
+    known = _evaluate_parser().parse_args(list(arguments))
+    steps = parse_steps(known.steps) if known.steps is not None else []
+    if known.harder and known.output:
+        raise ValueError("--harder writes a file for each harder test set: leave out --output")
+    if known.output:
+        figures = {f"its figure {name}": str(figure_file(Path(known.output), name)) for name in ("confusion", "steps")}
+        check_different({"--output": known.output, **figures})
+        check_file("--output", known.output)
+    run, checkpoint = _run_and_checkpoint(Path(known.run), known.best)
+
+    def file(split: str) -> Path:
+        return Path(known.output) if known.output else RunFolder(run).evaluation(known.data, split, checkpoint)
+
+    RunFolder(run).checkpoint(checkpoint)
+    check_outputs(file(known.split), bool(steps))
+    subject = open_run(run, known.data, checkpoint, steps)
+    harder = [name for name in subject.harder if name != known.split] if known.harder else []
+    if known.harder and not subject.harder:
+        raise ValueError(f"--harder: {subject.images.source!r} has no harder test sets: leave it out")
+    for split in (known.split, *harder):
+        found = evaluate_split(subject, split, file(split), batch_size=known.batch_size, steps=steps)
+        _say_evaluated(found, known.best)
+        figures_there = [figure_file(file(split), name) for name in _figures(found)]
+        print("\n".join(map(str, [file(split), *figures_there])))
+
+
+def _evaluate_parser() -> OneLineParser:
+    from colgraph.experiments.evaluate import SPLITS
 
     parser = OneLineParser(
         prog="colgraph evaluate",
-        description="Accuracy, top-5, calibration, confusions, speed and accuracy per step, into RUN/evaluation.json.",
+        description="Accuracy and what else a task measures, confusions, and accuracy after more steps than were "
+        "trained, into RUN/evaluation.json; of classes of images top-5, calibration and accuracy per step as well.",
     )
     parser.add_argument("run", metavar="RUN", help="a run folder, or a file in its checkpoints")
     parser.add_argument("--data", metavar="X", help="images of the same classes (default: those of the run)")
-    parser.add_argument("--split", default="test", metavar="X", help=f"{', '.join(SPLITS)} (test)")
+    text = f"{', '.join(SPLITS)}, or the name of a harder test set (test)"
+    parser.add_argument("--split", default="test", metavar="X", help=text)
+    parser.add_argument("--harder", action="store_true", help="all harder test sets that the data have as well")
+    text = "also after so many steps each, such as 5,10,20,40, whatever was trained"
+    parser.add_argument("--steps", metavar="N,N", help=text)
     parser.add_argument(
         "--best", action="store_true", help="best.ckpt, chosen on validation images, instead of last.ckpt"
     )
-    parser.add_number("--batch-size", "B", "images at a time (256)", least=1, default=256)
-    output = "JSON to write; the confusion matrix goes beside it (RUN/evaluation[-best][-SPLIT][-DATA].json)"
+    parser.add_number("--batch-size", "B", "images at a time (256, or the batch of training if larger)", least=1)
+    output = "JSON to write; figures go beside it (RUN/evaluation[-best][-SPLIT][-DATA].json)"
     parser.add_argument("-o", "--output", metavar="FILE", help=output)
-    known = parser.parse_args(list(arguments))
-    if known.output:
-        check_different({"--output": known.output, "its figure": str(confusion_file(Path(known.output)))})
-        check_file("--output", known.output)
-    run, checkpoint = _run_and_checkpoint(Path(known.run), known.best)
-    out = Path(known.output) if known.output else RunFolder(run).evaluation(known.data, known.split, checkpoint)
-    found = evaluate_run(
-        run,
-        known.data,
-        split=known.split,
-        checkpoint=checkpoint,
-        batch_size=known.batch_size,
-        output=out,
-    )
-    print(f"{found['images']:,} {found['split']} images of {found['data']}, {len(found['classes'])} classes")
+    return parser
+
+
+def _figures(found: Mapping[str, Any]) -> list[str]:
+    drawn = (("confusion", "confusion"), ("steps", "accuracy_by_steps"))
+    return [figure for figure, content in drawn if content in found]
+
+
+_NO_MEASURES = ("images", "step", "loss", "calibration_error", "images_per_second")
+_SHARES = ("accuracy", "perfect")
+
+
+def _say_evaluated(found: Mapping[str, Any], best: bool) -> None:
+    classes = f", {len(found['classes'])} classes" if "confusion" in found else ""
+    print(f"{found['images']:,} {found['split']} images of {found['data']}{classes}")
     for name, value in found.items():
-        if name.endswith("accuracy"):
+        if name.endswith(_SHARES) and isinstance(value, float):
             print(f"{name:20} {value:.2%}")
-    print(f"{'calibration error':20} {found['calibration_error']:.4f}")
-    if found["accuracy_per_step"]:
+        elif isinstance(value, float) and name not in _NO_MEASURES:
+            print(f"{name:20} {value:.4f}")
+    if "accuracy_is" in found:
+        print(f"{'accuracy is':20} {found['accuracy_is']}\n{'loss':20} {found['loss']:.4f}")
+    if "calibration_error" in found:
+        print(f"{'calibration error':20} {found['calibration_error']:.4f}")
+    if found.get("accuracy_per_step"):
         print(f"{'accuracy per step':20} {'  '.join(f'{value:.1%}' for value in found['accuracy_per_step'])}")
     if found["images_per_second"]:
         print(f"{'images per second':20} {found['images_per_second']:,.0f}")
-    if known.best:
+    if best:
         print(f"{'chosen':20} {found['chosen']}")
-    print(f"{out}\n{confusion_file(out)}")
+    for entry in found.get("accuracy_by_steps", ()):
+        perfect = f"  perfect {entry['perfect']:.2%}" if "perfect" in entry else ""
+        print(f"steps {entry['steps']}  accuracy {entry['accuracy']:.2%}{perfect}")
 
 
 def _run_and_checkpoint(path: Path, best: bool) -> tuple[Path, str]:

@@ -6,6 +6,8 @@ import json
 import math
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,25 @@ import torch
 from torch import Tensor, nn
 
 from colgraph.data import ImageSet, ImageSplits
+from colgraph.experiments.by_task import accuracy_by_steps, check_steps, evaluate_task
 from colgraph.extras import missing_package
 from colgraph.models import VisionColumnformer
 from colgraph.output import check_file, write_text
-from colgraph.training.checkpoint import KEY, check_images, load_trained, read_checkpoint
+from colgraph.tasks import Classify, make_task
+from colgraph.training.checkpoint import KEY, TrainedModel, check_images, load_trained, read_checkpoint
 from colgraph.training.folder import RunFolder
-from colgraph.training.images import images_of, predictions_of
+from colgraph.training.images import predictions_of
+from colgraph.training.other_size import at_size, images_of_any_size
 from colgraph.viz import picture_suffixes
 
 SPLITS = ("test", "val", "train")
+"""Those that all data have; made data have harder test sets as well."""
+
+CLASSIFY = "classify"
+"""The task with measures of its own."""
+
 _BINS = 15
+_BATCH = 256
 
 
 @torch.no_grad()
@@ -104,62 +115,162 @@ def _answers(net: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
     return out.logits, out.step_logits
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated.
+
+    Attributes:
+        folder: of the run.
+        checkpoint: "last", "best", or one kept on the way: "step-0000100".
+        data: other images than those of the run, as they were named; else None.
+        trained: the model, on a sheet of the images' size.
+        images: the splits, their classes in the order of the model's answers.
+    """
+
+    folder: RunFolder
+    checkpoint: str
+    data: str | None
+    trained: TrainedModel
+    images: ImageSplits
+
+    @property
+    def sets(self) -> dict[str, ImageSet]:
+        """The sets of images by what ``--split`` calls them, harder ones last."""
+        images = self.images
+        return {"test": images.test, "val": images.val, "train": images.train, **self.harder}
+
+    @property
+    def harder(self) -> dict[str, ImageSet]:
+        """Harder test sets by name."""
+        found: dict[str, ImageSet] = getattr(self.images, "harder", {})
+        return found
+
+    @property
+    def own_data(self) -> bool:
+        """Whether the images are those of the run."""
+        return self.data in (None, self.trained.config.data)
+
+
+def open_run(run: Path, data: str | None = None, checkpoint: str = "last", steps: Sequence[int] = ()) -> Subject:
+    """The model and the images that are going to be evaluated; arguments as of :func:`evaluate_run`.
+
+    Made data of another size are seen by the same parameters on a larger (or smaller) sheet, which a note says.
+
+    Raises:
+        ValueError: if there is no such checkpoint, another process trains the run, the model cannot run for such
+            numbers of steps, or the data do not fit it.
+    """
+    folder = RunFolder(run)
+    trained = load_trained(folder.checkpoint(checkpoint))
+    if steps:
+        check_steps(trained, steps)
+    images = images_of_any_size(trained.config, data, trained.net.patch_size)
+    patches = trained.net.grid
+    if images.image_size != trained.config.image_size:
+        trained = at_size(trained, images.image_size)
+    task = make_task(trained.config)
+    if task.labels != "none":
+        images = images.with_classes(trained.classes)
+    if data is not None or type(task) is not Classify:
+        task.check(images, trained.net)
+    if trained.net.grid != patches:
+        here, there = (" x ".join(map(str, grid)) for grid in (trained.net.grid, patches))
+        kind = "sheet" if trained.config.baseline is None else "map"
+        sys.stderr.write(
+            f"note: {images.source} has {here} patches, the run's images {there}: evaluated with the same parameters "
+            f"on a {kind} of {here}\n"
+        )
+    return Subject(folder, checkpoint, data, trained, images)
+
+
 def evaluate_run(
     run: Path,
     data: str | None = None,
     *,
     split: str = "test",
     checkpoint: str = "last",
-    batch_size: int = 256,
+    batch_size: int | None = None,
     output: Path | None = None,
+    steps: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Evaluate a run's model; writes JSON, and the confusion matrix as a figure beside it.
+    """Evaluate a run's model; writes JSON, and figures beside it.
 
     Args:
         run: the run folder.
         data: images of the same classes in any order, as ``--data`` of training; those of the run by default.
-        split: "test", "val" or "train".
+        split: "test", "val", "train", or the name of a harder test set.
         checkpoint: "last", "best", or one kept on the way: "step-0000100".
-        batch_size: images at a time.
+        batch_size: images at a time; by default as many as training tests.
         output: the JSON file; :meth:`colgraph.training.RunFolder.evaluation` by default.
+        steps: numbers of steps after which the accuracy is asked for as well.
 
     Returns:
         What the JSON holds.
 
     Raises:
-        ValueError: if there is no such checkpoint, the data have other classes, or another process trains the run.
+        ValueError: as :func:`open_run`, for an unknown split, and for files that cannot be written.
     """
-    if split not in SPLITS:
-        raise ValueError(f"--split must be one of {', '.join(SPLITS)}, got {split!r}")
-    file = RunFolder(run).checkpoint(checkpoint)
+    RunFolder(run).checkpoint(checkpoint)
     output = output or RunFolder(run).evaluation(data, split, checkpoint)
+    check_outputs(output, bool(steps))
+    subject = open_run(run, data, checkpoint, steps)
+    return evaluate_split(subject, split, output, batch_size=batch_size, steps=steps)
+
+
+def check_outputs(output: Path, steps: bool) -> None:
+    """Raise ValueError unless an evaluation, and its figures, can be written."""
     check_file("the file of the evaluation,", output)
-    check_file("the figure of the evaluation,", confusion_file(output), picture_suffixes())
-    trained = load_trained(file)
-    splits = images_of(trained.config, data).with_classes(trained.classes)
-    images = {"test": splits.test, "val": splits.val, "train": splits.train}[split]
-    measures, confusion, answers = evaluate_images(
-        trained.net, images, trained.transform, len(trained.classes), batch_size=batch_size
-    )
-    content = {
+    for name in ("confusion", *(("steps",) if steps else ())):
+        check_file("the figure of the evaluation,", figure_file(output, name), picture_suffixes())
+
+
+def evaluate_split(
+    subject: Subject, split: str, output: Path, *, batch_size: int | None = None, steps: Sequence[int] = ()
+) -> dict[str, Any]:
+    """Evaluate on one set of images; see :func:`evaluate_run`."""
+    trained, splits, sets = subject.trained, subject.images, subject.sets
+    if split not in sets:
+        raise ValueError(f"--split must be one of {', '.join(sets)}, got {split!r}")
+    images, confusion = sets[split], None
+    if trained.config.task == CLASSIFY:
+        size = batch_size or _BATCH
+        measures, confusion, answers = evaluate_images(
+            trained.net, images, trained.transform, len(trained.classes), batch_size=size
+        )
+        label = images.labels[images.readable(range(len(images)))]
+        said = {"label": label, "prediction": answers}
+    else:
+        measures, confusion, said = evaluate_task(trained, images, batch_size)
+    content: dict[str, Any] = {
         "data": splits.source,
         "split": split,
-        "checkpoint": checkpoint,
-        "chosen": _chosen(checkpoint, data in (None, trained.config.data) and images is splits.val),
+        "checkpoint": subject.checkpoint,
+        "chosen": _chosen(subject.checkpoint, subject.own_data and images is splits.val),
         "step": trained.step,
         **measures,
         "classes": trained.classes,
-        "confusion": confusion.tolist(),
     }
-    text = json.dumps({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in content.items()})
-    write_text(output, text + "\n")
-    if (split, checkpoint) == ("test", "last") and data in (None, trained.config.data):
-        _write_predictions(RunFolder(run), splits, answers)
-    _draw(confusion, trained.classes, measures, splits, confusion_file(output))
+    if confusion is not None:
+        content["confusion"] = confusion.tolist()
+    if steps:
+        content["accuracy_by_steps"] = accuracy_by_steps(trained, images, steps, batch_size)
+    write_text(output, json.dumps(_finite(content)) + "\n")
+    if (split, subject.checkpoint) == ("test", "last") and subject.own_data:
+        _write_predictions(subject.folder, splits, said)
+    _draw(content, output, trained)
     return content
 
 
-def _write_predictions(folder: RunFolder, splits: ImageSplits, answers: Tensor) -> None:
+def _finite(value: Any) -> Any:
+    """Plain values with None in place of numbers that JSON does not know."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write_predictions(folder: RunFolder, splits: ImageSplits, said: Mapping[str, Tensor]) -> None:
     """Those of a run that has none: of an older version, or that has not ended."""
     if folder.predictions.is_file():
         return
@@ -168,13 +279,12 @@ def _write_predictions(folder: RunFolder, splits: ImageSplits, answers: Tensor) 
     except ValueError as error:
         sys.stderr.write(f"note: {folder.predictions.name} is not written: {error}\n")
         return
-    said = {"label": splits.test.labels[splits.test.readable(range(len(splits.test)))], "prediction": answers}
     folder.write_predictions(predictions_of(splits.test, said, splits.classes))
 
 
-def confusion_file(output: Path) -> Path:
-    """The figure beside a JSON file: ``evaluation-best.json`` has ``confusion-best.png``."""
-    return output.with_name(f"confusion{output.stem.removeprefix('evaluation') if _named(output) else ''}.png")
+def figure_file(output: Path, name: str) -> Path:
+    """A figure beside a JSON file: ``evaluation-best.json`` has ``confusion-best.png`` and ``steps-best.png``."""
+    return output.with_name(f"{name}{output.stem.removeprefix('evaluation') if _named(output) else ''}.png")
 
 
 def _named(output: Path) -> bool:
@@ -192,8 +302,18 @@ def _chosen(checkpoint: str, here: bool) -> str:
     return "the epoch with the highest accuracy on the run's validation images"
 
 
-def _draw(confusion: np.ndarray, classes: list[str], measures: dict[str, Any], splits: ImageSplits, path: Path) -> None:
-    from colgraph.viz import draw_confusion, save_figure
+def _draw(content: Mapping[str, Any], output: Path, trained: TrainedModel) -> None:
+    from colgraph.viz import draw_accuracy_by_steps, draw_confusion, save_figure
 
-    title = f"{splits.source}: {measures['accuracy']:.1%} of {measures['images']:,} images"
-    save_figure(draw_confusion(confusion, classes, title=title), path)
+    of = "of" if trained.config.task == CLASSIFY else "on"
+    title = f"{content['data']}: {content['accuracy']:.1%} {of} {content['images']:,} images"
+    if "confusion" in content:
+        counted = "images" if make_task(trained.config).labels == "image" else "columns"
+        figure = draw_confusion(np.array(content["confusion"]), content["classes"], title=title, counted=counted)
+        save_figure(figure, figure_file(output, "confusion"))
+    if "accuracy_by_steps" in content:
+        net: Any = trained.net
+        steps = net.model.steps if isinstance(net, VisionColumnformer) else net.steps
+        save_figure(
+            draw_accuracy_by_steps(content["accuracy_by_steps"], steps, title=title), figure_file(output, "steps")
+        )

@@ -19,12 +19,20 @@ _CSV = (
     *("parameters", "flops_per_image", "train_flops", "seconds", "cpu_seconds", "images_per_second"),
     *("peak_memory_bytes", "wiring_cost", "wiring_cost_in_spacings", "commit", "command"),
 )
+_PERFECT = "perfect (%)"
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Results per config, and below them how each was made."""
     entries = summarise(rows)
-    return f"{_table(_RESULT_COLUMNS, entries)}\n\n{_NOTE}\n\n{_table(_ORIGIN_COLUMNS, entries)}\n"
+    perfect = _has_perfect(entries)
+    columns = {name: cell for name, cell in _RESULT_COLUMNS.items() if perfect or name != _PERFECT}
+    note = f"{_NOTE} {_PERFECT_NOTE}" if perfect else _NOTE
+    return f"{_table(columns, entries)}\n\n{note}\n\n{_table(_ORIGIN_COLUMNS, entries)}\n"
+
+
+def _has_perfect(entries: Sequence[Mapping[str, Any]]) -> bool:
+    return any(entry["perfect"] is not None for entry in entries)
 
 
 def against_table(entries: Sequence[Mapping[str, Any]], config: str) -> str:
@@ -44,11 +52,12 @@ def against_table(entries: Sequence[Mapping[str, Any]], config: str) -> str:
 
 def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line per config, in plain units: fractions, counts, seconds, bytes, the sheet's units of distance."""
-    text = io.StringIO(newline="")
+    text, entries = io.StringIO(newline=""), summarise(rows)
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_CSV)
-    for entry in summarise(rows):
-        values = [entry[name] for name in _CSV]
+    names = (*_CSV, *(("perfect",) if _has_perfect(entries) else ()))
+    writer.writerow(names)
+    for entry in entries:
+        values = [entry[name] for name in names]
         writer.writerow([" ".join(map(str, value)) if isinstance(value, list) else value for value in values])
     return text.getvalue()
 
@@ -141,6 +150,7 @@ _RESULT_COLUMNS: dict[str, Any] = {
     "seeds": lambda e: str(len(e["seeds"])),
     "test accuracy (%)": lambda e: _percent(e, "test_accuracy", "test_accuracy_se"),
     "95% interval": lambda e: _interval(e["test_accuracy_interval"]),
+    _PERFECT: lambda e: _percent(e, "perfect"),
     "training accuracy (%)": lambda e: _percent(e, "train_accuracy"),
     "parameters": lambda e: _count(e["parameters"]),
     "FLOPs per image": lambda e: _count(e["flops_per_image"]),
@@ -166,6 +176,11 @@ _NOTE = (
     "results --against`. Test accuracy is that of the last step; training accuracy is on augmented images, during "
     "the last epoch. FLOPs are those of forward and backward, two for a multiplication with its addition. Wiring "
     "cost is the mean distance listened over, in spacings (median distance of nearest neighbours)."
+)
+
+_PERFECT_NOTE = (
+    "Accuracy of columns is the mean over classes of the share of their columns that are right; perfect is the share "
+    "of test images without a wrong column."
 )
 
 _AGAINST_NOTE = (

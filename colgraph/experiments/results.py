@@ -29,6 +29,13 @@ FIELDS = (
 )
 """What a row holds; all but ``config`` come from a run's ``summary.json``, null where it does not say."""
 
+OPTIONAL = {"task": "task", "perfect": "test_perfect"}
+"""What a row holds besides where ``summary.json`` says it, and under which name: the task of the run, and the share of
+test images without a wrong column."""
+
+_OF_IMAGES = (None, "classify")
+"""Tasks whose accuracy is a share of images; runs of before tasks had names have none."""
+
 _SEED = re.compile(r"-seed\d+$")
 _Row = dict[str, Any]
 
@@ -44,7 +51,8 @@ def row_of_run(folder: Path) -> _Row:
     if not isinstance(summary, dict) or "test_accuracy" not in summary or "seed" not in summary:
         raise ValueError(f"{str(file)!r} is no summary of a training run")
     row = {"config": _SEED.sub("", folder.resolve().name), **{name: _finite(summary.get(name)) for name in FIELDS[1:]}}
-    return {name: row[name] for name in FIELDS} | {"folder": folder}
+    more = {name: summary[key] for name, key in OPTIONAL.items() if summary.get(key) is not None}
+    return {name: row[name] for name in FIELDS} | more | {"folder": folder}
 
 
 def read_results(paths: Iterable[str | os.PathLike[str]]) -> list[_Row]:
@@ -98,9 +106,10 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     Numbers are means over seeds; ``test_accuracy_se`` is ``s / sqrt(n)`` with the sample standard deviation s, null
     for a single seed. ``test_accuracy_interval`` is the 95% interval over seeds and test images: of the right and wrong
-    answers where all runs have ``predictions.npz`` (:func:`colgraph.analysis.accuracy`), else of the accuracies
-    (:func:`colgraph.analysis.accuracy_interval`), null where the number of test images is unknown.
-    ``peak_memory_bytes`` is the largest.
+    answers, or scores, where all runs have ``predictions.npz`` (:func:`colgraph.analysis.accuracy`), else of the
+    accuracies (:func:`colgraph.analysis.accuracy_interval`). It is null where the number of test images is unknown, and
+    of tasks other than classification without predictions, or whose accuracy is no mean over images.
+    ``peak_memory_bytes`` is the largest; ``perfect`` is null for tasks without it.
     """
     return [_entry(config, data, members) for (config, data), members in groups_of(rows).items()]
 
@@ -115,10 +124,15 @@ def groups_of(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, Any], list[M
     return groups
 
 
+class NoMeanError(ValueError):
+    """An accuracy that cannot be compared image by image."""
+
+
 def predictions_of_runs(members: Sequence[Mapping[str, Any]]) -> list[dict[str, NDArray[Any]]] | None:
     """What runs say of each test image; None if one of them is known from a file of results, or has no predictions.
 
     Raises:
+        NoMeanError: if a run's accuracy is no mean over images, as explained variance is not.
         ValueError: if they cannot be read, or are of other parameters than the run's accuracy.
     """
     found = []
@@ -126,8 +140,12 @@ def predictions_of_runs(members: Sequence[Mapping[str, Any]]) -> list[dict[str, 
         predicted = RunFolder(row["folder"]).predicted() if "folder" in row else None
         if predicted is None:
             return None
-        share = float((predicted["label"] == predicted["prediction"]).mean())
+        share = float(an.join_predictions(predicted).mean())
         if abs(share - row["test_accuracy"]) > _AS_ACCURATE:
+            if "score" in predicted:
+                raise NoMeanError(
+                    f"{row['config']!r}: the test accuracy of its task ({row.get('task')}) is no mean over images"
+                )
             raise ValueError(
                 f"{str(RunFolder(row['folder']).predictions)!r} has {share:.1%} right, the run's results say "
                 f"{row['test_accuracy']:.1%}: remove the file, and make it again with colgraph evaluate"
@@ -145,7 +163,7 @@ def _entry(config: str, data: Any, members: list[Mapping[str, Any]]) -> dict[str
         *("test_accuracy", "train_accuracy", "best_val_accuracy", "parameters", "flops_per_image", "train_flops"),
         *("seconds", "cpu_seconds", "images_per_second", "wiring_cost", "wiring_cost_in_spacings"),
     )
-    for name in means:
+    for name in (*means, "perfect"):
         numbers = [float(row[name]) for row in members if row.get(name) is not None]
         entry[name] = float(np.mean(numbers)) if numbers else None
     accuracy = np.array([row["test_accuracy"] for row in members], dtype=float)
@@ -162,10 +180,15 @@ def _entry(config: str, data: Any, members: list[Mapping[str, Any]]) -> dict[str
 
 
 def _interval(members: Sequence[Mapping[str, Any]], accuracies: NDArray[Any]) -> list[float] | None:
-    predicted = predictions_of_runs(members)
+    try:
+        predicted = predictions_of_runs(members)
+    except NoMeanError:
+        return None
     if predicted is not None:
         with contextlib.suppress(ValueError):  # of different images
             return an.accuracy(an.join_predictions(*predicted)).interval.tolist()
+    if any(row.get("task") not in _OF_IMAGES for row in members):
+        return None
     images = {row.get("test_images") for row in members}
     number = images.pop() if len(images) == 1 else None
     if not isinstance(number, int) or number < 2:
@@ -184,7 +207,8 @@ def _rows_of_file(path: Path) -> list[_Row]:
             raise ValueError(f"{str(path)!r} has a row without config, seed, data, test_accuracy or parameters_sha256")
         if not isinstance(row["test_accuracy"], int | float):
             raise ValueError(f"{str(path)!r}: test_accuracy must be a number, got {row['test_accuracy']!r}")
-    return [{name: row.get(name) for name in FIELDS} for row in content]
+    more = [{name: row[name] for name in OPTIONAL if row.get(name) is not None} for row in content]
+    return [{name: row.get(name) for name in FIELDS} | those for row, those in zip(content, more, strict=True)]
 
 
 def _load(path: Path) -> Any:

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from colgraph.layout import Layout
 from colgraph.models.buffers import SheetBuffers, factory_device, in_dtype_of, initial_edge_bias, wiring_costs
+from colgraph.models.other_sheet import check_carries_over, take_parameters
 from colgraph.nn import ColumnBlock, ColumnLinear, ColumnMlp
 from colgraph.nn.constructor import constructor
 from colgraph.nn.shared import replace_by_plain, weights_held
@@ -251,7 +252,7 @@ class Columnformer(SheetBuffers):
         embedding: Tensor | None = self.time_embedding
         if embedding is not None:
             index = torch.arange(begin, begin + steps, device=embedding.device)
-            embedding = embedding[index.clamp_(max=self.steps - 1)]
+            embedding = embedding[index.clamp_(max=embedding.size(0) - 1)]
         if x is None or self.inject == "first":
             return Drive(embedding=embedding, start=first, leak=self.leak)
         rows = self._at(x, steps - 1)
@@ -380,6 +381,19 @@ class Columnformer(SheetBuffers):
         options = copied.options
         copied.options = dataclasses.replace(options, untied="all", value_projection=True, edge_bias="learned")
         return copied
+
+    def on_sheet(self, sheet: Sheet) -> Columnformer:
+        """A model with the same parameters on another sheet, as if it had been built there.
+
+        Raises:
+            ValueError: if a parameter belongs to columns or edges (untied parts, position embedding, learned edge
+                bias); the message names the first.
+        """
+        check_carries_over(self)
+        with torch.random.fork_rng(devices=[]):
+            other = type(self)(sheet, **self.options.arguments())
+        take_parameters(other, self)
+        return other
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         theirs = state_dict.get(prefix + "sheet_fingerprint")

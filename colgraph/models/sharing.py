@@ -23,6 +23,9 @@ _CONFIG, _SHEET, _WEIGHTS, _CARD = "config.json", "sheet.npz", "model.safetensor
 _FILES = (_CONFIG, _SHEET, _WEIGHTS, _CARD)
 _ON_A_SHEET = "VisionColumnformer"
 
+_PIPELINES = {"classify": "image-classification", "columns": "image-segmentation"}
+_PIPELINES |= dict.fromkeys(("reconstruct", "contrast"), "image-feature-extraction")
+
 _TEMPLATE = """---
 {{ card_data }}
 ---
@@ -205,11 +208,12 @@ def _for_hub(net: SharedModel) -> Any:
     class HubModel(
         ModelHubMixin,
         library_name="colgraph",
-        tags=["columnformer", "graph-neural-network", "neuroai", "image-classification"]
-        if _sheet(net) is not None
-        else ["image-classification"],
+        tags=[
+            *(("columnformer", "graph-neural-network", "neuroai") if _sheet(net) is not None else ()),
+            *_pipeline(net),
+        ],
         model_card_template=_TEMPLATE,
-        pipeline_tag="image-classification",
+        pipeline_tag=next(iter(_pipeline(net)), None),
     ):
         def _save_pretrained(self, save_directory: Path) -> None:
             _write(net, save_directory)
@@ -218,6 +222,11 @@ def _for_hub(net: SharedModel) -> Any:
             return super().generate_model_card(*args, **_card(net), **options)
 
     return HubModel()
+
+
+def _pipeline(net: SharedModel) -> list[str]:
+    """What the Hub calls the task that a model was trained at; nothing for one of a user's own."""
+    return [name for task, name in _PIPELINES.items() if task == net.about.get("task", "classify")]
 
 
 def _import_hub() -> Any:

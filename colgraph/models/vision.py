@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from colgraph.models.buffers import SheetBuffers, in_dtype_of
 from colgraph.models.columnformer import Columnformer, Unroll
 from colgraph.models.image_shape import check_image_shape
+from colgraph.models.other_sheet import check_carries_over, take_parameters
 from colgraph.models.reach import late_columns, steps_to_reach
 from colgraph.models.sharing import SharedModel
 from colgraph.nn import ColumnLayerNorm
@@ -228,11 +230,43 @@ class VisionColumnformer(SharedModel, SheetBuffers):
         untied.model = untied.model.to_untied()
         return untied
 
+    def on_sheet(self, sheet: Sheet, image_size: int | tuple[int, int] | None = None) -> VisionColumnformer:
+        """A model with the same parameters on another sheet, larger say, as if it had been built there.
+
+        Patches are matched to columns anew. What is known of the model (:attr:`about`) goes along, but for its scores.
+
+        Args:
+            sheet: with an input column for each patch.
+            image_size: of the images, that of this model by default; patches keep their size.
+
+        Raises:
+            ValueError: as :meth:`Columnformer.on_sheet`, for a "spatial" readout, and if patches and input columns do
+                not match.
+        """
+        check_carries_over(self)
+        arguments = dataclasses.asdict(self.options)
+        arguments["image_size"] = self.image_size if image_size is None else image_size
+        with torch.random.fork_rng(devices=[]):
+            other = type(self)(self.model.on_sheet(sheet), **arguments)
+        take_parameters(other, self)
+        if (other.image_size, *_fingerprints(other)) == (self.image_size, *_fingerprints(self)):
+            # Where nothing has changed, patches stay where they are: they may have been matched in another way.
+            for name in self.sheet_buffers():
+                setattr(other, name, getattr(self, name).clone())
+        other.about = {name: value for name, value in copy.deepcopy(self.about).items() if name != "scores"}
+        return other
+
     def extra_repr(self) -> str:
         return (
             f"image_size={self.image_size}, patch_size={self.patch_size}, classes={self.num_classes}, "
             f"readout={self.readout}"
         )
+
+
+def _fingerprints(net: VisionColumnformer) -> tuple[str, ...]:
+    sheet = net.model.sheet
+    ends = (tuple(columns.tolist()) for columns in (sheet.inputs, sheet.outputs))
+    return (sheet.fingerprint, sheet.geometry_fingerprint, *map(str, ends))
 
 
 def _head(dim: int, values: int, kind: str) -> nn.Module:

@@ -240,16 +240,17 @@ def _accuracy(found: Mapping[str, Any]) -> str:
         if "value" not in one:
             rows += _absent(name, one["why_not"], 6)
             continue
-        alone = f"{one['only_first']:.0f} and {one['only_second']:.0f}"
+        alone = "" if one["only_first"] is None else f"{one['only_first']:.0f} and {one['only_second']:.0f}"
         cells = [f"{100 * one['accuracy']:.1f}%", f"{100 * one['value']:+.1f}", _interval(one, 100), alone]
         rows += f"<tr><th scope='row'>{escape(name)}</th>{_cells([*cells, _p(one['p_value']), _p(one['p_fdr'])])}</tr>"
+    test = "McNemar" if all(one.get("only_first", 0) is not None for one in found["controls"].values()) else "t"
     heads = (
         "control",
         "its accuracy",
         "this run minus it",
         "95% interval",
         "right alone",
-        "p (McNemar)",
+        f"p ({test})",
         "p, corrected",
     )
     table = f"<p>On the same images, in percentage points:</p>{_table(heads, rows)}" if rows else ""

@@ -22,8 +22,8 @@ def _read(run: Path) -> dict[str, NDArray[Any]]:
     return found
 
 
-def right_on_the_same(runs: list[Path]) -> NDArray[np.bool_]:
-    """``[runs, images]``: which of their test images each run has answered rightly.
+def right_on_the_same(runs: list[Path]) -> NDArray[Any]:
+    """``[runs, images]``: which of their test images each run has answered rightly, or how well.
 
     Raises:
         ValueError: for a run without predictions, with broken ones, or on other images than another's.

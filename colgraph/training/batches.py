@@ -16,10 +16,9 @@ from colgraph.data import Batch, ImageSet, ImageSplits, MemoryImages
 from colgraph.data.augment import mix_pairs, mix_seed
 from colgraph.tasks import find_task
 from colgraph.training.config import TrainConfig
+from colgraph.training.questions import seen_held_out, transform_of, views_of
 
 _MIXING = 0x319  # sets the draws of mixup apart from those of the augmentation
-_VIEW = 0x100000  # and those of a second view from those of the first
-_HELD_OUT = 0x7FFFFFFF  # a step that no training reaches
 
 
 class StepSampler(Sampler[int]):
@@ -88,12 +87,7 @@ class ImageBatches(pl.LightningDataModule):
         self.images = images
         self.config = config
         self.views = find_task(config.task).views
-        options: dict[str, Any] = {}
-        if config.augment in ("natural", "kornia"):
-            options = {"min_area": config.crop, "flip": config.flip, "jitter": config.color}
-        elif config.augment == "shift":
-            options = {"flip": config.flip}
-        self.transform = images.transform(config.augment, config.seed, **options)
+        self.transform = transform_of(config, images.mean, images.std)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled full batches; the rest of an epoch that fills none is left out."""
@@ -136,23 +130,15 @@ class ImageBatches(pl.LightningDataModule):
             worker_init_fn=_ignore_interrupt if workers else None,
         )
 
-    def _views(self, images: Tensor, step: int, rank: int) -> Tensor:
-        """As many augmentations as the task takes, one after the other."""
-        # Ranks of further views are further than any process has.
-        ranks = [rank + view * _VIEW for view in range(self.views)]
-        return torch.cat([self.transform.train(images, step, each) for each in ranks])
-
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, ...]:
         """Bytes to normalised floats, augmented when training; with mixup also the other label and the own share."""
         images, labels = batch
         trainer: Any = self.trainer
         dtype = next(trainer.lightning_module.parameters()).dtype
         if not trainer.training:
-            # The same views of the same batch, whenever it is asked about.
-            seen = self.transform.evaluate(images) if self.views == 1 else self._views(images, _HELD_OUT, 0)
-            return seen.to(dtype), labels
+            return seen_held_out(self.transform, images, self.views).to(dtype), labels
         step, rank = trainer.global_step, share_of(trainer)[0]
-        pixels = self._views(images, step, rank)
+        pixels = views_of(self.transform, images, self.views, step, rank)
         if self.config.mixup == 0:
             return pixels.to(dtype), labels
         mixed, partner, share = mix_pairs(pixels, self.config.mixup, mix_seed(self.config.seed, step, rank, _MIXING))

@@ -213,6 +213,8 @@ def _load(net: nn.Module, state: Mapping[str, Any], path: Path) -> None:
 
 _SCORES = (
     "test_accuracy",
+    "accuracy_is",
+    "test_perfect",
     "test_loss",
     "train_accuracy",
     "best_val_accuracy",
@@ -225,6 +227,7 @@ def _about(config: TrainConfig, packed: dict[str, Any], summary: Path, step: int
     """What a shared model should say of itself; scores where the run has ended at this step."""
     about: dict[str, Any] = {"data": Path(config.data).name if Path(config.data).exists() else config.data}
     about |= {name: list(packed[name]) for name in ("classes", "mean", "std")}
+    about["task"] = Path(config.task).name
     about["training"] = {**config.flat(), "data": about["data"]}
     try:
         scores = json.loads(summary.read_text(encoding="utf-8"))

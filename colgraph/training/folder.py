@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from colgraph.hints import in_one_line
 from colgraph.output import replacing, write_text
+from colgraph.tasks import IGNORED
 from colgraph.training.errors import UnwritableRunError
 from colgraph.training.lock import check_settled
 from colgraph.training.resume import RunRecord, changes_text, read_record
@@ -108,7 +109,10 @@ class RunFolder:
 
     def evaluation(self, data: str | None = None, split: str = "test", checkpoint: str = "last") -> Path:
         """``evaluation.json``; one of another checkpoint, split or data says which in its name."""
-        other = "" if data is None else re.sub(r"[^\w.-]+", "-", Path(data).name.partition(".")[0]) or "data"
+        name = "" if data is None else Path(data).name
+        # Options of made data have points in their numbers: mazes:openness=0.6.
+        name = name if "=" in name else name.partition(".")[0]
+        other = "" if data is None else re.sub(r"[^\w.-]+", "-", name) or "data"
         words = [word for word, usual in ((checkpoint, "last"), (split, "test"), (other, "")) if word != usual]
         return self.path / f"{'-'.join(['evaluation', *words])}.json"
 
@@ -187,24 +191,26 @@ class RunFolder:
     def predicted(self) -> dict[str, NDArray[Any]] | None:
         """What ``predictions.npz`` holds; None where there is none.
 
-        Arrays ``image`` (a key for each, see :meth:`colgraph.data.ImageSet.keys`), ``label`` and ``prediction``
-        (indices, all ``[n]``), and ``classes`` (their names).
+        Arrays ``image`` (a key for each of n, see :meth:`colgraph.data.ImageSet.keys`); ``label`` and ``prediction``
+        (indices ``[n]``, or ``[n,columns]`` with -100 where a column does not count), or ``score`` (``[n]``); and
+        ``classes`` (names).
 
         Raises:
-            ValueError: if it cannot be read, or holds indices of no class.
+            ValueError: if it cannot be read, or holds indices of no class or no numbers.
         """
         if not self.predictions.is_file():
             return None
         try:
             with np.load(self.predictions, allow_pickle=False) as file:
-                found = {name: file[name] for name in ("image", "label", "prediction", "classes")}
+                said = ("score",) if "score" in file else ("label", "prediction")
+                found = {name: file[name] for name in ("image", *said, "classes")}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"cannot read {str(self.predictions)!r}: {error}") from error
-        numbers = np.concatenate([found["label"], found["prediction"]])
-        whole = numbers.dtype.kind in "iu" and len(numbers) > 0
-        if not whole or not 0 <= numbers.min() <= numbers.max() < len(found["classes"]):
+        shapes = {found[name].shape for name in said}
+        of_each = len(shapes) == 1 and found["image"].ndim == 1 and shapes.pop()[:1] == found["image"].shape
+        if not of_each or not len(found["image"]) or not _are_answers(found):
             raise ValueError(
-                f"{str(self.predictions)!r} does not hold labels and predictions by the numbers of classes"
+                f"{str(self.predictions)!r} does not hold labels and predictions by the numbers of classes, or scores"
             )
         return found
 
@@ -220,7 +226,8 @@ class RunFolder:
             ended: whether the run that goes on has nothing left to do, so that its results stand.
         """
         if self.overwrite:
-            measured = [path for pattern in ("evaluation*.json", "confusion*.png") for path in self.path.glob(pattern)]
+            patterns = ("evaluation*.json", "confusion*.png", "steps*.png")
+            measured = [path for pattern in patterns for path in self.path.glob(pattern)]
             for path in (
                 self.metrics,
                 self.config,
@@ -251,6 +258,17 @@ class RunFolder:
         """Write ``summary.json``."""
         with writing(self.summary, f"go on with --resume --out {self.path}"):
             write_text(self.summary, json.dumps(dict(summary), indent=2) + "\n")
+
+
+def _are_answers(found: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether scores are numbers, and labels and predictions those of classes, or of columns that do not count."""
+    if "score" in found:
+        return found["score"].ndim == 1 and found["score"].dtype.kind == "f" and bool(np.isfinite(found["score"]).all())
+    label, prediction, classes = (found[name] for name in ("label", "prediction", "classes"))
+    if label.ndim not in (1, 2) or not label.size or label.dtype.kind not in "iu" or prediction.dtype.kind not in "iu":
+        return False
+    counted = label[label != IGNORED] if label.ndim > 1 else label
+    return all(bool(((each >= 0) & (each < len(classes))).all()) for each in (counted, prediction))
 
 
 def finished_runs(path: Path) -> list[Path]:

@@ -11,7 +11,6 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from colgraph.data.augment import mix_seed
 from colgraph.distributed import SheetParallelVision, distribute
 from colgraph.distributed.collectives import gather_replicas
 from colgraph.models import VisionColumnformer, VisionModel, VisionUnroll
@@ -20,10 +19,8 @@ from colgraph.training.batches import share_of
 from colgraph.training.checkpoint import KEY
 from colgraph.training.config import TrainConfig
 from colgraph.training.errors import TrainingDivergedError
+from colgraph.training.questions import held_out_question, task_seed
 from colgraph.training.spatial import Neighborhoods, column_responses, spatial_loss
-
-_TASK = 0x7A5C  # sets the draws of a task apart from others
-_HELD_OUT = 0x7FFFFFFF  # steps that no training reaches
 
 
 class SheetClassifier(pl.LightningModule):
@@ -65,7 +62,7 @@ class SheetClassifier(pl.LightningModule):
         images, labels, *mixing = batch
         config, signal = self.config, self.config.spatial_signal or "normed"
         spatial = config.spatial_weight > 0
-        draws = torch.Generator().manual_seed(self._draws(self.global_step))
+        draws = torch.Generator().manual_seed(task_seed(config, self.global_step, self._share))
         steps = drawn_steps(config.least_steps, config.steps, draws) if config.recurs else None
         question = self.task.question(self.net, images, (labels, *mixing) if mixing else labels, draws)
         record = {"hidden"} if spatial and signal == "hidden" else set()
@@ -93,9 +90,10 @@ class SheetClassifier(pl.LightningModule):
         net: Any = self.net
         return Neighborhoods(net.model.sheet)
 
-    def _draws(self, step: int) -> int:
-        """The seed of what a task draws; the same on processes that see the same images."""
-        return mix_seed(self.config.seed, step, share_of(self.trainer)[0] if self._trainer is not None else 0, _TASK)
+    @property
+    def _share(self) -> int:
+        """Which share of the images this process sees."""
+        return share_of(self.trainer)[0] if self._trainer is not None else 0
 
     def _loss(self, answers: Tensor, out: VisionUnroll | None, targets: Any) -> Tensor:
         """That of the answers after the last step, or of those after each, weighted."""
@@ -116,8 +114,7 @@ class SheetClassifier(pl.LightningModule):
 
     def _evaluate(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         images, labels = batch
-        draws = torch.Generator().manual_seed(self._draws(_HELD_OUT - batch_idx))
-        question = self.task.question(self.net, images, labels, draws)
+        question = held_out_question(self.task, self.net, self.config, images, labels, batch_idx, self._share)
         answers, wiring, _ = self._run(question)
         self._count(self.task.loss(answers, question.targets), answers, question, wiring, len(labels))
         return self.task.per_image(answers, question.targets)

@@ -1,6 +1,7 @@
 """Figures of sheets and of training runs, with matplotlib: arrays or a sheet in, a ``Figure`` out."""
 
 from colgraph.viz.attention import central_column, draw_attention_by_distance, draw_column
+from colgraph.viz.by_steps import draw_accuracy_by_steps
 from colgraph.viz.confusion import draw_confusion
 from colgraph.viz.curves import draw_curves
 from colgraph.viz.results import draw_results
@@ -9,6 +10,7 @@ from colgraph.viz.style import picture_suffixes, save_figure
 
 __all__ = [
     "central_column",
+    "draw_accuracy_by_steps",
     "draw_attention_by_distance",
     "draw_column",
     "draw_confusion",

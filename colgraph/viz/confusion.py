@@ -12,13 +12,16 @@ _NAMED = 40
 _WRITTEN = 15
 
 
-def draw_confusion(confusion: np.ndarray, classes: Sequence[str], *, title: str | None = None) -> Figure:
+def draw_confusion(
+    confusion: np.ndarray, classes: Sequence[str], *, title: str | None = None, counted: str = "images"
+) -> Figure:
     """Draw a confusion matrix, each row as shares of its label.
 
     Args:
         confusion: ``[K,K]`` counts: row the label, column the answer.
         classes: their K names; written on the axes up to 40 classes, and shares into the cells up to 15.
         title: above the figure.
+        counted: what there is a label for: "images" or "columns".
 
     Returns:
         A matplotlib ``Figure``.
@@ -36,7 +39,7 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str], *, title: str 
     figure = new_figure(side + 0.8, side, title)
     axes = figure.subplots()
     image = axes.imshow(shares, cmap=SEQUENTIAL, vmin=0, vmax=100)
-    figure.colorbar(image, ax=axes, label="share of the label's images (%)", shrink=0.8)
+    figure.colorbar(image, ax=axes, label=f"share of the label's {counted} (%)", shrink=0.8)
     axes.set(xlabel="answer", ylabel="label")
     if k <= _NAMED:
         axes.set_xticks(range(k), [str(name) for name in classes], rotation=90 if k > 10 else 0)

@@ -140,7 +140,7 @@ def test_predictions_that_do_not_belong_together():
     with pytest.raises(ValueError, match="predictions 0 have no 'prediction'"):
         an.join_predictions({"image": ["x"], "label": [0]})
     for call, message in (
-        (lambda: an.accuracy(np.zeros(5)), "correct must be booleans"),
+        (lambda: an.accuracy(np.zeros(5, int)), "correct must be booleans, or finite scores"),
         (lambda: an.accuracy(np.zeros((0, 5), bool)), "correct must be booleans"),
         (lambda: an.mcnemar(np.ones(4, bool), np.ones(5, bool)), "same images, got 4 and 5"),
         (lambda: an.mcnemar(np.ones((2, 4), bool), np.ones(4, bool)), "one run each, got 2 and 1"),

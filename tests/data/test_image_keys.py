@@ -65,6 +65,7 @@ def test_images_that_cannot_be_read_have_no_place_among_the_answers(tmp_path: Pa
     assert isinstance(broken, str)
     Path(broken).write_bytes(b"no image")
     seen, _ = splits.test.batch(range(len(splits.test)))
-    found = predictions_of(splits.test, torch.zeros(len(seen), dtype=torch.int64), splits.classes)
+    answers = torch.zeros(len(seen), dtype=torch.int64)
+    found = predictions_of(splits.test, {"label": answers, "prediction": answers}, splits.classes)
     assert len(found["image"]) == len(found["label"]) == len(seen) == len(splits.test) - 1
     assert found["image"].tolist() == splits.test.keys([0, *range(2, len(splits.test))]).tolist()
