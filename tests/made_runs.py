@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from colgraph.data import ImageSet, ImageSplits, MemoryImages
-from colgraph.tasks import IGNORED
+from colgraph.data import IGNORED, ImageSet, ImageSplits, MemoryImages
 from colgraph.training import RunFlags, TrainConfig, make_model, make_sheet, num_answers, open_run_folder, train
 
 SETTINGS: dict[str, Any] = {

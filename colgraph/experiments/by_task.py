@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from colgraph.data import ImageSet
+from colgraph.data import IGNORED, ImageSet
 from colgraph.experiments.difficulty import Bin, counted_difficulty, difficulty_bins, only_in
 from colgraph.models import VisionColumnformer
-from colgraph.tasks import IGNORED, Question, Task, make_task
+from colgraph.tasks import Question, Task, make_task
 from colgraph.training.checkpoint import TrainedModel
 from colgraph.training.questions import held_out_question, seen_held_out, transform_of
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from colgraph.data import ImageSet
-from colgraph.tasks import IGNORED, Task
+from colgraph.data import IGNORED, ImageSet
+from colgraph.tasks import Task
 
 _MOST_BINS = 8
 

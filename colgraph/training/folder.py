@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from colgraph.data import IGNORED
 from colgraph.hints import in_one_line
 from colgraph.output import replacing, write_text
-from colgraph.tasks import IGNORED
 from colgraph.training.errors import UnwritableRunError
 from colgraph.training.lock import check_settled
 from colgraph.training.resume import RunRecord, changes_text, read_record

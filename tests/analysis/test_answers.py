@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from colgraph import analysis as an
 from colgraph.analysis.answers import IGNORED, balanced_scores
-from colgraph.tasks import IGNORED as OF_TASKS
+from colgraph.data import IGNORED as OF_DATA
 
 
 def predictions(label, answer, **more):
@@ -29,7 +29,7 @@ def balanced(label, answer):
 
 
 def test_two_images_counted_by_hand():
-    assert IGNORED == OF_TASKS
+    assert IGNORED == OF_DATA
     # no: 3 of 4 right, yes: 1 of 2 right. Images add (n / K) ((right - share count) / total) = 1 * ...
     label = [[0, 0, 1, IGNORED], [0, 0, 1, IGNORED]]
     (scores,) = an.join_predictions(predictions(label, [[0, 0, 1, 1], [0, 1, 0, 0]]))

@@ -18,10 +18,10 @@ pytest.importorskip("torchmetrics")
 import made_runs
 
 from colgraph.cli import run
+from colgraph.data import IGNORED
 from colgraph.experiments.by_task import accuracy_by_steps, evaluate_task, parse_steps
 from colgraph.experiments.difficulty import difficulty_bins
 from colgraph.experiments.evaluate import evaluate_run
-from colgraph.tasks import IGNORED
 from colgraph.training import RunFolder, load_trained
 
 TASKS: dict[str, dict[str, Any]] = {

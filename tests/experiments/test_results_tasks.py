@@ -15,10 +15,10 @@ pytest.importorskip("matplotlib")
 
 import colgraph.analysis as an
 from colgraph.cli import run
+from colgraph.data import IGNORED
 from colgraph.experiments.against import compare_with
 from colgraph.experiments.markdown import csv_table, markdown_table
 from colgraph.experiments.results import FIELDS, predictions_of_runs, read_results, summarise, write_rows
-from colgraph.tasks import IGNORED
 from colgraph.training.folder import RunFolder
 
 IMAGES, COLUMNS = 80, 12
