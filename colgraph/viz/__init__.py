@@ -4,6 +4,7 @@ from colgraph.viz.attention import central_column, draw_attention_by_distance, d
 from colgraph.viz.confusion import draw_confusion
 from colgraph.viz.curves import draw_curves
 from colgraph.viz.results import draw_results
+from colgraph.viz.sampling import draw_sampling
 from colgraph.viz.sheet import draw_sheet
 from colgraph.viz.style import picture_suffixes, save_figure
 
@@ -14,6 +15,7 @@ __all__ = [
     "draw_confusion",
     "draw_curves",
     "draw_results",
+    "draw_sampling",
     "draw_sheet",
     "picture_suffixes",
     "save_figure",

@@ -31,9 +31,9 @@ from colgraph.training import (
     parse_flags,
     train,
 )
-from colgraph.training.config import load_yaml
 from colgraph.training.module import schedule_factor
 from colgraph.training.resume import ON_RESUME, changed_settings, check_share, read_record
+from colgraph.training.yaml_files import load_yaml
 
 SMALL: dict[str, Any] = {
     "data": "digits",
