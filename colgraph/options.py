@@ -272,6 +272,59 @@ class ColumnformerOptions:
         return {item.name: getattr(self, item.name) for item in fields(ColumnformerOptions)}
 
 
+CENTER = "0.5,0.5"
+"""Where an image is looked at by default."""
+
+
+def patch_grid(size: tuple[int, int], patch: int, stride: int | None = None) -> tuple[int, int]:
+    """Rows and columns of patches of an image of a height and width, ``(side - patch) / stride + 1`` of each.
+
+    Args:
+        size: of the image, in pixels.
+        patch: side of a patch.
+        stride: from one patch to the next; None for the side of a patch, which then tile the image.
+
+    Raises:
+        OptionError: unless that is a whole number, and no pixel is left out.
+    """
+    height, width = size
+    if stride is None:
+        if height % patch or width % patch:
+            raise OptionError("image_size", f"{height} x {width} is not divisible by patch_size {patch}")
+        return height // patch, width // patch
+    if patch > min(size):
+        raise OptionError("patch_size", f"{patch} is larger than the image of {height} x {width}")
+    rest = math.gcd(height - patch, width - patch)
+    if stride > patch or rest % stride:
+        fits = [str(s) for s in range(1, patch + 1) if rest % s == 0]
+        raise OptionError(
+            "patch_stride",
+            f"{stride} does not lead patches of {patch} px over all of {height} x {width} px: {', '.join(fits)} "
+            f"{'does' if len(fits) == 1 else 'do'}",
+        )
+    return (height - patch) // stride + 1, (width - patch) // stride + 1
+
+
+def fixation_point(fixation: str) -> tuple[float, float]:
+    """Shares of height and width, of a text such as ``0.5,0.5``.
+
+    Raises:
+        OptionError: unless it is two numbers between 0 and 1.
+    """
+    try:
+        down, right = (float(share) for share in fixation.split(","))
+    except ValueError:
+        down = right = math.nan
+    if not (0 <= down <= 1 and 0 <= right <= 1):
+        raise OptionError("fixation", f"must be shares of height and width such as {CENTER}, got {fixation!r}")
+    return down, right
+
+
+def as_fixation(fixation: str) -> str:
+    """A fixation point as options have it, however it is spaced; raises as :func:`fixation_point`."""
+    return ",".join(map(str, fixation_point(fixation)))
+
+
 @dataclass(frozen=True)
 class VisionOptions:
     """The options of a :class:`colgraph.VisionColumnformer`, which explains them.
@@ -291,15 +344,27 @@ class VisionOptions:
     )
     head: str = option("linear", "what answers: a linear map, or an mlp of one hidden layer", choices=("linear", "mlp"))
     mask_token: bool = option(False, "a learned vector in place of patches that are hidden from the model")
+    columns_per_patch: int = option(1, "input columns that see each patch, each through a linear map of its own", low=1)
+    patch_stride: int | None = option(
+        None, "pixels from one patch to the next: patches overlap below their size (default: the patch size)", low=1
+    )
+    sampling: str = option(
+        "uniform",
+        "how images are seen: uniform, or log-polar: finely around a fixation point, coarsely far from it, in rings",
+        choices=("uniform", "log-polar"),
+    )
+    fixation: str = option(CENTER, "log-polar: the point looked at, from the upper left: shares of height and width")
 
     def __post_init__(self) -> None:
         check_fields(self)
-        size, patch = plain_value(self.image_size), self.patch_size
+        size = plain_value(self.image_size)
         height, width = size if isinstance(size, list) and len(size) == 2 else (size, size)
         for side in (height, width):
             check_sizes(image_size=side)
-        if height % patch or width % patch:
-            raise OptionError("image_size", f"{height} x {width} is not divisible by patch_size {patch}")
+        patch_grid((height, width), self.patch_size, self.patch_stride)
+        object.__setattr__(self, "fixation", as_fixation(self.fixation))
+        if self.fixation != CENTER and self.sampling != "log-polar":
+            raise OptionError("fixation", f"needs sampling='log-polar', got sampling={self.sampling!r}")
         if self.head == "mlp" and self.readout != "mean":
             raise OptionError("head", f"mlp needs readout='mean', got readout={self.readout!r}")
         object.__setattr__(self, "image_size", (height, width))

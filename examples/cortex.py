@@ -28,6 +28,7 @@ import colgraph as cg
 from colgraph.geometry.controls import build_control
 from colgraph.geometry.neighbors import parse_neighborhood
 from colgraph.models import VisionColumnformer
+from colgraph.options import patch_grid
 from colgraph.script import is_helper_process
 from colgraph.training import TrainConfig, images_of, make_model, open_run_folder, parse_flags, run_script, train
 from colgraph.viz import save_figure
@@ -74,14 +75,15 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 def make_sheet(config: TrainConfig) -> cg.Sheet:
     """The surface with its neighbourhoods and tracts, or its control; the columns nearest to the occipital pole see a
-    patch each.
+    patch each, or with --columns-per-patch several of them one.
     """
     if config.geometry != "cortex":
         raise ValueError(f"this example is about geometry 'cortex', got {config.geometry!r}: use imagenet100.py")
     if config.mask is not None:
         raise ValueError(f"this example keeps the whole surface, got --mask {config.mask}: use imagenet100.py")
     shape = cg.geometry.geometry("cortex", **config.options)
-    patches = (config.image_size // (config.patch_size or 1)) ** 2
+    rows, cols = patch_grid((config.image_size, config.image_size), config.patch_size or 1, config.patch_stride)
+    needed = rows * cols * config.columns_per_patch
     return build_control(
         shape,
         config.control,
@@ -89,7 +91,7 @@ def make_sheet(config: TrainConfig) -> cg.Sheet:
         neighbors=parse_neighborhood(config.neighbors or "knn:16") | cg.Edges(*draw_tracts(shape)),
         metric=config.metric,
         axis=config.axis,
-        num_inputs=(config.num_inputs or patches) if config.inputs is None else None,
+        num_inputs=(config.num_inputs or needed) if config.inputs is None else None,
         num_outputs=config.num_outputs,
         inputs=config.inputs,
         outputs=config.outputs,

@@ -33,9 +33,10 @@ def count_flops(net: nn.Module, image_shape: tuple[int, int, int] | None = None,
     """Floating-point operations for one image, two for each multiplication with its addition.
 
     Counted are matrix products, convolutions, and attention's scores and weighted sums; as is usual, norms, softmax,
-    GELU, biases and sums are not. Of a :class:`VisionColumnformer`, for N columns, E edges, T steps, H heads::
+    GELU, biases and sums are not, nor is log-polar sampling. Of a :class:`VisionColumnformer`, for N columns, E edges,
+    T steps, H heads::
 
-        patch_embedding   2 P C (channels x patch^2)
+        patch_embedding   2 I C (channels x patch^2)         over I input columns
         column_linears    T N (4 C H D + 4 C M)            and T N 4 C^2 with a value projection
         attention         T E 2 (H D + C)                  over edges, whatever backend runs
         readout           2 C K, spatial: 2 O C K + 2 O K, columns: 2 O C K, an mlp: 2 C^2 more
@@ -78,7 +79,8 @@ def count_flops(net: nn.Module, image_shape: tuple[int, int, int] | None = None,
 
 
 def _patch_embedding(net: VisionColumnformer) -> int:
-    return 2 * net.model.inputs.numel() * net.patch_embedding.weight.numel()
+    rows, columns = net.grid
+    return 2 * rows * columns * net.patch_embedding.weight.numel()
 
 
 def _sheet_parts(model: Columnformer, steps: int) -> dict[str, int]:

@@ -11,19 +11,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from colgraph.models.buffers import SheetBuffers, in_dtype_of
 from colgraph.models.columnformer import Columnformer, Unroll
 from colgraph.models.image_shape import check_image_shape
+from colgraph.models.log_polar import LogPolar
 from colgraph.models.other_sheet import check_carries_over, take_parameters
 from colgraph.models.reach import late_columns, steps_to_reach
+from colgraph.models.retinotopy import assign_patches, number_in_patch, patches_of_outputs
 from colgraph.models.sharing import SharedModel
 from colgraph.nn import ColumnLayerNorm
 from colgraph.nn.constructor import constructor
-from colgraph.options import VisionOptions, held
-from colgraph.sheet import Sheet
+from colgraph.options import CENTER, VisionOptions, fixation_point, held, patch_grid
 
 
 @dataclass
@@ -43,13 +44,14 @@ class VisionColumnformer(SharedModel, SheetBuffers):
     """Images ``[B,channels,height,width]`` to logits ``[B,classes]``, or ``[B,outputs,classes]``.
 
     A shared patch embedding (a strided convolution) feeds the input columns; after the last step a shared LayerNorm,
-    the mean over the output columns and a shared linear head. Patches are matched to input columns so that
-    neighbouring patches land on neighbouring columns; the match is the buffer ``assignment``.
+    the mean over the output columns and a shared linear head. Patches are matched to input columns, or to compact
+    groups of them, so that neighbouring patches land on neighbouring columns; the match is the buffer ``assignment``.
 
     Args:
-        model: the columnformer; its sheet must have as many input columns as there are patches.
+        model: the columnformer; its sheet must have as many input columns as there are patches, times
+            ``columns_per_patch``.
         image_size: side length in pixels, or (height, width).
-        patch_size: side length of a patch; must divide the image size.
+        patch_size: side length of a patch; must divide the image size, unless there is a stride.
         in_channels: channels of the image.
         num_classes: number of classes, or of other values that are answered.
         readout: "mean" over the output columns; "spatial": one learned weighting (a softmax) of the output columns
@@ -58,8 +60,17 @@ class VisionColumnformer(SharedModel, SheetBuffers):
         head: "linear", or "mlp" (dim hidden units, GELU) over the mean.
         mask_token: a learned vector that takes the place of patches that are hidden from the model (``hidden`` of
             :meth:`unroll`), as in masked autoencoders.
+        columns_per_patch: input columns g that see each patch. The patch embedding has g linear maps, one for each
+            column of a group, in the same place of every group.
+        patch_stride: pixels from one patch to the next; at most the patch size, by default it. There are
+            ``(side - patch_size) / stride + 1`` patches along a side, without padding.
+        sampling: "uniform", or "log-polar": patches are cut from an image of the same size whose rows are rings around
+            the fixation point and whose columns are wedges (:class:`colgraph.models.log_polar.LogPolar`), so that the
+            map on the sheet is the complex-log map. Wedges are periodic.
+        fixation: the point looked at, as shares of height and width from the upper left.
 
     Attributes:
+        assignment: ``[inputs]`` int64, the patch (row by row) that each input column sees.
         output_patches: ``[outputs]`` int64, the patch that each output column answers for with ``readout="columns"``,
             matched as input columns are; those of output columns that are input columns are their own. Empty where
             there are not as many output columns as patches, or a multiple.
@@ -67,7 +78,7 @@ class VisionColumnformer(SharedModel, SheetBuffers):
         about: plain values that travel with a shared model: its data, scores, classes. Empty until somebody fills it.
 
     Raises:
-        ValueError: if the patches do not tile the image or do not match the input columns.
+        ValueError: if the patches do not cover the image or do not match the input columns.
     """
 
     image_size: tuple[int, int] = held("image_size")
@@ -75,10 +86,15 @@ class VisionColumnformer(SharedModel, SheetBuffers):
     in_channels: int = held("in_channels")
     num_classes: int = held("num_classes", assignable=True)
     readout: str = held("readout")
+    columns_per_patch: int = held("columns_per_patch")
+    sampling: str = held("sampling")
     head: Any  # a Linear, or an mlp of one hidden layer
     assignment: Tensor
+    input_vectors: Tensor  # [inputs], among those of all patches, one after the other
     output_patches: Tensor
     outputs: Tensor
+    taps: Tensor  # [K, pixels], of log-polar sampling
+    tap_weights: Tensor
 
     @constructor
     def __init__(
@@ -91,38 +107,77 @@ class VisionColumnformer(SharedModel, SheetBuffers):
         readout: str = "mean",
         head: str = "linear",
         mask_token: bool = False,
+        columns_per_patch: int = 1,
+        patch_stride: int | None = None,
+        sampling: str = "uniform",
+        fixation: str | tuple[float, float] = CENTER,
     ) -> None:
         super().__init__()
-        self.options = VisionOptions(image_size, patch_size, in_channels, num_classes, readout, head, mask_token)
+        self.options = VisionOptions(
+            image_size,
+            patch_size,
+            in_channels,
+            num_classes,
+            readout,
+            head,
+            mask_token,
+            columns_per_patch,
+            patch_stride,
+            sampling,
+            fixation,  # type: ignore[arg-type]
+        )
         self.about = {}
-        (height, width), inputs = self.image_size, model.sheet.inputs
-        patches = (height // patch_size) * (width // patch_size)
-        if patches != inputs.numel():
-            raise ValueError(
-                f"image_size {height} x {width} with patch_size {patch_size} gives {patches} patches, but the sheet "
-                f"has {inputs.numel()} input columns: build_sheet(..., num_inputs={patches}), or another patch_size"
-            )
+        self._check_inputs(model.sheet.inputs.numel())
         self.model = model
-        self.patch_embedding = nn.Conv2d(in_channels, model.dim, patch_size, patch_size)
+        maps = model.dim * self.columns_per_patch
+        self.patch_embedding = nn.Conv2d(in_channels, maps, self.patch_size, self.patch_stride)
         self.norm = ColumnLayerNorm(model.dim)
         self.head = _head(model.dim, num_classes, head)
         self.mask_token = nn.Parameter(torch.zeros(model.dim)) if mask_token else None
         outputs = model.sheet.outputs.numel()
         self.pool = nn.Parameter(torch.zeros(num_classes, outputs)) if readout == "spatial" else None
-        self.register_sheet_buffers("assignment", *(("output_patches",) if readout == "columns" else ()))
+        self.register_sheet_buffers("assignment", "input_vectors", "output_patches")
         _warn_of_late_outputs(model)
 
+    def _check_inputs(self, inputs: int) -> None:
+        (height, width), (rows, columns), each = self.image_size, self.grid, self.columns_per_patch
+        needed = rows * columns * each
+        if needed != inputs:
+            size = f"patch_size {self.patch_size}"
+            if self.patch_stride != self.patch_size:
+                size = f"{size} and patch_stride {self.patch_stride}"
+            groups, other = ("", "") if each == 1 else (f" of {each} columns each", " or columns_per_patch")
+            raise ValueError(
+                f"image_size {height} x {width} with {size} gives {rows * columns} patches{groups}, but the sheet has "
+                f"{inputs} input columns: build_sheet(..., num_inputs={needed}), or another patch_size{other}"
+            )
+
     def sheet_buffers(self) -> dict[str, Tensor]:
-        """The output columns, the patch of each input column, and that of each output column."""
-        return {"outputs": self.model.sheet.outputs, **self._matched(self.model.sheet.pos)}
+        """The output columns, what each input column sees and each output column answers for, and sampling."""
+        found = {"outputs": self.model.sheet.outputs, **self._matched(self.model.sheet.pos)}
+        log_polar = self._log_polar()
+        if log_polar is not None:
+            found["taps"], weights = map(torch.from_numpy, log_polar.taps())
+            found["tap_weights"] = weights.to(torch.get_default_dtype())
+        return found
 
     def _matched(self, positions: Tensor) -> dict[str, Tensor]:
         """The patches of columns that lie at positions ``[N,3]``."""
-        sheet = self.model.sheet
-        found = {"assignment": assign_patches(self.grid, positions[sheet.inputs].numpy())}
+        sheet, place = self.model.sheet, positions.numpy()
+        inputs, outputs = sheet.inputs.numpy(), sheet.outputs.numpy()
+        assignment = assign_patches(self.grid, place[inputs])
+        found = {"assignment": assignment}
+        if self.columns_per_patch > 1:
+            number = number_in_patch(assignment, place[inputs])
+            found["input_vectors"] = self.columns_per_patch * assignment + number
         if self.readout == "columns":
-            found["output_patches"] = _patches_of_outputs(sheet, positions, self.grid, found["assignment"])
+            found["output_patches"] = patches_of_outputs(self.grid, place, (inputs, outputs), assignment)
         return {name: torch.from_numpy(patches) for name, patches in found.items()}
+
+    def _log_polar(self) -> LogPolar | None:
+        if self.sampling != "log-polar":
+            return None
+        return LogPolar(self.image_size, fixation_point(self.options.fixation), self.grid[1] * self.patch_stride)
 
     def match_patches(self, positions: Tensor) -> None:
         """Match patches and columns anew, as if columns lay at other positions ``[N,3]`` than they do."""
@@ -130,29 +185,66 @@ class VisionColumnformer(SharedModel, SheetBuffers):
             getattr(self, name).copy_(patches)
 
     @property
+    def patch_stride(self) -> int:
+        """Pixels from one patch to the next."""
+        stride = self.options.patch_stride
+        return self.patch_size if stride is None else stride
+
+    @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
-        (height, width), patch = self.image_size, self.patch_size
-        return height // patch, width // patch
+        """Rows and columns of patches; with log-polar sampling rings and wedges."""
+        return patch_grid(self.image_size, self.patch_size, self.options.patch_stride)
+
+    def pixel_patches(self) -> Tensor:
+        """``[height,width]`` int64: the patch that each pixel of an image lies in, of several the one nearest by."""
+        height, width = self.image_size
+        y, x = np.meshgrid(np.arange(height) + 0.5, np.arange(width) + 0.5, indexing="ij")
+        log_polar, (rows, columns) = self._log_polar(), self.grid
+        down, right = (y, x) if log_polar is None else log_polar.place(y, x)
+        edge = (self.patch_size - self.patch_stride) / 2
+        row, column = (((each - edge) // self.patch_stride).astype(np.int64) for each in (down, right))
+        column = column.clip(0, columns - 1) if log_polar is None else column % columns
+        return torch.from_numpy(row.clip(0, rows - 1) * columns + column)
+
+    def sampled(self, images: Tensor) -> Tensor:
+        """The images ``[B,channels,height,width]`` that patches are cut from: themselves, or sampled log-polarly."""
+        if self.sampling != "log-polar":
+            return images
+        pixels = images.flatten(2).permute(2, 0, 1).contiguous()
+        weights = self.tap_weights.to(images.dtype)[..., None, None]
+        # One tap of all pixels after the other: all at once would take room for K images.
+        seen = weights[0] * pixels.index_select(0, self.taps[0])
+        for tap, weight in zip(self.taps[1:], weights[1:]):
+            seen = seen + weight * pixels.index_select(0, tap)
+        return seen.permute(1, 2, 0).unflatten(2, self.image_size)
+
+    def patch_pixels(self, images: Tensor) -> Tensor:
+        """``[B,P,channels * patch_size^2]`` what patches show, row by row, of images ``[B,channels,height,width]``."""
+        return F.unfold(self.sampled(images), self.patch_size, stride=self.patch_stride).transpose(1, 2)
 
     def embed(self, images: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """Patch vectors ``[P,B,C]`` in the order of the input columns.
+        """Patch vectors ``[inputs,B,C]`` in the order of the input columns.
 
         Args:
             images: ``[B,channels,height,width]``.
-            hidden: ``[B,P]`` bool, True for patches (row by row) that the mask token takes the place of.
+            hidden: ``[B,P]`` bool, True for patches (row by row) that the mask token takes the place of, in all columns
+                that see them.
         """
         check_image_shape(images, self.in_channels, self.image_size)
         if not images.is_floating_point():
             name = str(images.dtype).removeprefix("torch.")
             raise ValueError(f"images must be floating-point, normalised as in training, got {name}")
-        images = in_dtype_of(self, images, "images")
+        images = self.sampled(in_dtype_of(self, images, "images"))
         patches = self.patch_embedding(images).flatten(2).permute(2, 0, 1)
+        several = self.columns_per_patch > 1
+        if several:
+            patches = patches.unflatten(2, (self.columns_per_patch, -1)).transpose(1, 2).flatten(0, 1)
         if hidden is not None:
             if self.mask_token is None:
                 raise ValueError("hidden patches need a VisionColumnformer(..., mask_token=True)")
-            patches = torch.where(hidden.T.unsqueeze(-1), self.mask_token.to(patches.dtype), patches)
-        return patches.index_select(0, self.assignment)
+            hidden = hidden.T.repeat_interleave(self.columns_per_patch, 0)
+            patches = torch.where(hidden.unsqueeze(-1), self.mask_token.to(patches.dtype), patches)
+        return patches.index_select(0, self.input_vectors if several else self.assignment)
 
     def normed(self, state: Tensor) -> Tensor:
         """What the readout reads of states ``[..., N, B, C]`` of any columns: their LayerNorm ``[..., N, B, C]``.
@@ -257,9 +349,14 @@ class VisionColumnformer(SharedModel, SheetBuffers):
         return other
 
     def extra_repr(self) -> str:
+        more = [
+            f", {name}={getattr(self.options, name)}"
+            for name in ("columns_per_patch", "patch_stride", "sampling", "fixation")
+            if getattr(self.options, name) != getattr(VisionOptions, name)
+        ]
         return (
             f"image_size={self.image_size}, patch_size={self.patch_size}, classes={self.num_classes}, "
-            f"readout={self.readout}"
+            f"readout={self.readout}{''.join(more)}"
         )
 
 
@@ -275,16 +372,6 @@ def _head(dim: int, values: int, kind: str) -> nn.Module:
     return nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, values))
 
 
-def _patches_of_outputs(sheet: Sheet, positions: Tensor, grid: tuple[int, int], assignment: np.ndarray) -> np.ndarray:
-    """The patch of each output column, see :class:`VisionColumnformer`; empty where they do not match."""
-    inputs, outputs = sheet.inputs.numpy(), sheet.outputs.numpy()
-    if np.isin(outputs, inputs).all():
-        return assignment[np.argsort(inputs)[np.searchsorted(np.sort(inputs), outputs)]]
-    if len(outputs) != grid[0] * grid[1]:
-        return np.zeros(0, np.int64)
-    return assign_patches(grid, positions[sheet.outputs].numpy())
-
-
 def _warn_of_late_outputs(model: Columnformer) -> None:
     late = int(late_columns(steps_to_reach(model.sheet)[model.sheet.outputs], model.steps).sum())
     if late:
@@ -294,55 +381,3 @@ def _warn_of_late_outputs(model: Columnformer) -> None:
             "it (build_sheet(..., num_outputs=) or outputs=)",
             stacklevel=4,  # over the constructor that wraps this one
         )
-
-
-def assign_patches(grid: tuple[int, int], positions: np.ndarray) -> np.ndarray:
-    """Match the patches of an image to the input columns.
-
-    The columns are projected on their best-fitting plane and scaled to the image's extent; the match minimises the sum
-    of squared distances (a linear assignment). Of the eight ways to lay a square on the plane the cheapest is taken,
-    and among equals the one closest to the order of the columns.
-
-    Args:
-        grid: rows and columns of patches; the patch at (r, c) is number ``r * columns + c``.
-        positions: ``[P,3]`` of the input columns in order of rank.
-
-    Returns:
-        ``[P]`` int64: for each input column the number of its patch.
-    """
-    rows, columns = np.divmod(np.arange(grid[0] * grid[1]), grid[1])
-    patches = np.stack([_centred(rows), _centred(columns)], 1)
-    plane = _plane_coordinates(positions.astype(np.float64))
-    best: tuple[float, float] | None = None
-    chosen = np.arange(len(rows))
-    # A large assignment is slow (cubic); then only the two axis orders are tried.
-    flips = ((1, 1), (1, -1), (-1, 1), (-1, -1)) if len(rows) <= 1024 else ((1, 1),)
-    for swap in (False, True):
-        for flip in flips:
-            target = (plane[:, ::-1] if swap else plane) * flip
-            cost = ((target[:, None] - patches[None]) ** 2).sum(-1)
-            assignment = linear_sum_assignment(cost)[1]
-            total = float(cost[np.arange(len(rows)), assignment].sum())
-            rank = (round(total, 6), float(np.abs(assignment - np.arange(len(rows))).sum()))
-            if best is None or rank < best:
-                best, chosen = rank, assignment
-    return chosen.astype(np.int64)
-
-
-def _centred(values: np.ndarray) -> np.ndarray:
-    """Scaled to [-1, 1]; zeros where there is no extent."""
-    low, high = values.min(), values.max()
-    extent = high - low
-    return np.zeros(len(values)) if extent <= 1e-9 else (2 * values - low - high) / extent
-
-
-def _plane_coordinates(positions: np.ndarray) -> np.ndarray:
-    """Coordinates ``[P,2]`` in the best-fitting plane, along directions close to the coordinate axes."""
-    centred = positions - positions.mean(0)
-    normal = np.linalg.svd(centred, full_matrices=True)[2][-1]
-    first, second = np.sort(np.argsort(np.abs(np.round(normal, 9)), kind="stable")[:2])
-    u = np.eye(3)[first] - normal[first] * normal
-    u /= np.linalg.norm(u)
-    v = np.cross(normal, u)
-    v *= np.sign(v[second]) or 1.0
-    return np.stack([_centred(centred @ u), _centred(centred @ v)], 1)

@@ -72,9 +72,8 @@ class Patches(nn.Module):
     def _seen(self, images: Tensor) -> Tensor:
         """``[P,B,pixels]`` in the order of the input columns."""
         net = self._run.net
-        size = net.net.patch_size
-        patches = F.unfold(net.normalised(images), size, stride=size)
-        return patches.permute(2, 0, 1).index_select(0, net.net.assignment)
+        patches = net.net.patch_pixels(net.normalised(images))
+        return patches.transpose(0, 1).index_select(0, net.net.assignment)
 
 
 def patch_of_column(net: VisionColumnformer) -> NDArray[np.int64]:

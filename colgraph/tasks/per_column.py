@@ -18,7 +18,7 @@ from colgraph.tasks.task import Question, Task
 class Columns(Task):
     """What each output column should say: a class, by cross-entropy, or a vector, by its squared error.
 
-    Labels are ``[n,rows,cols]`` for the patches of an image, which output columns answer for
+    Labels are ``[n,rows,cols]`` for the patches of an image, each of which one output column or several answer for
     (:attr:`colgraph.VisionColumnformer.output_patches`), or ``[n,outputs]`` in the order of the output columns;
     vectors have one axis more. Accuracy is the mean over classes of the share of their columns that are right, so that
     to say the most frequent class is worth no more than 1 / classes; of vectors, the share of their variance that is
@@ -46,8 +46,13 @@ class Columns(Task):
             )
         if len(shape) == 2 and (shape != net.grid or not patches):
             raise ValueError(
-                f"task: {images.source!r} has labels for {shape[0]} x {shape[1]} patches, the model "
-                f"{outputs} output columns and {net.grid[0]} x {net.grid[1]} patches: give as many outputs as patches"
+                f"task: {images.source!r} has labels for {shape[0]} x {shape[1]} patches, the model {outputs} output "
+                f"columns and {net.grid[0]} x {net.grid[1]} patches: give as many outputs as patches, or a multiple"
+            )
+        if len(shape) == 2 and getattr(net, "sampling", "uniform") != "uniform":
+            raise ValueError(
+                f"task: {images.source!r} has labels for squares of the image, patches are rings and wedges with "
+                f"sampling={net.sampling!r}: give sampling='uniform', or labels in the order of the output columns"
             )
         if len(shape) == 1 and shape[0] != outputs:
             raise ValueError(

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from colgraph.data import ImageSplits
 from colgraph.tasks.known import register_task
@@ -21,8 +20,9 @@ class Reconstruct(Columns):
     Pixels are normalised by mean and standard deviation of their own patch, as in masked autoencoders (He et al. 2022,
     "Masked autoencoders are scalable vision learners"); the token takes the place of patches at the input columns, and
     the loss is over hidden patches only, as in SimMIM (Xie et al. 2022). A share ``mask_ratio`` of an image's patches
-    is drawn anew for each image and step. Accuracy is the share of the variance that is explained: 0 is what the mean
-    of a patch is worth.
+    is drawn anew for each image and step; all columns that see a hidden patch get the token. Of patches that overlap, a
+    hidden one is in part seen in others. With log-polar sampling, pixels are those of the sampled image. Accuracy is
+    the share of the variance that is explained: 0 is what the mean of a patch is worth.
     """
 
     labels = "none"
@@ -34,8 +34,8 @@ class Reconstruct(Columns):
         rows, cols = net.grid
         if not net.output_patches.numel():
             raise ValueError(
-                f"task: reconstruct takes an output column for each of the {rows * cols} patches, the sheet has "
-                f"{answering(net)}: give --outputs or --num-outputs {rows * cols}"
+                f"task: reconstruct takes an output column, or several, for each of the {rows * cols} patches, the "
+                f"sheet has {answering(net)}: give --outputs or --num-outputs {rows * cols}"
             )
         if not 1 <= self._hidden(rows * cols) < rows * cols:
             raise ValueError(
@@ -57,7 +57,7 @@ class Reconstruct(Columns):
 
     def question(self, net: Any, images: Tensor, labels: Any, generator: torch.Generator) -> Question:
         """The images with some patches hidden; the targets of the others are nan."""
-        patches = F.unfold(images, net.patch_size, stride=net.patch_size).transpose(1, 2)
+        patches = net.patch_pixels(images)
         std, mean = torch.std_mean(patches, -1, keepdim=True, correction=0)
         order = torch.rand(patches.shape[:2], generator=generator).argsort(1)
         hidden = (order < self._hidden(patches.size(1))).to(images.device)

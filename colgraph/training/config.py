@@ -5,23 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from colgraph.data import AUGMENTATIONS, MADE
-from colgraph.extras import missing_package
 from colgraph.geometry import CONTROLS, NEIGHBORHOODS
-from colgraph.hints import in_one_line, nearest
 from colgraph.models.recurrent import MOST_CONVOLUTIONS
 from colgraph.options import (
+    CENTER,
     ColumnformerOptions,
     OptionError,
     VisionOptions,
+    as_fixation,
     as_now,
     checked,
     declared,
     option,
     option_again,
+    patch_grid,
     plain_value,
     under_older_names,
 )
@@ -34,6 +34,9 @@ _BASELINES = {
     "recurrent": "a recurrent convolution",
 }
 """Models without a sheet, as errors call them."""
+
+VISION_SETTINGS = ("columns_per_patch", "patch_stride", "sampling", "fixation")
+"""How a sheet sees images, beside the size of patches: options of a :class:`colgraph.VisionColumnformer`."""
 
 GEOMETRY_SETTINGS = ("neighbors", "metric", "mask", "axis", "num_inputs", "num_outputs", "inputs", "outputs")
 """Settings that fit one geometry: defaults and presets of them go when another geometry is chosen."""
@@ -112,6 +115,10 @@ class _Inputs:
     patch_size: int | None = option(
         None, "side of a patch in pixels (default: what fits the geometry's inputs, or an eighth of the image)", low=1
     )
+    columns_per_patch: int = option_again(VisionOptions, "columns_per_patch", 1)
+    patch_stride: int | None = option_again(VisionOptions, "patch_stride", None)
+    sampling: str = option_again(VisionOptions, "sampling", "uniform")
+    fixation: str = option_again(VisionOptions, "fixation", CENTER)
 
 
 @under_older_names
@@ -177,6 +184,9 @@ class TrainConfig(ColumnformerOptions, _Inputs):
             object.__setattr__(self, "least_steps", least)
         try:
             self._check(written=True)
+            object.__setattr__(self, "fixation", as_fixation(self.fixation))
+            if self.patch_size is not None and self.patch_stride is not None:
+                patch_grid((self.image_size, self.image_size), self.patch_size, self.patch_stride)
         except OptionError as error:
             raise ValueError(f"{error.name}: {error.reason}") from error
         object.__setattr__(self, "options", plain_value(self.options))
@@ -185,12 +195,14 @@ class TrainConfig(ColumnformerOptions, _Inputs):
         object.__setattr__(self, "precision", _PRECISIONS[self.precision])
         if self.devices != "auto" and not (self.devices.isdigit() and int(self.devices) > 0):
             raise ValueError(f"devices: must be a number of at least 1, or auto, got {self.devices!r}")
+        if self.patch_stride is not None and self.patch_stride > self.image_size:
+            raise ValueError(f"patch_stride: must be at most image_size {self.image_size}, got {self.patch_stride}")
         parse_interval(self.checkpoint_every)
         if self.least_steps is not None and self.least_steps >= self.steps:
             object.__setattr__(self, "least_steps", None)
         self._check_task()
         self._check_combinations()
-        if self.patch_size is not None and self.image_size % self.patch_size:
+        if self.patch_size is not None and self.patch_stride is None and self.image_size % self.patch_size:
             raise ValueError(f"patch_size: image_size {self.image_size} is not divisible by {self.patch_size}")
 
     def _check_task(self) -> None:
@@ -233,6 +245,16 @@ class TrainConfig(ColumnformerOptions, _Inputs):
                 self.model == "recurrent" and (self.depth or 0) > MOST_CONVOLUTIONS,
                 "depth",
                 f"{name} has at most {MOST_CONVOLUTIONS} convolutions of 3 x 3 in a step, got {self.depth}",
+            ),
+            (
+                other and self.patch_stride not in (None, self.patch_size),
+                "patch_stride",
+                f"{name} takes patches side by side, got {self.patch_stride}: leave it out",
+            ),
+            (
+                other and self.sampling != "uniform",
+                "sampling",
+                f"{name} takes images as they are, got {self.sampling}: leave it out",
             ),
             (self.augment == "kornia" and self.channels != 3, "augment", "kornia takes 3 channels: use natural"),
             (
@@ -317,7 +339,7 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] =
     (
         (
             *("control", "neighbors", "metric", "mask", "axis", "num_outputs", "outputs", "wiring"),
-            *("spatial_weight", "spatial_signal", "sheet_parallel", "edge_bias_lr"),
+            *("spatial_weight", "spatial_signal", "sheet_parallel", "edge_bias_lr", *VISION_SETTINGS),
             *(name for name in declared(ColumnformerOptions) if name not in _OF_BASELINES),
         ),
         lambda c: c.model == "columnformer",
@@ -329,6 +351,7 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] =
         lambda c: c.model == "columnformer" or c.patch_size is None,
         "--model columnformer",
     ),
+    (("fixation",), lambda c: c.sampling == "log-polar", "--sampling log-polar"),
     (("crop", "color"), lambda c: c.augment in ("natural", "kornia"), "--augment natural or kornia"),
     (("flip",), lambda c: c.augment in ("natural", "kornia", "shift"), "--augment natural, kornia or shift"),
     (
@@ -396,41 +419,3 @@ def coerce(name: str, value: Any) -> Any:
     except ValueError as error:
         raise OptionError(name, str(error).partition(": ")[2]) from None
     return value if least is not None else checked(TrainConfig, name, value, written=True)
-
-
-def _yaml() -> Any:
-    try:
-        import yaml
-    except ImportError as error:
-        raise missing_package("files of settings need", "pyyaml", "train") from error
-    return yaml
-
-
-def load_yaml(path: str | Path) -> dict[str, Any]:
-    """The settings of a YAML file.
-
-    Raises:
-        ValueError: if the file cannot be read, or holds anything but settings with names.
-    """
-    yaml = _yaml()
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        folder = Path(path).parent
-        near = nearest(Path(path).name, [each.name for each in folder.glob("*.yaml")])
-        hint = f"; did you mean {str(folder / near)!r}?" if near else "; give a YAML file of settings"
-        raise ValueError(f"cannot read config {str(path)!r}: there is no such file{hint}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = in_one_line(error)
-        raise ValueError(f"cannot read config {str(path)!r}: {reason}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise ValueError(f"config {str(path)!r} must hold lines of `setting: value`, got {type(content).__name__}")
-    return content
-
-
-def save_yaml(settings: Mapping[str, Any]) -> str:
-    """Settings as YAML text, in their own order, read back by :func:`load_yaml`."""
-    text: str = _yaml().safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
-    return text

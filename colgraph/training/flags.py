@@ -15,9 +15,10 @@ from colgraph.geometry import option_names
 from colgraph.hints import did_you_mean, nearest
 from colgraph.options import OptionError, as_now, other_names
 from colgraph.script import OneLineParser, spelled_as
-from colgraph.training.config import GEOMETRY_SETTINGS, TrainConfig, coerce, describe_settings, load_yaml
+from colgraph.training.config import GEOMETRY_SETTINGS, TrainConfig, coerce, describe_settings
 from colgraph.training.folder import RunFolder
 from colgraph.training.resume import changed_settings, geometry_function, is_whole, repeatable
+from colgraph.training.yaml_files import load_yaml
 
 _SESSION = ("out", "resume", "overwrite", "config")
 

@@ -11,7 +11,7 @@ from torch import nn
 from colgraph.models import Baseline, Columnformer, ConvNet, RecurrentConvNet, VisionColumnformer, VisionModel
 from colgraph.sheet import Sheet
 from colgraph.tasks import find_task
-from colgraph.training.config import TrainConfig, describe_settings
+from colgraph.training.config import VISION_SETTINGS, TrainConfig, describe_settings
 from colgraph.training.made import made_net, made_sheet, same_sheet
 from colgraph.training.measure import parameters_sha256
 from colgraph.training.setup import make_model, make_sheet
@@ -56,6 +56,7 @@ def settings_of(net: VisionModel, config: TrainConfig) -> TrainConfig:
             f"has head={net.options.head!r}, mask_token={net.options.mask_token}"
         )
     sizes |= {"model": "columnformer", "readout": net.readout, **net.model.options.arguments()}
+    sizes |= {name: getattr(net.options, name) for name in VISION_SETTINGS}
     return dataclasses.replace(config, **sizes)
 
 

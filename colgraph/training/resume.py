@@ -11,7 +11,8 @@ from typing import Any
 
 from colgraph.geometry import parse_neighborhood
 from colgraph.geometry.registry import find_geometry, is_plugin, list_geometries, load_plugin
-from colgraph.training.config import TrainConfig, load_yaml, parse_interval, save_yaml
+from colgraph.training.config import TrainConfig, parse_interval
+from colgraph.training.yaml_files import load_yaml, save_yaml
 
 _REFUSED, _APPLIED, _SCHEDULE, _SHARE, _IMAGES = "refused", "applied", "schedule", "share", "images"
 
@@ -31,6 +32,7 @@ ON_RESUME: dict[str, str] = {
         ("model", "depth", "tied_blocks", "control", "geometry", "neighbors", "metric", "mask", "axis"), _REFUSED
     ),
     **dict.fromkeys(("num_inputs", "num_outputs", "inputs", "outputs", "patch_size", "options"), _REFUSED),
+    **dict.fromkeys(("columns_per_patch", "patch_stride", "sampling", "fixation"), _REFUSED),
     **dict.fromkeys(("dim", "steps", "num_heads", "qk_dim", "mlp_dim", "untied", "parametrization"), _REFUSED),
     **dict.fromkeys(("value_projection", "attention_residual", "edge_bias", "locality_sigma", "leak"), _REFUSED),
     **dict.fromkeys(("position_embedding", "time_embedding", "inject", "wiring_power", "readout"), _REFUSED),
@@ -53,6 +55,7 @@ _KEY = "record"
 _LATER = (
     *("options", "inputs", "outputs", "wiring_power", "spatial_signal", "keep_checkpoints", "tied_blocks"),
     *("task", "step_loss", "class_weights", "mask_ratio", "temperature", "projection_dim", "init", "freeze", "leak"),
+    *("columns_per_patch", "patch_stride", "sampling", "fixation"),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import math
@@ -23,6 +24,7 @@ from colgraph.models import (
     VisionTransformer,
 )
 from colgraph.models.reach import late_columns, steps_to_reach
+from colgraph.options import CENTER, OptionError, patch_grid
 from colgraph.sheet import Sheet
 from colgraph.space import GRAPH_METRICS
 from colgraph.tasks import find_task, make_task
@@ -38,19 +40,20 @@ _PATCHES_PER_SIDE = 8
 def make_sheet(config: TrainConfig) -> Sheet:
     """The sheet that settings describe, or its control.
 
-    A geometry that names its own input columns keeps them; otherwise the columns lowest on the axis become inputs, one
-    per patch. Read out are the ``outputs`` that are set, the ``num_outputs`` highest on the axis, the geometry's own
-    output columns, or else all columns that can know of the input within the steps.
+    A geometry that names its own input columns keeps them; otherwise the columns lowest on the axis become inputs,
+    ``columns_per_patch`` of them for each patch. Read out are the ``outputs`` that are set, the ``num_outputs`` highest
+    on the axis, the geometry's own output columns, or else all columns that can know of the input within the steps.
 
     Raises:
         ValueError: for anything :func:`colgraph.build_sheet` refuses, and where patches and columns do not match.
     """
     shape = _shape(config)
-    patches = (config.image_size // patch_size_for(config, shape)) ** 2
+    size = patch_size_for(config, shape)
+    needed = _patch_sides(config)[size] ** 2 * config.columns_per_patch
     num_inputs = config.num_inputs
     if num_inputs is None and shape.inputs is None:
-        num_inputs = patches
-        _check_room(config, patches, shape)
+        num_inputs = needed
+        _check_room(config, size, shape)
     sheet = build_control(
         shape,
         config.control,
@@ -65,12 +68,11 @@ def make_sheet(config: TrainConfig) -> Sheet:
         outputs=config.outputs,
     )
     inputs = sheet.inputs.numel()
-    if inputs != patches:
-        side = math.isqrt(inputs)
-        fits = side * side == inputs and config.image_size % side == 0
-        hint = f"give --patch-size {config.image_size // side}" if fits else f"give --num-inputs {patches}"
+    if inputs != needed:
+        fits = _fitting(config, inputs)
+        hint = f"give --num-inputs {needed}" if fits is None else f"give --patch-size {fits}"
         raise ValueError(
-            f"{_patches_text(config, patches)} do not match the {inputs} input columns of {shape.name!r}: {hint}"
+            f"{_patches_text(config, size)} do not match the {inputs} input columns of {shape.name!r}: {hint}"
         )
     _check_space_and_time(config, sheet)
     chosen = config.num_outputs is not None or config.outputs is not None or shape.outputs is not None
@@ -146,44 +148,86 @@ def _is_feedforward(sheet: Sheet) -> bool:
 def patch_size_for(config: TrainConfig, shape: Geometry) -> int:
     """The patch size: the one that is set, or one chosen for the geometry.
 
-    For a geometry that names its inputs (or with ``num_inputs``), the size that gives one patch per input column;
-    otherwise an eighth of the image, or the smallest larger size that leaves no more patches than columns.
+    For a geometry that names its inputs (or with ``num_inputs``), the size that gives each patch its
+    ``columns_per_patch``; otherwise an eighth of the image, or the smallest larger size that leaves no more patches,
+    times those, than columns.
 
     Raises:
         ValueError: if no patch size fits the image.
     """
     if config.patch_size is not None:
         return config.patch_size
-    size = config.image_size
+    size, each = config.image_size, config.columns_per_patch
     inputs = config.num_inputs or (None if shape.inputs is None else len(np.asarray(shape.inputs)))
     if inputs is not None:
-        side = math.isqrt(inputs)
-        if side * side == inputs and size % side == 0:
-            return size // side
-        raise ValueError(
-            f"image_size {size} cannot be cut into {inputs} square patches, one per input column of {shape.name!r}: "
-            "give another --image-size, or --patch-size and --num-inputs"
+        fits = _fitting(config, inputs)
+        if fits is not None:
+            return fits
+        what = (
+            f"{inputs} square patches, one per input column of {shape.name!r}"
+            if each == 1
+            else f"square patches of {each} columns each that amount to the {inputs} input columns of {shape.name!r}"
         )
-    if size % _PATCHES_PER_SIDE:
+        stride = "" if config.patch_stride is None else f", {config.patch_stride} px from one to the next"
+        raise ValueError(
+            f"image_size {size} cannot be cut into {what}{stride}: give another --image-size, or --patch-size and "
+            "--num-inputs"
+        )
+    if config.patch_stride is None and size % _PATCHES_PER_SIDE:
         raise ValueError(
             f"image_size {size} is not divisible by {_PATCHES_PER_SIDE}: give --patch-size, a divisor of {size}"
         )
-    sizes = [p for p in range(size // _PATCHES_PER_SIDE, size + 1) if size % p == 0]
-    return next(p for p in sizes if (size // p) ** 2 <= shape.num_columns or p == size)
+    sides = {p: side for p, side in _patch_sides(config).items() if p >= size // _PATCHES_PER_SIDE}
+    return next(p for p, side in sides.items() if side**2 * each <= shape.num_columns or p == size)
+
+
+def _patch_sides(config: TrainConfig) -> dict[int, int]:
+    """Patches along a side of the image, for each size of patches that covers it; the last is the image's own."""
+    size, sides = config.image_size, {}
+    for patch in range(1, size + 1):
+        with contextlib.suppress(OptionError):
+            sides[patch] = patch_grid((size, size), patch, config.patch_stride)[0]
+    return sides
+
+
+def _fitting(config: TrainConfig, inputs: int) -> int | None:
+    """The size of patches that gives so many input columns, if there is one."""
+    each = config.columns_per_patch
+    return next((patch for patch, side in _patch_sides(config).items() if side**2 * each == inputs), None)
 
 
 def grid_of(config: TrainConfig) -> tuple[int, int] | None:
-    """Rows and columns of patches by which labels are read, where the task has one for each; else None."""
+    """Rows and columns of patches by which labels are read, where the task has one for each; else None.
+
+    Raises:
+        ValueError: where patches are not the squares of a grid, which is what labels in files are for.
+    """
     if find_task(config.task).labels != "column":
         return None
-    side = config.image_size // patch_size_for(config, _shape(config))
+    size = patch_size_for(config, _shape(config))
+    for setting, usual in (("patch_stride", size), ("sampling", "uniform")):
+        given = getattr(config, setting)
+        if given not in (None, usual):
+            raise ValueError(
+                f"{setting}: {config.task} takes labels for squares of the image, side by side, got {given}: give "
+                f"--{setting.replace('_', '-')} {usual}"
+            )
+    side = config.image_size // size
     return side, side
 
 
 def num_answers(config: TrainConfig, sheet: Sheet | None, images: ImageSplits) -> int:
     """Numbers that a model of these settings answers with: classes of images, for one, or pixels of a patch."""
-    size = config.image_size // math.isqrt(sheet.inputs.numel()) if sheet is not None else baseline_patch_size(config)
+    size = _patch_size_on(config, sheet) if sheet is not None else baseline_patch_size(config)
     return make_task(config).outputs(images, size)
+
+
+def _patch_size_on(config: TrainConfig, sheet: Sheet) -> int:
+    """The patch size that gives a sheet's input columns; of none that fits, one near it, which the model refuses."""
+    inputs = sheet.inputs.numel()
+    fits = _fitting(config, inputs)
+    side = max(math.isqrt(inputs // config.columns_per_patch), 1)
+    return max(config.image_size // side, 1) if fits is None else fits
 
 
 @overload
@@ -220,16 +264,20 @@ def make_model(config: TrainConfig, sheet: Sheet | None, num_classes: int) -> Vi
 
 
 def _make_sheet_model(config: TrainConfig, sheet: Sheet, num_classes: int) -> VisionColumnformer:
-    side, task = math.isqrt(sheet.inputs.numel()), find_task(config.task)
+    task = find_task(config.task)
     net = VisionColumnformer(
         Columnformer(sheet, **config.arguments()),
         image_size=config.image_size,
-        patch_size=config.image_size // side,
+        patch_size=_patch_size_on(config, sheet),
         in_channels=config.channels,
         num_classes=num_classes,
         readout=str(config.readout),
         head=task.head,
         mask_token=task.hides,
+        columns_per_patch=config.columns_per_patch,
+        patch_stride=config.patch_stride,
+        sampling=config.sampling,
+        fixation=config.fixation if config.sampling == "log-polar" else CENTER,
     )
     if config.control == "shuffled-positions":
         net.match_patches(sheet.pos[np.argsort(shuffled_order(sheet.num_columns, config.seed))])
@@ -274,15 +322,20 @@ def unreached_outputs(sheet: Sheet, steps: int) -> int:
     return late
 
 
-def _check_room(config: TrainConfig, patches: int, shape: Geometry) -> None:
-    if patches > shape.num_columns:
-        size = config.image_size
-        fits = next((p for p in range(1, size + 1) if size % p == 0 and (size // p) ** 2 <= shape.num_columns), size)
+def _check_room(config: TrainConfig, size: int, shape: Geometry) -> None:
+    sides, each = _patch_sides(config), config.columns_per_patch
+    if sides[size] ** 2 * each > shape.num_columns:
+        fits = next((p for p, side in sides.items() if side**2 * each <= shape.num_columns), None)
+        hint = f"--columns-per-patch {shape.num_columns} or fewer" if fits is None else f"--patch-size {fits} or larger"
         raise ValueError(
-            f"{_patches_text(config, patches)} are more than the {shape.num_columns} columns of {shape.name!r}: "
-            f"give --patch-size {fits} or larger"
+            f"{_patches_text(config, size)} are more than the {shape.num_columns} columns of {shape.name!r}: "
+            f"give {hint}"
         )
 
 
-def _patches_text(config: TrainConfig, patches: int) -> str:
-    return f"{patches} patches ({config.image_size} px cut into {config.image_size // math.isqrt(patches)} px squares)"
+def _patches_text(config: TrainConfig, size: int) -> str:
+    each, stride = config.columns_per_patch, config.patch_stride
+    columns = "" if each == 1 else f" of {each} columns each"
+    apart = "" if stride is None else f", {stride} px from one to the next"
+    patches = _patch_sides(config)[size] ** 2
+    return f"{patches} patches{columns} ({config.image_size} px cut into {size} px squares{apart})"

@@ -5,6 +5,7 @@ from colgraph.viz.by_steps import draw_accuracy_by_steps
 from colgraph.viz.confusion import draw_confusion
 from colgraph.viz.curves import draw_curves
 from colgraph.viz.results import draw_results
+from colgraph.viz.sampling import draw_sampling
 from colgraph.viz.sheet import draw_sheet
 from colgraph.viz.style import picture_suffixes, save_figure
 
@@ -16,6 +17,7 @@ __all__ = [
     "draw_confusion",
     "draw_curves",
     "draw_results",
+    "draw_sampling",
     "draw_sheet",
     "picture_suffixes",
     "save_figure",

@@ -64,9 +64,11 @@ def _plain(sheet: Sheet, kind: torch.dtype = torch.float64, **options: Any) -> c
     return cg.Columnformer(sheet, **(OPTIONS | options)).to(kind)
 
 
-def _vision(sheet: Sheet, readout: str = "mean", head: str = "linear", **options: Any) -> cg.VisionColumnformer:
-    model = _plain(sheet, **options)
-    return cg.VisionColumnformer(model, 6, 2, 2, 4, readout, head).to(torch.float64)
+def _vision(
+    sheet: Sheet, readout: str = "mean", head: str = "linear", seen: dict[str, Any] | None = None, **options: Any
+) -> cg.VisionColumnformer:
+    model, sizes = _plain(sheet, **options), {"image_size": 6, "patch_size": 2, "in_channels": 2, "num_classes": 4}
+    return cg.VisionColumnformer(model, **(sizes | (seen or {})), readout=readout, head=head).to(torch.float64)
 
 
 def _random(*shape: int, seed: int = 0) -> Tensor:

@@ -65,6 +65,13 @@ def test_answers_of_columns_and_of_an_mlp(ranks, how):
     assert_equal(ranks.run("same_vision", 3, data=1, **how))
 
 
+@pytest.mark.parametrize(
+    "seen", [{"patch_size": 6, "columns_per_patch": 9}, {"patch_size": 4, "patch_stride": 1, "sampling": "log-polar"}]
+)
+def test_groups_of_columns_overlap_and_log_polar_sampling(ranks, seen):
+    assert_equal(ranks.run("same_vision", 3, data=1, readout="columns", seen=seen))
+
+
 def test_recorded_states_attention_and_logits(ranks):
     assert_equal(ranks.run("vision_unroll", 3))
 

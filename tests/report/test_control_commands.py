@@ -18,7 +18,7 @@ import colgraph as cg
 from colgraph.report.controls import TRAINED_CONTROLS, find_controls
 from colgraph.report.loading import PlainImages, Run
 from colgraph.training import TrainConfig, make_model, make_sheet, parse_flags
-from colgraph.training.config import save_yaml
+from colgraph.training.yaml_files import save_yaml
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"

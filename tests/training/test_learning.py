@@ -30,12 +30,12 @@ from colgraph.training import (
     train,
 )
 from colgraph.training.checkpoint import KEY, config_of
-from colgraph.training.config import save_yaml
 from colgraph.training.flags import parse_flags
 from colgraph.training.module import SheetClassifier, parameter_groups
 from colgraph.training.resume import read_record
 from colgraph.training.run import parameters_sha256
 from colgraph.training.spatial import Neighborhoods, column_responses, spatial_loss
+from colgraph.training.yaml_files import save_yaml
 
 SMALL: dict[str, Any] = {"data": "digits", "image_size": 8, "channels": 1, "augment": "affine", "neighbors": "knn:4"}
 SMALL |= {"options": {"widths": [2, 2]}, "dim": 8, "steps": 2, "qk_dim": 4, "mlp_dim": 8, "epochs": 2}

@@ -24,10 +24,10 @@ from colgraph.models import VisionTransformer
 from colgraph.report.loading import load_run
 from colgraph.training import RunFlags, RunFolder, TrainConfig, load_trained, make_model, make_sheet, parse_flags, train
 from colgraph.training.checkpoint import config_of, pack_run, unpack_sheet
-from colgraph.training.config import load_yaml, save_yaml
 from colgraph.training.measure import parameters_sha256
 from colgraph.training.module import SheetClassifier
 from colgraph.training.resume import RunRecord, read_record
+from colgraph.training.yaml_files import load_yaml, save_yaml
 
 LOOP: dict[str, Any] = {
     "data": "digits",

@@ -31,9 +31,9 @@ from colgraph.training import (
     parse_flags,
     train,
 )
-from colgraph.training.config import load_yaml
 from colgraph.training.module import schedule_factor
 from colgraph.training.resume import ON_RESUME, changed_settings, check_share, read_record
+from colgraph.training.yaml_files import load_yaml
 
 SMALL: dict[str, Any] = {
     "data": "digits",
@@ -109,6 +109,7 @@ def other_value(name: str) -> Any:
         "devices": "2",
         "task": "contrast",
         "init": "runs/other",
+        "fixation": "0.25,0.5",
         "spatial_signal": "hidden",  # "normed" is what no word of it means
     }
     if name in strings:
