@@ -25,6 +25,7 @@ from colgraph.models.sharing import SharedModel
 from colgraph.nn import ColumnLayerNorm
 from colgraph.nn.constructor import constructor
 from colgraph.options import CENTER, VisionOptions, fixation_point, held, patch_grid
+from colgraph.sheet import Sheet
 
 
 @dataclass
