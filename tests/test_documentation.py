@@ -33,6 +33,7 @@ pytest.importorskip("torchmetrics")
 from colgraph import cli
 from colgraph.data import load_images
 from colgraph.experiments.results import read_results, write_rows
+from colgraph.tasks import make_task
 from colgraph.training import RunFlags, TrainConfig, make_model, make_sheet, open_run_folder, parse_flags, train
 from colgraph.training.flags import load_settings
 
@@ -196,7 +197,8 @@ def _instead_of_training(net: Any, images: Any, config: TrainConfig, folder: Any
     """What a command trains is made, and answers two images."""
     with torch.no_grad():
         logits = net.eval()(images.transform().evaluate(images.train.batch(range(2))[0]))
-    assert logits.shape == (2, len(images.classes))
+    answers = (2,) if config.readout != "columns" else (2, net.output_patches.numel())
+    assert logits.shape == (*answers, make_task(config).outputs(images, net.patch_size))
     return {"test_accuracy": 0.0, "test_images": 0}
 
 
