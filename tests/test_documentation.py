@@ -199,7 +199,7 @@ def _instead_of_training(net: Any, images: Any, config: TrainConfig, folder: Any
         logits = net.eval()(images.transform().evaluate(images.train.batch(range(2))[0]))
     answers = (2,) if config.readout != "columns" else (2, net.output_patches.numel())
     assert logits.shape == (*answers, make_task(config).outputs(images, net.patch_size))
-    return {"test_accuracy": 0.0, "test_images": 0}
+    return {"test_accuracy": 0.0, "test_images": 0, "accuracy_is": "share of nothing"}
 
 
 def run_command(words: list[str]) -> None:
