@@ -8,6 +8,7 @@ from typing import Any
 
 from colgraph.data import ImageSplits, load_images
 from colgraph.models import VisionColumnformer
+from colgraph.options import OptionError, patch_grid
 from colgraph.training.checkpoint import TrainedModel
 from colgraph.training.config import TrainConfig
 from colgraph.training.images import images_of
@@ -57,20 +58,26 @@ def at_size(trained: TrainedModel, image_size: int) -> TrainedModel:
         ValueError: for other sheets, naming the setting or the parameter, and baselines that do not.
     """
     net, config = trained.net, trained.config
-    if image_size % net.patch_size:
-        raise ValueError(f"images of {image_size} pixels cannot be cut into patches of {net.patch_size}, as the run's")
+    stride = config.patch_stride
+    try:
+        side, _ = patch_grid((image_size, image_size), net.patch_size, stride)
+    except OptionError as error:
+        apart = "" if stride is None else f", {stride} from one to the next"
+        raise ValueError(
+            f"images of {image_size} pixels cannot be cut into patches of {net.patch_size}{apart}, as the run's"
+        ) from error
     if not isinstance(net, VisionColumnformer):
         if not net.takes_any_size:
             raise ValueError(f"{config.baseline} takes images of {config.image_size} pixels, got {image_size}")
         other = copy.deepcopy(net)
         other.image_size = (image_size, image_size)
         return dataclasses.replace(trained, net=other, config=dataclasses.replace(config, image_size=image_size))
-    larger = _config_at(net, config, image_size // net.patch_size)
+    larger = _config_at(net, config, side, image_size)
     moved = net.on_sheet(make_sheet(larger), image_size).eval()
     return dataclasses.replace(trained, net=moved, config=larger)
 
 
-def _config_at(net: VisionColumnformer, config: TrainConfig, side: int) -> TrainConfig:
+def _config_at(net: VisionColumnformer, config: TrainConfig, side: int, image_size: int) -> TrainConfig:
     """The settings of a grid of ``side`` x ``side`` columns, where those of the run are of a smaller one."""
     columns, shape = net.model.sheet.num_columns, config.options.get("shape")
     checks = (
@@ -94,5 +101,4 @@ def _config_at(net: VisionColumnformer, config: TrainConfig, side: int) -> Train
         )
     changed: dict[str, Any] = {name: side**2 for name in ("num_inputs", "num_outputs") if getattr(config, name)}
     options = config.options | {"shape": [side, side]}
-    size = side * net.patch_size
-    return dataclasses.replace(config, image_size=size, patch_size=net.patch_size, options=options, **changed)
+    return dataclasses.replace(config, image_size=image_size, patch_size=net.patch_size, options=options, **changed)

@@ -22,7 +22,9 @@ from colgraph.report.loading import PlainImages
 from colgraph.report.patches import Patches, patch_of_column
 from colgraph.tasks import Columns, Reconstruct
 from colgraph.training import TrainConfig, load_trained, make_model, make_sheet, parse_flags
+from colgraph.training.checkpoint import TrainedModel
 from colgraph.training.origin import settings_of
+from colgraph.training.other_size import at_size
 from colgraph.training.resume import changed_settings
 from colgraph.training.setup import grid_of
 
@@ -197,6 +199,23 @@ def test_a_run_is_trained_and_read_back(way: str, tmp_path: Path) -> None:
     # Training goes on where it was, and another way of seeing is refused.
     with pytest.raises(ValueError, match="cannot take --patch-stride 1"):
         changed_settings(trained.config, dataclasses.replace(trained.config, patch_stride=1))
+
+
+@pytest.mark.parametrize("more", [{}, {"sampling": "log-polar"}])
+def test_a_tied_sheet_carries_over_to_larger_images_with_its_overlap(more: dict[str, Any]) -> None:
+    tied = {"untied": "none", "position_embedding": False, "edge_bias": "fixed", "options": {"shape": [3, 3]}}
+    settings = config(**tied, patch_size=4, patch_stride=2, num_outputs=9, **more)
+    net = make_model(settings, make_sheet(settings), 3)
+    trained = TrainedModel(net, settings, ["a", "b", "c"], Any, 1)  # type: ignore[arg-type]
+    larger = at_size(trained, 12)
+    assert larger.net.grid == (5, 5)
+    assert larger.net.options == dataclasses.replace(net.options, image_size=12)
+    same = make_model(larger.config, make_sheet(larger.config), 3)
+    same.load_state_dict({**same.state_dict(), **dict(net.named_parameters())})
+    images = torch.randn(2, 1, 12, 12)
+    torch.testing.assert_close(larger.net(images), same(images))
+    with pytest.raises(ValueError, match="images of 13 pixels cannot be cut into patches of 4, 2 from one to the next"):
+        at_size(trained, 13)
 
 
 @pytest.mark.parametrize("way", WAYS)
