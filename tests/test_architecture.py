@@ -49,7 +49,8 @@ ARROWS: dict[str, set[str]] = {
     "training": {"models", "ops", "options", "space", "data", "viz", "geometry", "sheet", "output", "script"}
     | {"distributed", "tasks"},
     "distributed": {"models", "nn", "ops", "sheet", "layout", "describe", "torch_internals"},
-    "report": {"analysis", "space", "training", "data", "models", "viz", "sheet", "output", "script", "text"},
+    "report": {"analysis", "space", "training", "data", "models", "viz", "sheet", "output", "script", "text"}
+    | {"tasks"},
     "experiments": {"training", "tasks", "data", "analysis", "models", "viz", "sheet", "output", "script"},
     "cli": {"geometry", "viz", "sheet", "data", "output", "script", "report", "experiments"},
     "__init__": {"geometry", "models", "nn", "ops", "sheet", "layout", "tasks"},

@@ -17,45 +17,42 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colgraph.analysis import plotting
+from colgraph.analysis.accuracy_curves import AccuracyCurve, accuracy_curve, check_levels, noise_curve
 from colgraph.analysis.arrays import Array, as_edges, as_labels, as_mask, as_vector, check_choice, check_count
-from colgraph.analysis.nets import (
-    AccuracyCurve,
-    accuracy_curve,
-    bar,
-    check_levels,
-    device_of,
-    image_interval,
-    labelled_images,
-    noise_curve,
-    predict,
-    restored,
-)
+from colgraph.analysis.nets import bar, device_of, restored
 from colgraph.analysis.result import Result
+from colgraph.analysis.scoring import PER_IMAGE, Run, Scoring
 
 
-def step_by_step(net: Any, images: Tensor, change: Callable[[Tensor, int], Tensor], steps: int | None = None) -> Tensor:
-    """Logits ``[B, classes]`` of a network whose state is changed after every step.
+def step_by_step(
+    net: Any,
+    images: Tensor,
+    change: Callable[[Tensor, int], Tensor],
+    steps: int | None = None,
+    **options: Any,
+) -> Tensor:
+    """Logits ``[B, classes]``, or what else a network answers, whose state is changed after every step.
 
     Args:
         net: see the module.
         images: ``[B, channels, height, width]``.
         change: the state ``[columns, B, channels]`` after a step, and the step's number, to the state to go on with.
         steps: number of steps; ``net.model.steps`` (or ``net.steps``) if not given.
+        options: what else every step of ``net.unroll`` is given, such as which patches are hidden.
     """
     count = steps if steps is not None else getattr(getattr(net, "model", net), "steps", None)
     if count is None:
         raise ValueError("the network does not say how many steps it takes (net.steps): give steps=")
-    state = change(net.unroll(images, steps=1).state, 0)
+    state = change(net.unroll(images, steps=1, **options).state, 0)
     for t in range(1, check_count("steps", count)):
-        state = change(net.unroll(images, state=state, steps=1, start=t).state, t)
+        state = change(net.unroll(images, state=state, steps=1, start=t, **options).state, t)
     logits: Tensor = net.classify(state)
     return logits
 
 
-def _correct(
-    net: Any, data: NDArray[Any], index: NDArray[np.int64], change: Callable[[Tensor, int], Tensor], batch_size: int
-) -> NDArray[np.bool_]:
-    return predict(net, data, batch_size=batch_size, run=lambda images: step_by_step(net, images, change)) == index
+def _changing(change: Callable[[Tensor, int], Tensor]) -> Run:
+    """How a network is run whose state is changed after every step."""
+    return lambda net, images, **options: step_by_step(net, images, change, **options)
 
 
 # ---------------------------------------------------------------------- taking columns and edges out
@@ -115,8 +112,21 @@ def predict_lesioned(
     Raises:
         ValueError: for masks that do not fit, or a network without edge bias.
     """
-    data, index = labelled_images(images, labels)
-    links = as_edges(edges)
+    counts = _lesioned(net, *PER_IMAGE.check(images, labels), as_edges(edges), columns, cut, batch_size, PER_IMAGE)
+    return counts[:, 0] > 0
+
+
+def _lesioned(
+    net: Any,
+    data: NDArray[Any],
+    labels: NDArray[Any],
+    links: NDArray[np.int64],
+    columns: Any | None,
+    cut: Any | None,
+    batch_size: int,
+    scoring: Scoring,
+) -> Array:
+    """``[B, k]`` counts of a network with columns silenced and edges cut."""
     gone = np.zeros(links.shape[1], dtype=bool) if cut is None else as_mask(cut, "cut", links.shape[1]).copy()
     change: Callable[[Tensor, int], Tensor] = lambda state, _: state  # noqa: E731
     if columns is not None:
@@ -130,7 +140,7 @@ def predict_lesioned(
             return torch.where(keep[:, None, None], state, 0)
 
     with _cut(net, gone):
-        return _correct(net, data, index, change, batch_size)
+        return scoring.counts(net, data, data, labels, batch_size=batch_size, run=_changing(change))
 
 
 def lesion_curve(
@@ -145,6 +155,7 @@ def lesion_curve(
     spare: Any | None = None,
     fractions: Sequence[float] = (0, 0.05, 0.1, 0.2, 0.4),
     draws: int = 5,
+    scoring: Scoring = PER_IMAGE,
     batch_size: int = 128,
     seed: int = 0,
     progress: bool = True,
@@ -158,7 +169,7 @@ def lesion_curve(
     Args:
         net: see the module.
         images: ``[B, channels, height, width]`` between 0 and 1, or bytes.
-        labels: ``[B]``.
+        labels: ``[B]``, or as the scoring takes them.
         edges: ``[2,E]`` the sheet's edges, in its order.
         what: "columns" or "edges".
         score: ``[columns]`` or ``[E]``.
@@ -167,6 +178,7 @@ def lesion_curve(
             network does not see the image, which shows nothing about the sheet.
         fractions: shares, from 0 to 1, of what may be taken out.
         draws: random lesions per share.
+        scoring: what is counted of answers, and how labels are shaped; by default a class per image.
         batch_size: of the network.
         seed: of the random lesions.
         progress: show a progress bar.
@@ -181,25 +193,30 @@ def lesion_curve(
     may = np.flatnonzero(_candidates(spare, total))
     order = None if score is None else may[np.argsort(-as_vector(score, "score", total)[may], kind="stable")]
 
-    def correct(chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
+    data, index = scoring.check(images, labels)
+
+    def counts_without(chosen: NDArray[np.int64]) -> Array:
         mask = np.zeros(total, dtype=bool)
         mask[chosen] = True
-        lesion: dict[str, Any] = {"cut": mask} if what == "edges" else {"columns": mask}
-        return predict_lesioned(net, images, labels, links, batch_size=batch_size, **lesion)
+        columns, cut = (None, mask) if what == "edges" else (mask, None)
+        return _lesioned(net, data, index, links, columns, cut, batch_size, scoring)
 
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(may) for _ in range(check_count("draws", draws))]
     counts = np.round(levels * len(may)).astype(np.int64)
-    random = np.stack([[correct(o[:n]) for o in orders] for n in bar(counts.tolist(), f"lesions of {what}", progress)])
-    by_score = random.mean(1) if order is None else np.stack([correct(order[:n]) for n in counts])
+    random = np.stack(
+        [[counts_without(o[:n]) for o in orders] for n in bar(counts.tolist(), f"lesions of {what}", progress)]
+    )
+    by_score = random.mean(1) if order is None else np.stack([counts_without(order[:n]) for n in counts])
     return accuracy_curve(
         f"accuracy without {what}",
         levels,
-        by_score.astype(np.float64),
-        np.empty((0, len(levels))) if order is None else random.mean(2).T,
+        by_score,
+        np.empty((0, len(levels))) if order is None else scoring.accuracy(random).T,
         level_name=f"share of {what} taken out",
         null_name="taken out at random",
         seed=seed,
+        scoring=scoring,
     )
 
 
@@ -287,10 +304,12 @@ def lesion_regions(
 
     intact = float(without(np.zeros(len(label), dtype=bool)).mean())
     correct = np.stack([without(region == r) for r in bar(range(len(names)), "lesions of regions", progress)])
+    counts = correct[..., None]
     rng = np.random.default_rng(seed)
     shuffled = [rng.permutation(region) for _ in range(check_count("draws", draws))]
     null = np.array([[without(other == r).mean() for r in range(len(names))] for other in shuffled])
-    accuracy, ends = correct.mean(1), image_interval(correct, seed)
+    accuracy = PER_IMAGE.accuracy(counts)
+    ends = PER_IMAGE.interval(accuracy, PER_IMAGE.left_out(counts, seed))
     worst = int(accuracy.argmin())
     return RegionLesions(
         name=f"drop without region {names[worst]}",
@@ -316,6 +335,7 @@ def activity_noise(
     *,
     levels: Sequence[float] = (0, 0.1, 0.2, 0.5, 1.0),
     draws: int = 3,
+    scoring: Scoring = PER_IMAGE,
     batch_size: int = 128,
     seed: int = 0,
     progress: bool = True,
@@ -328,9 +348,10 @@ def activity_noise(
     Args:
         net: see the module.
         images: ``[B, channels, height, width]`` between 0 and 1, or bytes.
-        labels: ``[B]``.
+        labels: ``[B]``, or as the scoring takes them.
         levels: of the noise.
         draws: how often each level is drawn.
+        scoring: what is counted of answers, and how labels are shaped; by default a class per image.
         batch_size: of the network.
         seed: of the noise.
         progress: show a progress bar.
@@ -339,14 +360,14 @@ def activity_noise(
         ValueError: for input that does not fit.
     """
 
-    def answer(data: Array, index: NDArray[np.int64], level: float, draw: int) -> NDArray[np.bool_]:
+    def answer(data: NDArray[Any], index: NDArray[Any], level: float, draw: int) -> Array:
         generator = torch.Generator().manual_seed(seed + draw)
 
         def change(state: Tensor, _: int) -> Tensor:
             noise = torch.randn(state.shape, generator=generator).to(state)
             return state + level * state.square().mean(-1, keepdim=True).sqrt() * noise
 
-        return _correct(net, data, index, change, batch_size)
+        return scoring.counts(net, data, data, index, batch_size=batch_size, run=_changing(change))
 
     unit = "shares of a column's activity"
-    return noise_curve("activity noise", unit, answer, images, labels, levels, draws, seed, progress)
+    return noise_curve("activity noise", unit, answer, images, labels, levels, draws, seed, progress, scoring)

@@ -14,25 +14,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from colgraph.analysis import plotting
+from colgraph.analysis.accuracy_curves import AccuracyCurve, accuracy_curve, check_levels, noise_curve
 from colgraph.analysis.arrays import Array, as_vector, check_choice, check_count
 from colgraph.analysis.corruptions import CONSTANTS, CORRUPTIONS, choose_constants, corrupt
-from colgraph.analysis.nets import (
-    AccuracyCurve,
-    Net,
-    accuracy_curve,
-    bar,
-    check_levels,
-    device_of,
-    evaluation,
-    image_interval,
-    labelled_images,
-    noise_curve,
-    predict,
-    restored,
-)
+from colgraph.analysis.nets import Net, bar, device_of, evaluation, labelled_images, predict, restored
 from colgraph.analysis.result import Result
+from colgraph.analysis.scoring import PER_IMAGE, Scoring
 from colgraph.analysis.severities import FAMILIES
-from colgraph.analysis.stats import jackknife_interval, leaving_out, permuted, random_groups
+from colgraph.analysis.stats import jackknife_interval, permuted
 from colgraph.extras import optional
 
 # ---------------------------------------------------------------------- corruptions
@@ -47,9 +36,9 @@ class CorruptionErrors(Result):
     Attributes:
         corruptions: names.
         severities: numbers from 1 to 5.
-        errors: ``[corruptions, severities]`` share of wrong answers.
+        errors: ``[corruptions, severities]`` share of wrong answers, or what else is missing of an accuracy of 1.
         errors_interval: ``[2, corruptions, severities]``.
-        clean_error: share of wrong answers on the images as they are.
+        clean_error: the same of the images as they are.
         images: how many.
         constants: whose constants the corruptions have, "CIFAR-10-C" or "ImageNet-C".
         published: whether the images are of the size that those constants were published for.
@@ -83,7 +72,7 @@ class CorruptionErrors(Result):
                 ax.plot(x, mean, color=colour, linewidth=2, marker="o", markersize=3.5, label=family)
         ax.plot(x, [self.clean_error, *self.errors.mean(0)], color=plotting.INK, linewidth=2.5, label="all")
         title = f"{self.name}:\n{self.value:.3f} on {self.images:,} images"
-        ax.set(xlabel="severity (0: clean)", ylabel="error", ylim=(-0.02, 1.02), title=title)
+        ax.set(xlabel="severity (0: clean)", ylabel="error", ylim=(-0.02, max(1.02, ax.get_ylim()[1])), title=title)
         ax.set_xticks(x)
         ax.legend(frameon=False, fontsize=8, loc="upper left")
         return ax
@@ -98,6 +87,7 @@ def corruption_errors(
     severities: Sequence[int] = (1, 2, 3, 4, 5),
     constants: str | None = None,
     baseline: Mapping[str, float] | None = None,
+    scoring: Scoring = PER_IMAGE,
     batch_size: int = 256,
     permutations: int = 200,
     seed: int = 0,
@@ -111,17 +101,19 @@ def corruption_errors(
     name says whose constants they are, and where the images are of another size, that it is no published benchmark.
     Networks are compared at equal clean error: one that errs more errs more on corrupted images, too.
 
-    Null: answers are shuffled over images (what a network that answers as often, but blindly, would get; tail "less").
-    Interval: jackknife over images.
+    Null: answers are shuffled over images (what a network that answers as often, but blindly, would get; tail "less");
+    none where answers are no class per image. Interval: jackknife over images.
 
     Args:
         net: images between 0 and 1 to logits; normalisation belongs into it.
         images: ``[B, channels, height, width]`` between 0 and 1, or bytes.
-        labels: ``[B]``.
+        labels: ``[B]``, or as the scoring takes them.
         corruptions: some of :data:`colgraph.analysis.CORRUPTIONS`.
         severities: some of 1 to 5.
         constants: "CIFAR-10-C" or "ImageNet-C"; those of the nearer size if not given.
         baseline: the baseline's mean error over the severities, by corruption.
+        scoring: what is counted of answers to a corrupted image, by what is right about the image itself, and how
+            labels are shaped; by default a class per image. The error is what is missing of an accuracy of 1.
         batch_size: of the network.
         permutations: number of shuffles.
         seed: of the corruptions.
@@ -130,7 +122,7 @@ def corruption_errors(
     Raises:
         ValueError: for names, severities or images that do not fit, or a baseline that lacks a corruption.
     """
-    data, index = labelled_images(images, labels)
+    data, index = scoring.check(images, labels)
     for name in corruptions:
         check_choice("corruption", name, CORRUPTIONS)
     for severity in severities:
@@ -142,36 +134,48 @@ def corruption_errors(
     if not len(corruptions) or not len(severities):
         raise ValueError("corruption_errors needs at least one corruption and one severity")
     weight = _baseline(corruptions, baseline)
-    clean = predict(net, data, batch_size=batch_size) != index
-    answers = np.empty((len(corruptions), len(severities), len(data)), dtype=np.int64)
-    cells = [(i, j) for i in range(len(corruptions)) for j in range(len(severities))]
-    for i, j in bar(cells, "corruptions", progress):
-        worse = corrupt(data, corruptions[i], severities[j], constants=chosen, seed=seed)
-        answers[i, j] = predict(net, worse, batch_size=batch_size)
-    wrong = (answers != index).astype(np.float64)
 
-    def score(rows: Array) -> float:
-        return float((rows.mean(1) / weight[:, None]).mean())
+    def errors(counts: Array) -> Array:
+        return 1 - scoring.accuracy(counts)
 
-    value = score(wrong.mean(2)[:, :, None])
-    left_out = [score(wrong[:, :, kept].mean(2)[:, :, None]) for kept in leaving_out(random_groups(len(data), seed))]
-    null = [score((answers != index[order]).mean(2)[:, :, None]) for order in permuted(permutations, len(data), seed)]
+    def score(wrong: Array) -> float:
+        return float((wrong.mean(1) / weight).mean())
+
+    clean = float(errors(scoring.counts(net, data, data, index, batch_size=batch_size)))
+    cells = [(name, severity) for name in corruptions for severity in severities]
+    found, answers = [], []
+    for name, severity in bar(cells, "corruptions", progress):
+        worse = corrupt(data, name, severity, constants=chosen, seed=seed)
+        if scoring is PER_IMAGE:
+            answers.append(predict(net, worse, batch_size=batch_size))
+            found.append((answers[-1] == index)[:, None].astype(np.float64))
+        else:
+            found.append(scoring.counts(net, worse, data, index, batch_size=batch_size))
+    shape = (len(corruptions), len(severities))
+    counts = np.stack(found).reshape(*shape, len(data), -1)
+    wrong, left_out = errors(counts), [1 - each for each in scoring.left_out(counts, seed)]
+    value = score(wrong)
+    null = []
+    if answers:
+        blind = np.stack(answers).reshape(*shape, len(data))
+        null = [score((blind != index[order]).mean(2)) for order in permuted(permutations, len(data), seed)]
+    ends = scoring.interval(1 - wrong, [1 - each for each in left_out])
     return CorruptionErrors(
         name=f"mean corrupted error, constants of {chosen}" + ("" if published else f" ({_elsewhere(data)})"),
         value=value,
         null=np.array(null),
-        interval=np.maximum(jackknife_interval(value, left_out), 0),
+        interval=np.maximum(jackknife_interval(value, [score(each) for each in left_out]), 0),
         tail="less",
         unit="" if baseline is None else "of the baseline",
         corruptions=tuple(corruptions),
         severities=tuple(severities),
-        errors=wrong.mean(2),
-        errors_interval=image_interval(wrong, seed),
-        clean_error=float(clean.mean()),
+        errors=wrong,
+        errors_interval=1 - ends[::-1],
+        clean_error=clean,
         images=len(data),
         constants=chosen,
         published=published,
-        relative=float(((wrong.mean((1, 2)) - clean.mean()) / weight).mean()),
+        relative=float(((wrong.mean(1) - clean) / weight).mean()),
     )
 
 
@@ -268,7 +272,7 @@ def adversarial_accuracy(
     return accuracy_curve(
         f"accuracy under {attack.upper()}",
         levels,
-        correct,
+        correct[..., None],
         null,
         level_name="largest change of a pixel (black is 0, white 1)",
         null_name="random signs of the same size",
@@ -283,6 +287,7 @@ def weight_noise(
     *,
     levels: Sequence[float] = (0, 0.05, 0.1, 0.2, 0.4),
     draws: int = 5,
+    scoring: Scoring = PER_IMAGE,
     batch_size: int = 256,
     seed: int = 0,
     progress: bool = True,
@@ -304,9 +309,10 @@ def weight_noise(
     Args:
         net: a torch module, images between 0 and 1 to logits.
         images: ``[B, channels, height, width]`` between 0 and 1, or bytes.
-        labels: ``[B]``.
+        labels: ``[B]``, or as the scoring takes them.
         levels: of the noise.
         draws: how often each level is drawn.
+        scoring: what is counted of answers, and how labels are shaped; by default a class per image.
         batch_size: of the network.
         seed: of the noise.
         progress: show a progress bar.
@@ -319,12 +325,12 @@ def weight_noise(
     write_out: Any = getattr(net, "to_untied", None)
     written_out: nn.Module = net if write_out is None else write_out()
 
-    def answer(data: Array, index: NDArray[np.int64], level: float, draw: int) -> NDArray[np.bool_]:
+    def answer(data: NDArray[Any], index: NDArray[Any], level: float, draw: int) -> Array:
         with noisy_weights(written_out, level, seed + draw):
-            return predict(written_out, data, batch_size=batch_size) == index
+            return scoring.counts(written_out, data, data, index, batch_size=batch_size)
 
     unit = "shares of the weights' root mean square"
-    return noise_curve("weight noise", unit, answer, images, labels, levels, draws, seed, progress)
+    return noise_curve("weight noise", unit, answer, images, labels, levels, draws, seed, progress, scoring)
 
 
 @contextmanager

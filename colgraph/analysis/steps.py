@@ -12,6 +12,8 @@ from colgraph.analysis.arrays import Array, as_array, as_labels
 from colgraph.analysis.dissimilarity import Rsa, rdm, rsa
 from colgraph.analysis.result import Result
 
+_MOST_TICKS = 16
+
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class StepsByArea(Result):
@@ -54,7 +56,8 @@ class StepsByArea(Result):
                 ax.axhline(value, color=colour, linestyle=style, linewidth=1.2, label=f"{name} {value:.3g}")
         title = f"{self.name}: {self.value:.3f}"
         title += f", given the input {self.partial.value:.3f}" if self.partial else ""
-        ax.set(xlabel="step", ylabel="rank correlation of RDMs", title=title, xticks=step)
+        ax.set(xlabel="step", ylabel="rank correlation of RDMs", title=title)
+        ax.set_xticks(step[:: -(-len(step) // _MOST_TICKS)])
         ax.legend(frameon=False, fontsize=8, ncols=2)
         return ax
 

@@ -35,11 +35,12 @@ class Activity:
 
 # The length of a normed state is all but the same for every image, so the one number is what is made of that state.
 _EVIDENCE = Activity("evidence", "spread", "strength of evidence (its deviation over classes)")
+_ANSWER = Activity("evidence", "spread", "strength of the answer (its deviation over the numbers answered)")
+_HIDDEN = Activity("hidden", "norm", "length of the hidden units")
+_NO_EVIDENCE = Activity("hidden", "norm", "length of the hidden units (an mlp answers: columns have no evidence)")
 _LENGTH = Activity("norm", None, "length of the state, which the readout does not see")
 _ACTIVITY = {
-    "normed": _EVIDENCE,
-    "evidence": _EVIDENCE,
-    "hidden": Activity("hidden", "norm", "length of the hidden units"),
+    "hidden": _HIDDEN,
     "state": _LENGTH,
     "norm": _LENGTH,
     "mean": Activity("mean", None, "mean channel of the normed state"),
@@ -59,8 +60,16 @@ def as_signal(given: Signal) -> Signal:
     return given
 
 
-def activity_of(signal: Signal) -> Activity:
-    """The one number per column of an analysis that is about this signal."""
+def activity_of(signal: Signal, head: str = "linear", classes: bool = True) -> Activity:
+    """The one number per column of an analysis that is about this signal.
+
+    Args:
+        signal: what of a column is measured.
+        head: of the network; there is evidence only where it is "linear".
+        classes: whether the network answers with classes, or class by class for each column.
+    """
+    if signal in ("normed", "evidence"):
+        return _NO_EVIDENCE if head != "linear" else _EVIDENCE if classes else _ANSWER
     return _ACTIVITY.get(str(signal)) or Activity(signal, None, f"channel {signal} of the normed state")
 
 

@@ -22,11 +22,12 @@ from colgraph.report.context import Context, Settings, make_probes
 from colgraph.report.equal_accuracy import EqualAccuracy
 from colgraph.report.figures import draw_with_controls
 from colgraph.report.line_up import line_up
-from colgraph.report.loading import load_run
+from colgraph.report.loading import Run, load_run
 from colgraph.report.measures import CATALOGUE, orientation, reverse_correlation
 from colgraph.report.multiple_comparisons import correct_entries
 from colgraph.report.notes import about, note_of
 from colgraph.report.paired_accuracy import paired_accuracies
+from colgraph.report.spreading import spread_and_draw
 from colgraph.training import RunFolder
 from colgraph.viz.style import picture_suffixes
 
@@ -62,7 +63,7 @@ def analyse(
     start = perf_counter()
     kept, maps = _kept(Path(path), chosen, settings)
     run = load_run(path, seed=settings.seed)
-    check_signal(run.net, settings.signal, run.config.dim)
+    _check_signal(run, settings)
     out = check_folder("the folder of analyses", RunFolder(run.path).analysis)
     picture_suffixes()  # what draws figures is missed now, or after the first analysis
     probes = make_probes(run, settings)
@@ -75,6 +76,8 @@ def analyse(
     for item in chosen:
         if item.family == "robustness" and entries[item.key]["result"] is not None:
             entries[item.key]["equal_accuracy"] = equal.of(item)
+    spread, arrays = spread_and_draw(run, settings, out / "figures")
+    say(f"{spread['title']}: {spread['why_not'] or spread['overall'][spread['trained'] - 1]}")
     entries |= kept
     correct_entries(entries.values())
     names = {context.name for context in contexts[1:]}
@@ -91,17 +94,28 @@ def analyse(
         "about": {context.name: about(context) for context in contexts[1:]},
         "missing": compared.missing,
         "test_accuracy": paired_accuracies(compared),
+        "spreading": spread,
         "inactive_columns": int((~main.active).sum()),
         "analyses": [entries[item.key] for item in CATALOGUE if item.key in entries],
         "seconds": round(perf_counter() - start, 1),
     }
-    maps |= _maps(main)
+    maps |= _maps(main) | arrays
     # Results last: where they are, the rest is.
     with replacing(out / "maps.npz") as partial:
         np.savez_compressed(partial, **maps)  # type: ignore[arg-type]
     write_text(out / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
     say(f"wrote {out} in {results['seconds']} s" + (f"; {len(kept)} other analyses are kept" if kept else ""))
     return results
+
+
+def _check_signal(run: Run, settings: Settings) -> None:
+    check_signal(run.net, settings.signal, run.config.dim)
+    head = run.net.net.options.head
+    if settings.signal == "evidence" and head != "linear":
+        raise ValueError(
+            f"signal 'evidence': in task {run.config.task} an {head} answers to the mean over columns, which have no "
+            "evidence by themselves: give another signal, such as hidden"
+        )
 
 
 def is_analysed(run: Path) -> bool:

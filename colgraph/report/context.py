@@ -30,8 +30,9 @@ from colgraph.analysis.stats import permuted
 from colgraph.report.activity import Activity, activity_of, as_signal, class_evidence, collect, is_one_number
 from colgraph.report.loading import PlainImages, Run
 from colgraph.report.patches import Patches
+from colgraph.report.some_columns import SomeColumns, is_searched
 from colgraph.sheet import Sheet
-from colgraph.space import GRAPH_METRICS, Index, Links, Space, apart
+from colgraph.space import Index
 
 R = TypeVar("R", bound=Result)
 
@@ -88,12 +89,15 @@ class ProbeSet:
 def make_probes(run: Run, settings: Settings) -> ProbeSet:
     """Gratings, natural images of every class, and noise, of the size that the run's network takes.
 
-    Of every class come equally many images, or all where it has fewer.
+    Of every class come equally many images, or all where it has fewer. Where images have no class each, they are any.
     """
     size, channels = run.config.image_size, run.config.channels
     frequencies = int(np.clip(settings.probes // 3 // 40, 1, 8))
-    per_class = max(settings.probes // 4 // len(np.unique(run.labels)), 2)
-    natural = category_set(run.images, run.labels, per_class=per_class, fewer=True, seed=settings.seed)
+    classes = run.labels if run.has_classes else np.zeros(len(run.images), np.int64)
+    per_class = max(settings.probes // 4 // len(np.unique(classes)), 2)
+    natural = category_set(run.images, classes, per_class=per_class, fewer=True, seed=settings.seed)
+    if not run.has_classes:
+        natural = Probes(natural.images, {"index": natural.labels["index"]}, "natural images")
     bars = gratings(size, frequencies=frequencies, channels=channels)
     rest = max(settings.probes - len(bars) - len(natural), 32)
     return ProbeSet(bars, natural, noise(size, rest, channels=channels, contrast=0.25, seed=settings.seed))
@@ -176,13 +180,18 @@ class Context:
     def said(self, reading: str) -> str:
         """How to read a figure: ``{sampled}``, ``{signal}`` and ``{activity}`` stand for what was measured.
 
-        And ``{untrained}`` for what the network was before training.
+        And ``{untrained}`` for what the network was before training, ``{itself}`` for what categories are compared by,
+        ``{accuracy}`` for what it is where it is no share of images, and ``{blind}`` for the null of answers.
         """
         signal = self.settings.signal
         name = f"channel {signal}" if isinstance(signal, int) else _SAID[signal]
         untrained = "before training" + (", when all columns were alike" if self.run.starts_alike else "")
         measured = {"sampled": len(self.sample), "signal": name, "activity": self.activity.label}
-        return reading.format(untrained=untrained, **measured)
+        told: dict[str, str] = {"itself": "", "accuracy": f"Accuracy is the {self.run.task.accuracy_is}. ", "blind": ""}
+        if self.run.says_classes:
+            blind = "The null answers as often, but blindly: below it, something is left, and no more is shown. "
+            told = {"itself": "; of evidence, that for the class itself", "accuracy": "", "blind": blind}
+        return reading.format(untrained=untrained, **measured, **told)
 
     @property
     def edges(self) -> NDArray[np.int64]:
@@ -236,7 +245,7 @@ class Context:
     def _check_search(self, most: int = 20_000) -> None:
         """Ways from everywhere to everywhere take a minute on ten thousand columns, and sixteen times that on four."""
         columns = self.sheet.num_columns
-        if _searched(self.sheet) and columns > most:
+        if is_searched(self.sheet) and columns > most:
             raise ValueError(
                 f"left out on a sheet of {columns:,} columns for its time: metric {self.sheet.metric!r} searches ways "
                 "across all of it where columns are dealt out anew"
@@ -245,7 +254,10 @@ class Context:
     @property
     def activity(self) -> Activity:
         """The one number per column that maps are made of."""
-        return activity_of(self.settings.signal)
+        run = self.run
+        # A label per column is answered class by class, too.
+        classes = run.says_classes or (run.task.labels == "column" and run.labels.dtype.kind in "iu")
+        return activity_of(self.settings.signal, run.net.net.options.head, classes)
 
     @cached_property
     def natural_states(self) -> NDArray[np.float32]:
@@ -309,19 +321,34 @@ class Context:
             "responses": self.natural[:, here] if one else self._collect(shown, columns=here),
             "inputs": patches[:, here],
             "positions": self.positions[here],
-            "metric": _Some(self.sheet.space, self.place[here]),
+            "metric": SomeColumns(self.sheet.space, self.place[here]),
             "unit": self.sheet.spacing,
         }
 
     def class_responses(self, classes: list[int]) -> NDArray[np.float32]:
         """``[stimuli, columns, classes]``: what of natural images is compared for each class.
 
-        Of evidence that for the class itself, less the mean over all classes; else one number, whatever the class.
+        Of evidence for classes that for the class itself, less the mean over all; else one number, whatever the class.
         """
-        if self.activity.signal != "evidence":
+        if self.activity.signal != "evidence" or not self.run.says_classes:
             return np.repeat(self.natural[..., None], len(classes), -1)
         given = self.settings.batch_size, self.settings.progress
         return np.asarray(class_evidence(self.net, self.probes.natural, classes, *given))
+
+    @property
+    def categories(self) -> NDArray[Any]:
+        """``[stimuli]`` the class of each natural image.
+
+        Raises:
+            ValueError: where images have none.
+        """
+        found = self.probes.natural.labels.get("category")
+        if found is None:
+            raise ValueError(
+                f"images of task {self.run.config.task} have no class each here (labels of shape "
+                f"{list(self.run.labels.shape[1:])}, {self.run.labels.dtype}): it needs a class per image"
+            )
+        return found
 
     @property
     def sample(self) -> NDArray[np.int64]:
@@ -391,8 +418,8 @@ class Context:
         # A search costs as much for one pair of a column as for a hundred.
         return sample_pairs(
             self.points,
-            metric=_Some(self.sheet.space, np.flatnonzero(self.taken)),
-            max_columns=1000 if _searched(self.sheet) else 4000,
+            metric=SomeColumns(self.sheet.space, np.flatnonzero(self.taken)),
+            max_columns=1000 if is_searched(self.sheet) else 4000,
             spacing=self.sheet.spacing,
             seed=self.settings.seed,
         )
@@ -418,24 +445,3 @@ def mean_attention(net: PlainImages | Patches, images: torch.Tensor, most: int =
         total += attention.double().mean((0, 3)).sum(1).numpy()
         count += len(part)
     return total / count
-
-
-def _searched(sheet: Sheet) -> bool:
-    """Whether distances of a sheet are those of shortest paths."""
-    return sheet.metric in ("geodesic", *GRAPH_METRICS)
-
-
-@dataclass(frozen=True, eq=False)
-class _Some:
-    """Some columns of a space, by their numbers among those."""
-
-    space: Space
-    columns: Index
-
-    def between(self, source: Index, target: Index) -> NDArray[np.float64]:
-        return apart(self.space, self.columns[source], self.columns[target])
-
-    def nearest(self, k: int, targets: Index, sources: Index) -> Links:
-        found = self.space.nearest(k, self.columns[targets], self.columns[sources])
-        source, target = np.searchsorted(self.columns, found[:2])
-        return Links(source, target, found.distance)

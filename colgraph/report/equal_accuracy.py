@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from colgraph.analysis.nets import predict
 from colgraph.hints import in_one_line
 from colgraph.models import VisionColumnformer
 from colgraph.report.catalogue import Analysis, attempt
@@ -66,16 +65,19 @@ class EqualAccuracy:
         return {context.name: self._pair(context) for context in self._compared.trained}
 
     def _pair(self, control: Context) -> _Pair:
+        try:
+            return self._matched(control)
+        except ValueError as error:
+            return _Pair(why_not=in_one_line(error))
+
+    def _matched(self, control: Context) -> _Pair:
         final = [self._accuracy(context, self._chosen_on) for context in (self._run, control)]
         if abs(final[0] - final[1]) <= TOLERANCE:
             return _Pair(why_not=f"clean accuracy is equal as it is ({final[0]:.1%} and {final[1]:.1%})")
         better = int(final[1] > final[0])
         best, goal = (self._run, control)[better], final[1 - better]
         path = self._compared.paths[best.name]
-        try:
-            kept = {file: self._at(file, best) for file in RunFolder(path).kept}
-        except ValueError as error:
-            return _Pair(why_not=in_one_line(error))
+        kept = {file: self._at(file, best) for file in RunFolder(path).kept}
         reached = {file: self._accuracy(context, self._chosen_on) for file, context in kept.items()}
         file = min(reached, key=lambda file: abs(reached[file] - goal), default=None)
         if file is None or abs(reached[file] - goal) > TOLERANCE:
@@ -95,8 +97,11 @@ class EqualAccuracy:
 
     def _accuracy(self, context: Context, chosen: Index) -> float:
         """Of some of the context's held-out images."""
-        answers = predict(context.net, context.run.images[chosen])
-        return float((answers == context.run.labels[chosen]).mean())
+        run, settings = context.run, context.settings
+        scoring = run.scoring(settings.seed)
+        data, labels = scoring.check(run.images[chosen], run.labels[chosen])
+        counts = scoring.counts(context.net, data, data, labels, batch_size=settings.batch_size)
+        return float(scoring.accuracy(counts))
 
     def _at(self, file: Path, context: Context) -> Context:
         """A network as it was at an earlier step."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from colgraph.analysis.scoring import PER_IMAGE, Scoring
 from colgraph.data import as_bytes
 from colgraph.hints import in_one_line
 from colgraph.models import VisionColumnformer, independent_weights
+from colgraph.report.task_scoring import TaskScoring
 from colgraph.sheet import Sheet
+from colgraph.tasks import Classify, Task, make_task
 from colgraph.training import RunFolder, TrainConfig, images_of, load_trained, make_model
 
 
@@ -48,7 +52,7 @@ class PlainImages(nn.Module):
         return self.net.model.sheet
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``[B, classes]``."""
+        """Logits ``[B, classes]``, or ``[B, outputs, classes]``."""
         logits: Tensor = self.net(self.normalised(images))
         return logits
 
@@ -65,7 +69,7 @@ class PlainImages(nn.Module):
         return self.net.normed(state)
 
     def evidence(self, state: Tensor) -> Tensor:
-        """What each column says for each class."""
+        """What each column says for each class, or other value that is answered."""
         return self.net.evidence(state)
 
     def to_untied(self) -> PlainImages:
@@ -93,7 +97,7 @@ class Run:
         config: the settings of the run.
         classes: names.
         images: ``[B, channels, S, S]`` held-out images as bytes.
-        labels: ``[B]``.
+        labels: as the data have them: a class per image ``[B]``, or classes or vectors per patch or output column.
         summary: ``summary.json``, empty where the run has not ended.
     """
 
@@ -102,7 +106,7 @@ class Run:
     config: TrainConfig
     classes: list[str]
     images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     summary: dict[str, Any]
 
     @property
@@ -114,6 +118,41 @@ class Run:
     def starts_alike(self) -> bool:
         """Whether before training a column's own parameters are the same in all columns."""
         return self.config.parametrization != "plain" or not self.config.untied_parts
+
+    @cached_property
+    def task(self) -> Task:
+        """What the network has learned."""
+        return make_task(self.config)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether images have a class each, learned or not."""
+        return self.labels.ndim == 1 and self.labels.dtype.kind in "iu"
+
+    @property
+    def says_classes(self) -> bool:
+        """Whether the network answers with logits of the classes of images, and columns with evidence for them."""
+        kind = type(self.task)
+        as_classify = kind.tally is Classify.tally and kind.metrics is Classify.metrics
+        # What another question asks need not be the class that the data say.
+        as_classify &= kind.question is Task.question and kind.outputs is Classify.outputs
+        return as_classify and self.has_classes and self.net.net.num_classes == len(self.classes)
+
+    def scoring(self, seed: int) -> Scoring:
+        """How right the network is about an image.
+
+        Raises:
+            ValueError: for a task whose answers are right or wrong only beside those to other images.
+        """
+        if self.says_classes:
+            return PER_IMAGE
+        if self.task.views != 1:
+            raise ValueError(
+                f"task {self.config.task} compares {self.task.views} views of images of a batch: accuracy image by "
+                "image needs a task of one view, such as classify, columns or reconstruct"
+            )
+        is_share = self.task.labels != "none" and self.labels.dtype.kind in "iu"
+        return TaskScoring(self.task, self.config.task, is_share, seed)
 
     def untrained(self, *, independent: bool = False) -> PlainImages:
         """The same network before training, drawn with the run's seed.
@@ -129,7 +168,7 @@ class Run:
             raise ValueError("the control 'untrained' is this: its columns' own weights are independent")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            fresh = make_model(self.config, self.sheet, len(self.classes))
+            fresh = make_model(self.config, self.sheet, self.net.net.num_classes)
         return self.net.of(independent_weights(fresh, self.config.seed) if independent else fresh)
 
 
@@ -153,19 +192,21 @@ def load_run(path: str | os.PathLike[str], *, images: int = 2000, seed: int = 0)
     config = trained.config
     if not isinstance(trained.net, VisionColumnformer):
         raise ValueError(f"run {str(folder)!r} trained a {type(trained.net).__name__}, which has no sheet to analyse")
-    data, labels = _held_out(config, trained.classes, images, seed)
+    data, labels = _held_out(config, trained.net, trained.classes, images, seed)
     net = PlainImages(trained.net, trained.transform.mean, trained.transform.std).eval()
     return Run(folder, net, config, trained.classes, data, labels, run.results())
 
 
 def _held_out(
-    config: TrainConfig, classes: list[str], most: int, seed: int
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    config: TrainConfig, net: VisionColumnformer, classes: list[str], most: int, seed: int
+) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     """Some held-out images and their labels."""
     if not most:  # a whole data set would be decoded for nothing
         side = config.image_size
         return np.empty((0, config.channels, side, side), np.uint8), np.empty(0, np.int64)
     splits = images_of(config).with_classes(classes)
+    # Images of one name may have come with other labels from a program of the run's own.
+    make_task(config).check(splits, net)
     chosen = np.random.default_rng(seed).permutation(len(splits.test))[:most]
     data, labels = splits.test.batch(sorted(chosen.tolist()))
     return data.numpy(), labels.numpy()

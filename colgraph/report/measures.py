@@ -101,13 +101,13 @@ def pinwheels(c: Context) -> Result:
 @_topography(
     "Category selectivity",
     "d' of the class to which columns are most selective: how far its responses lie from the others', in standard "
-    "deviations (TDANN's definition); of evidence, that for the class itself. Classes of images differ in their "
+    "deviations (TDANN's definition){itself}. Classes of images differ in their "
     "pixels, so untrained columns differ, too.",
     PLACELESS,
 )
 def category(c: Context) -> analysis.selectivity.CategorySelectivity:
     """For the class to which columns are most selective, of ten at most; so is the null, class by class the same."""
-    labels = c.probes.natural.labels["category"]
+    labels = c.categories
     classes, count = np.unique(labels, return_counts=True)
     able = classes[(count > 1) & (len(labels) - count > 1)][:10]
     if not len(able):
@@ -294,7 +294,7 @@ def rsa(c: Context) -> Result:
     else:
         entry, way_out = (c.sheet.input_rank >= 0).numpy(), c.sheet.output_mask.numpy()
         area = np.where(entry, "inputs", np.where(way_out & ~way_out.all(), "outputs", "others"))
-    model = analysis.category_rdm(c.probes.natural.labels["category"])
+    model = analysis.category_rdm(c.categories)
     return c.call(analysis.rsa_by_step, c.sample_states, area[c.sample], model, inputs=c.probes.natural.images)
 
 

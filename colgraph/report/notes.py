@@ -42,8 +42,11 @@ def about(context: Context) -> str:
     """What a control takes away from the run, in words."""
     if context.kind == "trained":
         return f"a run of its own, trained otherwise in one setting alone (seed {context.seed})"
+    begun = context.run.config.init
+    took = "" if begun is None else f", and what the run took over from {begun}"
     tied = context.kind == "untrained" and context.run.starts_alike
-    return _ABOUT[context.kind] + (_TIED if tied else "")
+    drawn = context.kind.startswith("untrained")
+    return _ABOUT[context.kind] + (took if drawn else "") + (_TIED if tied else "")
 
 
 def note_of(item: Analysis, context: Context) -> str | None:

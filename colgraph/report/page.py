@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from colgraph.output import check_file, write_text
 from colgraph.report.analyse import read_maps, read_results
+from colgraph.report.spreading import spreading_from
 from colgraph.training import RunFolder
+from colgraph.viz.step_answers import spreading_viewer
 from colgraph.viz.viewer import SheetMap, sheet_viewer
 
 _FAMILIES = {
@@ -41,6 +43,7 @@ def write_page(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path
         [
             _head(folder, results),
             f"<section><h2>The sheet</h2>{_viewer(maps, results['activity'])}</section>",
+            _spreading(results.get("spreading"), maps, folder),
             _curves(folder),
             _accuracy(results["test_accuracy"]),
             *(_family(name, title, results, folder) for name, title in _FAMILIES.items()),
@@ -94,6 +97,23 @@ def _viewer(maps: dict[str, NDArray[Any]], activity: str) -> str:
         shown.insert(1, SheetMap("orientation selectivity", maps["selectivity"], "0 to 1"))
     fields = (maps["field_columns"], maps["fields"]) if "fields" in maps else None
     return sheet_viewer(maps["pos"], shown, edges=edges, attention=attention, faces=maps["face"], fields=fields)
+
+
+def _spreading(entry: dict[str, Any] | None, maps: dict[str, NDArray[Any]], folder: Path) -> str:
+    """The slider over steps; nothing where an earlier version has analysed the run."""
+    if entry is None:
+        return ""
+    head = f"<section id='answers'><h2>{escape(entry['title'])}</h2>"
+    if entry["why_not"]:
+        return f"{head}<p class='quiet'>Left out: {escape(entry['why_not'])}.</p></section>"
+    text = (
+        "What columns say of a few held-out images after each step, up to twice as many as were trained. White is "
+        "undecided; a dot marks a column whose answer is wrong. "
+        f"Accuracy is the {escape(entry['accuracy_is'])}."
+    )
+    still = _image(RunFolder(folder).analysis / entry["figure"]["file"], entry["figure"]["alt"])
+    viewer = spreading_viewer(spreading_from(entry, maps))
+    return f"{head}<p>{text}</p>{viewer}<noscript>{still}</noscript></section>"
 
 
 def _head(folder: Path, results: dict[str, Any]) -> str:
@@ -233,8 +253,9 @@ def _accuracy(found: Mapping[str, Any]) -> str:
     run = found["run"]
     if "why_not" in run:
         return f"<section><h2>Accuracy</h2><p class='quiet'>{escape(run['why_not'])}</p></section>"
-    share = f"{100 * run['value']:.1f}% of {run['images']:,} test images"
-    text = f"<p>{share} (95% interval {_interval(run, 100)}, over images).</p>"
+    share = f"{100 * run['value']:.1f}% on {run['images']:,} test images"
+    means = f": {escape(found['accuracy_is'])}" if found.get("accuracy_is") else ""
+    text = f"<p>{share} (95% interval {_interval(run, 100)}, over images){means}.</p>"
     rows = ""
     for name, one in found["controls"].items():
         if "value" not in one:

@@ -6,6 +6,7 @@ import numpy as np
 
 from colgraph import analysis
 from colgraph.analysis import Result
+from colgraph.analysis.scoring import PER_IMAGE, Scoring
 from colgraph.report.catalogue import ANSWERS, Catalogue
 from colgraph.report.context import Context
 
@@ -19,13 +20,13 @@ _robustness = ROBUSTNESS.family("robustness")
 @_robustness(
     "Corrupted images",
     "Error under the families of corruption of CIFAR-10-C or ImageNet-C; lower is better. The title says whose "
-    "constants they are. The null answers as often, but blindly: below it, something is left, and no more is shown. "
-    "Compare networks at equal clean error.",
+    "constants they are. {blind}{accuracy}Compare networks at equal clean error.",
     ANSWERS,
 )
 def corruptions(c: Context) -> Result:
     severities = (1, 2, 3, 4, 5) if len(c.positions) <= 2000 else (1, 3, 5)
-    return c.call(analysis.corruption_errors, c.net, *_held_out(c, 15 * len(severities)), severities=severities)
+    images, options = _held_out(c, 15 * len(severities)), {"severities": severities, "scoring": _scoring(c)}
+    return c.call(analysis.corruption_errors, c.net, *images, **options)
 
 
 @_robustness(
@@ -35,6 +36,11 @@ def corruptions(c: Context) -> Result:
     ANSWERS,
 )
 def attack(c: Context) -> Result:
+    if _scoring(c) is not PER_IMAGE:
+        raise ValueError(
+            f"attacks are foolbox's, on the class of an image, which task {c.run.config.task} does not answer with: "
+            "they need --task classify"
+        )
     _small_enough(c)
     # A gradient costs about as much as five passes.
     return c.call(analysis.adversarial_accuracy, c.net, *_held_out(c, 5 * 4 * 10), steps=10, draws=_draws(c))
@@ -44,37 +50,55 @@ def attack(c: Context) -> Result:
     "Lesions",
     "Accuracy when the most listened-to columns are taken out, beside as many at random (grey). Columns that the "
     "image enters by are spared: without them the network is blind. Output columns are not: one that is taken out "
-    "adds the same to every answer, whoever listens to it.",
+    "adds the same to every answer, whoever listens to it; where each answers by itself, output columns are spared, "
+    "too. {accuracy}",
     ANSWERS,
 )
 def lesions(c: Context) -> Result:
     _small_enough(c)
+    scoring, spared = _scoring(c), _spared(c)
     between = c.edges[0] != c.edges[1]
     heard = np.bincount(c.edges[0, between], c.attention[between], len(c.positions))
-    entry = (c.sheet.input_rank >= 0).numpy()
-    images = _held_out(c, 5 * (_draws(c) + 1))
-    return c.call(analysis.lesion_curve, c.net, *images, c.edges, score=heard, spare=entry, draws=_draws(c))
+    images, options = _held_out(c, 5 * (_draws(c) + 1)), {"draws": _draws(c), "scoring": scoring}
+    return c.call(analysis.lesion_curve, c.net, *images, c.edges, score=heard, spare=spared, **options)
+
+
+def _spared(c: Context) -> np.ndarray:
+    """``[columns]``: those that the image enters by, and those that answer by themselves; or a ValueError if all."""
+    spared = np.asarray((c.sheet.input_rank >= 0).numpy())
+    by_themselves = c.run.net.net.readout == "columns"
+    if by_themselves:
+        spared = spared | c.sheet.output_mask.numpy()
+    if spared.all():
+        also = f" or answers by itself (task {c.run.config.task})" if by_themselves else ""
+        raise ValueError(f"every column sees a patch{also}, and is spared: lesions need columns that do not")
+    return spared
 
 
 @_robustness(
     "Noise on activity",
-    "Accuracy when every state is disturbed after every step, by shares of its own size.",
+    "Accuracy when every state is disturbed after every step, by shares of its own size. {accuracy}",
     ANSWERS,
 )
 def activity_noise(c: Context) -> Result:
     _small_enough(c)
-    return c.call(analysis.activity_noise, c.net, *_held_out(c, 15), draws=3)
+    return c.call(analysis.activity_noise, c.net, *_held_out(c, 15), draws=3, scoring=_scoring(c))
 
 
 @_robustness(
     "Noise on weights",
     "Accuracy when every weight of every column is disturbed, by shares of the size of its kind, and independently, "
-    "also where columns share weights: so networks of one function score the same, however they are written.",
+    "also where columns share weights: so networks of one function score the same, however they are written. "
+    "{accuracy}",
     ANSWERS,
 )
 def weight_noise(c: Context) -> Result:
     _small_enough(c)
-    return c.call(analysis.weight_noise, c.net, *_held_out(c, 15), draws=3)
+    return c.call(analysis.weight_noise, c.net, *_held_out(c, 15), draws=3, scoring=_scoring(c))
+
+
+def _scoring(c: Context) -> Scoring:
+    return c.run.scoring(c.settings.seed)
 
 
 def _held_out(c: Context, passes: int) -> tuple[np.ndarray, np.ndarray]:

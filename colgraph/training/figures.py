@@ -13,6 +13,7 @@ from torch import Tensor
 from colgraph.data import ImageSplits
 from colgraph.distributed import SheetParallelVision
 from colgraph.models import VisionColumnformer
+from colgraph.tasks import Classify, Task
 from colgraph.training.metrics import MetricsLog
 from colgraph.viz import draw_attention_by_distance, draw_column, draw_curves, draw_sheet, save_figure
 
@@ -32,6 +33,16 @@ def mean_attention(net: VisionColumnformer, images: Tensor) -> Tensor:
         raise ValueError("the model recorded no attention")
     mean = attention.float().mean((2, 3))
     return net.model.gather_edges(mean, dim=1) if isinstance(net, SheetParallelVision) else mean
+
+
+def _said_of(task: Task) -> dict[str, Any]:
+    """What curves of accuracy and loss are called, where they are not those of a class per image."""
+    said: dict[str, Any] = {}
+    if task.accuracy_is != Classify.accuracy_is:
+        said["accuracy_is"] = task.accuracy_is
+    if type(task).loss is not Classify.loss:
+        said["loss_is"] = f"loss of task {task.settings.task}"
+    return said
 
 
 class RunFigures(Callback):
@@ -73,10 +84,11 @@ class RunFigures(Callback):
 
     def draw(self, module: Any, save: bool) -> None:
         """Draw everything that changes during a run: all processes compute, and the one told to ``save`` draws."""
+        said = _said_of(module.task)
         if not isinstance(module.net, VisionColumnformer):
             if save:
                 title = f"{self.images.source}, {module.config.model}"
-                self._save("curves.png", lambda: draw_curves(self.history.rows, title=title))
+                self._save("curves.png", lambda: draw_curves(self.history.rows, title=title, **said))
             return
         sheet = module.net.model.sheet
         attention = self._attention(module).numpy()
@@ -85,7 +97,7 @@ class RunFigures(Callback):
         before = None if self.before is None else self.before.numpy()
         title = f"{self.images.source} on {sheet.geometry}"
         distance = sheet.edge_distance.numpy()
-        self._save("curves.png", lambda: draw_curves(self.history.rows, title=title))
+        self._save("curves.png", lambda: draw_curves(self.history.rows, title=title, **said))
         self._save(
             "attention_by_distance.png",
             lambda: draw_attention_by_distance(

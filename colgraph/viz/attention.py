@@ -9,6 +9,8 @@ import numpy as np
 from colgraph.sheet import Sheet
 from colgraph.viz.style import BLUE, GREY, INK, ORANGE, PALE, SEQUENTIAL, UNIT, Figure, color_bar, new_figure, quiet
 
+_MOST_STEPS = 16  # that are named beside the picture
+
 
 def draw_attention_by_distance(
     distance: np.ndarray,
@@ -211,7 +213,8 @@ def _draw_steps(figure: Any, weight: np.ndarray, distance: np.ndarray) -> None:
     image = axes.imshow(weight[:, order], aspect="auto", cmap=SEQUENTIAL, vmin=0, interpolation="nearest")
     ticks = np.unique(np.linspace(0, len(order) - 1, min(len(order), 6)).astype(np.int64))
     axes.set_xticks(ticks, [f"{distance[order[i]]:.1f}" for i in ticks])
-    axes.set_yticks(range(len(weight)), [str(step + 1) for step in range(len(weight))])
+    steps = range(0, len(weight), -(-len(weight) // _MOST_STEPS))
+    axes.set_yticks(steps, [str(step + 1) for step in steps])
     axes.set(xlabel="columns heard, nearest first: distance (spacings)", ylabel="step")
     axes.set_title("step by step", fontsize=10)
     axes.spines[:].set_color(GREY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,14 +13,23 @@ from colgraph.viz.style import BLUE, GREEN, ORANGE, UNIT, Figure, new_figure, qu
 _DRAWN = ("train_accuracy", "val_accuracy", "train_loss", "val_loss", "wiring_cost")
 
 
-def draw_curves(rows: Sequence[Mapping[str, Any]], *, held_out: str = "held out", title: str | None = None) -> Figure:
+def draw_curves(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    held_out: str = "held out",
+    title: str | None = None,
+    accuracy_is: str | None = None,
+    loss_is: str = "cross-entropy (nats)",
+) -> Figure:
     """Draw a run's metrics, from rows as in ``metrics.csv``; those of single steps inside an epoch are passed over.
 
     Args:
-        rows: with ``epoch``, ``train_accuracy``, ``val_accuracy`` (fractions), ``train_loss``, ``val_loss`` (nats) and
+        rows: with ``epoch``, ``train_accuracy``, ``val_accuracy`` (fractions), ``train_loss``, ``val_loss`` and
             ``wiring_cost`` (in the sheet's units); a value that is missing leaves a gap.
         held_out: what to call the images that are not trained on.
         title: above the figure.
+        accuracy_is: what accuracy means, where it is no share of images that are right.
+        loss_is: what the loss is, and in which unit.
 
     Returns:
         A matplotlib ``Figure``.
@@ -39,9 +49,13 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], *, held_out: str = "held out"
         accuracy.annotate(
             f"{val[last]:.1f}%", (epoch[last], val[last]), xytext=(-4, -14), textcoords="offset points", ha="right"
         )
-    quiet(accuracy, title="Accuracy", xlabel="epoch", ylabel="correct (%)")
+    if accuracy_is is None:
+        quiet(accuracy, title="Accuracy", xlabel="epoch", ylabel="correct (%)")
+    else:
+        quiet(accuracy, xlabel="epoch", ylabel="accuracy (%)")
+        accuracy.set_title(textwrap.fill(f"Accuracy: {accuracy_is}", 48), fontsize=9)
     accuracy.legend(loc="lower right")
-    quiet(loss, title="Loss", xlabel="epoch", ylabel="cross-entropy (nats)")
+    quiet(loss, title="Loss", xlabel="epoch", ylabel=loss_is)
     loss.legend(loc="upper right")
     wiring.plot(epoch, _series(rows, "wiring_cost"), color=GREEN, **style)
     quiet(wiring, title="Wiring cost", xlabel="epoch", ylabel=f"mean distance heard ({UNIT})")

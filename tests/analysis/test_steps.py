@@ -94,3 +94,9 @@ def test_bad_inputs():
     for inputs, message in ((blank[:-1], "one row for each of the 32 stimuli"), (blank, "inputs: .* no variance")):
         with pytest.raises(ValueError, match=message):
             rsa_by_step(states, areas, category_rdm(labels), inputs=inputs)
+
+
+def test_many_steps_are_not_all_named():
+    states, model = np.random.default_rng(0).normal(size=(6, 40, 2, 3)), category_rdm([0, 0, 0, 1, 1, 1])
+    found = rsa_by_step(states, [0, 0], model, permutations=2)
+    assert len(found.plot().get_xticks()) <= 16

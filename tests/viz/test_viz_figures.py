@@ -145,6 +145,20 @@ def test_a_column_shows_every_column_it_hears() -> None:
     assert np.sort(np.asarray(images[0].get_array()).ravel()) == pytest.approx(np.sort(mine.ravel()))
 
 
+def test_many_steps_are_not_all_named() -> None:
+    sheet = surface()
+    figure = draw_column(sheet, np.full((40, sheet.edge_index.size(1)), 0.25), 2)
+    (steps,) = [axes for axes in figure.axes if axes.get_ylabel() == "step"]
+    assert [label.get_text() for label in steps.get_yticklabels()] == [str(t) for t in range(1, 41, 3)]
+
+
+def test_curves_say_what_accuracy_and_loss_are() -> None:
+    rows = [{"epoch": 1, "val_accuracy": 0.5, "val_loss": 1.0}]
+    plain, other = draw_curves(rows), draw_curves(rows, accuracy_is="share of columns", loss_is="loss of task mine")
+    assert {"Accuracy", "correct (%)", "cross-entropy (nats)"} <= {*texts(plain).split("\n")}
+    assert {"Accuracy: share of columns", "accuracy (%)", "loss of task mine"} <= {*texts(other).split("\n")}
+
+
 def test_columns_on_surfaces_and_without_ears_can_be_drawn() -> None:
     sheet = surface()
     draw_column(sheet, np.full(sheet.edge_index.size(1), 0.25), 2)
