@@ -34,7 +34,7 @@ def _check_mean(run: Path, predicted: dict[str, NDArray[Any]]) -> None:
         value = "unknown" if known is None else f"{known:.1%}"
         raise ValueError(
             f"the accuracy of task {summary.get('task')} ({value}: {summary.get('accuracy_is')}) is no mean over "
-            "images and is not compared image by image"
+            "images, and is not compared image by image"
         )
 
 

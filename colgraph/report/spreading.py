@@ -73,7 +73,7 @@ def spreading_from(entry: Mapping[str, Any], maps: Mapping[str, NDArray[Any]]) -
         ValueError: if something is missing.
     """
     arrays = {name.removeprefix(_PREFIX): array for name, array in maps.items() if name.startswith(_PREFIX)}
-    return Spreading.of(arrays, {**entry, "cell": tuple(entry["cell"])})
+    return Spreading.of(arrays, entry)
 
 
 @torch.no_grad()

@@ -60,7 +60,7 @@ class Spreading:
         content = {item.name: getattr(self, item.name) for item in fields(self)}
         arrays = {name: content.pop(name) for name in ("images", "share", "right", "place")}
         arrays["share"] = _as_bytes(self.share)
-        return arrays, content
+        return arrays, content | {"cell": list(self.cell)}
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]], content: Mapping[str, Any]) -> Spreading:
@@ -74,7 +74,7 @@ class Spreading:
         if lacking:
             raise ValueError(f"the answers step by step lack {', '.join(sorted(lacking))}")
         share = np.where(arrays["share"] == _HOLE, np.nan, arrays["share"] / np.float32(254)).astype(np.float32)
-        given = {name: content[name] for name in names & {*content}}
+        given = {name: content[name] for name in names & {*content}} | {"cell": tuple(content["cell"])}
         return cls(**{**given, **{name: arrays[name] for name in ("images", "right", "place")}, "share": share})
 
 

@@ -226,6 +226,9 @@ def test_the_page_works_in_a_browser(analysed, runs, tmp_path, open_page):
     opened.part("column").press("Enter")
     assert len({first, second, opened.picture()}) == 3
     assert opened.part("status").inner_text().startswith("Column 20: activity (mean)")
+    assert opened.part("spreading-text").inner_text() == "2 of 4 (as trained)"
+    opened.part("spreading-step").fill("4")
+    assert "held-out images" in opened.part("spreading-status").inner_text()
     opened.page.set_viewport_size({"width": 400, "height": 800})
     opened.page.wait_for_timeout(200)
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= 400

@@ -205,7 +205,7 @@ def test_a_report_has_the_accuracies_of_trained_controls_on_the_same_images(tmp_
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     page = _accuracy(found)
     alone = int((mine & ~theirs).sum())
-    for text in (f"{100 * mine.mean():.1f}% of 200 test images", f"<td>{alone} and 0</td>", "has no predictions.npz"):
+    for text in (f"{100 * mine.mean():.1f}% on 200 test images", f"<td>{alone} and 0</td>", "has no predictions.npz"):
         assert text in page, text
     (tmp_path / "run0" / "predictions.npz").unlink()
     found = paired_accuracies(LineUp(contexts, [], paths))

@@ -222,7 +222,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield parent
 
 
-def test_runs_of_columns_are_analysed_compared_and_encoded(trained: Path, tmp_path: Path, open_page: Any) -> None:
+def test_runs_of_columns_are_analysed_compared_and_encoded(trained: Path, tmp_path: Path) -> None:
     runs = [trained / "columns-0", trained / "columns-1"]
     for run in runs:
         found = analyse(run, QUICK, only=["wiring", "category", "activity_noise"])
@@ -238,9 +238,7 @@ def test_runs_of_columns_are_analysed_compared_and_encoded(trained: Path, tmp_pa
     page = write_page(runs[1], tmp_path / "report.html")
     assert f"{100 * accuracy:.1f}% on 360 test images" in page.read_text()
     assert "over images): share of columns that are right, the mean over classes" in page.read_text()
-    opened = open_page(page)
-    assert opened.errors == []
-    assert opened.part("spreading-text").inner_text() == "3 of 6 (as trained)"
+    assert '"trained": 3,' in page.read_text().partition('id="spreading-data">')[2]
     compared = compare_seeds(runs)
     assert compared["analyses"]["wiring"]["value"].values[0] > 0
     run = load_run(runs[0], images=0)
