@@ -35,6 +35,7 @@ class Opened:
 
     def __init__(self, browser: Any, path: Path, script: str = "") -> None:
         self.context = browser.new_context(offline=True, viewport={"width": 900, "height": 900})
+        self.context.set_default_timeout(120_000)  # drawn by a processor that has other things to do
         self.context.add_init_script(script)
         self.page = self.context.new_page()
         self.errors: list[str] = []
