@@ -38,17 +38,6 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-class PatchImages(MemoryImages):
-    """Images with labels of any shape, and a difficulty."""
-
-    def __init__(self, cells: np.ndarray, labels: torch.Tensor, difficulty: torch.Tensor) -> None:
-        super().__init__(torch.from_numpy(cells).unsqueeze(1), torch.zeros(len(cells), dtype=torch.int64))
-        self.labels, self.difficulty = labels, difficulty
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-
 def lines(count: int, side: int, seed: int, kind: str = "classes") -> ImageSet:
     """Dark, grey and bright cells: what is to be said of a bright or grey one is whether it lies right of a bright one.
 
@@ -67,7 +56,7 @@ def lines(count: int, side: int, seed: int, kind: str = "classes") -> ImageSet:
         labels = torch.from_numpy(np.stack([cells / 255, place], -1).astype(np.float32))
     if kind == "image":
         labels, difficulty = torch.from_numpy(bright[:, 0, 0].astype(np.int64)), torch.from_numpy(rng.random(count))
-    return PatchImages(cells.astype(np.uint8), labels, difficulty)
+    return MemoryImages(torch.from_numpy(cells.astype(np.uint8)).unsqueeze(1), labels, difficulty=difficulty)
 
 
 def splits(side: int = 4, kind: str = "classes", harder: bool = True) -> ImageSplits:

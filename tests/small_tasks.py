@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,19 +82,28 @@ def images_for(kind: str) -> ImageSplits:
 
     The last patch of every image does not count.
     """
-    digits = load_images("digits", image_size=8, channels=1)
+
+    def labels(patches: Tensor) -> Tensor:
+        bright = patches.mean(-1)
+        found = patches / 255 if kind == "vectors" else (bright > 20).long() + (bright > 120)
+        found[:, -1, -1] = torch.nan if kind == "vectors" else -100
+        return found
+
     if kind not in ("columns", "vectors"):
-        return digits
+        return load_images("digits", image_size=8, channels=1)
+    return digits_by_patch(labels, ["black", "dim", "bright"])
+
+
+def digits_by_patch(labels: Callable[[Tensor], Tensor], classes: list[str]) -> ImageSplits:
+    """Digits with ``labels`` of the pixels ``[n,4,4,4]`` of their patches of 2 x 2."""
+    digits = load_images("digits", image_size=8, channels=1)
 
     def labelled(part: Any) -> MemoryImages:
         patches = part.images.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)[:, 0].float()
-        bright = patches.mean(-1)
-        labels = patches / 255 if kind == "vectors" else (bright > 20).long() + (bright > 120)
-        labels[:, -1, -1] = torch.nan if kind == "vectors" else -100
-        return MemoryImages(part.images, labels)
+        return MemoryImages(part.images, labels(patches))
 
     train, test = labelled(digits.train), labelled(digits.test)
-    return ImageSplits(train, test, test, ["black", "dim", "bright"], 1, 8, digits.mean, digits.std, "digits")
+    return ImageSplits(train, test, test, classes, 1, 8, digits.mean, digits.std, "digits")
 
 
 def run_of(kind: str, count: int = 60, **changes: Any) -> Run:

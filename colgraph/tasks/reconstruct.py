@@ -27,7 +27,7 @@ class Reconstruct(Columns):
 
     labels = "none"
     hides = True
-    accuracy_is = "share of the variance of hidden, normalised patches that is explained"
+    accuracy_is = "share of the variance of hidden, normalized patches that is explained"
 
     def check(self, images: ImageSplits, net: Any) -> None:
         """As many output columns as patches, and a mask token."""

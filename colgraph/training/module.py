@@ -23,7 +23,7 @@ from colgraph.training.questions import held_out_question, task_seed
 from colgraph.training.spatial import Neighborhoods, column_responses, spatial_loss
 
 
-class SheetClassifier(pl.LightningModule):
+class TaskModule(pl.LightningModule):
     """The loss of a task plus the wiring cost and the spatial loss, learned with AdamW.
 
     ``loss = task_loss + wiring * wiring_cost / spacing ** p + spatial_weight * spatial_loss``, where p is the model's
@@ -73,7 +73,7 @@ class SheetClassifier(pl.LightningModule):
         loss = entropy
         if self.spacing is not None:
             loss = loss + config.wiring / self.wire_unit * wiring
-        if spatial and out is not None and isinstance(self.net, VisionColumnformer):
+        if spatial and isinstance(self.net, VisionColumnformer):
             drawn = self.neighborhoods.draw(config.seed, self.global_step)
             said = column_responses(self.net, out, signal)
             groups, distance = (part.to(said.device) for part in drawn)
@@ -95,9 +95,9 @@ class SheetClassifier(pl.LightningModule):
         """Which share of the images this process sees."""
         return share_of(self.trainer)[0] if self._trainer is not None else 0
 
-    def _loss(self, answers: Tensor, out: VisionUnroll | None, targets: Any) -> Tensor:
+    def _loss(self, answers: Tensor, out: VisionUnroll, targets: Any) -> Tensor:
         """That of the answers after the last step, or of those after each, weighted."""
-        said = None if out is None else out.step_logits
+        said = out.step_logits
         if said is None:
             return self.task.loss(answers, targets, training=True)
         weights = step_weights(self.config.step_loss, len(said))
@@ -121,11 +121,8 @@ class SheetClassifier(pl.LightningModule):
 
     def _run(
         self, question: Question, steps: int | None = None, record: Collection[str] = ()
-    ) -> tuple[Tensor, Tensor, VisionUnroll | None]:
-        """Answers in full precision, the wiring cost, and what the unroll returned; without steps zero and None."""
-        if not hasattr(self.net, "unroll"):
-            logits = self.net(question.images).float()
-            return logits, logits.new_zeros(()), None
+    ) -> tuple[Tensor, Tensor, VisionUnroll]:
+        """Answers in full precision, the wiring cost (zero without a sheet), and what the unroll returned."""
         options: dict[str, Any] = {} if question.hidden is None else {"hidden": question.hidden}
         net: Any = self.net
         out = net.unroll(question.images, steps=steps, record=record, **options)
@@ -134,9 +131,11 @@ class SheetClassifier(pl.LightningModule):
 
     def _count(self, loss: Tensor, answers: Tensor, question: Question, wiring: Tensor, n: int) -> None:
         tally = self.task.tally(answers, question.targets)
-        images = tally.new_tensor([float(n)])
-        sums = [loss.detach().float().reshape(1) * n, tally, wiring.detach().float().reshape(1) * n, images]
-        joined = torch.cat(sums)
+        # In float32, to which some devices are bound, counts end at 2^24: fewer than an epoch has columns.
+        exact = torch.float32 if tally.device.type == "mps" else torch.float64
+        means = (each.detach().reshape(1).to(exact) * n for each in (loss, wiring))
+        (summed, wire), images = means, tally.new_tensor([n], dtype=exact)
+        joined = torch.cat([summed, tally.to(exact), wire, images])
         before = self.totals.to(joined.device)
         self.totals = joined if len(before) != len(joined) else before + joined
 
@@ -144,7 +143,8 @@ class SheetClassifier(pl.LightningModule):
         """Turn the sums into ``<split>_loss``, ``<split>_accuracy`` and ``<split>_wiring_cost``, over all processes."""
         # A process that had no image has counted nothing.
         size = int(self.trainer.strategy.reduce(torch.tensor(len(self.totals), device=self.device), reduce_op="max"))
-        counted = torch.zeros(size).index_copy(0, torch.arange(len(self.totals)), self.totals.cpu()).to(self.device)
+        counted = self.totals.new_zeros(size).index_copy(0, torch.arange(len(self.totals)), self.totals.cpu())
+        counted = counted.to(self.device)
         totals = self.trainer.strategy.reduce(counted, reduce_op="sum")
         loss, *tally, wiring, n = torch.as_tensor(totals).tolist()
         n = max(n, 1.0)

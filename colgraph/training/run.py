@@ -43,7 +43,7 @@ from colgraph.training.folder import RunFolder
 from colgraph.training.lock import hold_folder
 from colgraph.training.measure import code_commit, command_line, machine, parameters_sha256, peak_memory_bytes
 from colgraph.training.metrics import MetricsLog
-from colgraph.training.module import SheetClassifier
+from colgraph.training.module import TaskModule
 from colgraph.training.opening import check_run_folder, open_run_folder
 from colgraph.training.origin import settings_of
 from colgraph.training.parallel import SheetParallelStrategy, watched
@@ -119,7 +119,7 @@ def _train(net: VisionModel, images: ImageSplits, config: TrainConfig, folder: R
     keep = kept_steps(config.keep_checkpoints, config.epochs * steps_per_epoch(config, len(images.train)))
     checkpoints = Checkpoints(folder, config.checkpoint_every, hint, keep)
     figures = RunFigures(folder.figures, images, log, config.figure_every)
-    module = SheetClassifier(net, config, pack_run(record, sheet, images, net.num_classes, init))
+    module = TaskModule(net, config, pack_run(record, sheet, images, net.num_classes, init))
     module.task.begin(images)
     module.reschedule = any(change["setting"] == "epochs" for change in new)
     batches = ImageBatches(images, config)
@@ -240,7 +240,7 @@ def _facts(sheet: Sheet | None, images: ImageSplits, config: TrainConfig) -> dic
     return {**graph, "configuration": digest(config.flat()), "data set": digest(labels)}
 
 
-def _fit(trainer: pl.Trainer, module: SheetClassifier, batches: ImageBatches, folder: RunFolder) -> None:
+def _fit(trainer: pl.Trainer, module: TaskModule, batches: ImageBatches, folder: RunFolder) -> None:
     try:
         trainer.fit(module, batches, ckpt_path=folder.last if folder.resume else None, weights_only=True)
     except ValueError as error:
@@ -274,7 +274,7 @@ def _parts(trained: nn.Module, config: TrainConfig, columns: int) -> dict[str, l
     }
 
 
-def _sheet_facts(net: nn.Module, module: SheetClassifier, config: TrainConfig) -> dict[str, Any]:
+def _sheet_facts(net: nn.Module, module: TaskModule, config: TrainConfig) -> dict[str, Any]:
     """The sheet, and what its wires cost; null where there is no sheet."""
     names = ("wiring_cost", "wiring_cost_in_spacings", "spacing", "columns", "edges", "geometry", "fingerprint")
     if not isinstance(net, VisionColumnformer):
@@ -290,7 +290,7 @@ _USUAL = ("test_accuracy", "test_loss", "test_wiring_cost")
 
 def _summary(
     net: nn.Module,
-    module: SheetClassifier,
+    module: TaskModule,
     images: ImageSplits,
     record: RunRecord,
     log: MetricsLog,

@@ -10,7 +10,7 @@ from torch import nn
 
 from colgraph.models import SheetMismatchError, VisionColumnformer, VisionModel
 from colgraph.training.checkpoint import load_trained
-from colgraph.training.config import TrainConfig
+from colgraph.training.config import VISION_SETTINGS, TrainConfig
 from colgraph.training.folder import RunFolder
 
 _HEAD = ("head.", "pool", "mask_token", "output_patches")
@@ -40,6 +40,7 @@ def take_over(net: VisionModel, config: TrainConfig) -> dict[str, Any] | None:
     if type(other) is not type(net):
         raise ValueError(f"init: {config.init!r} has trained a {type(other).__name__}, this is a {type(net).__name__}")
     _check_sheets(net, other, config.init)
+    _check_same_use(config, trained.config)
     mine, theirs = net.state_dict(), other.state_dict()
     taken = {name: value for name, value in theirs.items() if not name.startswith(_HEAD)}
     for name in sorted({*taken, *(name for name in mine if not name.startswith(_HEAD))}):
@@ -64,6 +65,15 @@ def _check_sheets(net: nn.Module, other: nn.Module, run: str) -> None:
             f"{theirs.num_columns} columns) than this one ({mine.fingerprint[:16]}, {mine.num_columns} columns): give "
             "the geometry and neighbors of that run"
         )
+
+
+def _check_same_use(config: TrainConfig, theirs: TrainConfig) -> None:
+    """Refuse what gives the same parameters another meaning, and leaves no trace in their shapes."""
+    for name in (*VISION_SETTINGS, "num_heads", "attention_residual", "channels"):
+        here, there = getattr(config, name), getattr(theirs, name)
+        if here != there:
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(f"init: {config.init!r} has learned with {flag} {there}, got {here}: give that of the run")
 
 
 def freeze_all_but_head(net: nn.Module) -> None:

@@ -35,18 +35,18 @@ def train_digits(path: Path, resume: bool = False, die_at: int | None = None, **
 
     from colgraph.data import load_images
     from colgraph.training import RunFlags, TrainConfig, make_model, make_sheet, num_answers, open_run_folder, train
-    from colgraph.training.module import SheetClassifier
+    from colgraph.training.module import TaskModule
 
     torch.set_num_threads(1)
     if die_at is not None:
-        usual = SheetClassifier.training_step
+        usual = TaskModule.training_step
 
         def deadly(self: Any, batch: Any, batch_idx: int) -> Any:
             if self.global_step == die_at:
                 os.kill(os.getpid(), signal.SIGKILL)
             return usual(self, batch, batch_idx)
 
-        SheetClassifier.training_step = deadly  # type: ignore[method-assign]
+        TaskModule.training_step = deadly  # type: ignore[method-assign]
     images = load_images("digits", image_size=8, channels=1)
     config = TrainConfig(**{**SMALL, **changes})
     folder = open_run_folder(config, RunFlags(path, resume=resume))

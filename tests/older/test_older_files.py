@@ -81,18 +81,18 @@ def test_a_run_goes_on(tmp_path):
 def test_its_average_goes_on_beside_its_weights(tmp_path, monkeypatch):
     from colgraph.training import RunFolder, images_of, load_checkpoint, make_model, make_sheet, train
     from colgraph.training.average import AverageWeights
-    from colgraph.training.module import SheetClassifier
+    from colgraph.training.module import TaskModule
 
     folder = RunFolder(tmp_path / "run", resume=True)
     shutil.copytree(HERE / "run", folder.path)
     saved, seen = load_checkpoint(folder.last), []
-    original, update = SheetClassifier.training_step, AverageWeights.on_train_batch_end
+    original, update = TaskModule.training_step, AverageWeights.on_train_batch_end
 
     def step(self, batch, batch_idx):
         seen.append(self.net.head.weight.detach().clone())
         return original(self, batch, batch_idx)
 
-    monkeypatch.setattr(SheetClassifier, "training_step", step)
+    monkeypatch.setattr(TaskModule, "training_step", step)
     monkeypatch.setattr(AverageWeights, "on_train_batch_end", lambda *args: None if len(seen) > 1 else update(*args))
     config = dataclasses.replace(folder.record().config, epochs=3)
     train(make_model(config, make_sheet(config), 10), images_of(config), config, folder)

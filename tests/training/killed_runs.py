@@ -20,7 +20,7 @@ from colgraph.data import load_images
 from colgraph.training import RunFlags, TrainConfig, make_model, make_sheet, open_run_folder, train
 from colgraph.training.callbacks import Checkpoints
 from colgraph.training.figures import RunFigures
-from colgraph.training.module import SheetClassifier
+from colgraph.training.module import TaskModule
 
 SMALL: dict[str, Any] = {
     "data": "digits",
@@ -52,14 +52,14 @@ def die() -> None:
 
 
 def in_the_middle_of_an_epoch() -> None:
-    original = SheetClassifier.training_step
+    original = TaskModule.training_step
 
-    def training_step(self: SheetClassifier, batch: Any, batch_idx: int) -> torch.Tensor:
+    def training_step(self: TaskModule, batch: Any, batch_idx: int) -> torch.Tensor:
         if self.global_step == 8:
             die()
         return original(self, batch, batch_idx)
 
-    SheetClassifier.training_step = training_step  # type: ignore[method-assign]
+    TaskModule.training_step = training_step  # type: ignore[method-assign]
 
 
 def while_a_checkpoint_is_written() -> None:

@@ -34,7 +34,7 @@ from colgraph.training import (
     train,
 )
 from colgraph.training.batches import StepSampler
-from colgraph.training.module import SheetClassifier
+from colgraph.training.module import TaskModule
 from colgraph.training.origin import settings_of
 from colgraph.training.resume import as_recorded
 from colgraph.training.run import parameters_sha256
@@ -60,12 +60,12 @@ def run(path: Path, images: ImageSplits, resume: bool = False, **changes: Any) -
 def interrupted(path: Path, images: ImageSplits, step: int, **changes: Any) -> None:
     """A run that is stopped in the step after the given one."""
 
-    def stop(self: SheetClassifier, *_: Any) -> None:
+    def stop(self: TaskModule, *_: Any) -> None:
         if self.global_step == step:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SheetClassifier, "on_train_batch_end", stop)
+        patch.setattr(TaskModule, "on_train_batch_end", stop)
         with pytest.raises(InterruptedRunError):
             run(path, images, **changes)
 

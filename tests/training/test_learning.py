@@ -31,7 +31,7 @@ from colgraph.training import (
 )
 from colgraph.training.checkpoint import KEY, config_of
 from colgraph.training.flags import parse_flags
-from colgraph.training.module import SheetClassifier, parameter_groups
+from colgraph.training.module import TaskModule, parameter_groups
 from colgraph.training.resume import read_record
 from colgraph.training.run import parameters_sha256
 from colgraph.training.spatial import Neighborhoods, column_responses, spatial_loss
@@ -71,15 +71,15 @@ def test_a_run_with_everything_goes_on_to_the_bit(
     images: ImageSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(tmp_path / "whole", images, **EVERYTHING)
-    original = SheetClassifier.training_step
+    original = TaskModule.training_step
 
-    def die(self: SheetClassifier, batch: Any, batch_idx: int) -> torch.Tensor:
+    def die(self: TaskModule, batch: Any, batch_idx: int) -> torch.Tensor:
         if self.global_step == 8:
             raise MemoryError("killed")
         return original(self, batch, batch_idx)
 
     with monkeypatch.context() as patch:
-        patch.setattr(SheetClassifier, "training_step", die)
+        patch.setattr(TaskModule, "training_step", die)
         with pytest.raises(MemoryError):
             run(tmp_path / "parts", images, checkpoint_every="7", **EVERYTHING)
     parts = run(tmp_path / "parts", images, resume=True, **EVERYTHING)
@@ -96,13 +96,13 @@ def test_a_run_with_everything_goes_on_to_the_bit(
 
 def test_the_average_is_the_average(images: ImageSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.Tensor] = []
-    original = SheetClassifier.training_step
+    original = TaskModule.training_step
 
-    def watch(self: SheetClassifier, batch: Any, batch_idx: int) -> torch.Tensor:
+    def watch(self: TaskModule, batch: Any, batch_idx: int) -> torch.Tensor:
         seen.append(self.net.head.weight.detach().clone())
         return original(self, batch, batch_idx)
 
-    monkeypatch.setattr(SheetClassifier, "training_step", watch)
+    monkeypatch.setattr(TaskModule, "training_step", watch)
     plain = run(tmp_path / "plain", images, epochs=1, precision="64")
     weights = [*seen[1:], load_trained(tmp_path / "plain").net.head.weight.detach()]
     averaged = run(tmp_path / "ema", images, epochs=1, precision="64", ema=0.5)
@@ -264,8 +264,8 @@ def test_gradients_of_the_spatial_loss_are_those_of_differences(signal: str) -> 
 def test_training_takes_the_signal(signal: str | None) -> None:
     config = TrainConfig(**{**SMALL, "spatial_weight": 0.3, "spatial_signal": signal})
     torch.manual_seed(0)
-    module = SheetClassifier(make_model(config, make_sheet(config), 10), config)
-    free = SheetClassifier(module.net, TrainConfig(**SMALL))
+    module = TaskModule(make_model(config, make_sheet(config), 10), config)
+    free = TaskModule(module.net, TrainConfig(**SMALL))
     batch = torch.rand(32, 1, 8, 8), torch.arange(32) % 10
     out = module.net.unroll(batch[0], record=("hidden",))
     drawn = module.neighborhoods.draw(config.seed, 0)
@@ -299,15 +299,15 @@ def test_a_run_of_before_goes_on_with_the_length(
     """By the command that began it, to the bits that it would have had; what it never was is refused."""
     options = {"spatial_weight": 0.3, "checkpoint_every": "3"}
     whole = run(tmp_path / "whole", images, **options, spatial_signal="norm")
-    original = SheetClassifier.training_step
+    original = TaskModule.training_step
 
-    def die(self: SheetClassifier, batch: Any, batch_idx: int) -> torch.Tensor:
+    def die(self: TaskModule, batch: Any, batch_idx: int) -> torch.Tensor:
         if self.global_step == 4:
             raise MemoryError("killed")
         return original(self, batch, batch_idx)
 
     with monkeypatch.context() as patch:
-        patch.setattr(SheetClassifier, "training_step", die)
+        patch.setattr(TaskModule, "training_step", die)
         with pytest.raises(MemoryError):
             run(tmp_path / "parts", images, **options, spatial_signal="norm")
     last = tmp_path / "parts" / "checkpoints" / "last.ckpt"

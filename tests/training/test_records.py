@@ -25,7 +25,7 @@ from colgraph.report.loading import load_run
 from colgraph.training import RunFlags, RunFolder, TrainConfig, load_trained, make_model, make_sheet, parse_flags, train
 from colgraph.training.checkpoint import config_of, pack_run, unpack_sheet
 from colgraph.training.measure import parameters_sha256
-from colgraph.training.module import SheetClassifier
+from colgraph.training.module import TaskModule
 from colgraph.training.resume import RunRecord, read_record
 from colgraph.training.yaml_files import load_yaml, save_yaml
 
@@ -253,6 +253,6 @@ def test_the_wiring_weight_does_not_depend_on_the_unit(power: int) -> None:
     for unit in (1.0, 1000.0):
         shape = cg.Geometry(np.random.default_rng(0).random((32, 3)) * unit)
         net = own_net(cg.build_sheet(shape, neighbors="knn:4", num_inputs=16), edge_bias=None, wiring_power=power)
-        module = SheetClassifier(net, TrainConfig(**LOOP))
+        module = TaskModule(net, TrainConfig(**LOOP))
         costs.append(float(net.model.edge_cost.mean()) / module.wire_unit)
     assert costs[1] == pytest.approx(costs[0], rel=1e-4)

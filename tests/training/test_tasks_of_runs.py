@@ -15,7 +15,10 @@ import yaml
 pytest.importorskip("lightning")
 pytest.importorskip("sklearn")
 
-from colgraph.data import ImageSplits, MemoryImages, load_images
+from small_tasks import digits_by_patch
+
+from colgraph.data import ImageSplits, load_images
+from colgraph.tasks import Question
 from colgraph.training import (
     RunFlags,
     RunFolder,
@@ -28,6 +31,7 @@ from colgraph.training import (
     parse_flags,
     train,
 )
+from colgraph.training.module import TaskModule
 from colgraph.training.setup import grid_of
 
 SMALL: dict[str, Any] = {
@@ -61,17 +65,10 @@ TASKS: dict[str, dict[str, Any]] = {
 
 def images_for(config: TrainConfig, vectors: bool = False) -> ImageSplits:
     """Digits; for a task of columns each patch is labelled by whether it is brighter than half, or by its pixels."""
-    digits = load_images("digits", image_size=8, channels=1)
     if config.task != "columns":
-        return digits
-
-    def labelled(part: Any) -> MemoryImages:
-        patches = part.images.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)[:, 0].float()
-        labels = patches / 255 if vectors else (patches.mean(-1) > 80).long()
-        return MemoryImages(part.images, labels)
-
-    train, test = labelled(digits.train), labelled(digits.test)
-    return ImageSplits(train, test, test, ["dark", "bright"], 1, 8, digits.mean, digits.std, "digits")
+        return load_images("digits", image_size=8, channels=1)
+    labels = (lambda patches: patches / 255) if vectors else (lambda patches: (patches.mean(-1) > 80).long())
+    return digits_by_patch(labels, ["dark", "bright"])
 
 
 def run(path: Path, kind: str = "columns", resume: bool = False, **changes: Any) -> dict[str, Any]:
@@ -200,6 +197,8 @@ def test_fine_tuning_begins_where_the_other_task_ended(runs: dict[str, Path], tm
         ),
         ({"dim": 16}, r"init: .* is \[.*8.*\] in '.*' and \[.*16.*\] here"),
         ({"init": "nowhere"}, "'nowhere' is no run folder"),
+        ({"sampling": "log-polar"}, "has learned with --sampling uniform, got log-polar: give that of the run"),
+        ({"num_heads": 2, "qk_dim": 2}, "has learned with --num-heads 1, got 2: give that of the run"),
         ({"model": "cnn", "depth": 1}, "has trained a VisionColumnformer, this is a ConvNet"),
     ],
 )
@@ -265,3 +264,13 @@ def test_the_log_of_a_run_is_of_its_task(runs: dict[str, Path]) -> None:
     summary = json.loads(RunFolder(runs["contrast"]).summary.read_text())
     assert "views" in summary["accuracy_is"]
     assert (RunFolder(runs["contrast"]).figures / "curves.png").is_file()
+
+
+def test_an_epoch_may_have_more_columns_than_float32_can_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TrainConfig(**{**SMALL, **BRIGHT})
+    module = TaskModule(make_model(config, make_sheet(config), 2), config)
+    none = torch.zeros(())
+    for count in (2.0**24, 1.0):
+        monkeypatch.setattr(module.task, "tally", lambda *_, count=count: torch.tensor([count]))
+        module._count(none, none, Question(none, none), none, 1)
+    assert module.totals[1] == 2**24 + 1

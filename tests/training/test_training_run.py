@@ -34,7 +34,7 @@ from colgraph.training import (
     train,
 )
 from colgraph.training.batches import StepSampler
-from colgraph.training.module import SheetClassifier
+from colgraph.training.module import TaskModule
 from colgraph.training.run import parameters_sha256
 
 SMALL: dict[str, Any] = {
@@ -133,9 +133,9 @@ def test_same_seed_same_parameters_other_seed_others(
 
 
 def interrupt_at(step: int, number: int = signal.SIGINT) -> Callable[..., torch.Tensor]:
-    original = SheetClassifier.training_step
+    original = TaskModule.training_step
 
-    def training_step(self: SheetClassifier, batch: Any, batch_idx: int) -> torch.Tensor:
+    def training_step(self: TaskModule, batch: Any, batch_idx: int) -> torch.Tensor:
         if self.global_step == step:
             os.kill(os.getpid(), number)
         return original(self, batch, batch_idx)
@@ -155,7 +155,7 @@ def test_interrupted_run_goes_on_to_the_same_parameters(
     path = tmp_path / "run"
     handler = signal.getsignal(number)
     with monkeypatch.context() as patch:
-        patch.setattr(SheetClassifier, "training_step", interrupt_at(step, number))
+        patch.setattr(TaskModule, "training_step", interrupt_at(step, number))
         with pytest.raises(InterruptedRunError, match=f"stopped after step {step + 1}; go on with --resume"):
             run(path, images)
     assert signal.getsignal(number) == handler
@@ -177,15 +177,15 @@ def test_interrupted_run_goes_on_to_the_same_parameters(
 def test_killed_run_goes_on_from_the_last_epoch(
     finished: tuple[Path, dict[str, Any]], images: ImageSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = SheetClassifier.training_step
+    original = TaskModule.training_step
 
-    def die(self: SheetClassifier, batch: Any, batch_idx: int) -> torch.Tensor:
+    def die(self: TaskModule, batch: Any, batch_idx: int) -> torch.Tensor:
         if self.global_step == 12:
             raise MemoryError("killed")
         return original(self, batch, batch_idx)
 
     with monkeypatch.context() as patch:
-        patch.setattr(SheetClassifier, "training_step", die)
+        patch.setattr(TaskModule, "training_step", die)
         with pytest.raises(MemoryError):
             run(tmp_path, images)
     summary = run(tmp_path, images, {"resume": True})
@@ -205,13 +205,13 @@ def test_finished_run_can_be_resumed_and_extended(images: ImageSplits, tmp_path:
 def test_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_checkpoint(
     images: ImageSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = SheetClassifier._run
+    original = TaskModule._run
 
-    def poisoned(self: SheetClassifier, pixels: torch.Tensor, *record: Any) -> tuple[Any, ...]:
+    def poisoned(self: TaskModule, pixels: torch.Tensor, *record: Any) -> tuple[Any, ...]:
         logits, *rest = original(self, pixels, *record)
         return (logits * float("nan"), *rest) if self.training and self.global_step == 7 else (logits, *rest)
 
-    monkeypatch.setattr(SheetClassifier, "_run", poisoned)
+    monkeypatch.setattr(TaskModule, "_run", poisoned)
     with pytest.raises(
         TrainingDivergedError, match=r"the loss is nan at step 8; the last good checkpoint is .*last\.ckpt"
     ):
@@ -226,13 +226,13 @@ def test_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_checkpoint(
 def test_parameter_that_is_not_a_number_never_reaches_a_checkpoint(
     images: ImageSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = SheetClassifier.on_validation_epoch_end
+    original = TaskModule.on_validation_epoch_end
 
-    def poison(self: SheetClassifier) -> None:
+    def poison(self: TaskModule) -> None:
         original(self)
         self.net.head.bias.data[0] = float("inf")
 
-    monkeypatch.setattr(SheetClassifier, "on_validation_epoch_end", poison)
+    monkeypatch.setattr(TaskModule, "on_validation_epoch_end", poison)
     with pytest.raises(TrainingDivergedError, match="parameter"):
         run(tmp_path / "run", images)
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] == 0
@@ -299,11 +299,11 @@ def test_gradients_are_clipped_to_the_given_norm(
 ) -> None:
     norms: list[float] = []
 
-    def watch(self: SheetClassifier, optimizer: Any) -> None:
+    def watch(self: TaskModule, optimizer: Any) -> None:
         gradients = [p.grad.norm() for p in self.parameters() if p.grad is not None]
         norms.extend([float(torch.stack(gradients).norm())] if gradients else [])
 
-    monkeypatch.setattr(SheetClassifier, "on_before_zero_grad", watch, raising=False)
+    monkeypatch.setattr(TaskModule, "on_before_zero_grad", watch, raising=False)
     run(tmp_path, images, clip=1e-3, epochs=1)
     assert norms
     assert all(norm == pytest.approx(1e-3, rel=1e-3) for norm in norms)
