@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def splits(side: int = 4, kind: str = "classes", harder: bool = True) -> ImageSp
     parts = [lines(count, side, seed, kind) for seed, count in enumerate((256, 64, 96))]
     found = ImageSplits(*parts, ["none", "line"], 1, side, (0.5,), (0.3,), "made")
     if harder:
-        object.__setattr__(found, "harder", {"far": lines(40, side, 9, kind)})
+        found = dataclasses.replace(found, harder={"far": lines(40, side, 9, kind)})
     return found
 
 

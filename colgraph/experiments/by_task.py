@@ -176,7 +176,7 @@ def _entry(number: int, whole: Totals, parts: Sequence[Totals], bins: Sequence[B
     return entry
 
 
-def parse_steps(text: str) -> list[int]:
+def step_numbers(text: str) -> list[int]:
     """Numbers of steps from ``5,10,20``, in rising order, each once.
 
     Raises:

@@ -84,11 +84,11 @@ def run_evaluate(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: if the run or the data cannot be read, or do not fit each other.
     """
-    from colgraph.experiments.by_task import parse_steps
+    from colgraph.experiments.by_task import step_numbers
     from colgraph.experiments.evaluate import check_outputs, evaluate_split, figure_file, open_run
 
     known = _evaluate_parser().parse_args(list(arguments))
-    steps = parse_steps(known.steps) if known.steps is not None else []
+    steps = step_numbers(known.steps) if known.steps is not None else []
     if known.harder and known.output:
         raise ValueError("--harder writes a file for each harder test set: leave out --output")
     if known.output:

@@ -142,8 +142,7 @@ class Subject:
     @property
     def harder(self) -> dict[str, ImageSet]:
         """Harder test sets by name."""
-        found: dict[str, ImageSet] = getattr(self.images, "harder", {})
-        return found
+        return self.images.harder
 
     @property
     def own_data(self) -> bool:

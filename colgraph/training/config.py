@@ -207,7 +207,10 @@ class TrainConfig(ColumnformerOptions, _Inputs):
 
     def _check_task(self) -> None:
         """The readout that the task needs, where none is chosen; refuse what it cannot be combined with."""
-        task = find_task(self.task)
+        try:
+            task = find_task(self.task)
+        except ValueError as error:
+            raise ValueError(f"task: {error}") from error
         if self.readout is None:
             object.__setattr__(self, "readout", task.readouts[0])
         checks = (

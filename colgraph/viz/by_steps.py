@@ -45,7 +45,7 @@ def _against_steps(axes: Axes, entries: Sequence[Mapping[str, Any]], trained: in
     if trained is not None:
         axes.axvline(trained, color=GREY, linestyle=":", linewidth=1.4, label=f"trained: {trained}")
     axes.set_xticks(steps[:: -(-len(steps) // _MOST_TICKS)])
-    quiet(axes, title="Run for longer", xlabel="steps", ylabel="accuracy (%)")
+    quiet(axes, title="Run for longer", xlabel="steps", ylabel="right (%)")
     axes.legend()
 
 
@@ -59,7 +59,7 @@ def _by_difficulty(axes: Axes, entries: Sequence[Mapping[str, Any]], trained: in
         label = f"{entry['steps']} steps{' (trained)' if entry['steps'] == trained else ''}"
         axes.plot(middle, values, color=color, marker="o", markersize=4, linewidth=1.7, label=label)
     axes.xaxis.set_major_locator(few_ticks())
-    quiet(axes, title="By difficulty", xlabel="difficulty", ylabel="accuracy (%)")
+    quiet(axes, title="By difficulty", xlabel="difficulty (in the unit of the data)", ylabel="accuracy (%)")
     axes.legend()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from colgraph.viz.style import BLUE, GREEN, ORANGE, UNIT, Figure, new_figure, quiet
+from colgraph.viz.style import BLUE, GREEN, ORANGE, UNIT, Figure, few_ticks, new_figure, quiet
 
 _DRAWN = ("train_accuracy", "val_accuracy", "train_loss", "val_loss", "wiring_cost")
 
@@ -59,6 +59,8 @@ def draw_curves(
     loss.legend(loc="upper right")
     wiring.plot(epoch, _series(rows, "wiring_cost"), color=GREEN, **style)
     quiet(wiring, title="Wiring cost", xlabel="epoch", ylabel=f"mean distance heard ({UNIT})")
+    for axes in (accuracy, loss, wiring):
+        axes.xaxis.set_major_locator(few_ticks(whole=True))
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +38,13 @@ _RC: dict[Any, Any] = {
 }
 
 
+_LETTERS = 8  # of a bold title of 13 points, to an inch
+
+
 def new_figure(width: float, height: float, title: str | None = None) -> Figure:
     """A figure of ``width`` x ``height`` inches that belongs to no window, with the shared style.
+
+    The title takes as many lines as the width leaves it.
 
     Raises:
         ImportError: if matplotlib is missing, with the line that installs it.
@@ -50,7 +56,8 @@ def new_figure(width: float, height: float, title: str | None = None) -> Figure:
     figure: Figure = figures.Figure(figsize=(width, height), layout="constrained", facecolor="white")
     backend.FigureCanvasAgg(figure)
     if title:
-        figure.suptitle(title, fontsize=13, fontweight="bold", color=INK)
+        lines = [part for line in title.splitlines() for part in textwrap.wrap(line, int(_LETTERS * width)) or [""]]
+        figure.suptitle("\n".join(lines), fontsize=13, fontweight="bold", color=INK)
     return figure
 
 
@@ -62,9 +69,10 @@ def quiet(axes: Axes, **labels: Any) -> None:
     axes.set(**labels)
 
 
-def few_ticks() -> Any:
-    """A locator of at most four ticks."""
-    return optional("figures need", "matplotlib.ticker", "viz").MaxNLocator(4)
+def few_ticks(whole: bool = False) -> Any:
+    """A locator of at most four ticks, or of ``whole`` numbers, where nothing lies between."""
+    ticker = optional("figures need", "matplotlib.ticker", "viz")
+    return ticker.MaxNLocator(8, integer=True, min_n_ticks=1) if whole else ticker.MaxNLocator(4)
 
 
 def color_bar(image: Any, axes: Any, label: str) -> None:

@@ -19,7 +19,7 @@ import made_runs
 
 from colgraph.cli import run
 from colgraph.data import IGNORED
-from colgraph.experiments.by_task import accuracy_by_steps, evaluate_task, parse_steps
+from colgraph.experiments.by_task import accuracy_by_steps, evaluate_task, step_numbers
 from colgraph.experiments.difficulty import difficulty_bins
 from colgraph.experiments.evaluate import evaluate_run
 from colgraph.training import RunFolder, load_trained
@@ -210,7 +210,7 @@ def test_steps_that_cannot_be_run_are_refused_before_images_are_read(
         with pytest.raises(ValueError, match=message) as error:
             run(["evaluate", path, f"--steps={steps}"])
         assert "\n" not in str(error.value)
-    assert parse_steps("40,5, 5") == [5, 40]
+    assert step_numbers("40,5, 5") == [5, 40]
     with pytest.raises(ValueError, match="at least 1, got 0"):
         evaluate_run(Path(columns), steps=[0])
 

@@ -237,6 +237,7 @@ def test_settings_that_do_not_go_together_are_refused(changes: dict[str, Any], m
         (["--temperature", "0.5"], "--temperature has no effect here: it needs --task contrast"),
         (["--step-loss", "every", "--steps", "1"], "--step-loss has no effect here: it needs --steps 2 or more"),
         (["--steps", "9-4"], "--steps: a range runs from"),
+        (["--task", "columms"], "^--task: unknown task 'columms': did you mean 'columns'"),
     ],
 )
 def test_flags_without_effect_are_refused(flags: list[str], message: str) -> None:

@@ -22,6 +22,7 @@ from colgraph.viz import (
     save_figure,
 )
 from colgraph.viz.sheet import flat_axes
+from colgraph.viz.style import new_figure
 
 
 def lattice(widths: tuple[int, ...] = (4, 4), flat: bool = False) -> Sheet:
@@ -222,3 +223,17 @@ def test_figures_belong_to_no_window() -> None:
 def test_figures_are_drawn_where_nothing_else_has_imported_matplotlib() -> None:
     code = "from colgraph.viz import picture_suffixes; assert '.png' in picture_suffixes()"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_long_title_stays_within_its_figure() -> None:
+    figure = new_figure(5.0, 3.0, "mazes:size=16,train=960,val=100,test=100,harder=50: 59.4% on 100 of " + "x" * 90)
+    figure.canvas.draw()
+    box = figure._suptitle.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+
+
+def test_epochs_are_whole_numbers() -> None:
+    rows = [{"epoch": epoch, "train_accuracy": 0.5, "val_accuracy": 0.4, "train_loss": 1.0} for epoch in (1, 2)]
+    for axes in draw_curves(rows).axes:
+        assert all(float(tick).is_integer() for tick in axes.get_xticks())
