@@ -105,6 +105,7 @@ def load_images(
     channels: int = 3,
     memory_gb: float = 2.0,
     split_seed: int = 0,
+    train_share: float = 1.0,
     threads: int | None = None,
     max_corrupt: int = 0,
     grid: tuple[int, int] | None = None,
@@ -120,7 +121,9 @@ def load_images(
         channels: 1 or 3; images are converted.
         memory_gb: all images are decoded up front if they fit in this many gigabytes, as bytes; otherwise as they are
             needed.
-        split_seed: chooses the held-out fifth where the source has no held-out split.
+        split_seed: chooses the held-out fifth where the source has no held-out split, and the share to learn from.
+        train_share: of the training images, how many to learn from, above 0 and at most 1: of each class in
+            proportion, and at least one. A smaller share is part of a larger one; what is held out stays the same.
         threads: for decoding; the number of cores by default.
         max_corrupt: up to so many images that cannot be read are left out, with a note that names each.
         grid: rows and columns of patches, for targets per patch: masks and lists of numbers
@@ -142,7 +145,11 @@ def load_images(
     threads = _whole("threads", threads or os.cpu_count() or 1, 1)
     name = os.fspath(source)
     grid = None if grid is None else _grid(grid)
+    if not 0 < train_share <= 1:
+        raise ValueError(f"train_share must be above 0 and at most 1, got {train_share!r}")
     if is_puzzle(name):
+        if train_share < 1:
+            raise ValueError(f"train_share {train_share:g}: {name!r} is made: say how many with {name}:train=N")
         made = load_made(name, image_size, channels, grid, memory_gb)
         return _splits(name, made.sets, made.classes, channels, made.image_size, made.notes)
     if image_size is None:
@@ -151,8 +158,9 @@ def load_images(
         _check_per_patch(name, grid)
         whole, classes = load_digits(image_size, channels)
         kept, held = hold_out(whole.labels.numpy(), _HELD_OUT, split_seed)
-        sets: dict[str, ImageSet] = {"train": whole.subset(kept), "test": whole.subset(held)}
-        return _splits(name, sets, classes, channels, image_size, [])
+        some, notes = _share_of(whole.labels.numpy()[kept], train_share, split_seed)
+        sets: dict[str, ImageSet] = {"train": whole.subset(kept[some]), "test": whole.subset(held)}
+        return _splits(name, sets, classes, channels, image_size, notes)
     encoded = _encoded(name, grid)
     notes = list(encoded.notes)
     if not {"val", "test"} & set(encoded.splits):
@@ -160,11 +168,23 @@ def load_images(
         whole_split = encoded.splits["train"]
         encoded.splits.update(train=whole_split.subset(kept), test=whole_split.subset(held))
         notes.append(f"{name} has no held-out split: {len(held)} of {len(held) + len(kept)} images are held out")
+    some, more = _share_of(encoded.splits["train"].labels, train_share, split_seed)
+    if more:
+        encoded.splits["train"] = encoded.splits["train"].subset(some)
+        notes += more
     _check_classes(name, encoded)
     skipped = SkippedImages(max_corrupt)
     sets = _decode(encoded.splits, image_size, channels, memory_gb, threads, skipped)
     notes += _seen_in_training(name, sets)
     return replace(_splits(name, sets, encoded.classes, channels, image_size, notes), skipped=skipped)
+
+
+def _share_of(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, list[str]]:
+    """Which of the training images to learn from, and what to say of it."""
+    if share == 1:
+        return np.arange(len(labels)), []
+    some = hold_out(labels, 1 - share, seed)[0]
+    return some, [f"{len(some):,} of {len(labels):,} training images are learned from (train_share {share:g})"]
 
 
 def made_size(source: str | os.PathLike[str]) -> int | None:

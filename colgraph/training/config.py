@@ -69,6 +69,12 @@ class _Inputs:
     )
     mixup: float = option(0.0, "mix pairs of images, by shares from Beta(a, a); 0: off", low=0)
     split_seed: int = option(0, "chooses the held-out fifth of data that has no held-out split", low=0)
+    train_share: float = option(
+        1.0,
+        "share of the training images to learn from, of each class in proportion; --split-seed chooses them",
+        above=0,
+        high=1,
+    )
     memory_gb: float = option(2.0, "decode all images up front if they fit in this many GB", low=0)
     max_corrupt: int = option(10, "leave out up to so many images that cannot be read", low=0)
     workers: int | None = option(

@@ -30,6 +30,7 @@ def images_of(config: TrainConfig, data: str | None = None) -> ImageSplits:
         channels=config.channels,
         memory_gb=config.memory_gb,
         split_seed=config.split_seed,
+        train_share=config.train_share,
         max_corrupt=config.max_corrupt,
         grid=grid_of(config),
     )

@@ -27,7 +27,8 @@ ON_RESUME: dict[str, str] = {
     # Under another name, if they are the same images.
     "data": _IMAGES,
     # What is learned, from what, and on which graph.
-    **dict.fromkeys(("image_size", "channels", "augment", "crop", "flip", "color", "mixup", "split_seed"), _REFUSED),
+    **dict.fromkeys(("image_size", "channels", "augment", "crop", "flip", "color", "mixup"), _REFUSED),
+    **dict.fromkeys(("split_seed", "train_share"), _REFUSED),
     **dict.fromkeys(
         ("model", "depth", "tied_blocks", "control", "geometry", "neighbors", "metric", "mask", "axis"), _REFUSED
     ),
@@ -55,7 +56,7 @@ _KEY = "record"
 _LATER = (
     *("options", "inputs", "outputs", "wiring_power", "spatial_signal", "keep_checkpoints", "tied_blocks"),
     *("task", "step_loss", "class_weights", "mask_ratio", "temperature", "projection_dim", "init", "freeze", "leak"),
-    *("columns_per_patch", "patch_stride", "sampling", "fixation"),
+    *("columns_per_patch", "patch_stride", "sampling", "fixation", "train_share"),
 )
 
 

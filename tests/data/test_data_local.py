@@ -48,6 +48,35 @@ def test_split_seed_chooses_the_held_out_images_and_nothing_else_does(tmp_path: 
     assert not set(map(tuple, train.tolist())) & set(map(tuple, pixels[0].flatten(1).tolist()))
 
 
+def test_a_share_of_the_training_images_is_of_each_class_and_leaves_what_is_held_out(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"a": 50, "b": 100, "c": 5})
+    whole, half, tenth = (load_images(tmp_path, image_size=4, train_share=share) for share in (1, 0.5, 0.1))
+    assert torch.bincount(half.train.labels).tolist() == [20, 40, 2]
+    assert torch.bincount(tenth.train.labels).tolist() == [4, 8, 1]
+    keys = [set(images.train.keys(range(len(images.train)))) for images in (whole, half, tenth)]
+    assert keys[2] < keys[1] < keys[0]
+    held = [images.test.keys(range(len(images.test))).tolist() for images in (whole, half, tenth)]
+    assert held[0] == held[1] == held[2]
+    assert "62 of 124 training images" in " ".join(half.notes)
+    other = load_images(tmp_path, image_size=4, train_share=0.5, memory_gb=0)
+    assert set(other.train.keys(range(len(other.train)))) == keys[1]
+
+
+def test_a_share_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"a": 5, "b": 5})
+    for share in (0, -0.5, 1.5, float("nan")):
+        with pytest.raises(ValueError, match="train_share must be above 0 and at most 1"):
+            load_images(tmp_path, image_size=4, train_share=share)
+    with pytest.raises(ValueError, match="mazes:train=N"):
+        load_images("mazes", train_share=0.5)
+
+
+def test_digits_give_a_share_too() -> None:
+    digits = load_images("digits", image_size=8, channels=1, train_share=0.1)
+    assert len(digits.train) == 143
+    assert bool((torch.bincount(digits.train.labels) >= 13).all())
+
+
 @pytest.mark.parametrize("held_out", ["val", "test", "validation"])
 def test_split_folders_are_used(tmp_path: Path, held_out: str) -> None:
     make_folder(tmp_path / "train", {"a": 6, "b": 6})
