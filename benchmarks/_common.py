@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -17,16 +18,23 @@ from typing import Any
 
 import torch
 
+import colgraph as cg
+from colgraph.models.flops import count_sheet_flops
 from colgraph.training import measure
 
 __all__ = [
     "RESULTS",
+    "Floor",
+    "floor_of",
     "fresh_process",
     "machine",
     "median_spread",
     "peak_memory",
+    "print_floor",
     "print_machine",
+    "rates",
     "seconds",
+    "split_of",
     "write_json",
 ]
 
@@ -57,6 +65,74 @@ def seconds(function: Callable[[], Any]) -> float:
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The least time a training step can take on this machine, by what it must move and what it must multiply.
+
+    Attributes:
+        moving: seconds to move ``(2 T + 8)`` words a parameter at the rate of a copy: each weight is read once at each
+            of T steps, forward and backward; its gradient is written once; AdamW reads and writes seven words.
+        multiplying: seconds for the products of forward and backward at the rate of a matrix product.
+    """
+
+    moving: float
+    multiplying: float
+
+    @property
+    def seconds(self) -> float:
+        """The larger of the two, which can overlap at best."""
+        return max(self.moving, self.multiplying)
+
+    def of(self, measured: float) -> dict[str, float]:
+        """As plain values, with how many times the floor was measured."""
+        return asdict(self) | {"times_floor": measured / self.seconds}
+
+
+def rates() -> dict[str, float]:
+    """Bytes a second of a copy, those read and those written, and operations a second of a matrix product: the best."""
+    a = torch.empty(2**26)
+    b = torch.empty_like(a)
+    left, right = torch.randn(2, 1536, 1536)
+    out = torch.empty(1536, 1536)
+    copy = min(seconds(lambda: b.copy_(a)) for _ in range(6))
+    product = min(seconds(lambda: torch.mm(left, right, out=out)) for _ in range(6))
+    return {"copy": 8 * a.numel() / copy, "sgemm": 2 * 1536**3 / product}
+
+
+def floor_of(model: cg.Columnformer, batch: int, rate: dict[str, float]) -> Floor:
+    """The floor of a training step of a sheet on a batch, at rates from :func:`rates`."""
+    words = (2 * model.steps + 8) * sum(p.numel() for p in model.parameters())
+    return Floor(4 * words / rate["copy"], 3 * batch * count_sheet_flops(model) / rate["sgemm"])
+
+
+def split_of(
+    forward: Callable[[], torch.Tensor], optimizer: torch.optim.Optimizer, repeats: int = 5
+) -> dict[str, float]:
+    """Median seconds of forward, backward and optimizer, each on its own clock."""
+    times: dict[str, list[float]] = {"forward": [], "backward": [], "optimizer": []}
+    for _ in range(repeats):
+        optimizer.zero_grad()
+        start = time.perf_counter()
+        loss = forward()
+        middle = time.perf_counter()
+        loss.backward()
+        end = time.perf_counter()
+        times["optimizer"].append(seconds(optimizer.step))
+        times["forward"].append(middle - start)
+        times["backward"].append(end - middle)
+    return {name: statistics.median(spent) for name, spent in times.items()}
+
+
+def print_floor(floor: Floor, split: dict[str, float], measured: float) -> None:
+    """Two lines."""
+    parts = ", ".join(f"{name} {1e3 * spent:,.0f} ms" for name, spent in split.items())
+    print(f"  {parts}")
+    print(
+        f"  floor {1e3 * floor.seconds:,.0f} ms (moving {1e3 * floor.moving:,.0f}, multiplying "
+        f"{1e3 * floor.multiplying:,.0f}): measured is {measured / floor.seconds:.2f} x the floor"
+    )
 
 
 def median_spread(times: list[float]) -> str:

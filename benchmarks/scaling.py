@@ -17,7 +17,18 @@ from typing import Any
 
 import psutil
 import torch
-from _common import RESULTS, fresh_process, machine, peak_memory, print_machine, seconds, write_json
+from _common import (
+    RESULTS,
+    floor_of,
+    fresh_process,
+    machine,
+    peak_memory,
+    print_machine,
+    rates,
+    seconds,
+    split_of,
+    write_json,
+)
 
 import colgraph as cg
 
@@ -33,15 +44,19 @@ def train(subdivisions: int, neighbors: int, recompute: str, repeats: int) -> di
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     x = torch.randn(64, BATCH, SIZES["dim"])
 
+    def loss() -> torch.Tensor:
+        out = model.unroll(x)
+        return out.state.square().mean() + 0.01 * out.wiring_cost
+
     def step() -> None:
         optimizer.zero_grad()
-        out = model.unroll(x)
-        (out.state.square().mean() + 0.01 * out.wiring_cost).backward()
+        loss().backward()
         optimizer.step()
 
     step()
     times = [seconds(step) for _ in range(repeats)]
     peak = peak_memory()
+    split = split_of(loss, optimizer, repeats)
     n, c, m, d, t = sheet.num_columns, SIZES["dim"], SIZES["mlp_dim"], SIZES["qk_dim"], SIZES["steps"]
     per_step = n * BATCH * (4 * c + 2 * HEADS * d + 2 * m + HEADS)
     activations = t * per_step if recompute == "none" else t * n * BATCH * c + per_step
@@ -55,6 +70,8 @@ def train(subdivisions: int, neighbors: int, recompute: str, repeats: int) -> di
         "spread": [min(times), max(times)],
         "peak": peak,
         "counted": 4 * (4 * parameters + activations),
+        "split": split,
+        "floor": floor_of(model, BATCH, rates()).of(statistics.median(times)),
     }
 
 
@@ -70,14 +87,16 @@ def measure(subdivisions: int, neighbors: int, recompute: str) -> dict[str, Any]
 def print_table(rows: list[dict[str, Any]]) -> None:
     print(
         f"\n{'columns':>9} {'edges':>10} {'k':>3} {'recompute':>9} {'step':>9} {'us/column':>10} "
-        f"{'peak MiB':>9} {'KiB/column':>10} {'of counted':>10}"
+        f"{'peak MiB':>9} {'KiB/column':>10} {'of counted':>10} {'x floor':>8}  "
+        "forward, backward, optimizer (us/column)"
     )
     for row in rows:
         n = row["columns"]
         print(
             f"{n:9,} {row['edges']:10,} {row['neighbors']:3} {row['recompute']:>9} {row['seconds'] * 1e3:6,.0f} ms "
             f"{row['seconds'] / n * 1e6:10.2f} {row['peak'] / 2**20:9,.0f} {row['peak'] / n / 1024:10.2f} "
-            f"{row['peak'] / row['counted']:10.2f}"
+            f"{row['peak'] / row['counted']:10.2f} {row['floor']['times_floor']:8.2f}  "
+            + ", ".join(f"{spent / n * 1e6:.2f}" for spent in row["split"].values())
         )
 
 

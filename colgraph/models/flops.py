@@ -78,6 +78,11 @@ def count_flops(net: nn.Module, image_shape: tuple[int, int, int] | None = None,
     return _counted(net, image_shape, steps)
 
 
+def count_sheet_flops(model: Columnformer) -> int:
+    """Operations of a sheet's steps for one sample, forward: columns and attention of :func:`count_flops`."""
+    return sum(_sheet_parts(model, model.steps).values())
+
+
 def _patch_embedding(net: VisionColumnformer) -> int:
     rows, columns = net.grid
     return 2 * rows * columns * net.patch_embedding.weight.numel()
