@@ -2,6 +2,7 @@
 
     python benchmarks/gpu_attention.py                 # all sizes, about ten minutes
     python benchmarks/gpu_attention.py --subdivisions 5 --dtypes bfloat16 --million 0
+    TRITON_INTERPRET=1 python benchmarks/gpu_attention.py --dry-run    # toy sizes, on the CPU: that it runs
 
 Forward and backward on icospheres with ``KNN(32)``, a learned bias per edge, B = 8, d = 32. Peers: scatter-softmax with
 PyG's functions under ``torch.compile``; FlexAttention with a BlockMask made from the edges, which gets its tensors in
@@ -212,14 +213,15 @@ def largest_error(problem: Problem, results: list[Tensor]) -> float:
     return max(float((mine - truth).abs().max() / truth.abs().max()) for mine, truth in pairs)
 
 
-def check_peers(device: str, dtypes: list[torch.dtype], peers: dict[str, Callable[[Problem], Pass]]) -> list[str]:
+def check_peers(
+    layout: Layout, channels: int, dtypes: list[torch.dtype], peers: dict[str, Callable[[Problem], Pass]]
+) -> list[str]:
     """Print each peer's error on a small sheet; the names of those that compute something else."""
-    layout = cg.build_sheet("sphere", subdivisions=3, neighbors=cg.KNN(32)).layout.to(device)
     wrong = []
     for dtype in dtypes:
         allowed = 2e-3 if dtype == torch.float32 else 5e-2
         for name, make in peers.items():
-            problem = Problem.random(layout, 64, dtype, batch=2)
+            problem = Problem.random(layout, channels, dtype, batch=2)
             try:
                 run = make(problem)
                 results = [run.columns_first(tensor) for tensor in run()]
@@ -231,6 +233,26 @@ def check_peers(device: str, dtypes: list[torch.dtype], peers: dict[str, Callabl
             if not off <= allowed:
                 wrong.append(name)
     return wrong
+
+
+def dry_run() -> int:
+    """Both kernels on a toy sheet in Triton's interpreter, which no backend of the public function takes."""
+    from colgraph.ops.primitive import run
+    from colgraph.ops.reference import Operands
+    from colgraph.ops.triton_attention import choose
+
+    toy = cg.build_sheet("sphere", subdivisions=1, neighbors=cg.KNN(8)).layout
+    off = 0.0
+    for name in OURS:
+
+        def attend(query, key, value, bias, layout, scale, backend=name):  # type: ignore[no-untyped-def]
+            return run(choose(backend, query, layout), Operands(query, key, value, bias, None, scale), layout)
+
+        problem = Problem.random(toy, 16, torch.float32, batch=2)
+        error = largest_error(problem, passes(problem, attend)())
+        print(f"{name} in the interpreter: largest relative error {error:.1e}")
+        off = max(off, error)
+    return int(not off <= 2e-3)
 
 
 # ---------------------------------------------------------------------- clocks
@@ -377,19 +399,23 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--dtypes", nargs="+", default=["bfloat16", "float32"], choices=["bfloat16", "float16", "float32"]
     )
     parser.add_argument("--million", type=int, default=1_000_000, help="columns of the training step; 0 leaves it out")
+    parser.add_argument("--dry-run", action="store_true", help="check our kernels at toy size on the CPU")
     parser.add_argument("--out", type=Path, default=RESULTS / "gpu_attention.json")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
+    if options.dry_run:
+        return dry_run()
     if not torch.cuda.is_available():
         print("not measured: no CUDA device")
         return 0
     dtypes = [getattr(torch, name) for name in options.dtypes]
     report: dict[str, Any] = {"machine": machine(), "rows": []}
     print(", ".join(f"{key} {value}" for key, value in report["machine"].items()))
-    wrong = check_peers("cuda", dtypes, PEERS)
+    small = cg.build_sheet("sphere", subdivisions=3, neighbors=cg.KNN(32)).layout.to("cuda")
+    wrong = check_peers(small, 64, dtypes, PEERS)
     if wrong:
         print(f"not measured: {', '.join(wrong)} computes something else", file=sys.stderr)
         return 1
