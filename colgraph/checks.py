@@ -158,6 +158,36 @@ def names(values: Sequence[str], n: int) -> list[str]:
     return [str(name) for name in values]
 
 
+def area_names(names: Sequence[str]) -> list[str]:
+    """Names of areas, which tell them apart."""
+    if isinstance(names, str):
+        raise ValueError(f"area_names must be a list of names, got the text {names!r}")
+    found = [str(name) for name in names]
+    odd = [name for name in found if not name.strip() or len(name.splitlines()) != 1]
+    if odd:
+        raise ValueError(f"area_names must be texts of one line that are not empty, got {odd[0]!r}")
+    if len(set(found)) < len(found):
+        twice = next(name for name in found if found.count(name) > 1)
+        raise ValueError(f"area_names has {twice!r} more than once: the areas could not be told apart")
+    return found
+
+
+def areas(values: Any, names: Sequence[str] | None, n: int) -> tuple[Index, list[str]]:
+    """``[N]`` which area each column is in, as places in the list of names, or -1; and that list.
+
+    Without names, areas are called by their numbers.
+    """
+    area = labels(values, n, "area")
+    most = int(area.max(initial=-1))
+    found = [str(k) for k in range(most + 1)] if names is None else area_names(names)
+    if int(area.min(initial=0)) < -1 or most >= len(found):
+        wrong = int(area.min()) if int(area.min(initial=0)) < -1 else most
+        raise ValueError(
+            f"area must lie in -1 (in none) to {len(found) - 1}, for the {len(found)} area_names, got {wrong}"
+        )
+    return area, found
+
+
 def period(values: Any) -> tuple[float, ...]:
     """Three side lengths of a periodic box from 1 to 3: 0 where an axis does not wrap, or there are fewer."""
     sides = numbers(values, "period")

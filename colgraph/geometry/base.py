@@ -41,7 +41,10 @@ class Geometry:
             widest axis.
         inputs: indices of the input columns in order of rank, or None to let :func:`build_sheet` choose.
         outputs: indices of the columns to read out, or None to let :func:`build_sheet` choose.
-        names: a name per column (areas of a connectome), or None.
+        names: a name per column (regions of a connectome, where each is a column), or None.
+        area: ``[N]`` int64, which area each column is in: its place in ``area_names``, or -1 for none. None where the
+            geometry has no areas.
+        area_names: A different names of areas, or None to call them by their numbers.
         spatial: whether the positions mean anything; False where they come from a graph layout, for plotting only.
             Only the metrics "hops" and "given" are allowed then.
 
@@ -62,6 +65,8 @@ class Geometry:
     inputs: ArrayLike | None = None
     outputs: ArrayLike | None = None
     names: Sequence[str] | None = None
+    area: NDArray[np.int64] | None = None
+    area_names: Sequence[str] | None = None
     spatial: bool = True
 
     def __post_init__(self) -> None:
@@ -91,6 +96,12 @@ class Geometry:
                 put(field, checks.columns(getattr(self, field), n, field))
         if self.names is not None:
             put("names", tuple(checks.names(self.names, n)))
+        if self.area is not None:
+            area, area_names = checks.areas(self.area, self.area_names, n)
+            put("area", area)
+            put("area_names", tuple(area_names))
+        elif self.area_names is not None:
+            raise ValueError("area_names needs area, one number per column")
         put("spatial", bool(self.spatial))
         if self.direction not in DIRECTIONS:
             raise ValueError(f"unknown direction {self.direction!r}{closest(self.direction, DIRECTIONS)}")

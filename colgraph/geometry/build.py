@@ -138,6 +138,8 @@ def build_sheet(
         metric=shape.metric,
         geometry=shape.name,
         names=shape.names,
+        area=shape.area,
+        area_names=shape.area_names,
         period=shape.period if shape.metric == "periodic" else None,
         wires=_wires(shape, edges, distance),
     )
@@ -197,6 +199,8 @@ def _cut(shape: Geometry, new_id: Index, named: dict[str, bool]) -> Geometry:
         changes |= {"edges": inner.edge_index, "edge_distance": inner.distance}
     if shape.layer is not None:
         changes["layer"] = shape.layer[kept]
+    if shape.area is not None:
+        changes["area"] = shape.area[kept]
     if shape.names is not None:
         changes["names"] = [shape.names[i] for i in kept.tolist()]
     for what in ("inputs", "outputs"):

@@ -4,6 +4,8 @@
   edges are as long as the sheet's metric says, so that they start with a bias, and cost wire, by their true length.
 * **shuffled positions**: the graph stays as it is, and columns lie elsewhere: distances, and with them the initial bias
   and the wiring cost, no longer say anything about the graph.
+
+Layers and areas stay with the columns, as their inputs and outputs do: they say which part of the graph a column is.
 """
 
 from __future__ import annotations

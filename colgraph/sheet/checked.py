@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +15,7 @@ from colgraph.sheet.tensors import equal, plainly
 
 TENSORS = ("pos", "edge_index", "edge_distance", "input_rank", "output_mask", "layer", "face")
 TEXTS = ("metric", "geometry")
-OPTIONAL = ("names", "period", "wire_index", "wire_length")
+OPTIONAL = ("names", "area", "area_names", "period", "wire_index", "wire_length")
 
 
 def _optional(name: str, text: str) -> Any:
@@ -36,9 +37,24 @@ class CheckedData(Data):
     """The attributes of a sheet, and the checks of them."""
 
     names = _optional("names", "N column names, or None.")
+    area = _optional("area", "``[N]`` int64, the place of each column's area in ``area_names``, -1: none; or None.")
     period = _optional("period", "Side lengths of the periodic box, or None.")
     wire_index = _optional("wire_index", "``[2,W]`` connections that distances follow, or None for the edges.")
     wire_length = _optional("wire_length", "``[W]`` their lengths, or None.")
+
+    @property
+    def area_names(self) -> list[str] | None:
+        """Names of the areas, or None."""
+        names = self._store.get("area_names")
+        return names.splitlines() if isinstance(names, str) else names
+
+    @area_names.setter
+    def area_names(self, names: Sequence[str] | None) -> None:
+        # One text in PyG's store: a list of as many entries as there are columns would be cut where those are.
+        if names is not None:
+            self._store["area_names"] = "\n".join(checks.area_names(names))
+        elif "area_names" in self._store:
+            del self._store["area_names"]
 
     @property
     def num_columns(self) -> int:
@@ -113,6 +129,13 @@ class CheckedData(Data):
         checks.indices(self.face, n, "face", (3, "F"))
         if self.names is not None:
             checks.names(self.names, n)
+        if self.area is not None:
+            if not isinstance(self.area, torch.Tensor) or self.area.dtype != torch.int64:
+                kind = getattr(self.area, "dtype", type(self.area).__name__)
+                raise ValueError(f"area must be a tensor of int64, got {kind}")
+            _, self.area_names = checks.areas(self.area, self.area_names, n)
+        elif self.area_names is not None:
+            raise ValueError("the sheet has area_names and lacks area: a transform has removed it")
         if self.wire_index is not None:
             checks.lengths(self.wire_length, checks.indices(self.wire_index, n, "wires", (2, "W")), "length of wires")
         rank = self.input_rank.numpy(force=True)

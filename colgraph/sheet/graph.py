@@ -23,7 +23,7 @@ from colgraph.sheet.checked import OPTIONAL, TENSORS, TEXTS, CheckedData
 from colgraph.sheet.tensors import as_tensor, plainly
 from colgraph.space import GRAPH_METRICS, Place, Space, make_space
 
-_FORMAT = 2  # 1 had neither period nor wires
+_FORMAT = 3  # 1 had neither period nor wires, 2 no areas
 
 
 class Sheet(CheckedData):
@@ -46,7 +46,10 @@ class Sheet(CheckedData):
         face: ``[3,F]`` int64, triangles for drawing; F is 0 where there are none.
         metric: what the distance means ("euclidean", "geodesic", ...).
         geometry: the name of the geometry or file it came from.
-        names: optional list of N column names (areas of a connectome).
+        names: optional list of N column names (regions of a connectome, where each is a column).
+        area: ``[N]`` int64, which area each column is in: its place in ``area_names``, -1 for none. None on a sheet
+            without areas.
+        area_names: list of the areas' names, or None. After a cut, areas without columns keep their place in it.
         period: side lengths of the periodic box that distances are measured in, or None.
         wire_index: ``[2,W]`` int64, the connections that distances of the metrics "given" and "hops" follow, or None
             where those are the edges themselves.
@@ -70,6 +73,8 @@ class Sheet(CheckedData):
         metric: str = "given",
         geometry: str = "custom",
         names: Sequence[str] | None = None,
+        area: ArrayLike | Tensor | None = None,
+        area_names: Sequence[str] | None = None,
         period: Sequence[float] | None = None,
         wires: tuple[Tensor | np.ndarray, Tensor | np.ndarray] | None = None,
     ) -> Sheet:
@@ -88,6 +93,8 @@ class Sheet(CheckedData):
             metric: what the distance means.
             geometry: name of the geometry.
             names: N column names.
+            area: ``[N]`` place of each column's area in ``area_names``, -1 for none.
+            area_names: names of the areas; their numbers if not given.
             period: side lengths of the periodic box, for metric "periodic".
             wires: ``[2,W]`` and ``[W]``, the connections (with their lengths) that distances of the metrics "given" and
                 "hops" follow; the edges themselves if not given.
@@ -119,6 +126,10 @@ class Sheet(CheckedData):
             "layer": np.zeros(n, np.int64) if layer is None else checks.labels(layer, n, "layer"),
             "face": np.zeros((3, 0), np.int64) if face is None else checks.indices(face, n, "face", (3, "F")),
         }
+        if area is not None:
+            arrays["area"], area_names = checks.areas(area, area_names, n)
+        elif area_names is not None:
+            raise ValueError("area_names needs area, one number per column")
         if wires is not None:
             arrays["wire_index"] = ends = checks.indices(wires[0], n, "wires", (2, "W"))
             arrays["wire_length"] = checks.lengths(wires[1], ends, "length of wires").astype(np.float32)
@@ -128,6 +139,7 @@ class Sheet(CheckedData):
         sheet.geometry = str(geometry)
         sheet.spacing = float(spacing) if spacing is not None else _edge_spacing(edges, distance, n)
         sheet.names = None if names is None else checks.names(names, n)
+        sheet.area_names = area_names
         sheet.period = None if period is None else checks.period(period)
         sheet._remember()
         return sheet
@@ -280,13 +292,17 @@ class Sheet(CheckedData):
     def to_networkx(self) -> Any:
         """A ``networkx.DiGraph``.
 
-        Nodes carry ``pos``, ``layer``, ``input_rank``, ``output`` and, where there are any, ``name``; edges carry
-        ``distance``. ``build_sheet`` makes the same sheet of it again.
+        Nodes carry ``pos``, ``layer``, ``input_rank``, ``output`` and, where there are any, ``name`` and ``area`` (the
+        name of the area); edges carry ``distance``. The graph has the list ``area_names``.
+        ``build_sheet`` makes the same sheet of it again.
         """
         import networkx as nx
 
         graph = nx.DiGraph(geometry=self.geometry, metric=self.metric, spacing=self.spacing)
         names = self.get("names")
+        areas = None if self.area is None else self.area.tolist()
+        if areas is not None:
+            graph.graph["area_names"] = self.area_names
         columns = zip(
             self.pos.tolist(), self.layer.tolist(), self.input_rank.tolist(), self.output_mask.tolist(), strict=True
         )
@@ -294,6 +310,8 @@ class Sheet(CheckedData):
             graph.add_node(i, pos=tuple(pos), layer=layer, input_rank=rank, output=output)
             if names is not None:
                 graph.nodes[i]["name"] = names[i]
+            if areas is not None and areas[i] >= 0:
+                graph.nodes[i]["area"] = self.area_names[areas[i]]
         source, target = self.edge_index.tolist()
         graph.add_edges_from(
             (j, i, {"distance": d}) for j, i, d in zip(source, target, self.edge_distance.tolist(), strict=True)
@@ -313,7 +331,7 @@ class Sheet(CheckedData):
         arrays["num_columns"] = np.array(self.num_columns)
         arrays["format"] = np.array(_FORMAT)
         for name in OPTIONAL:
-            value = self.get(name)
+            value = getattr(self, name)
             if value is not None:
                 arrays[name] = value.numpy(force=True) if isinstance(value, Tensor) else np.array(value)
         return arrays
@@ -343,6 +361,8 @@ class Sheet(CheckedData):
             metric=str(arrays["metric"]),
             geometry=str(arrays["geometry"]),
             names=arrays["names"].tolist() if "names" in arrays else None,
+            area=arrays.get("area"),
+            area_names=arrays["area_names"].tolist() if "area_names" in arrays else None,
             period=arrays["period"].tolist() if "period" in arrays else None,
             wires=(arrays["wire_index"], arrays["wire_length"]) if "wire_index" in arrays else None,
         )

@@ -33,7 +33,8 @@ def graph_geometry(
 
     Nodes may have ``pos``, or ``x`` and ``y`` (and ``z``), or GEXF's viz position; ``layer`` (integers, or labels
     that are numbered in sorted order), ``input_rank`` (-1 for no input), ``output`` (true or false), and ``name`` or
-    ``label``. What one node has, all must have. Edges may have ``distance`` or ``weight``.
+    ``label``. What one node has, all must have; but ``area``, the name of its area, some may lack. Edges may have
+    ``distance`` or ``weight``.
 
     Args:
         graph: ``Graph``, ``DiGraph``, ``MultiGraph`` or ``MultiDiGraph``.
@@ -74,6 +75,7 @@ def graph_geometry(
         name=name,
         names=_node_names(attributes, nodes, names),
         layer=None if layer is None else _layer_numbers(layer),
+        areas=_areas(attributes, graph.graph.get("area_names")),
         inputs=None if rank is None else _ranked(rank, nodes),
         outputs=None if output is None else _flagged(output, nodes),
         guessed_from=attribute,
@@ -90,6 +92,7 @@ def network_geometry(
     name: str,
     names: Sequence[str] | None = None,
     layer: NDArray[np.int64] | None = None,
+    areas: tuple[Any, Sequence[str] | None] = (None, None),
     inputs: NDArray[np.int64] | None = None,
     outputs: NDArray[np.int64] | None = None,
     guessed_from: str | None = None,
@@ -117,6 +120,8 @@ def network_geometry(
         metric=measured,
         name=name,
         layer=layer,
+        area=None if areas[1] is None else areas[0],
+        area_names=areas[1],
         inputs=inputs,
         outputs=outputs,
         names=names,
@@ -247,6 +252,16 @@ def _layer_numbers(values: list[Any]) -> NDArray[np.int64]:
         return np.array(numbers, dtype=np.int64)
     number_of = {label: i for i, label in enumerate(sorted({str(value) for value in values}))}
     return np.array([number_of[str(value)] for value in values], dtype=np.int64)
+
+
+def _areas(attributes: list[Mapping[str, Any]], names: Any) -> tuple[NDArray[np.int64] | None, list[str] | None]:
+    """The area of each node and the areas' names, where nodes have a text called ``area``; a number may be a size."""
+    texts = [data.get("area") for data in attributes]
+    if not any(isinstance(text, str) and as_number(text) is None for text in texts) and not isinstance(names, list):
+        return None, None
+    found = list(dict.fromkeys([*(names if isinstance(names, list) else ()), *(str(t) for t in texts if t)]))
+    number = {name: k for k, name in enumerate(found)}
+    return np.array([number[str(text)] if text else -1 for text in texts], dtype=np.int64), found
 
 
 def _ranked(values: list[Any], nodes: list[Any]) -> NDArray[np.int64] | None:

@@ -47,6 +47,7 @@ def pyg_geometry(data: Any, *, lengths: Lengths) -> Geometry:
         name=name,
         names=data.get("names"),
         layer=data.get("layer"),
+        areas=(data.get("area"), getattr(data, "area_names", None)),
         inputs=inputs if inputs.size else None,
         outputs=None if output is None else np.flatnonzero(checks.as_array(output, "output_mask")),
         guessed_from=attribute,
