@@ -37,6 +37,7 @@ from colgraph.analysis.representation import cka, compare, participation_ratio
 from colgraph.analysis.result import Result
 from colgraph.analysis.robustness import adversarial_accuracy, corruption_errors, weight_noise
 from colgraph.analysis.selectivity import category_selectivity, selective_patches
+from colgraph.analysis.sheet_regions import sheet_regions
 from colgraph.analysis.small_worlds import rich_club, small_world
 from colgraph.analysis.smoothness import smoothness
 from colgraph.analysis.spatial_edges import spatial_edges
@@ -101,6 +102,7 @@ __all__ = [
     "rsa_by_step",
     "sample_pairs",
     "selective_patches",
+    "sheet_regions",
     "small_world",
     "smoothness",
     "spatial_edges",
