@@ -12,6 +12,7 @@ from colgraph.experiments.jobs import Job, parse_seeds, parse_share, plan, train
 from colgraph.experiments.markdown import against_table, csv_table, fill_markers, markdown_table
 from colgraph.experiments.queue import Outcome, run_jobs
 from colgraph.experiments.results import read_results, summarise, write_rows
+from colgraph.experiments.slurm import parse_parameters, run_on_slurm
 from colgraph.output import check_different, check_file, check_folder, write_text
 from colgraph.script import OneLineParser, ScriptError
 from colgraph.training.folder import RunFolder, finished_runs
@@ -36,9 +37,15 @@ def run_sweep(arguments: Sequence[str]) -> None:
         for job in jobs:
             print(f"{'finished' if job.finished else 'to run'}: {job.text()}")
         return
+    if known.slurm and known.executor != "slurm":
+        raise ValueError(f"--slurm {known.slurm[0]} needs --executor slurm")
     picture_suffixes()  # what draws the table is missed now, or after all runs
     out.mkdir(parents=True, exist_ok=True)
-    outcomes = run_jobs(jobs, out, known.jobs, begun=_say_begun, ended=lambda outcome: _ended(outcome, out))
+    told: dict[str, Any] = {"begun": _say_begun, "ended": lambda outcome: _ended(outcome, out)}
+    if known.executor == "slurm":
+        outcomes = run_on_slurm(jobs, out, known.jobs, parse_parameters(known.slurm), **told)
+    else:
+        outcomes = run_jobs(jobs, out, known.jobs or 1, **told)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     _write_tables(out, plot=True)
     counts = {
@@ -211,7 +218,10 @@ def _sweep_parser() -> OneLineParser:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of all runs; again for more"
     )
-    parser.add_number("--jobs", "N", "runs at a time; each has cores/N threads (1)", least=1, default=1)
+    parser.add_number("--jobs", "N", "runs at a time; here each has cores/N threads (1; slurm: no limit)", least=1)
+    parser.add_argument("--executor", choices=("local", "slurm"), default="local", help="where runs go (local)")
+    text = "slurm: a parameter of sbatch, such as partition=gpu or time=2:00:00; again for more"
+    parser.add_argument("--slurm", action="append", default=[], metavar="KEY=VALUE", help=text)
     parser.add_argument("--only", metavar="i/n", help="the i-th of n shares of the runs, for a scheduler's array jobs")
     parser.add_argument("--script", metavar="FILE", help="training script (default: examples/imagenet100.py)")
     parser.add_argument("--dry-run", action="store_true", help="only list the runs, as commands")

@@ -38,13 +38,45 @@ class Outcome:
 
 
 @dataclass
-class _Running:
+class Running:
+    """A run that has been started.
+
+    Attributes:
+        job: the run.
+        process: its process.
+        lock: file descriptor of the lock that it holds.
+        log: what it prints.
+        log_start: where in the log it began.
+        started: time.
+    """
+
     job: Job
     process: subprocess.Popen[bytes]
     lock: int
     log: Path
     log_start: int
     started: float
+
+    def outcome(self) -> Outcome:
+        """What has become of it, once its process has ended."""
+        code, took = self.process.returncode, time.monotonic() - self.started
+        if code == 0 and self.job.finished:
+            return Outcome(self.job, "done", seconds=took)
+        how = f"exit code {code}"
+        if code < 0:
+            how = f"ended by signal {-code}" + (" (out of memory?)" if code == -signal.SIGKILL else "")
+        return Outcome(self.job, "failed", f"{how}: {last_words(self.log, self.log_start)}", took)
+
+
+def last_words(log: Path, start: int = 0) -> str:
+    """The last error, or else the last line, that a log has from some byte on, and where it is."""
+    with log.open("rb") as file:
+        file.seek(start)
+        lines = [line.strip() for line in file.read().decode(errors="replace").replace("\r", "\n").splitlines()]
+    lines = [line for line in lines if line]
+    errors = [line for line in lines if line.startswith("error: ")]
+    said = (errors or lines or ["it said nothing"])[-1].removeprefix("error: ")
+    return f"{said} (log: {log})"
 
 
 def run_jobs(
@@ -73,11 +105,9 @@ def run_jobs(
     Raises:
         InterruptedRunError: on Ctrl-C or SIGTERM, once the runs at hand have written their checkpoints.
     """
-    for name in ("locks", "logs"):
-        (out / name).mkdir(parents=True, exist_ok=True)
-    waiting, running = list(jobs), list[_Running]()
+    waiting, running = list(jobs), list[Running]()
     outcomes: list[Outcome] = []
-    environment = _environment(at_once)
+    environment = environment_of(at_once)
 
     def end(outcome: Outcome) -> None:
         outcomes.append(outcome)
@@ -88,7 +118,7 @@ def run_jobs(
         try:
             while waiting or running:
                 while waiting and len(running) < at_once and not stop.asked:
-                    found = _start(waiting.pop(0), out, environment)
+                    found = start(waiting.pop(0), out, environment)
                     if isinstance(found, Outcome):
                         end(found)
                     else:
@@ -101,7 +131,7 @@ def run_jobs(
                     running.remove(entry)
                     os.close(entry.lock)
                     if not stop.asked or entry.job.finished:
-                        end(_outcome(entry))
+                        end(entry.outcome())
                 time.sleep(_POLL)
         finally:
             # Only an error in here leaves runs behind: ask them to save and end.
@@ -112,13 +142,17 @@ def run_jobs(
     return outcomes
 
 
-def _environment(at_once: int) -> dict[str, str]:
+def environment_of(at_once: int = 1) -> dict[str, str]:
+    """The environment of a run: this one, with the threads that each of some runs at a time may have."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores // at_once))
     return {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, threads)}
 
 
-def _start(job: Job, out: Path, environment: dict[str, str]) -> _Running | Outcome:
+def start(job: Job, out: Path, environment: dict[str, str]) -> Running | Outcome:
+    """Start a run, unless it is finished or somebody has it; its lock and log are in the sweep's folder ``out``."""
+    for name in ("locks", "logs"):
+        (out / name).mkdir(parents=True, exist_ok=True)
     if job.finished:
         return Outcome(job, "finished before")
     lock = None if holder_of(job.folder) else _lock(out / "locks" / job.name)
@@ -140,7 +174,7 @@ def _start(job: Job, out: Path, environment: dict[str, str]) -> _Running | Outco
             # The terminal's Ctrl-C is passed on by the sweep, once.
             start_new_session=True,
         )
-    return _Running(job, process, lock, log, begin, time.monotonic())
+    return Running(job, process, lock, log, begin, time.monotonic())
 
 
 def _lock(path: Path) -> int | None:
@@ -154,22 +188,6 @@ def _lock(path: Path) -> int | None:
         os.close(handle)
         return None
     return handle
-
-
-def _outcome(entry: _Running) -> Outcome:
-    code, took = entry.process.returncode, time.monotonic() - entry.started
-    if code == 0 and entry.job.finished:
-        return Outcome(entry.job, "done", seconds=took)
-    with entry.log.open("rb") as file:
-        file.seek(entry.log_start)
-        lines = [line.strip() for line in file.read().decode(errors="replace").replace("\r", "\n").splitlines()]
-    lines = [line for line in lines if line]
-    errors = [line for line in lines if line.startswith("error: ")]
-    said = (errors or lines or ["it said nothing"])[-1].removeprefix("error: ")
-    how = f"exit code {code}"
-    if code < 0:
-        how = f"ended by signal {-code}" + (" (out of memory?)" if code == -signal.SIGKILL else "")
-    return Outcome(entry.job, "failed", f"{how}: {said} (log: {entry.log})", took)
 
 
 class _Stop:
