@@ -36,6 +36,7 @@ from colgraph.analysis.probes import Probes, category_set, gratings, moving_bars
 from colgraph.analysis.representation import cka, compare, participation_ratio
 from colgraph.analysis.result import Result
 from colgraph.analysis.robustness import adversarial_accuracy, corruption_errors, weight_noise
+from colgraph.analysis.searchlight import searchlight
 from colgraph.analysis.selectivity import category_selectivity, selective_patches
 from colgraph.analysis.sheet_regions import sheet_regions
 from colgraph.analysis.small_worlds import rich_club, small_world
@@ -101,6 +102,7 @@ __all__ = [
     "rsa",
     "rsa_by_step",
     "sample_pairs",
+    "searchlight",
     "selective_patches",
     "sheet_regions",
     "small_world",

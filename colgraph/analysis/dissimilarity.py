@@ -132,7 +132,7 @@ def rsa(
     if given is not None and method == "kendall":
         raise ValueError("given needs method 'spearman' or 'pearson', got 'kendall'")
     names = ("first", "second") if given is None else ("first", "second", "given")
-    parts = [_triangle(x, name) for x, name in zip((first, second, given), names, strict=False)]
+    parts = [triangle(x, name) for x, name in zip((first, second, given), names, strict=False)]
     same_length("pairs", **dict(zip(names, parts, strict=True)))
     count = round((1 + np.sqrt(1 + 8 * len(parts[0]))) / 2)
     if count < 4:
@@ -153,17 +153,28 @@ def rsa(
 
 
 def _by_chance(parts: list[Array], method: str, orders: Iterable[NDArray[np.int64]]) -> Array:
-    a, b, *given = (_ranked(x, method) for x in parts)
+    a, b, *given = (ranked(x, method) for x in parts)
     if method == "kendall":
         return _mantel_kendall(a, b, orders)
     return _partial_mantel(a, b, given[0], orders) if given else _mantel(a, b, orders)
 
 
-def _triangle(values: Any, what: str) -> Array:
+def triangle(values: Any, what: str) -> Array:
+    """``[pairs]`` of dissimilarities, from those or from ``[stimuli, stimuli]``.
+
+    Raises:
+        ValueError: for another number of entries, a matrix that is not symmetric or of similarities, NaN, and
+            dissimilarities that are all equal.
+    """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim == 2:
         if array.shape[0] != array.shape[1] or not np.allclose(array, array.T, equal_nan=True):
             raise ValueError(f"{what} must be a symmetric matrix or its triangle, got shape {list(array.shape)}")
+        own = np.abs(np.nan_to_num(np.diag(array))).max(initial=0)
+        if own > 1e-6 * np.nanmax(np.abs(array), initial=0):
+            raise ValueError(
+                f"{what} has {own:g} on its diagonal, where dissimilarities have 0: is it of similarities?"
+            )
         array = array[np.triu_indices(len(array), 1)]
     array = as_vector(array, what)
     side = (1 + np.sqrt(1 + 8 * len(array))) / 2
@@ -174,7 +185,8 @@ def _triangle(values: Any, what: str) -> Array:
     return array
 
 
-def _ranked(x: Array, method: str) -> Array:
+def ranked(x: Array, method: str) -> Array:
+    """Dissimilarities as a method correlates them: their ranks, with "spearman"."""
     return np.asarray(stats.rankdata(x)) if method == "spearman" else x
 
 
@@ -192,8 +204,8 @@ def _mantel_kendall(a: Array, b: Array, orders: Iterable[NDArray[np.int64]]) -> 
 
 def _partial_mantel(a: Array, b: Array, given: Array, orders: Iterable[NDArray[np.int64]]) -> Array:
     """Partial correlations with the stimuli of what ``given`` leaves of ``a`` reordered."""
-    a, b = _left_by(given, a), _left_by(given, b)
-    left, other, fixed = (squareform(_unit(x), checks=False) for x in (a, b, given))
+    a, b = left_by(given, a), left_by(given, b)
+    left, other, fixed = (squareform(unit_of(x), checks=False) for x in (a, b, given))
     found = []
     for order in orders:
         moved = left[np.ix_(order, order)]
@@ -202,14 +214,15 @@ def _partial_mantel(a: Array, b: Array, given: Array, orders: Iterable[NDArray[n
     return np.array(found)
 
 
-def _unit(x: Array) -> Array:
+def unit_of(x: Array) -> Array:
+    """Less their mean, and of length 1: the product of two such is their correlation."""
     x = x - x.mean()
     return x / np.linalg.norm(x)
 
 
-def _left_by(given: Array, x: Array) -> Array:
-    """What a linear fit on ``given`` leaves of a triangle."""
-    x, unit = x - x.mean(), _unit(given)
+def left_by(given: Array, x: Array) -> Array:
+    """What a linear fit on ``given`` leaves of a triangle, or a ValueError where that is nothing."""
+    x, unit = x - x.mean(), unit_of(given)
     left = x - (x @ unit) * unit
     if not np.linalg.norm(left) > 1e-9 * np.linalg.norm(x):
         raise ValueError("given leaves nothing of a dissimilarity matrix: it is the same up to a line")
@@ -227,8 +240,8 @@ def _tau_a(a: Array, b: Array) -> float:
 def _similarity(a: Array, b: Array, given: Array | None = None, *, method: str) -> float:
     if method == "kendall":
         return _tau_a(a, b)
-    a, b = _ranked(a, method), _ranked(b, method)
+    a, b = ranked(a, method), ranked(b, method)
     if given is not None:
-        ranked = _ranked(given, method)
-        a, b = _left_by(ranked, a), _left_by(ranked, b)
+        fixed = ranked(given, method)
+        a, b = left_by(fixed, a), left_by(fixed, b)
     return float(correlate_rows(a, b))
