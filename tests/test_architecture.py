@@ -52,6 +52,7 @@ ARROWS: dict[str, set[str]] = {
     "report": {"analysis", "space", "training", "data", "models", "viz", "sheet", "output", "script", "text"}
     | {"tasks"},
     "experiments": {"training", "tasks", "data", "analysis", "models", "viz", "sheet", "output", "script"},
+    "brain": {"analysis", "report", "training", "viz", "output"},
     "cli": {"geometry", "viz", "sheet", "data", "output", "script", "report", "experiments"},
     "__init__": {"geometry", "models", "nn", "ops", "sheet", "layout", "tasks"},
     "__main__": {"cli"},
@@ -122,7 +123,7 @@ def test_a_library_is_known_in_its_room_only(library, rooms):
 
 def test_the_files_of_a_run_are_named_in_one_place():
     files = {"config.yaml", "metrics.csv", "summary.json", "checkpoints", "last.ckpt", "best.ckpt", "encoding.json"}
-    files |= {"predictions.npz"}
+    files |= {"predictions.npz", "searchlight.json"}
     named = {
         path.relative_to(PACKAGE).as_posix(): node.value
         for path in PACKAGE.rglob("*.py")

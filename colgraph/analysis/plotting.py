@@ -109,21 +109,24 @@ def draw_map(
     centred: bool = False,
     faint: NDArray[np.bool_] | None = None,
     marks: tuple[Array, NDArray[np.int64]] | None = None,
+    limits: tuple[float, float] | None = None,
+    bar: bool = True,
 ) -> Axes:
     """Columns at their places, coloured by a value; ``cyclic`` for orientations, ``centred`` for signed values.
 
     Columns without a value (NaN) are grey, ``faint`` ones small. ``marks`` are places ``[K, D]`` and signs: circles for
-    positive, squares for negative ones.
+    positive, squares for negative ones. ``limits`` of the colors are those of the values if not given; without ``bar``
+    nothing beside the map says what they mean.
     """
     seen = look_at(positions if marks is None else np.concatenate([positions, marks[0]]))
     shown = seen.column < len(positions)
     points, column = seen.points[shown], seen.column[shown]
-    limits: dict[str, Any] = {}
     if cyclic:
-        limits = {"vmin": 0.0, "vmax": float(np.pi)}
-    elif centred:
+        limits = (0.0, float(np.pi))
+    elif centred and limits is None:
         reach = float(np.nanmax(np.abs(values), initial=0)) or 1.0
-        limits = {"vmin": -reach, "vmax": reach}
+        limits = (-reach, reach)
+    low_high = {} if limits is None else dict(zip(("vmin", "vmax"), limits, strict=True))
     colours = "twilight" if cyclic else "PuOr" if centred else "viridis"
     size = np.full(len(values), float(np.clip(16000 / len(values), 1.5, 90)))
     if faint is not None:
@@ -133,7 +136,7 @@ def draw_map(
     size = size[column]
     ax.scatter(x[hole], y[hole], color=PALE, s=size[hole], marker="s", linewidths=0)
     kept: dict[str, Any] = {"s": size[~hole], "c": hue[~hole]}
-    dots = ax.scatter(x[~hole], y[~hole], **kept, marker="s", linewidths=0, cmap=colours, **limits)
+    dots = ax.scatter(x[~hole], y[~hole], **kept, marker="s", linewidths=0, cmap=colours, **low_high)
     if marks is not None:
         sign = np.concatenate([np.zeros(len(positions), dtype=np.int64), marks[1]])[seen.column]
         for side, marker in ((1, "o"), (-1, "s")):
@@ -145,13 +148,15 @@ def draw_map(
     low, high, pad = points.min(0), points.max(0), _half_gap(points)
     ax.set(xlim=(low[0] - pad, high[0] + pad), ylim=(low[1] - pad, high[1] + pad))
     ax.set(xlabel=seen.names[0], ylabel=seen.names[1], title=title)
+    if not bar:
+        return ax
     wide = bool(np.ptp(points[:, 0]) > 1.6 * np.ptp(points[:, 1]))
-    bar = ax.figure.colorbar(dots, ax=ax, label=label, shrink=0.8, orientation="horizontal" if wide else "vertical")
+    colors = ax.figure.colorbar(dots, ax=ax, label=label, shrink=0.8, orientation="horizontal" if wide else "vertical")
     if np.array_equal(hue[~hole], np.round(hue[~hole])):  # numbers of modules and patches have nothing between them
-        bar.locator = whole_numbers()
+        colors.locator = whole_numbers()
     if cyclic:
         signs = zip(range(0, 181, 45), "\u2013/|\\\u2013", strict=True)
-        bar.set_ticks([i * np.pi / 4 for i in range(5)], labels=[f"{angle}\u00b0 {sign}" for angle, sign in signs])
+        colors.set_ticks([i * np.pi / 4 for i in range(5)], labels=[f"{angle}\u00b0 {sign}" for angle, sign in signs])
     return ax
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from colgraph.output import check_file, write_text
 from colgraph.report.analyse import read_maps, read_results
+from colgraph.report.lights import MODELS, light_maps, read_lights
 from colgraph.report.spreading import spreading_from
 from colgraph.training import RunFolder
 from colgraph.viz.step_answers import spreading_viewer
@@ -39,13 +40,15 @@ def write_page(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path
     """
     folder, path = Path(run), check_page(out)
     results, maps = read_results(folder), read_maps(RunFolder(folder).analysis)
+    lights = read_lights(folder, len(maps["pos"]))
     body = "\n".join(
         [
             _head(folder, results),
-            f"<section><h2>The sheet</h2>{_viewer(maps, results['activity'])}</section>",
+            f"<section><h2>The sheet</h2>{_viewer(maps, results['activity'], light_maps(lights))}</section>",
             _spreading(results.get("spreading"), maps, folder),
             _curves(folder),
             _accuracy(results["test_accuracy"]),
+            _searchlight(lights, folder),
             *(_family(name, title, results, folder) for name, title in _FAMILIES.items()),
         ]
     )
@@ -64,7 +67,7 @@ def check_page(out: str | os.PathLike[str]) -> Path:
     return check_file("--output", out, [".html", ".htm"])
 
 
-def _viewer(maps: dict[str, NDArray[Any]], activity: str) -> str:
+def _viewer(maps: dict[str, NDArray[Any]], activity: str, more: list[SheetMap]) -> str:
     n = len(maps["pos"])
     edges, attention = maps["edges"], maps["attention"].astype(np.float64)
     other = edges[0] != edges[1]
@@ -83,6 +86,7 @@ def _viewer(maps: dict[str, NDArray[Any]], activity: str) -> str:
         SheetMap(
             "inputs and outputs", maps["inputs"] * 1.0 + 2.0 * maps["outputs"], "1 input, 2 output, 3 both", "labels"
         ),
+        *more,
     ]
     if "orientation" in maps:
         shown.insert(
@@ -276,6 +280,36 @@ def _accuracy(found: Mapping[str, Any]) -> str:
     )
     table = f"<p>On the same images, in percentage points:</p>{_table(heads, rows)}" if rows else ""
     return f"<section><h2>Accuracy</h2>{text}{table}</section>"
+
+
+def _searchlight(lights: dict[str, Any] | None, folder: Path) -> str:
+    """Where recordings are found on the sheet, beside the controls; nothing where none was searched."""
+    if lights is None:
+        return ""
+    text = (
+        f"For each column, how alike the dissimilarities of {lights['stimuli']} stimuli are in its neighborhood and in "
+        f"the recording ({escape(lights['light']['method'])}). What a column sees is like the recording, too: only "
+        "what is beyond the input and the untrained network was learned. By chance is the largest column of shuffled "
+        "stimuli; columns above chance are those beyond 95% of these."
+    )
+    heads = ("network", "mean", "largest", "by chance", "p", "columns above chance")
+    parts = [f"<section id='searchlight'><h2>Searchlight: where is a recording found?</h2><p>{text}</p>"]
+    for recording in lights["recordings"]:
+        people = "" if recording["subjects"] == 1 else f" (mean of {recording['subjects']} subjects)"
+        rows = "".join(_light_row(one) for one in recording["models"])
+        picture = _image(folder / recording.get("figure", ""), f"searchlight: {recording['name']}")
+        parts.append(f"<h3>{escape(recording['name'])}{people}</h3>{picture}{_table(heads, rows)}")
+    return "".join([*parts, "</section>"])
+
+
+def _light_row(one: Mapping[str, Any]) -> str:
+    name = MODELS[one["model"]]
+    if "map" not in one:
+        return _absent(name, one["why_not"])
+    chance = f"{_short(one['null_mean'])} &plusmn; {_short(one['null_std'])}"
+    above = f"{one['significant']:,} of {one['columns']:,}"
+    cells = [_short(one["mean"]), _short(one["value"]), chance, _p(one["p_value"]), above]
+    return f"<tr><th scope='row'>{escape(name)}</th>{_cells(cells)}</tr>"
 
 
 def _short(value: Any) -> str:

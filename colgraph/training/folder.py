@@ -107,6 +107,11 @@ class RunFolder:
         """What ``colgraph encode`` finds, where no other file is named."""
         return self.path / "encoding.json"
 
+    @property
+    def searchlight(self) -> Path:
+        """Where on the sheet recordings are found, which the report's page draws."""
+        return self.path / "searchlight.json"
+
     def evaluation(self, data: str | None = None, split: str = "test", checkpoint: str = "last") -> Path:
         """``evaluation.json``; one of another checkpoint, split or data says which in its name."""
         name = "" if data is None else Path(data).name

@@ -1,0 +1,1 @@
+"""Networks beside recordings of brains: what is read, joined and compared."""

@@ -1,0 +1,219 @@
+"""The searchlight of a run beside those of its controls: plain values, a figure, and what the report's page draws."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from colgraph.analysis import rdm, responses, searchlight, spatial_edges
+from colgraph.analysis.arrays import check_count
+from colgraph.analysis.plotting import draw_map
+from colgraph.analysis.signals import Signal
+from colgraph.hints import in_one_line
+from colgraph.output import write_text
+from colgraph.report.lights import FORMAT, MODELS
+from colgraph.report.loading import Run
+from colgraph.report.patches import Patches
+from colgraph.training import RunFolder
+from colgraph.viz.style import few_ticks, new_figure, save_figure
+
+
+@dataclass(frozen=True)
+class LightSettings:
+    """How a searchlight is made.
+
+    Attributes:
+        hops: how many steps from neighbor to neighbor in space a light reaches.
+        step: after which step columns are measured (0 is the first, -1 the last).
+        signal: what of a column is measured, see :func:`colgraph.analysis.responses`.
+        metric: of the lights' dissimilarities.
+        method: "spearman" or "pearson".
+        permutations: shuffles of the stimuli.
+        seed: of the shuffles.
+        batch_size: images at a time.
+    """
+
+    hops: int = 1
+    step: int = -1
+    signal: Signal = "normed"
+    metric: str = "correlation"
+    method: str = "spearman"
+    permutations: int = 1000
+    seed: int = 0
+    batch_size: int = 64
+
+
+def searchlight_of(
+    run: Run, stimuli: Any, recordings: Mapping[str, Any], settings: LightSettings | None = None
+) -> dict[str, Any]:
+    """The searchlights of a run, of its untrained network (of both kinds), and of its input, for each recording.
+
+    The input's lights are the pixels of the patches that their columns see; those without input columns are dark. The
+    run's map is also made with the dissimilarities of the whole images' pixels given.
+
+    Args:
+        run: from :func:`colgraph.report.load_run`.
+        stimuli: ``[stimuli, channels, height, width]`` of the size that the run's network takes, between 0 and 1 or
+            whole numbers.
+        recordings: for each name dissimilarities as :func:`colgraph.analysis.searchlight` takes them.
+        settings: how.
+
+    Returns:
+        Plain values that JSON can hold: ``light`` (what it is made of), ``columns``, ``fingerprint`` of the sheet, and
+        a list ``recordings`` of ``name``, ``subjects`` and ``models``; each of these has its ``model``, the numbers of
+        ``summary()``, and the lists ``map``, ``p`` and ``p_corrected`` (None where a light is dark), or ``why_not``.
+
+    Raises:
+        ValueError: for no recordings, and for stimuli or recordings that do not fit, by the recording's name.
+    """
+    how = settings or LightSettings()
+    check_count("permutations", how.permutations)
+    if not recordings:
+        raise ValueError("a searchlight needs at least one recording")
+    images = torch.as_tensor(stimuli)
+    features = _features(run, images, how)
+    face = run.sheet.face.numpy()
+    beside = spatial_edges(run.sheet.pos.numpy(), faces=face if face.shape[1] else None, metric=run.sheet.space)
+    found = []
+    for name, recording in recordings.items():
+        try:
+            models = [_model(which, features, recording, beside, images, how) for which in MODELS]
+        except ValueError as error:
+            raise ValueError(f"recording {str(name)!r}: {in_one_line(error)}") from error
+        subjects = next(one["subjects"] for one in models if "subjects" in one)
+        found.append({"name": str(name), "subjects": subjects, "models": models})
+    return {
+        "format": FORMAT,
+        "light": {**asdict(how), "adjacency": "faces" if face.shape[1] else "four nearest"},
+        "stimuli": len(images),
+        "columns": run.sheet.num_columns,
+        "fingerprint": run.sheet.fingerprint,
+        "recordings": found,
+    }
+
+
+def _features(run: Run, images: Tensor, how: LightSettings) -> dict[str, NDArray[np.float32] | str]:
+    """What each model's columns answer, or why there is none."""
+    shown: dict[str, Any] = {"batch_size": how.batch_size, "progress": False}
+    of_net: dict[str, Any] = {"signal": how.signal, "steps": how.step, **shown}
+    main = responses(run.net, images, **of_net)
+    found: dict[str, NDArray[np.float32] | str] = {
+        "run": main,
+        "run-given-pixels": main,
+        "untrained": responses(run.untrained(), images, **of_net),
+        "input": responses(Patches(run), images, signal="state", **shown),
+    }
+    try:
+        found["untrained-independent"] = responses(run.untrained(independent=True), images, **of_net)
+    except ValueError as error:
+        found["untrained-independent"] = in_one_line(error)
+    return found
+
+
+def _model(
+    which: str,
+    features: Mapping[str, NDArray[np.float32] | str],
+    recording: Any,
+    beside: NDArray[np.int64],
+    images: Tensor,
+    how: LightSettings,
+) -> dict[str, Any]:
+    x = features[which]
+    if isinstance(x, str):
+        return {"model": which, "why_not": x}
+    given = None
+    if which == "run-given-pixels":
+        try:
+            given = rdm(images.flatten(1))
+        except ValueError as error:
+            return {"model": which, "why_not": f"pixels: {in_one_line(error)}"}
+    result = searchlight(
+        x,
+        recording,
+        beside,
+        hops=how.hops,
+        metric=how.metric,
+        method=how.method,
+        given=given,
+        permutations=how.permutations,
+        seed=how.seed,
+    )
+    maps = {"map": result.map, "p": result.p_map, "p_corrected": result.p_corrected}
+    return {"model": which, **result.summary(), **{name: _plain(values) for name, values in maps.items()}}
+
+
+def _plain(values: NDArray[np.float64]) -> list[float | None]:
+    return [float(value) if np.isfinite(value) else None for value in values]
+
+
+# ---------------------------------------------------------------------- files
+
+
+def write_searchlight(run: Run, content: dict[str, Any]) -> list[Path]:
+    """Write ``searchlight.json`` and a figure for each recording into the run's folder, for its report.
+
+    Returns:
+        The files.
+    """
+    folder = RunFolder(run.path)
+    folder.figures.mkdir(exist_ok=True)
+    names: list[str] = []
+    for recording in content["recordings"]:
+        stem = "searchlight-" + (re.sub(r"[^\w.-]+", "-", recording["name"]) or "recording")
+        names.append(stem if stem not in names else f"{stem}-{len(names)}")
+    paths = [folder.figures / f"{name}.png" for name in names]
+    for recording, path in zip(content["recordings"], paths, strict=True):
+        draw_lights(recording, run.sheet.pos.numpy().astype(np.float64), path)
+        recording["figure"] = path.relative_to(run.path).as_posix()
+    write_text(folder.searchlight, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    return [folder.searchlight, *paths]
+
+
+def draw_lights(recording: Mapping[str, Any], positions: NDArray[np.float64], path: Path) -> None:
+    """The maps of a recording's models beside each other, on one color scale.
+
+    Args:
+        recording: one of the list ``recordings`` of :func:`searchlight_of`.
+        positions: ``[columns, 3]``.
+        path: of the picture.
+    """
+    shown = [one for one in recording["models"] if "map" in one]
+    maps = [np.array(one["map"], dtype=np.float64) for one in shown]
+    reach = max(float(np.nanmax(np.abs(values))) for values in maps)
+    people = "" if recording["subjects"] == 1 else f", mean of {recording['subjects']} subjects"
+    across = min(len(shown), 3)
+    down = -(-len(shown) // across)
+    figure = new_figure(3 * across, 3.2 * down + 1.2, f"Searchlight: {recording['name']}{people}")
+    grid = figure.subplots(down, across, squeeze=False).ravel()
+    axes = grid[: len(shown)]
+    for ax in grid[len(shown) :]:
+        ax.set_axis_off()
+    for ax, one, values in zip(axes, shown, maps, strict=True):
+        above = np.array([p is not None and p < 0.05 for p in one["p_corrected"]])
+        title = f"{MODELS[one['model']]}\nmean {one['mean']:.3f}, {above.sum()} above chance"
+        draw_map(
+            ax, positions, values, label="", title="", centred=True, faint=~above, limits=(-reach, reach), bar=False
+        )
+        ax.set_title(title, fontsize=9)
+        ax.tick_params(labelsize=7)
+        ax.xaxis.label.set_size(7)
+        ax.yaxis.label.set_size(7)
+    figure.colorbar(
+        axes[0].collections[-1],
+        ax=grid,
+        location="bottom",
+        shrink=0.7,
+        aspect=40,
+        label="correlation of dissimilarities; small: not above chance (corrected for columns)",
+        ticks=few_ticks(),
+    )
+    save_figure(figure, path)
