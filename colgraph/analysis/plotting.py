@@ -126,7 +126,7 @@ def draw_map(
     elif centred and limits is None:
         reach = float(np.nanmax(np.abs(values), initial=0)) or 1.0
         limits = (-reach, reach)
-    low_high = {} if limits is None else dict(zip(("vmin", "vmax"), limits, strict=True))
+    lowest, highest = (None, None) if limits is None else limits
     colours = "twilight" if cyclic else "PuOr" if centred else "viridis"
     size = np.full(len(values), float(np.clip(16000 / len(values), 1.5, 90)))
     if faint is not None:
@@ -136,7 +136,7 @@ def draw_map(
     size = size[column]
     ax.scatter(x[hole], y[hole], color=PALE, s=size[hole], marker="s", linewidths=0)
     kept: dict[str, Any] = {"s": size[~hole], "c": hue[~hole]}
-    dots = ax.scatter(x[~hole], y[~hole], **kept, marker="s", linewidths=0, cmap=colours, **low_high)
+    dots = ax.scatter(x[~hole], y[~hole], **kept, marker="s", linewidths=0, cmap=colours, vmin=lowest, vmax=highest)
     if marks is not None:
         sign = np.concatenate([np.zeros(len(positions), dtype=np.int64), marks[1]])[seen.column]
         for side, marker in ((1, "o"), (-1, "s")):

@@ -20,7 +20,7 @@ from colgraph.analysis.plotting import draw_map
 from colgraph.analysis.signals import Signal
 from colgraph.hints import in_one_line
 from colgraph.output import write_text
-from colgraph.report.lights import FORMAT, MODELS
+from colgraph.report.light_maps import FORMAT, MODELS
 from colgraph.report.loading import Run
 from colgraph.report.patches import Patches
 from colgraph.training import RunFolder

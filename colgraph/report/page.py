@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from colgraph.output import check_file, write_text
 from colgraph.report.analyse import read_maps, read_results
-from colgraph.report.lights import MODELS, light_maps, read_lights
+from colgraph.report.light_maps import MODELS, light_maps, read_lights
 from colgraph.report.spreading import spreading_from
 from colgraph.training import RunFolder
 from colgraph.viz.step_answers import spreading_viewer

@@ -17,7 +17,7 @@ from small_runs import train_on_digits
 import colgraph.analysis as an
 from colgraph.brain.lights import LightSettings, searchlight_of, write_searchlight
 from colgraph.report import Settings, analyse, load_run
-from colgraph.report.lights import read_lights
+from colgraph.report.light_maps import read_lights
 from colgraph.report.page import write_page
 
 SMALL = {
