@@ -23,6 +23,7 @@ from colgraph.analysis.corruptions import CORRUPTIONS, choose_constants, corrupt
 from colgraph.analysis.dissimilarity import category_rdm, rdm, rsa
 from colgraph.analysis.encoding import encode, encode_table, split_half_ceiling
 from colgraph.analysis.energy import energy, network_energy
+from colgraph.analysis.features import Feature, FeatureExtractor
 from colgraph.analysis.fields import gradient_fields, reverse_correlation
 from colgraph.analysis.gabor import fit_gabors
 from colgraph.analysis.graphs import communicability, modularity
@@ -48,6 +49,8 @@ from colgraph.analysis.undirected import rewire
 
 __all__ = [
     "CORRUPTIONS",
+    "Feature",
+    "FeatureExtractor",
     "Pairs",
     "Probes",
     "Result",

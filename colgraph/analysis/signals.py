@@ -132,7 +132,10 @@ def _column_index(columns: Any, count: int) -> Tensor:
 
 def step_numbers(steps: int | Sequence[int], count: int) -> list[int]:
     """The steps that were asked for, of so many, or a ValueError."""
-    numbers = [int(t) for t in np.atleast_1d(np.asarray(steps))]
+    given = np.atleast_1d(np.asarray(steps))
+    if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+        raise ValueError(f"steps must be 'all' or whole numbers, got {steps!r}")
+    numbers = [int(t) for t in given]
     for t in numbers:
         if not -count <= t < count:
             raise ValueError(f"steps must lie in 0..{count - 1} (or count from the end), got {t}")
