@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,12 @@ class LightSettings:
     batch_size: int = 64
 
 
+Recordings = Mapping[str, Any] | Sequence[tuple[str, Any]]
+"""Dissimilarities by name, as :func:`colgraph.analysis.searchlight` takes them."""
+
+
 def searchlight_of(
-    run: Run, stimuli: Any, recordings: Mapping[str, Any], settings: LightSettings | None = None
+    run: Run, stimuli: Any, recordings: Recordings, settings: LightSettings | None = None
 ) -> dict[str, Any]:
     """The searchlights of a run, of its untrained network (of both kinds), and of its input, for each recording.
 
@@ -63,8 +67,8 @@ def searchlight_of(
     Args:
         run: from :func:`colgraph.report.load_run`.
         stimuli: ``[stimuli, channels, height, width]`` of the size that the run's network takes, between 0 and 1 or
-            whole numbers.
-        recordings: for each name dissimilarities as :func:`colgraph.analysis.searchlight` takes them.
+            bytes.
+        recordings: for each name dissimilarities ``[pairs]``, ``[stimuli, stimuli]``, or these of several subjects.
         settings: how.
 
     Returns:
@@ -73,71 +77,80 @@ def searchlight_of(
         ``summary()``, and the lists ``map``, ``p`` and ``p_corrected`` (None where a light is dark), or ``why_not``.
 
     Raises:
-        ValueError: for no recordings, and for stimuli or recordings that do not fit, by the recording's name.
+        ValueError: for no recordings, two of one name, images in another range, and for stimuli or recordings that do
+            not fit, by the recording's name.
     """
     how = settings or LightSettings()
     check_count("permutations", how.permutations)
-    if not recordings:
-        raise ValueError("a searchlight needs at least one recording")
-    images = torch.as_tensor(stimuli)
-    features = _features(run, images, how)
+    pairs = recordings.items() if isinstance(recordings, Mapping) else recordings
+    named = [(str(name), values) for name, values in pairs]
+    names = [name for name, _ in named]
+    twice = [name for i, name in enumerate(names) if name in names[:i]]
+    if twice or not names:
+        what = f"two recordings are called {twice[0]!r}" if twice else "a searchlight needs at least one recording"
+        raise ValueError(what)
+    images = _images(stimuli)
     face = run.sheet.face.numpy()
-    beside = spatial_edges(run.sheet.pos.numpy(), faces=face if face.shape[1] else None, metric=run.sheet.space)
-    found = []
-    for name, recording in recordings.items():
-        try:
-            models = [_model(which, features, recording, beside, images, how) for which in MODELS]
-        except ValueError as error:
-            raise ValueError(f"recording {str(name)!r}: {in_one_line(error)}") from error
-        subjects = next(one["subjects"] for one in models if "subjects" in one)
-        found.append({"name": str(name), "subjects": subjects, "models": models})
+    faces = face if face.shape[1] else None
+    beside = spatial_edges(run.sheet.pos.numpy(), faces=faces, metric=run.sheet.space)
+    models: dict[str, list[dict[str, Any]]] = {name: [] for name, _ in named}
+    for which in MODELS:
+        answers, pixels = _answers(which, run, images, how)
+        for name, recording in named:
+            try:
+                models[name].append(_model(which, answers, recording, beside, pixels, how))
+            except ValueError as error:
+                raise ValueError(f"recording {name!r}: {in_one_line(error)}") from error
     return {
         "format": FORMAT,
-        "light": {**asdict(how), "adjacency": "faces" if face.shape[1] else "four nearest"},
+        "light": {**asdict(how), "adjacency": "four nearest" if faces is None else "faces"},
         "stimuli": len(images),
         "columns": run.sheet.num_columns,
         "fingerprint": run.sheet.fingerprint,
-        "recordings": found,
+        "recordings": [
+            {"name": name, "subjects": found[0]["subjects"], "models": found} for name, found in models.items()
+        ],
     }
 
 
-def _features(run: Run, images: Tensor, how: LightSettings) -> dict[str, NDArray[np.float32] | str]:
-    """What each model's columns answer, or why there is none."""
+def _images(stimuli: Any) -> Tensor:
+    images = torch.as_tensor(stimuli)
+    if images.is_floating_point() and images.numel() and not (images.amin() >= 0 and images.amax() <= 1):
+        raise ValueError(
+            f"stimuli must lie between 0 and 1, or be bytes, got {float(images.amin()):.3g} to "
+            f"{float(images.amax()):.3g}"
+        )
+    return images
+
+
+def _answers(
+    which: str, run: Run, images: Tensor, how: LightSettings
+) -> tuple[NDArray[np.float32] | str, NDArray[np.float64] | None]:
+    """What a model's columns answer, or why there is none; and the dissimilarities that are given."""
     shown: dict[str, Any] = {"batch_size": how.batch_size, "progress": False}
-    of_net: dict[str, Any] = {"signal": how.signal, "steps": how.step, **shown}
-    main = responses(run.net, images, **of_net)
-    found: dict[str, NDArray[np.float32] | str] = {
-        "run": main,
-        "run-given-pixels": main,
-        "untrained": responses(run.untrained(), images, **of_net),
-        "input": responses(Patches(run), images, signal="state", **shown),
-    }
+    if which == "input":
+        return responses(Patches(run), images, signal="state", **shown), None
     try:
-        found["untrained-independent"] = responses(run.untrained(independent=True), images, **of_net)
+        given = rdm(images.flatten(1)) if which == "run-given-pixels" else None
+        independent = which == "untrained-independent"
+        net = run.untrained(independent=independent) if which.startswith("untrained") else run.net
     except ValueError as error:
-        found["untrained-independent"] = in_one_line(error)
-    return found
+        return in_one_line(error), None
+    return responses(net, images, signal=how.signal, steps=how.step, **shown), given
 
 
 def _model(
     which: str,
-    features: Mapping[str, NDArray[np.float32] | str],
+    answers: NDArray[np.float32] | str,
     recording: Any,
     beside: NDArray[np.int64],
-    images: Tensor,
+    given: NDArray[np.float64] | None,
     how: LightSettings,
 ) -> dict[str, Any]:
-    x = features[which]
-    if isinstance(x, str):
-        return {"model": which, "why_not": x}
-    given = None
-    if which == "run-given-pixels":
-        try:
-            given = rdm(images.flatten(1))
-        except ValueError as error:
-            return {"model": which, "why_not": f"pixels: {in_one_line(error)}"}
+    if isinstance(answers, str):
+        return {"model": which, "why_not": answers}
     result = searchlight(
-        x,
+        answers,
         recording,
         beside,
         hops=how.hops,

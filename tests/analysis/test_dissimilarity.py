@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import squareform
 
 from colgraph import analysis as an
 
@@ -80,6 +81,17 @@ def test_what_cannot_be_given():
         with pytest.raises(ValueError, match=message) as error:
             an.rsa(a, b, permutations=3, **options)
         assert "\n" not in str(error.value)
+
+
+def test_similarities_are_refused():
+    square = squareform(an.rdm(RNG.normal(size=(9, 5))))
+    for matrix, diagonal in ((1 - square, "1"), (square + 0.2 * np.eye(9), "0.2")):
+        with pytest.raises(ValueError, match=f"{diagonal} on its diagonal.*similarities") as error:
+            an.rsa(square, matrix, permutations=3)
+        assert "\n" not in str(error.value)
+    missing = square.copy()
+    np.fill_diagonal(missing, np.nan)
+    assert an.rsa(square, missing, permutations=3).value == pytest.approx(1)
 
 
 def test_it_draws_what_can_be_reached():

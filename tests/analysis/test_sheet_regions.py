@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import colgraph.analysis as an
-from colgraph import build_sheet
+from colgraph import Sheet, build_sheet
 
 
 @contextmanager
@@ -114,6 +114,13 @@ BAD = [
 def test_bad_regions_are_refused_in_one_line(regions, says):
     with refused(says):
         an.sheet_regions(build_sheet("grid", shape=(2, 3)), regions)
+
+
+def test_areas_of_a_sheet_are_its_own():
+    edges = np.array([[0, 1, 2, 3], [1, 2, 3, 0]])
+    sheet = Sheet.from_edges(edges, 4, area=[1, 1, -1, 0], area_names=["V2", "V1"])
+    for regions in (None, "areas"):
+        assert plain(an.sheet_regions(sheet, regions)) == {"V2": [3], "V1": [0, 1]}
 
 
 def test_what_a_sheet_lacks_is_said():

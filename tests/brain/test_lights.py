@@ -130,6 +130,8 @@ def test_what_does_not_fit_is_refused_by_name(run, recordings):
     images = run.images
     for stimuli, given, how, says in (
         (images, {}, QUICK, "at least one recording"),
+        (images, [("a", None), ("a", None)], QUICK, "two recordings are called 'a'"),
+        (images.astype(np.float32), recordings, QUICK, "between 0 and 1"),
         (images[:11], recordings, QUICK, "recording 'own/layer': .*12 stimuli.*11"),
         (images, {"a": np.full(66, np.nan)}, QUICK, "recording 'a': .*finite"),
         (images, recordings, replace(QUICK, step=3), r"0\.\.2"),
