@@ -51,8 +51,8 @@ ARROWS: dict[str, set[str]] = {
     "distributed": {"models", "nn", "ops", "sheet", "layout", "describe", "torch_internals"},
     "report": {"analysis", "space", "training", "data", "models", "viz", "sheet", "output", "script", "text"}
     | {"tasks"},
+    "brain": {"report", "analysis", "training", "data", "models", "viz", "sheet", "output", "script", "text"},
     "experiments": {"training", "tasks", "data", "analysis", "models", "viz", "sheet", "output", "script"},
-    "brain": {"analysis", "report", "training", "viz", "output"},
     "cli": {"geometry", "viz", "sheet", "data", "output", "script", "report", "experiments"},
     "__init__": {"geometry", "models", "nn", "ops", "sheet", "layout", "tasks"},
     "__main__": {"cli"},

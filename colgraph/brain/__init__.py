@@ -1,1 +1,1 @@
-"""Networks beside recordings of brains: what is read, joined and compared."""
+"""Recordings of brains: read, joined to what was shown, and compared with the columns of a sheet."""

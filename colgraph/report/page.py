@@ -294,6 +294,8 @@ def _searchlight(lights: dict[str, Any] | None, folder: Path) -> str:
     )
     heads = ("network", "mean", "largest", "by chance", "p", "columns above chance")
     parts = [f"<section id='searchlight'><h2>Searchlight: where is a recording found?</h2><p>{text}</p>"]
+    if lights["older"]:
+        parts.append("<p><b>The run has gone on since</b>: this is of an earlier checkpoint.</p>")
     for recording in lights["recordings"]:
         people = "" if recording["subjects"] == 1 else f" (mean of {recording['subjects']} subjects)"
         rows = "".join(_light_row(one) for one in recording["models"])

@@ -237,6 +237,7 @@ class RunFolder:
                 self.metrics,
                 self.config,
                 self.encoding,
+                self.searchlight,
                 self.predictions,
                 self.analysis / "results.json",
                 *measured,

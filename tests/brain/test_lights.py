@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -111,7 +112,10 @@ def test_the_page_has_the_maps_that_are_there(run, recordings, content, tmp_path
     assert '"name": "searchlight: own/layer"' in page
     assert "this run, given the pixels" in page
     assert page.count('alt="searchlight: ') == 3
+    assert "The run has gone on since" not in page
     path = files[0]
+    os.utime(path, (0, 0))
+    assert "The run has gone on since" in write_page(run.path, tmp_path / "older.html").read_text()
     good = path.read_text()
     for broken, says in (
         (good[:100], "cannot read"),

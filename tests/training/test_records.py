@@ -145,8 +145,10 @@ def test_overwriting_takes_away_what_was_measured_of_the_run_before(images: Imag
     train(own_net(), images, TrainConfig(**LOOP), path)
     command(["evaluate", str(path)])
     (path / "notes.txt").write_text("mine")
+    RunFolder(path).searchlight.write_text("{}")
     train(own_net(), images, TrainConfig(**LOOP), RunFolder(path, overwrite=True))
     assert not list(path.glob("evaluation*"))
+    assert not RunFolder(path).searchlight.exists()
     assert (path / "notes.txt").exists()
 
 
