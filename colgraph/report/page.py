@@ -48,8 +48,8 @@ def write_page(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path
             _spreading(results.get("spreading"), maps, folder),
             _curves(folder),
             _accuracy(results["test_accuracy"]),
-            _searchlight(lights, folder),
             *(_family(name, title, results, folder) for name, title in _FAMILIES.items()),
+            _searchlight(lights, folder),
         ]
     )
     write_text(path, fill_page(f"colgraph: {folder.name}", body))
@@ -118,6 +118,38 @@ def _spreading(entry: dict[str, Any] | None, maps: dict[str, NDArray[Any]], fold
     still = _image(RunFolder(folder).analysis / entry["figure"]["file"], entry["figure"]["alt"])
     viewer = spreading_viewer(spreading_from(entry, maps))
     return f"{head}<p>{text}</p>{viewer}<noscript>{still}</noscript></section>"
+
+
+def _searchlight(lights: dict[str, Any] | None, folder: Path) -> str:
+    """Where recordings are found on the sheet, beside the controls; nothing where none was searched."""
+    if lights is None:
+        return ""
+    text = (
+        f"For each column, how alike the dissimilarities of {lights['stimuli']} stimuli are in its neighborhood and in "
+        f"the recording ({escape(lights['light']['method'])}). What a column sees is like the recording, too: only "
+        "what is beyond the input and the untrained network was learned. By chance is the largest column of shuffled "
+        "stimuli; columns above chance are those beyond 95% of these."
+    )
+    heads = ("network", "mean", "largest", "by chance", "p", "columns above chance")
+    parts = [f"<section id='searchlight'><h2>Searchlight: where is a recording found?</h2><p>{text}</p>"]
+    if lights["older"]:
+        parts.append("<p><b>The run has gone on since</b>: this is of an earlier checkpoint.</p>")
+    for recording in lights["recordings"]:
+        people = "" if recording["subjects"] == 1 else f" (mean of {recording['subjects']} subjects)"
+        rows = "".join(_light_row(one) for one in recording["models"])
+        picture = _image(folder / recording.get("figure", ""), f"searchlight: {recording['name']}")
+        parts.append(f"<h3>{escape(recording['name'])}{people}</h3>{picture}{_table(heads, rows)}")
+    return "".join([*parts, "</section>"])
+
+
+def _light_row(one: Mapping[str, Any]) -> str:
+    name = MODELS[one["model"]]
+    if "map" not in one:
+        return _absent(name, one["why_not"])
+    chance = f"{_short(one['null_mean'])} &plusmn; {_short(one['null_std'])}"
+    above = f"{one['significant']:,} of {one['columns']:,}"
+    cells = [_short(one["mean"]), _short(one["value"]), chance, _p(one["p_value"]), above]
+    return f"<tr><th scope='row'>{escape(name)}</th>{_cells(cells)}</tr>"
 
 
 def _head(folder: Path, results: dict[str, Any]) -> str:
@@ -280,38 +312,6 @@ def _accuracy(found: Mapping[str, Any]) -> str:
     )
     table = f"<p>On the same images, in percentage points:</p>{_table(heads, rows)}" if rows else ""
     return f"<section><h2>Accuracy</h2>{text}{table}</section>"
-
-
-def _searchlight(lights: dict[str, Any] | None, folder: Path) -> str:
-    """Where recordings are found on the sheet, beside the controls; nothing where none was searched."""
-    if lights is None:
-        return ""
-    text = (
-        f"For each column, how alike the dissimilarities of {lights['stimuli']} stimuli are in its neighborhood and in "
-        f"the recording ({escape(lights['light']['method'])}). What a column sees is like the recording, too: only "
-        "what is beyond the input and the untrained network was learned. By chance is the largest column of shuffled "
-        "stimuli; columns above chance are those beyond 95% of these."
-    )
-    heads = ("network", "mean", "largest", "by chance", "p", "columns above chance")
-    parts = [f"<section id='searchlight'><h2>Searchlight: where is a recording found?</h2><p>{text}</p>"]
-    if lights["older"]:
-        parts.append("<p><b>The run has gone on since</b>: this is of an earlier checkpoint.</p>")
-    for recording in lights["recordings"]:
-        people = "" if recording["subjects"] == 1 else f" (mean of {recording['subjects']} subjects)"
-        rows = "".join(_light_row(one) for one in recording["models"])
-        picture = _image(folder / recording.get("figure", ""), f"searchlight: {recording['name']}")
-        parts.append(f"<h3>{escape(recording['name'])}{people}</h3>{picture}{_table(heads, rows)}")
-    return "".join([*parts, "</section>"])
-
-
-def _light_row(one: Mapping[str, Any]) -> str:
-    name = MODELS[one["model"]]
-    if "map" not in one:
-        return _absent(name, one["why_not"])
-    chance = f"{_short(one['null_mean'])} &plusmn; {_short(one['null_std'])}"
-    above = f"{one['significant']:,} of {one['columns']:,}"
-    cells = [_short(one["mean"]), _short(one["value"]), chance, _p(one["p_value"]), above]
-    return f"<tr><th scope='row'>{escape(name)}</th>{_cells(cells)}</tr>"
 
 
 def _short(value: Any) -> str:

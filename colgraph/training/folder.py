@@ -98,6 +98,11 @@ class RunFolder:
         return self.path / "tensorboard"
 
     @property
+    def searchlight(self) -> Path:
+        """Where on the sheet recordings are found, which the report's page draws."""
+        return self.path / "searchlight.json"
+
+    @property
     def analysis(self) -> Path:
         """The folder of what ``colgraph analyse`` finds."""
         return self.path / "analysis"
@@ -106,11 +111,6 @@ class RunFolder:
     def encoding(self) -> Path:
         """What ``colgraph encode`` finds, where no other file is named."""
         return self.path / "encoding.json"
-
-    @property
-    def searchlight(self) -> Path:
-        """Where on the sheet recordings are found, which the report's page draws."""
-        return self.path / "searchlight.json"
 
     def evaluation(self, data: str | None = None, split: str = "test", checkpoint: str = "last") -> Path:
         """``evaluation.json``; one of another checkpoint, split or data says which in its name."""
@@ -234,10 +234,10 @@ class RunFolder:
             patterns = ("evaluation*.json", "confusion*.png", "steps*.png")
             measured = [path for pattern in patterns for path in self.path.glob(pattern)]
             for path in (
+                self.searchlight,
                 self.metrics,
                 self.config,
                 self.encoding,
-                self.searchlight,
                 self.predictions,
                 self.analysis / "results.json",
                 *measured,
