@@ -27,7 +27,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "analyze": ("every analysis of a run, beside its controls", "colgraph.report.commands:run_analyse"),
     "report": ("one page about a run, with its sheet to turn and click", "colgraph.report.commands:run_report"),
     "compare": ("analysed runs of several seeds: intervals over seeds", "colgraph.report.commands:run_compare"),
-    "encode": ("predict recorded brain responses from a run's columns", "colgraph.report.commands:run_encode"),
+    "encode": ("predict recorded brain responses from a run's columns", "colgraph.brain.encode:run_encode"),
+    "rsa": ("compare a run with recorded dissimilarities, beside its controls", "colgraph.brain.commands:run_rsa"),
 }
 _SHEET_FLAGS = ("neighbors", "metric", "mask", "axis", "num_inputs", "num_outputs", "inputs", "outputs")
 

@@ -53,7 +53,7 @@ ARROWS: dict[str, set[str]] = {
     | {"tasks"},
     "brain": {"report", "analysis", "training", "data", "models", "viz", "sheet", "output", "script", "text"},
     "experiments": {"training", "tasks", "data", "analysis", "models", "viz", "sheet", "output", "script"},
-    "cli": {"geometry", "viz", "sheet", "data", "output", "script", "report", "experiments"},
+    "cli": {"geometry", "viz", "sheet", "data", "output", "script", "report", "brain", "experiments"},
     "__init__": {"geometry", "models", "nn", "ops", "sheet", "layout", "tasks"},
     "__main__": {"cli"},
 }
@@ -122,7 +122,16 @@ def test_a_library_is_known_in_its_room_only(library, rooms):
 
 
 def test_the_files_of_a_run_are_named_in_one_place():
-    files = {"config.yaml", "metrics.csv", "summary.json", "checkpoints", "last.ckpt", "best.ckpt", "encoding.json"}
+    files = {
+        "config.yaml",
+        "metrics.csv",
+        "summary.json",
+        "checkpoints",
+        "last.ckpt",
+        "best.ckpt",
+        "encoding.json",
+        "rsa.json",
+    }
     files |= {"predictions.npz"}
     named = {
         path.relative_to(PACKAGE).as_posix(): node.value
@@ -232,6 +241,7 @@ def test_nothing_is_pickled_or_asserted():
 EXTRAS = [
     *("lightning", "datasets", "PIL", "torchmetrics", "tensorboard", "sklearn", "yaml", "trimesh", "nibabel"),
     *("nilearn", "matplotlib", "plotly", "triton", "torch_scatter", "pandas", "numba", "foolbox", "h5py", "kornia"),
+    "rsatoolbox",
 ]
 
 

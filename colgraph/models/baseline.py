@@ -147,6 +147,16 @@ class Baseline(SharedModel):
         logits: Tensor = self.head(normed if self.readout == "columns" else normed.mean(-2))
         return logits
 
+    def normed(self, state: Tensor) -> Tensor:
+        """``[...,C]`` what the readout reads of vectors ``[...,C]`` after the last block."""
+        found: Tensor = self.norm(state)
+        return found
+
+    def evidence(self, state: Tensor) -> Tensor:
+        """``[...,classes]`` the head on each normed vector ``[...,C]``."""
+        said: Tensor = self.head(self.norm(state))
+        return said
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``[B,classes]``, or ``[B,P,classes]``."""
         logits: Any = self.unroll(images).logits

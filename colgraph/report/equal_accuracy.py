@@ -7,7 +7,7 @@ the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -47,9 +47,7 @@ class EqualAccuracy:
 
     def __init__(self, compared: LineUp) -> None:
         self._compared, self._run = compared, compared.contexts[0]
-        images = len(self._run.run.images)
-        order = np.random.default_rng(self._run.settings.seed).permutation(images)
-        self._chosen_on, self._measured_on = np.sort(order[: images // 2]), np.sort(order[images // 2 :])
+        self._chosen_on, self._measured_on = halves(len(self._run.run.images), self._run.settings.seed)
         self._halves: dict[str, Context] = {}
 
     def of(self, item: Analysis) -> dict[str, Any]:
@@ -78,10 +76,10 @@ class EqualAccuracy:
         best, goal = (self._run, control)[better], final[1 - better]
         path = self._compared.paths[best.name]
         kept = {file: self._at(file, best) for file in RunFolder(path).kept}
-        reached = {file: self._accuracy(context, self._chosen_on) for file, context in kept.items()}
-        file = min(reached, key=lambda file: abs(reached[file] - goal), default=None)
+        reached = reached_by(path, lambda file: self._accuracy(kept[file], self._chosen_on))
+        file = nearest(reached, goal)
         if file is None or abs(reached[file] - goal) > TOLERANCE:
-            return _Pair(why_not=_too_few(path, reached, goal))
+            return _Pair(why_not=too_few(path, reached, goal))
         ends = [self._half(self._run), self._half(control)]
         ends[better] = self._half(kept[file], file.name)
         accuracy = [self._accuracy(context, np.arange(len(self._measured_on))) for context in ends]
@@ -135,7 +133,24 @@ def _measured(item: Analysis, pair: _Pair) -> dict[str, Any]:
     return found
 
 
-def _too_few(path: Path, reached: Mapping[Path, float], goal: float) -> str:
+def halves(images: int, seed: int) -> tuple[Index, Index]:
+    """Numbers of the images that checkpoints are chosen on, and of those that they are measured on."""
+    order = np.random.default_rng(seed).permutation(images)
+    return np.sort(order[: images // 2]), np.sort(order[images // 2 :])
+
+
+def reached_by(run: Path, accuracy: Callable[[Path], float]) -> dict[Path, float]:
+    """The accuracy of each checkpoint that a run has kept on the way."""
+    return {file: accuracy(file) for file in RunFolder(run).kept}
+
+
+def nearest(reached: Mapping[Path, float], goal: float) -> Path | None:
+    """The checkpoint whose accuracy lies nearest to another; None of none."""
+    return min(reached, key=lambda file: abs(reached[file] - goal), default=None)
+
+
+def too_few(path: Path, reached: Mapping[Path, float], goal: float) -> str:
+    """Why none of a run's checkpoints is accurate to the point."""
     nearest = min(reached.values(), key=lambda accuracy: abs(accuracy - goal), default=0.0)
     has = (
         f"the nearest of its {len(reached)} kept checkpoints has {nearest:.1%}"

@@ -24,10 +24,10 @@ from colgraph.training import RunFolder, TrainConfig, images_of, load_trained, m
 
 
 class PlainImages(nn.Module):
-    """A vision columnformer that takes images between 0 and 1, or uint8 or uint16, and normalises them itself.
+    """A vision model that takes images between 0 and 1, or uint8 or uint16, and normalises them itself.
 
     Args:
-        net: the network.
+        net: the network, mostly a :class:`colgraph.VisionColumnformer`.
         mean: per channel.
         std: per channel.
     """
@@ -35,7 +35,7 @@ class PlainImages(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, net: VisionColumnformer, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(self, net: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.net = net
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))

@@ -112,6 +112,11 @@ class RunFolder:
         """What ``colgraph encode`` finds, where no other file is named."""
         return self.path / "encoding.json"
 
+    @property
+    def rsa(self) -> Path:
+        """What ``colgraph rsa`` finds, where no other file is named."""
+        return self.path / "rsa.json"
+
     def evaluation(self, data: str | None = None, split: str = "test", checkpoint: str = "last") -> Path:
         """``evaluation.json``; one of another checkpoint, split or data says which in its name."""
         name = "" if data is None else Path(data).name
@@ -231,13 +236,14 @@ class RunFolder:
             ended: whether the run that goes on has nothing left to do, so that its results stand.
         """
         if self.overwrite:
-            patterns = ("evaluation*.json", "confusion*.png", "steps*.png")
+            patterns = ("evaluation*.json", "confusion*.png", "steps*.png", "rsa.png", "rsa-differences.json")
             measured = [path for pattern in patterns for path in self.path.glob(pattern)]
             for path in (
                 self.searchlight,
                 self.metrics,
                 self.config,
                 self.encoding,
+                self.rsa,
                 self.predictions,
                 self.analysis / "results.json",
                 *measured,

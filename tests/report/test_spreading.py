@@ -19,9 +19,9 @@ pytest.importorskip("matplotlib")
 
 from small_tasks import SMALL, TASKS, images_for, run_of
 
+from colgraph.brain.encode import encoding_of
 from colgraph.report import Settings, analyse
 from colgraph.report import loading as report_loading
-from colgraph.report.commands import encoding_of
 from colgraph.report.loading import load_run
 from colgraph.report.page import fill_page, write_page
 from colgraph.report.paired_accuracy import right_on_the_same

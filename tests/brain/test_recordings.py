@@ -18,9 +18,12 @@ pytest.importorskip("PIL")
 
 from PIL import Image
 
+from colgraph.brain.names import natural_key
+from colgraph.brain.regions import read_regions
+from colgraph.brain.responses import Recordings, read_responses
+from colgraph.brain.stimuli import read_stimuli
 from colgraph.report import line_up
 from colgraph.report.loading import PlainImages
-from colgraph.report.recordings import Recordings, natural_key, read_regions, read_responses, read_stimuli
 
 
 def shown(folder: Path, names: list[str]) -> Path:

@@ -1,0 +1,106 @@
+"""The figure of ``colgraph rsa``: similarity over steps, and of every model, within the noise ceiling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from colgraph.viz.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, Figure, few_ticks, new_figure, quiet
+
+MOST = 8
+"""Recordings that are drawn; all are in the file."""
+_COLORS = {"run": BLUE, "untrained": GREY, "untrained-independent": INK}
+_OTHERS = (ORANGE, GREEN, "#CC79A7", "#56B4E9", "#D55E00")
+
+
+def draw_similarities(rows: Sequence[dict[str, Any]], title: str) -> Figure:
+    """A panel for each recording: steps as lines on the left, default rows with their intervals on the right.
+
+    Args:
+        rows: as ``rsa.json`` has them.
+        title: of the figure.
+    """
+    names = list(dict.fromkeys(row["recording"] for row in rows))
+    drawn = names[:MOST]
+    if len(names) > MOST:
+        title += f" (the first {MOST} of {len(names)} recordings)"
+    count = max(len(_defaults(rows, name)) for name in drawn)
+    width = max(7.0, 3.4 + 0.34 * count)
+    figure = new_figure(width, 0.9 + 2.6 * len(drawn) + 0.9, title)
+    panels = figure.subplots(
+        len(drawn), 2, squeeze=False, sharey="row", gridspec_kw={"width_ratios": [2.4, max(2.4, 0.34 * count)]}
+    )
+    for name, (left, right) in zip(drawn, panels, strict=True):
+        of_steps = _of_steps(rows, name)
+        _ceiling(rows, name, (left, right))
+        _draw_steps(left, of_steps)
+        _draw_models(right, _defaults(rows, name))
+        one = next(row for row in rows if row["recording"] == name)
+        who = f"{one['subjects']} subject{'s' * (one['subjects'] != 1)}"
+        quiet(left, title=f"{name} ({who})", ylabel=f"similarity ({one['method']})", xlabel="step")
+        quiet(right)
+    panels[0][0].legend(fontsize=7, loc="best")
+    return figure
+
+
+def _defaults(rows: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    return [row for row in rows if row["recording"] == name and (row["default"] or _is_earlier(row))]
+
+
+def _is_earlier(row: dict[str, Any]) -> bool:
+    """Whether it is the run as it was when it was as accurate as a control, at the step that is its default."""
+    return bool(row.get("default_step"))
+
+
+def _of_steps(rows: Sequence[dict[str, Any]], name: str) -> dict[str, list[dict[str, Any]]]:
+    """The steps of each network, by its name; of the default signal, the whole sheet, and no earlier checkpoint."""
+    mine = [row for row in rows if row["recording"] == name and row["step"] is not None and row["region"] is None]
+    signal = mine[0]["signal"] if mine else None
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in mine:
+        if row["signal"] == signal and "equal_to" not in row:
+            found.setdefault(row["model"], []).append(row)
+    return {model: sorted(each, key=lambda row: row["step"]) for model, each in found.items()}
+
+
+def _draw_steps(axes: Any, found: dict[str, list[dict[str, Any]]]) -> None:
+    others = iter(_OTHERS * len(found))
+    for model, steps in found.items():
+        color = _COLORS.get(model) or next(others)
+        at, values = [row["step"] for row in steps], [row["similarity"] for row in steps]
+        axes.plot(at, values, color=color, marker="o", markersize=4, linewidth=1.6, label=model)
+        if model == "run":
+            low, high = ([row["interval"][side] for row in steps] for side in (0, 1))
+            if None not in low + high:
+                axes.fill_between(at, low, high, color=color, alpha=0.15, linewidth=0)
+    axes.xaxis.set_major_locator(few_ticks(whole=True))
+
+
+def _draw_models(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
+    for place, row in enumerate(rows):
+        color = BLUE if row["model"] == "run" else INK if row["signal"] is not None else GREY
+        low, high = row["interval"]
+        if low is not None:
+            axes.plot([place, place], [low, high], color=color, linewidth=1.4)
+        axes.plot(place, row["similarity"], "o", color=color, markersize=5)
+    axes.set_xticks(range(len(rows)), [_label(row) for row in rows], rotation=40, ha="right", fontsize=7)
+    axes.axhline(0, color=GREY, linewidth=0.8)
+
+
+def _label(row: dict[str, Any]) -> str:
+    if "equal_to" in row:
+        return f"run, as accurate as {row['equal_to']}"
+    step = "" if row["step"] is None else f", step {row['step']}"
+    return f"{row['model']}{step}"
+
+
+def _ceiling(rows: Sequence[dict[str, Any]], name: str, both: Sequence[Any]) -> None:
+    ceiling = next(row["ceiling"] for row in rows if row["recording"] == name)
+    for axes in both:
+        axes.axhline(0, color=GREY, linewidth=0.8)
+        if ceiling is not None:
+            axes.axhspan(*ceiling, color=PALE, alpha=0.7, linewidth=0)
+    if ceiling is not None:
+        both[1].annotate(
+            "noise ceiling", (0.99, ceiling[1]), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7
+        )

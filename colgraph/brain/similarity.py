@@ -1,0 +1,323 @@
+"""``colgraph rsa``: a run and its controls beside recorded dissimilarities, as plain rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from colgraph.analysis import correct_p_values, rdm, responses
+from colgraph.analysis.arrays import Array
+from colgraph.brain.comparison import Comparison, compare_with
+from colgraph.brain.networks import Network, Networks
+from colgraph.brain.rdm_files import Rdms
+from colgraph.brain.sheet_areas import sheet_regions
+from colgraph.brain.stimuli import Shown
+from colgraph.hints import in_one_line
+
+RESERVED = ("run", "untrained", "untrained-independent", "pixels")
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What is compared, and how.
+
+    Attributes:
+        signals: what of columns, the first one by default.
+        step: the step that is the default, counted from 1; None for the last one.
+        metric: of the networks' dissimilarities, as :func:`colgraph.analysis.rdm` takes it.
+        method: of the comparison, as rsatoolbox calls it.
+        bootstraps: samples of subjects and stimuli.
+        seed: of the samples, and of the images that checkpoints are chosen on.
+        progress: show progress bars.
+    """
+
+    signals: tuple[str, ...] = ("normed",)
+    step: int | None = None
+    metric: str = "correlation"
+    method: str = "spearman"
+    bootstraps: int = 1000
+    seed: int = 0
+    progress: bool = False
+
+
+@dataclass(eq=False)
+class _Model:
+    """One dissimilarity matrix that is compared, and what its row says of it."""
+
+    triangle: Array
+    model: str
+    signal: str | None = None
+    step: int | None = None
+    region: str | None = None
+    is_default: bool = True
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str | None]:
+        """Of which network it is."""
+        return self.model, self.more.get("equal_to")
+
+
+@dataclass(frozen=True, eq=False)
+class Similarities:
+    """What :func:`similarities` returns.
+
+    Attributes:
+        rows: one for each recording and model, signal, step and region, plain values; the run's default row is first.
+        differences: between default rows of one recording, and between the run's steps.
+        missing: ``name`` and ``reason`` of what was left out.
+    """
+
+    rows: list[dict[str, Any]]
+    differences: list[dict[str, Any]]
+    missing: list[dict[str, str]]
+
+
+def joined(rdms: Sequence[Rdms], shown: Shown) -> tuple[list[Rdms], list[str]]:
+    """The same matrices with their stimuli in the order of the images, and what to say of it.
+
+    Raises:
+        ValueError: if the stimuli of one do not match the images, naming both.
+    """
+    found, notes = [], []
+    for each in rdms:
+        places, more = shown.places(each.stimuli, each.count, each.where)
+        found.append(each.in_order(np.argsort(places).tolist()))
+        notes += [*each.notes, *more]
+    return found, list(dict.fromkeys(notes))
+
+
+def check_other_recordings(recordings: Sequence[Rdms], others: Sequence[Rdms]) -> None:
+    """Raise ValueError where the step would be chosen on a recording that it is then compared with."""
+    for mine in recordings:
+        for other in others:
+            if mine.values.shape[1] != other.values.shape[1]:
+                continue
+            alike = np.corrcoef(np.concatenate([mine.values, other.values]))[: len(mine.values), len(mine.values) :]
+            if (alike > 1 - 1e-9).any():
+                raise ValueError(
+                    f"{other.name!r} of --choose-on {other.where!r} is the recording {mine.name!r} of {mine.where!r}: "
+                    "a step that is chosen on what it is compared with is the best by chance, too: give another one"
+                )
+
+
+def similarities(
+    networks: Networks,
+    images: Tensor,
+    recordings: Sequence[Rdms],
+    models: Sequence[Rdms],
+    chosen_on: Sequence[Rdms],
+    choices: Choices,
+) -> Similarities:
+    """Every network, the pixels and every given model compared with every recording.
+
+    Args:
+        networks: the run, then its controls.
+        images: ``[stimuli, channels, size, size]`` between 0 and 1.
+        recordings: of the same stimuli in their order.
+        models: of the same stimuli, one matrix each.
+        chosen_on: recordings on which each network's default step is chosen; none for what the choices say.
+        choices: what is compared, and how.
+
+    Raises:
+        ValueError: for a signal that the run does not have, and a run none of whose matrices is defined.
+    """
+    missing = list(networks.missing)
+    found: list[_Model] = []
+    for network in networks.all:
+        try:
+            found += _of_network(network, images, chosen_on, choices)
+        except ValueError as error:
+            if network.name == "run" and network.equal_to is None:
+                raise
+            missing.append({"name": network.name, "reason": in_one_line(error)})
+    try:
+        found.append(_Model(rdm(images.flatten(1).numpy(), choices.metric), "pixels"))
+    except ValueError as error:
+        missing.append({"name": "pixels", "reason": in_one_line(error)})
+    found += _given(models, {each.model for each in found})
+    # Sorting is stable: the run is the first of the defaults.
+    found.sort(key=lambda each: not each.is_default)
+    compared = compare_with(
+        np.stack([each.triangle for each in found]),
+        [each.values for each in recordings],
+        method=choices.method,
+        bootstraps=choices.bootstraps,
+        seed=choices.seed,
+        progress=choices.progress,
+    )
+    names = unique_names(recordings)
+    rows, differences = [], []
+    for name, recorded, one in zip(names, recordings, compared, strict=True):
+        rows += _rows(name, recorded, found, one, choices)
+        differences += _differences(name, found, one)
+    return Similarities(rows, differences, missing)
+
+
+def unique_names(rdms: Sequence[Rdms]) -> list[str]:
+    """The names of recordings or models, with that of the file where several have one name."""
+    count = Counter(each.name for each in rdms)
+    names = [f"{each.name} ({each.where})" if count[each.name] > 1 else each.name for each in rdms]
+    twice = Counter(names)
+    return [f"{name} {i}" if twice[name] > 1 else name for i, name in enumerate(names, start=1)]
+
+
+def _given(models: Sequence[Rdms], taken: set[str]) -> list[_Model]:
+    names = unique_names(models)
+    clear = [f"{name} (given)" if name in taken or name in RESERVED else name for name in names]
+    return [_Model(each.values[0], name, more={"file": each.where}) for name, each in zip(clear, models, strict=True)]
+
+
+# ---------------------------------------------------------------------- matrices of networks
+
+
+def _of_network(network: Network, images: Tensor, chosen_on: Sequence[Rdms], choices: Choices) -> list[_Model]:
+    """Of every signal and step, and of every region at the default step."""
+    found = []
+    for signal in choices.signals:
+        every = range(network.steps)
+        answers = (
+            responses(network.net, images, steps=_step(network, t), signal=signal, progress=False) for t in every
+        )
+        steps = [_Model(rdm(each, choices.metric), network.name, signal, t + 1) for t, each in enumerate(answers)]
+        number, why = _default_step(network, steps, chosen_on, choices)
+        more = {"step_chosen": why} | _about(network)
+        is_first = signal == choices.signals[0]
+        steps = [
+            replace(each, step=_shown_step(network, each), is_default=is_first and t == number, more=more)
+            for t, each in enumerate(steps)
+        ]
+        # Where a network differs from another recorded one only in time, the default step stands first.
+        found += sorted(steps, key=lambda each: not each.is_default)
+        found += _of_regions(network, images, signal, number, more, choices)
+    return found
+
+
+def _step(network: Network, number: int) -> int | None:
+    return None if network.sheet is None else number
+
+
+def _shown_step(network: Network, model: _Model) -> int | None:
+    """Blocks of a network without a sheet are no steps of the same time."""
+    return None if network.sheet is None else model.step
+
+
+def _of_regions(
+    network: Network, images: Tensor, signal: str, step: int, more: dict[str, Any], choices: Choices
+) -> list[_Model]:
+    if network.sheet is None:
+        return []
+    regions = sheet_regions(network.sheet)
+    if len(regions) < 2:
+        return []
+    answers = responses(network.net, images, steps=step, signal=signal, progress=False)
+    found = []
+    for name, columns in regions.items():
+        try:
+            triangle = rdm(answers[:, columns], choices.metric)
+        except ValueError:
+            continue  # columns that answer all stimuli alike have no dissimilarities
+        found.append(_Model(triangle, network.name, signal, step + 1, name, False, more))
+    return found
+
+
+def _default_step(
+    network: Network, steps: Sequence[_Model], chosen_on: Sequence[Rdms], choices: Choices
+) -> tuple[int, str]:
+    """The place of the default step, and how it was found: never on the recordings that are compared."""
+    if network.sheet is None:
+        return 0, "what is read out"
+    if choices.step is not None:
+        if choices.step > len(steps) and network.name == "run":
+            raise ValueError(f"--step {choices.step}: the run has the steps 1 to {len(steps)}")
+        return min(choices.step, len(steps)) - 1, f"--step {choices.step}"
+    if not chosen_on:
+        return len(steps) - 1, "the last one"
+    models = np.stack([each.triangle for each in steps])
+    compared = compare_with(models, [each.values for each in chosen_on], method=choices.method, bootstraps=0)
+    best = np.mean([each.similarity for each in compared], axis=0)
+    files = ", ".join(dict.fromkeys(each.where for each in chosen_on))
+    return int(np.argmax(best)), f"the best one on {files}"
+
+
+def _about(network: Network) -> dict[str, Any]:
+    about: dict[str, Any] = {"checkpoint": network.checkpoint or None}
+    if network.equal_to is not None:
+        about["equal_to"] = network.equal_to
+    if network.accuracy:
+        about["accuracy"] = network.accuracy
+    return about
+
+
+# ---------------------------------------------------------------------- rows
+
+
+def _rows(
+    name: str, recorded: Rdms, models: Sequence[_Model], compared: Comparison, choices: Choices
+) -> list[dict[str, Any]]:
+    ceiling = None if compared.ceiling is None else list(compared.ceiling)
+    rows = []
+    for model, value, each, ends in zip(
+        models, compared.similarity, compared.values, compared.intervals(), strict=True
+    ):
+        more = {key: what for key, what in model.more.items() if what is not None}
+        if "equal_to" in more and model.is_default:
+            more["default_step"] = True
+        rows.append(
+            {
+                "recording": name,
+                "subjects": len(recorded.values),
+                "model": model.model,
+                "signal": model.signal,
+                "step": model.step,
+                "region": model.region,
+                "default": model.is_default and "equal_to" not in more,
+                "similarity": float(value),
+                "interval": [_plain(end) for end in ends],
+                "ceiling": ceiling,
+                "of_subjects": {who: float(one) for who, one in zip(recorded.subjects, each, strict=True)},
+                "stimuli": recorded.count,
+                "method": choices.method,
+                "metric": choices.metric if model.signal is not None or model.model == "pixels" else None,
+                "file": recorded.where,
+                **({"model_file": more.pop("file")} if "file" in more else {}),
+                **more,
+            }
+        )
+    return rows
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _differences(name: str, models: Sequence[_Model], compared: Comparison) -> list[dict[str, Any]]:
+    """Of all pairs of default rows, and of all pairs of the run's steps; p-values corrected within each."""
+    of_models = [i for i, each in enumerate(models) if each.is_default]
+    run = models[0]
+    of_steps = sorted(
+        (i for i, each in enumerate(models) if each.key == run.key and each.signal == run.signal and not each.region),
+        key=lambda i: models[i].step or 0,
+    )
+    found = []
+    for what, chosen in (("models", of_models), ("steps of the run", of_steps)):
+        pairs = compared.differences(chosen)
+        corrected = correct_p_values({k: pair["p"] for k, pair in enumerate(pairs)}).benjamini_hochberg if pairs else []
+        for pair, p in zip(pairs, corrected, strict=True):
+            first, second = (models[chosen[pair[side]]] for side in ("first", "second"))
+            found.append(
+                {"recording": name, "between": what, "first": _called(first), "second": _called(second)}
+                | {key: pair[key] for key in ("difference", "interval", "p")}
+                | {"p_corrected": float(p)}
+            )
+    return found
+
+
+def _called(model: _Model) -> dict[str, Any]:
+    which = {"model": model.model, "step": model.step, "signal": model.signal}
+    return which | {key: model.more[key] for key in ("equal_to", "checkpoint") if model.more.get(key)}
