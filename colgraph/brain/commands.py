@@ -16,7 +16,7 @@ from colgraph.brain.encode import check_json_and_figure
 from colgraph.brain.figure import draw_similarities
 from colgraph.brain.networks import control_runs, line_up
 from colgraph.brain.rdm_files import Rdms, read_rdms
-from colgraph.brain.similarity import Choices, Similarities, check_other_recordings, joined, similarities
+from colgraph.brain.similarity import Choices, Similarities, check_other_recordings, given_twice, joined, similarities
 from colgraph.brain.stimuli import Shown, find_stimuli
 from colgraph.extras import optional
 from colgraph.output import check_file, write_text
@@ -125,7 +125,7 @@ def _read_all(known: Any, shown: Shown) -> tuple[list[Rdms], list[Rdms], list[Rd
 
     recordings, models, chosen_on = read(known.rdms), read(known.models, models=True), read(known.choose_on)
     check_other_recordings(recordings, chosen_on)
-    return recordings, models, chosen_on, notes
+    return recordings, models, chosen_on, [*notes, *given_twice(recordings, models)]
 
 
 def _read(path: Path, count: int, times: str | None, models: bool) -> list[Rdms]:

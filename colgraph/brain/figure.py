@@ -25,22 +25,36 @@ def draw_similarities(rows: Sequence[dict[str, Any]], title: str) -> Figure:
     if len(names) > MOST:
         title += f" (the first {MOST} of {len(names)} recordings)"
     count = max(len(_defaults(rows, name)) for name in drawn)
-    width = max(7.0, 3.4 + 0.34 * count)
-    figure = new_figure(width, 0.9 + 2.6 * len(drawn) + 0.9, title)
+    colors = _colors(rows)
+    figure = new_figure(max(7.0, 3.6 + 0.34 * count), 2.3 * len(drawn) + 2.4, title)
     panels = figure.subplots(
-        len(drawn), 2, squeeze=False, sharey="row", gridspec_kw={"width_ratios": [2.4, max(2.4, 0.34 * count)]}
+        len(drawn),
+        2,
+        squeeze=False,
+        sharex="col",
+        sharey="row",
+        gridspec_kw={"width_ratios": [2.6, max(2.4, 0.34 * count)]},
     )
     for name, (left, right) in zip(drawn, panels, strict=True):
-        of_steps = _of_steps(rows, name)
         _ceiling(rows, name, (left, right))
-        _draw_steps(left, of_steps)
-        _draw_models(right, _defaults(rows, name))
+        _draw_steps(left, _of_steps(rows, name), colors)
+        _draw_models(right, _defaults(rows, name), colors)
         one = next(row for row in rows if row["recording"] == name)
         who = f"{one['subjects']} subject{'s' * (one['subjects'] != 1)}"
-        quiet(left, title=f"{name} ({who})", ylabel=f"similarity ({one['method']})", xlabel="step")
+        quiet(left, ylabel=one["method"])
+        left.set_title(f"{name} ({who})", loc="left")
         quiet(right)
-    panels[0][0].legend(fontsize=7, loc="best")
+    panels[-1][0].set_xlabel("step")
+    lines = panels[0][0].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside lower left", fontsize=7, ncols=min(len(lines[0]), 4 + count // 8))
     return figure
+
+
+def _colors(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """A color for each network, the same in both halves."""
+    networks = dict.fromkeys(row["model"] for row in rows if row["signal"] is not None)
+    others = iter(_OTHERS * len(networks))
+    return {name: _COLORS.get(name) or next(others) for name in networks}
 
 
 def _defaults(rows: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
@@ -63,10 +77,9 @@ def _of_steps(rows: Sequence[dict[str, Any]], name: str) -> dict[str, list[dict[
     return {model: sorted(each, key=lambda row: row["step"]) for model, each in found.items()}
 
 
-def _draw_steps(axes: Any, found: dict[str, list[dict[str, Any]]]) -> None:
-    others = iter(_OTHERS * len(found))
+def _draw_steps(axes: Any, found: dict[str, list[dict[str, Any]]], colors: dict[str, str]) -> None:
     for model, steps in found.items():
-        color = _COLORS.get(model) or next(others)
+        color = colors[model]
         at, values = [row["step"] for row in steps], [row["similarity"] for row in steps]
         axes.plot(at, values, color=color, marker="o", markersize=4, linewidth=1.6, label=model)
         if model == "run":
@@ -76,9 +89,9 @@ def _draw_steps(axes: Any, found: dict[str, list[dict[str, Any]]]) -> None:
     axes.xaxis.set_major_locator(few_ticks(whole=True))
 
 
-def _draw_models(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
+def _draw_models(axes: Any, rows: Sequence[dict[str, Any]], colors: dict[str, str]) -> None:
     for place, row in enumerate(rows):
-        color = BLUE if row["model"] == "run" else INK if row["signal"] is not None else GREY
+        color = colors.get(row["model"], GREY)
         low, high = row["interval"]
         if low is not None:
             axes.plot([place, place], [low, high], color=color, linewidth=1.4)

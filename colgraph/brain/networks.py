@@ -111,9 +111,9 @@ def _baselines(run: Run) -> dict[str, Path]:
 def line_up(run: Run, controls: dict[str, Path], missing: list[dict[str, str]], seed: int) -> Networks:
     """The run, both kinds of untrained networks, and the trained controls at the run's accuracy.
 
-    Of a control that is more accurate than the run the kept checkpoint is taken whose accuracy lies nearest to it; where
-    the run is the more accurate, its own nearest checkpoint stands beside it. Checkpoints are chosen on one half of the
-    run's held-out images, and accuracies are of the other.
+    Of a control that is more accurate than the run the kept checkpoint is taken whose accuracy lies nearest to it;
+    where the run is the more accurate, its own nearest checkpoint stands beside it. Checkpoints are chosen on one half
+    of the run's held-out images, and accuracies are of the other.
     """
     found, missing = [Network("run", run.net, run.sheet, "last")], list(missing)
     found.append(Network("untrained", run.untrained(), run.sheet))

@@ -204,7 +204,8 @@ def _fits(values: NDArray[Any], count: int) -> bool:
 
 def _variable(label: str, path: Path) -> str:
     """What a matrix is called that says no name: the variable or struct it lies in, or the file."""
-    words = [word for word in re.split(r"[.(){}\d]+", label) if word and not _ANY_NAME.fullmatch(word)]
+    words = [who(word)[0] for word in re.sub(r"\(\d+\)|\{\d+\}", "", label).split(".") if not _ANY_NAME.fullmatch(word)]
+    words = [word for word in words if word]
     return words[-1] if words else path.stem
 
 

@@ -40,9 +40,13 @@ def as_triangles(values: NDArray[Any], count: int | None, what: str) -> tuple[Ar
     x = np.asarray(values, dtype=np.float64)
     squares = [i for i in range(x.ndim - 1) if x.shape[i] == x.shape[i + 1] >= 3]
     lines = [i for i in range(x.ndim) if side_of(x.shape[i]) is not None] if x.ndim < 4 else []
+    # Six subjects are as many as four stimuli have pairs, but there are more pairs than subjects.
+    longest = [i for i in lines if x.shape[i] == max(x.shape)]
     if count is not None:
         exact = [i for i in squares if x.shape[i] == count], [i for i in lines if side_of(x.shape[i]) == count]
-        squares, lines = exact if any(exact) else (squares, lines)
+        squares, lines = exact if any(exact) else (squares, longest)
+    else:
+        lines = longest
     stacks = {i: np.moveaxis(x, (i, i + 1), (-2, -1)) for i in squares if x.ndim <= 4}
     fair = [i for i, stack in stacks.items() if _uneven(stack) is None]
     if fair:

@@ -96,14 +96,27 @@ def check_other_recordings(recordings: Sequence[Rdms], others: Sequence[Rdms]) -
     """Raise ValueError where the step would be chosen on a recording that it is then compared with."""
     for mine in recordings:
         for other in others:
-            if mine.values.shape[1] != other.values.shape[1]:
-                continue
-            alike = np.corrcoef(np.concatenate([mine.values, other.values]))[: len(mine.values), len(mine.values) :]
-            if (alike > 1 - 1e-9).any():
+            if mine.values.shape[1] == other.values.shape[1] and _share_a_matrix(mine, other):
                 raise ValueError(
                     f"{other.name!r} of --choose-on {other.where!r} is the recording {mine.name!r} of {mine.where!r}: "
                     "a step that is chosen on what it is compared with is the best by chance, too: give another one"
                 )
+
+
+def given_twice(recordings: Sequence[Rdms], models: Sequence[Rdms]) -> list[str]:
+    """What to say of models that are one of the recordings."""
+    return [
+        f"the model {model.name!r} of {model.where!r} is the recording {mine.name!r} itself"
+        for model in models
+        for mine in recordings
+        if mine.values.shape[1] == model.values.shape[1] and _share_a_matrix(mine, model)
+    ]
+
+
+def _share_a_matrix(first: Rdms, second: Rdms) -> bool:
+    """Whether a matrix of one is one of the other's, up to scale."""
+    alike = np.corrcoef(np.concatenate([first.values, second.values]))[: len(first.values), len(first.values) :]
+    return bool((alike > 1 - 1e-9).any())
 
 
 def similarities(
@@ -154,8 +167,13 @@ def similarities(
     names = unique_names(recordings)
     rows, differences = [], []
     for name, recorded, one in zip(names, recordings, compared, strict=True):
-        rows += _rows(name, recorded, found, one, choices)
-        differences += _differences(name, found, one)
+        mine, pairs = _rows(name, recorded, found, one, choices), _differences(name, found, one)
+        # The run is the first of all pairs of models that it is in.
+        others = [row for row, each in zip(mine, found, strict=True) if each.is_default][1:]
+        for row, pair in zip(others, pairs, strict=False):
+            row["run_minus_this"] = {key: pair[key] for key in ("difference", "interval", "p", "p_corrected")}
+        rows += mine
+        differences += pairs
     return Similarities(rows, differences, missing)
 
 

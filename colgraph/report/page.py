@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -48,6 +49,7 @@ def write_page(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path
             _spreading(results.get("spreading"), maps, folder),
             _curves(folder),
             _accuracy(results["test_accuracy"]),
+            _recordings(RunFolder(folder).rsa),
             *(_family(name, title, results, folder) for name, title in _FAMILIES.items()),
             _searchlight(lights, folder),
         ]
@@ -312,6 +314,44 @@ def _accuracy(found: Mapping[str, Any]) -> str:
     )
     table = f"<p>On the same images, in percentage points:</p>{_table(heads, rows)}" if rows else ""
     return f"<section><h2>Accuracy</h2>{text}{table}</section>"
+
+
+def _recordings(path: Path) -> str:
+    """Similarity to recorded brains, where ``colgraph rsa`` has measured it."""
+    if not path.is_file():
+        return ""
+    try:
+        rows = [row for row in json.loads(path.read_text(encoding="utf-8")) if row["default"] or "default_step" in row]
+        first, body = rows[0], "".join(map(_recorded, rows))
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"{str(path)!r} is not what colgraph rsa writes: make it anew, or move it away") from error
+    text = (
+        f"How alike dissimilarities of {first['stimuli']} stimuli are in networks and in brains ({first['method']}, "
+        "the mean over subjects). Intervals are over subjects and stimuli; p-values are corrected for all pairs of "
+        "models of a recording. The noise ceiling is what a perfect model of these subjects would have at least, and "
+        "at most. Trained controls are at the run's accuracy, as far as they have kept a checkpoint of it."
+    )
+    figure = _image(path.with_suffix(".png"), "similarity of the run, its controls and given models to each recording")
+    heads = ("network or model", "step", "similarity", "95% interval", "this run minus it", "p, corrected")
+    heads = (*heads, "accuracy (this run's)")
+    table = _table(heads, body)
+    return f"<section id='recordings'><h2>Recordings of brains</h2><p>{escape(text)}</p>{figure}{table}</section>"
+
+
+def _recorded(row: Mapping[str, Any]) -> str:
+    name = f"run, as accurate as {row['equal_to']}" if "equal_to" in row else row["model"]
+    low, high = row["interval"]
+    measured = row.get("accuracy", {})
+    accuracy = f"{100 * measured['own']:.1f}% ({100 * measured['other']:.1f}%)" if "own" in measured else ""
+    ends = "" if low is None else f"{_short(low)} to {_short(high)}"
+    apart = row.get("run_minus_this", {})
+    tested = [_short(apart["difference"]), _p(apart["p_corrected"])] if apart else ["", ""]
+    cells, head = [row["step"] or "", _short(row["similarity"]), ends, *tested, accuracy], ""
+    if name == "run":
+        about = f"{row['recording']}: {row['subjects']} subject{'s' * (row['subjects'] != 1)}"
+        about += "" if row["ceiling"] is None else ", noise ceiling " + " to ".join(map(_short, row["ceiling"]))
+        head = f"<tr><th scope='rowgroup' colspan='7'>{escape(about)}</th></tr>"
+    return f"{head}<tr><th scope='row'>{escape(name)}</th>{_cells(map(str, cells))}</tr>"
 
 
 def _short(value: Any) -> str:
