@@ -17,6 +17,6 @@ def train_on_digits(path: Path, **settings: Any) -> Path:
     images = load_images("digits", image_size=8, channels=1)
     folder = open_run_folder(config, RunFlags(path))
     torch.manual_seed(config.seed)
-    sheet = make_sheet(config)
+    sheet = None if config.baseline else make_sheet(config)
     train(make_model(config, sheet, num_answers(config, sheet, images)), images, config, folder)
     return path

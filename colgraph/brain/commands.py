@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from colgraph.analysis.arrays import check_choice
 from colgraph.analysis.dissimilarity import RDM_METRICS
 from colgraph.analysis.signals import SIGNALS, check_signal
@@ -16,12 +18,20 @@ from colgraph.brain.encode import check_json_and_figure
 from colgraph.brain.figure import draw_similarities
 from colgraph.brain.networks import control_runs, line_up
 from colgraph.brain.rdm_files import Rdms, read_rdms
-from colgraph.brain.similarity import Choices, Similarities, check_other_recordings, given_twice, joined, similarities
-from colgraph.brain.stimuli import Shown, find_stimuli
+from colgraph.brain.similarity import (
+    Choices,
+    OtherData,
+    Similarities,
+    check_other_recordings,
+    given_twice,
+    joined,
+    similarities,
+)
+from colgraph.brain.stimuli import find_stimuli
 from colgraph.extras import optional
 from colgraph.output import check_file, write_text
 from colgraph.report.activity import as_signal
-from colgraph.report.loading import load_run
+from colgraph.report.loading import Run, load_run
 from colgraph.script import OneLineParser
 from colgraph.training import RunFolder
 from colgraph.viz.style import save_figure
@@ -58,6 +68,9 @@ def _parser() -> OneLineParser:
         help="other recordings, on which the default step is chosen",
     )
     parser.add_argument(
+        "--choose-stimuli", metavar="PATH", help="what was shown in those, where it is not what --stimuli says"
+    )
+    parser.add_argument(
         "--times", metavar="T", help="of [subjects, times, ...]: each, mean, or ranges averaged, such as 1:10,11:20"
     )
     parser.add_argument("--metric", default="correlation", metavar="M", help=f"{', '.join(RDM_METRICS)} (correlation)")
@@ -74,31 +87,24 @@ def _parser() -> OneLineParser:
 def run_rsa(arguments: list[str]) -> None:
     """``colgraph rsa RUN``."""
     known = _parser().parse_args(arguments)
-    check_method(known.method)
-    check_choice("metric", known.metric, RDM_METRICS)
-    signals = tuple(dict.fromkeys(as_signal(word.strip()) for word in known.signal.split(",")))
-    if known.step is not None and known.choose_on:
-        raise ValueError("--step and --choose-on both say which step is the default: give one of them")
+    choices = _choices(known)
     optional("comparing dissimilarities needs", "rsatoolbox", "brain")
     if known.output:
         _check_outputs(Path(known.output))
     run = load_run(known.run, images=0)
-    for signal in signals:
-        check_signal(run.net, signal, run.config.dim)
-    if known.step is not None and known.step > run.net.steps:
-        raise ValueError(f"--step {known.step}: the run has the steps 1 to {run.net.steps}")
+    _check_run(run, choices)
     out = Path(known.output) if known.output else _check_outputs(RunFolder(run.path).rsa)
-    shown = find_stimuli(Path(known.stimuli))
-    recordings, models, chosen_on, notes = _read_all(known, shown)
+    size = run.config.image_size, run.config.channels
+    images, recordings, notes = _read(known.stimuli, known.rdms, known.times, size)
+    _, models, more = _read(known.stimuli, known.models, known.times, size, models=True)
+    chosen_on = _chosen_on(known, recordings, size, more)
+    notes = list(dict.fromkeys([*notes, *more, *given_twice(recordings, models)]))
+    sys.stderr.write("".join(f"note: {note}\n" for note in notes))
     controls, missing = control_runs(run, known.controls, not known.no_search)
     if controls:
         run = load_run(known.run, images=known.images, seed=known.seed)
-    choices = Choices(
-        signals, known.step, known.metric, known.method, known.bootstraps, known.seed, progress=sys.stderr.isatty()
-    )
-    images = shown.decoded(run.config.image_size, run.config.channels)
-    sys.stderr.write("".join(f"note: {note}\n" for note in notes))
-    found = similarities(line_up(run, controls, missing, known.seed), images, recordings, models, chosen_on, choices)
+    networks = line_up(run, controls, missing, known.seed)
+    found = similarities(networks, images, recordings, models, choices, chosen_on)
     # Here searchlight_of(run, images, recordings) joins in: maps over the sheet, from the same images and recordings.
     about = {"notes": notes, "missing": found.missing, "differences": found.differences}
     write_text(out, json.dumps(found.rows, indent=2, allow_nan=False) + "\n")
@@ -108,28 +114,52 @@ def run_rsa(arguments: list[str]) -> None:
     print(f"{out}, {_beside(out)}, {out.with_suffix('.png')}")
 
 
-def _read_all(known: Any, shown: Shown) -> tuple[list[Rdms], list[Rdms], list[Rdms], list[str]]:
-    """Recordings, models, and recordings to choose the step on, in the order of the images; and what to say of them."""
+def _choices(known: Any) -> Choices:
+    """What the command line asks for, or a ValueError for what contradicts itself or is not there."""
+    check_method(known.method)
+    check_choice("metric", known.metric, RDM_METRICS)
+    if known.step is not None and known.choose_on:
+        raise ValueError("--step and --choose-on both say which step is the default: give one of them")
+    if known.choose_stimuli and not known.choose_on:
+        raise ValueError(f"--choose-stimuli {known.choose_stimuli} are those of --choose-on, which is not given")
+    signals = tuple(dict.fromkeys(as_signal(word.strip()) for word in known.signal.split(",")))
+    shown = sys.stderr.isatty()
+    return Choices(signals, known.step, known.metric, known.method, known.bootstraps, known.seed, progress=shown)
+
+
+def _check_run(run: Run, choices: Choices) -> None:
+    """Raise ValueError for signals and steps that the run does not have."""
+    for signal in choices.signals:
+        check_signal(run.net, signal, run.config.dim)
+    if choices.step is not None and choices.step > run.net.steps:
+        raise ValueError(f"--step {choices.step}: the run has the steps 1 to {run.net.steps}")
+
+
+def _read(
+    stimuli: str, files: Sequence[str], times: str | None, size: tuple[int, int], models: bool = False
+) -> tuple[Tensor, list[Rdms], list[str]]:
+    """Images, dissimilarities in their order, and what to say of them."""
+    shown = find_stimuli(Path(stimuli))
+    count = len(shown.pictures)
+    read = [one for file in files for one in read_rdms(Path(file), count, times=times, models=models)]
+    found, notes = joined(read, shown)
+    return shown.decoded(*size), found, [*shown.notes, *notes]
+
+
+def _chosen_on(known: Any, recordings: list[Rdms], size: tuple[int, int], notes: list[str]) -> OtherData | None:
+    """The recordings that the default step is chosen on; what is said of them joins the notes."""
+    if not known.choose_on:
+        return None
     both = {Path(file).resolve() for file in known.rdms} & {Path(file).resolve() for file in known.choose_on}
     if both:
         raise ValueError(
             f"{str(min(both))!r} is given to --rdms and --choose-on: a step is chosen on other recordings than it is "
             "compared with"
         )
-    count, notes = len(shown.pictures), list(shown.notes)
-
-    def read(files: Sequence[str], models: bool = False) -> list[Rdms]:
-        found, more = joined([one for file in files for one in _read(Path(file), count, known.times, models)], shown)
-        notes.extend(note for note in more if note not in notes)
-        return found
-
-    recordings, models, chosen_on = read(known.rdms), read(known.models, models=True), read(known.choose_on)
-    check_other_recordings(recordings, chosen_on)
-    return recordings, models, chosen_on, [*notes, *given_twice(recordings, models)]
-
-
-def _read(path: Path, count: int, times: str | None, models: bool) -> list[Rdms]:
-    return read_rdms(path, count, times=times, models=models)
+    images, found, more = _read(known.choose_stimuli or known.stimuli, known.choose_on, known.times, size)
+    check_other_recordings(recordings, found)
+    notes += more
+    return OtherData(found, images)
 
 
 def _beside(out: Path) -> Path:

@@ -222,5 +222,7 @@ class _Spearman:
         for line, level in zip(unit, self._level, strict=True):
             many = np.bincount(level, weight)
             line[:] = ((np.cumsum(many) - many / 2) - weight.sum() / 2)[level]
-            line /= max(np.sqrt(np.vdot(line * weight, line)), np.finfo(float).tiny)
+            length = np.sqrt(np.vdot(line * weight, line))
+            # All pairs of the sample may be alike, which is similar to nothing.
+            line *= 1 / length if length > 0 else 0
         return np.asarray((unit[: self._models] * weight) @ unit[self._models :].T)

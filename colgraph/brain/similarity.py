@@ -12,6 +12,7 @@ from torch import Tensor
 
 from colgraph.analysis import correct_p_values, rdm, responses
 from colgraph.analysis.arrays import Array
+from colgraph.analysis.signals import Signal
 from colgraph.brain.comparison import Comparison, compare_with
 from colgraph.brain.networks import Network, Networks
 from colgraph.brain.rdm_files import Rdms
@@ -36,7 +37,7 @@ class Choices:
         progress: show progress bars.
     """
 
-    signals: tuple[str, ...] = ("normed",)
+    signals: tuple[Signal, ...] = ("normed",)
     step: int | None = None
     metric: str = "correlation"
     method: str = "spearman"
@@ -45,13 +46,21 @@ class Choices:
     progress: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class OtherData:
+    """What the default step is chosen on: recordings that are not compared, and the images that were shown in them."""
+
+    recordings: Sequence[Rdms]
+    images: Tensor
+
+
 @dataclass(eq=False)
 class _Model:
     """One dissimilarity matrix that is compared, and what its row says of it."""
 
     triangle: Array
     model: str
-    signal: str | None = None
+    signal: Signal | None = None
     step: int | None = None
     region: str | None = None
     is_default: bool = True
@@ -124,8 +133,8 @@ def similarities(
     images: Tensor,
     recordings: Sequence[Rdms],
     models: Sequence[Rdms],
-    chosen_on: Sequence[Rdms],
     choices: Choices,
+    chosen_on: OtherData | None = None,
 ) -> Similarities:
     """Every network, the pixels and every given model compared with every recording.
 
@@ -134,8 +143,8 @@ def similarities(
         images: ``[stimuli, channels, size, size]`` between 0 and 1.
         recordings: of the same stimuli in their order.
         models: of the same stimuli, one matrix each.
-        chosen_on: recordings on which each network's default step is chosen; none for what the choices say.
         choices: what is compared, and how.
+        chosen_on: on which each network's default step is chosen; what the choices say if not given.
 
     Raises:
         ValueError: for a signal that the run does not have, and a run none of whose matrices is defined.
@@ -194,16 +203,13 @@ def _given(models: Sequence[Rdms], taken: set[str]) -> list[_Model]:
 # ---------------------------------------------------------------------- matrices of networks
 
 
-def _of_network(network: Network, images: Tensor, chosen_on: Sequence[Rdms], choices: Choices) -> list[_Model]:
+def _of_network(network: Network, images: Tensor, chosen_on: OtherData | None, choices: Choices) -> list[_Model]:
     """Of every signal and step, and of every region at the default step."""
     found = []
     for signal in choices.signals:
-        every = range(network.steps)
-        answers = (
-            responses(network.net, images, steps=_step(network, t), signal=signal, progress=False) for t in every
-        )
-        steps = [_Model(rdm(each, choices.metric), network.name, signal, t + 1) for t, each in enumerate(answers)]
-        number, why = _default_step(network, steps, chosen_on, choices)
+        number, why = _default_step(network, signal, chosen_on, choices)
+        every = _of_steps(network, images, signal, choices)
+        steps = [_Model(each, network.name, signal, t) for t, each in enumerate(every, start=1)]
         more = {"step_chosen": why} | _about(network)
         is_first = signal == choices.signals[0]
         steps = [
@@ -216,8 +222,10 @@ def _of_network(network: Network, images: Tensor, chosen_on: Sequence[Rdms], cho
     return found
 
 
-def _step(network: Network, number: int) -> int | None:
-    return None if network.sheet is None else number
+def _of_steps(network: Network, images: Tensor, signal: Signal, choices: Choices) -> list[Array]:
+    """The dissimilarities ``[pairs]`` after each step; of a network without a sheet, of what is read out."""
+    every = [None] if network.sheet is None else range(network.steps)
+    return [rdm(responses(network.net, images, steps=t, signal=signal, progress=False), choices.metric) for t in every]
 
 
 def _shown_step(network: Network, model: _Model) -> int | None:
@@ -226,7 +234,7 @@ def _shown_step(network: Network, model: _Model) -> int | None:
 
 
 def _of_regions(
-    network: Network, images: Tensor, signal: str, step: int, more: dict[str, Any], choices: Choices
+    network: Network, images: Tensor, signal: Signal, step: int, more: dict[str, Any], choices: Choices
 ) -> list[_Model]:
     if network.sheet is None:
         return []
@@ -244,23 +252,19 @@ def _of_regions(
     return found
 
 
-def _default_step(
-    network: Network, steps: Sequence[_Model], chosen_on: Sequence[Rdms], choices: Choices
-) -> tuple[int, str]:
+def _default_step(network: Network, signal: Signal, chosen_on: OtherData | None, choices: Choices) -> tuple[int, str]:
     """The place of the default step, and how it was found: never on the recordings that are compared."""
     if network.sheet is None:
         return 0, "what is read out"
     if choices.step is not None:
-        if choices.step > len(steps) and network.name == "run":
-            raise ValueError(f"--step {choices.step}: the run has the steps 1 to {len(steps)}")
-        return min(choices.step, len(steps)) - 1, f"--step {choices.step}"
-    if not chosen_on:
-        return len(steps) - 1, "the last one"
-    models = np.stack([each.triangle for each in steps])
-    compared = compare_with(models, [each.values for each in chosen_on], method=choices.method, bootstraps=0)
-    best = np.mean([each.similarity for each in compared], axis=0)
-    files = ", ".join(dict.fromkeys(each.where for each in chosen_on))
-    return int(np.argmax(best)), f"the best one on {files}"
+        return min(choices.step, network.steps) - 1, f"--step {choices.step}"
+    if chosen_on is None:
+        return network.steps - 1, "the last one"
+    steps = np.stack(_of_steps(network, chosen_on.images, signal, choices))
+    recorded = [each.values for each in chosen_on.recordings]
+    compared = compare_with(steps, recorded, method=choices.method, bootstraps=0)
+    files = ", ".join(dict.fromkeys(each.where for each in chosen_on.recordings))
+    return int(np.mean([each.similarity for each in compared], axis=0).argmax()), f"the best one on {files}"
 
 
 def _about(network: Network) -> dict[str, Any]:
