@@ -1,15 +1,17 @@
-"""Recordings made from a run, whose ceiling is known: to try `colgraph encode`, and to see how its files look.
+"""Recordings made from a run, whose ceiling is known: to try `colgraph encode` and `colgraph rsa`, and see their files.
 
     python examples/recordings.py runs/digits --out recordings
     colgraph encode runs/digits --responses recordings/responses.npy --stimuli recordings/stimuli \\
         --regions recordings/regions.csv
+    colgraph rsa runs/digits --rdms recordings/rdms.npz --stimuli recordings/stimuli
 
 **No brain was recorded.** A target is a random linear map of the states of some columns, plus noise that is new at
 every repeat. Targets of region "first" follow the network's first step, those of region "last" its last. So the network
 that made them predicts them up to the ceiling; what pixels and an untrained network reach beside it is what a score on
 real recordings has to be compared with.
 
-Writes stimuli/*.png, responses.npy [repeats, stimuli, targets] and regions.csv (target,region).
+Writes stimuli/*.png, responses.npy [repeats, stimuli, targets], regions.csv (target,region), and rdms.npz: for each
+region the Euclidean distances of all pairs of stimuli [repeats, pairs], a repeat standing for a subject.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from colgraph.analysis import responses
+from colgraph.analysis import rdm, responses
 from colgraph.output import check_folder
 from colgraph.report import Run, load_run
 from colgraph.script import OneLineParser, run_script
@@ -33,7 +35,7 @@ COLUMNS_PER_TARGET = 8
 
 def main(arguments: list[str] | None = None) -> None:
     """Show a run's held-out images to its network, and write what electrodes in it might record."""
-    parser = OneLineParser(prog="recordings.py", description="Recordings made from a run, for `colgraph encode`.")
+    parser = OneLineParser(prog="recordings.py", description="Recordings made from a run, for encode and rsa.")
     parser.add_argument("run", metavar="RUN", help="a run folder")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write, which must not exist")
     parser.add_argument("--stimuli", type=int, default=300, metavar="N", help="held-out images shown (300)")
@@ -75,7 +77,7 @@ def one_region(run: Run, step: int, targets: int, rng: np.random.Generator) -> N
 
 
 def write(out: Path, run: Run, recorded: NDArray[np.float64], regions: list[str]) -> None:
-    """The three things that ``colgraph encode`` reads."""
+    """What ``colgraph encode`` and ``colgraph rsa`` read."""
     from PIL import Image
 
     stimuli = out / "stimuli"
@@ -83,6 +85,9 @@ def write(out: Path, run: Run, recorded: NDArray[np.float64], regions: list[str]
     for number, image in enumerate(run.images):
         Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)).save(stimuli / f"{number:05d}.png")
     np.save(out / "responses.npy", recorded.astype(np.float32))
+    of = {name: [i for i, region in enumerate(regions) if region == name] for name in dict.fromkeys(regions)}
+    far = {name: np.stack([rdm(one[:, chosen], "euclidean") for one in recorded]) for name, chosen in of.items()}
+    np.savez(out / "rdms.npz", stimuli=[f"{number:05d}" for number in range(len(run.images))], **far)  # type: ignore[arg-type]
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([("target", "region"), *enumerate(regions)])
     (out / "regions.csv").write_text(table.getvalue(), encoding="utf-8")

@@ -20,6 +20,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 THERE = (
     *("torch", "torch_geometric", "lightning.pytorch", "torchmetrics.classification", "matplotlib.figure", "yaml"),
     *("sklearn.datasets", "PIL.Image", "foolbox", "sknetwork.clustering", "huggingface_hub", "safetensors.torch"),
+    "rsatoolbox",
 )
 
 

@@ -48,6 +48,7 @@ SMALL = {
     "colgraph analyze": "--probes 60 --permutations 4 --only wiring,moran",
     "colgraph report": "--probes 60 --permutations 4 --only wiring,moran",
     "colgraph encode": "--columns 12 --folds 2 --permutations 3",
+    "colgraph rsa": "--bootstraps 20",
     "colgraph data": "--train 30 --val 5 --test 5 --harder 3",
     "colgraph sweep": "--dry-run --out runs/new",
     "examples/recordings.py": "--stimuli 30 --targets 2 --repeats 2",

@@ -37,6 +37,7 @@ NEED: dict[str, list[str]] = {
     "lightning": [TRAIN],
     "torchmetrics": ["evaluate RUN"],
     "PIL": ["recordings.py RUN --out OUT/recordings --stimuli 20 --targets 1", "view ring -o OUT/x.png"],
+    "rsatoolbox": ["rsa RUN --rdms OUT/no.npy --stimuli OUT"],
     "huggingface_hub": ["share RUN OUT/shared"],
     "safetensors": ["share RUN OUT/shared"],
     "nibabel": ["describe cortex --mesh fsaverage3"],

@@ -8,7 +8,7 @@ from typing import Any
 from colgraph.viz.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, Figure, few_ticks, new_figure, quiet
 
 MOST = 8
-"""Recordings that are drawn; all are in the file."""
+"""Recordings that have a panel each; more of them, such as the times of a movie, are drawn side by side in one."""
 _COLORS = {"run": BLUE, "untrained": GREY, "untrained-independent": INK}
 _OTHERS = (ORANGE, GREEN, "#CC79A7", "#56B4E9", "#D55E00")
 
@@ -20,10 +20,9 @@ def draw_similarities(rows: Sequence[dict[str, Any]], title: str) -> Figure:
         rows: as ``rsa.json`` has them.
         title: of the figure.
     """
-    names = list(dict.fromkeys(row["recording"] for row in rows))
-    drawn = names[:MOST]
-    if len(names) > MOST:
-        title += f" (the first {MOST} of {len(names)} recordings)"
+    drawn = list(dict.fromkeys(row["recording"] for row in rows))
+    if len(drawn) > MOST:
+        return _draw_many(rows, drawn, title)
     count = max(len(_defaults(rows, name)) for name in drawn)
     colors = _colors(rows)
     figure = new_figure(max(7.0, 3.6 + 0.34 * count), 2.3 * len(drawn) + 2.4, title)
@@ -47,6 +46,29 @@ def draw_similarities(rows: Sequence[dict[str, Any]], title: str) -> Figure:
     panels[-1][0].set_xlabel("step")
     lines = panels[0][0].get_legend_handles_labels()
     figure.legend(*lines, loc="outside lower left", fontsize=7, ncols=min(len(lines[0]), 4 + count // 8))
+    return figure
+
+
+def _draw_many(rows: Sequence[dict[str, Any]], names: Sequence[str], title: str) -> Figure:
+    """Default rows as lines over recordings, in the order of the file."""
+    figure, colors = new_figure(max(8.0, 3 + 0.2 * len(names)), 5.0, title), _colors(rows)
+    axes = figure.subplots()
+    at = range(len(names))
+    for model in dict.fromkeys(row["model"] for row in _defaults(rows, names[0]) if row["default"]):
+        mine = {row["recording"]: row for row in rows if row["model"] == model and row["default"]}
+        values = [mine[name]["similarity"] for name in names]
+        axes.plot(at, values, color=colors.get(model, GREY), linestyle="-" if model in colors else ":", label=model)
+        ends = [mine[name]["interval"] for name in names]
+        if model == "run" and all(low is not None for low, _ in ends):
+            axes.fill_between(at, *zip(*ends, strict=True), color=colors[model], alpha=0.15, linewidth=0)
+    ceilings = [next(row["ceiling"] for row in rows if row["recording"] == name) for name in names]
+    if None not in ceilings:
+        axes.fill_between(at, *zip(*ceilings, strict=True), color=PALE, alpha=0.7, linewidth=0, label="noise ceiling")
+    every = max(1, len(names) // 30)
+    axes.set_xticks(at[::every], names[::every], rotation=40, ha="right", fontsize=7)
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    quiet(axes, ylabel=rows[0]["method"])
+    figure.legend(loc="outside lower left", fontsize=7, ncols=5)
     return figure
 
 

@@ -102,7 +102,7 @@ def _from_hdf5(node: Any, file: Any, by_matlab: bool) -> Any:
         return None if _kind(node) == "function_handle" else _struct(node, file, by_matlab)
     if node.shape is None:
         return None
-    if node.dtype == h5py.ref_dtype:
+    if h5py.check_ref_dtype(node.dtype) is not None:
         return [_from_hdf5(file[cell], file, by_matlab) for cell in node[()].reshape(-1)]
     if h5py.check_string_dtype(node.dtype):
         text = node.asstr()[()]
@@ -123,7 +123,7 @@ def _struct(group: Any, file: Any, by_matlab: bool) -> Any:
 
     fields = dict(group.items())
     are_many = fields and all(
-        isinstance(node, h5py.Dataset) and node.dtype == h5py.ref_dtype and _kind(node) != "cell"
+        isinstance(node, h5py.Dataset) and h5py.check_ref_dtype(node.dtype) is not None and _kind(node) != "cell"
         for node in fields.values()
     )
     if not are_many or len({node.shape for node in fields.values()}) > 1:

@@ -24,10 +24,11 @@ def as_triangles(values: NDArray[Any], count: int | None, what: str) -> tuple[Ar
     """``[subjects, times, pairs]`` of an array of dissimilarity matrices, and what to say of it.
 
     Matrices are the two axes next to each other that are equally long and symmetric, condensed ones the axis that is
-    as long as there are pairs. Of two other axes the first is of subjects, the second of times.
+    as long as there are pairs. Of two other axes the first is of subjects, the second of times; of three they are
+    subjects, sessions (averaged) and times.
 
     Args:
-        values: ``[n, n]`` or ``[pairs]``, perhaps with one or two axes more, before or behind.
+        values: ``[n, n]`` or ``[pairs]``, perhaps with more axes before or behind.
         count: the number of stimuli, where it is known; it decides where shapes leave a choice.
         what: the array's name.
 
@@ -47,7 +48,7 @@ def as_triangles(values: NDArray[Any], count: int | None, what: str) -> tuple[Ar
         squares, lines = exact if any(exact) else (squares, longest)
     else:
         lines = longest
-    stacks = {i: np.moveaxis(x, (i, i + 1), (-2, -1)) for i in squares if x.ndim <= 4}
+    stacks = {i: np.moveaxis(x, (i, i + 1), (-2, -1)) for i in squares if x.ndim <= 5}
     fair = [i for i, stack in stacks.items() if _uneven(stack) is None]
     if fair:
         matrices, notes = _without_diagonal(stacks[fair[0]], what)
@@ -58,8 +59,10 @@ def as_triangles(values: NDArray[Any], count: int | None, what: str) -> tuple[Ar
         raise _not_symmetric(next(iter(stacks.values())), what)
     else:
         return None
-    if matrices.ndim > 3:
-        return None
+    if matrices.ndim == 4:
+        sizes = " x ".join(map(str, matrices.shape[:3]))
+        notes = [*notes, f"{what} is read as {sizes} subjects, sessions and times: sessions are averaged"]
+        matrices = matrices.mean(1)
     triangles = matrices[None, None] if matrices.ndim == 1 else matrices[:, None] if matrices.ndim == 2 else matrices
     _check(triangles, what)
     return triangles, notes

@@ -129,8 +129,9 @@ def find_stimuli(path: Path) -> Shown:
     """The stimuli of a folder of images, or of a file.
 
     ``.npy`` has images ``[n, height, width(, channels)]`` or ``[n, channels, height, width]``, uint8, uint16, bool, or
-    floats from 0 to 1; ``.npz`` and HDF5 perhaps names beside them (``stimuli``). In a ``.mat`` file images are the
-    field of an array of structs, a cell array, or one array, the number of the image as its first axis or its last.
+    floats from 0 to 1 (or whole numbers to 255); ``.npz`` and HDF5 perhaps names beside them (``stimuli``). In a
+    ``.mat`` file images are the field of an array of structs, a cell array, or one array, the number of the image as
+    its first axis or its last.
 
     Raises:
         ValueError: if there are no images, or they cannot be told from other arrays or have no agreed range.
@@ -252,12 +253,16 @@ def _pictures(values: NDArray[Any], where: str, last: bool = False) -> list[NDAr
 
 
 def _as_bytes(values: NDArray[Any], where: str) -> NDArray[np.uint8]:
-    """Pixels as bytes ``[..., height, width(, channels)]``; floats are from 0 to 1."""
+    """Pixels as bytes ``[..., height, width(, channels)]``; floats are from 0 to 1, or whole numbers to 255."""
     if values.dtype.kind == "f":
         low, high = float(np.min(values)), float(np.max(values))
-        if not (low >= 0 and high <= 1):
+        # MATLAB's numbers are doubles, those of pixels too.
+        is_bytes = low >= 0 and 1 < high <= 255 and bool((values == np.floor(values)).all())
+        values = values / 255 if is_bytes else values
+        if not is_bytes and not (low >= 0 and high <= 1):
             raise ValueError(
-                f"images of {where!r} are floats from {low:g} to {high:g}: give floats from 0 to 1, or uint8"
+                f"images of {where!r} are floats from {low:g} to {high:g}: give floats from 0 to 1, or whole "
+                "numbers to 255"
             )
         values = np.rint(values * 255).astype(np.uint8)
     try:

@@ -93,6 +93,13 @@ def test_movies_are_a_recording_for_each_time_or_range(tmp_path: Path, axes: tup
         read(path, times="3:9")
 
 
+def test_sessions_of_a_movie_are_averaged(tmp_path: Path) -> None:
+    lines = triangles(3 * 2 * 4)
+    found = read(npy(tmp_path, squares(lines).reshape(3, 2, 4, N, N)))
+    assert found[3].values == pytest.approx(lines.reshape(3, 2, 4, PAIRS)[:, :, 3].mean(1))
+    assert "3 x 2 x 4 subjects, sessions and times: sessions are averaged" in found[0].notes[0]
+
+
 def test_a_long_movie_asks_which_times(tmp_path: Path) -> None:
     path = npy(tmp_path, triangles(2 * 50).reshape(2, 50, PAIRS))
     with pytest.raises(ValueError, match=r"has 50 points in time \(2 subjects\): say --times mean, --times each"):
@@ -187,7 +194,21 @@ def test_a_file_without_matrices_says_what_it_has(save: Any) -> None:
         read(path)
 
 
-def test_functions_and_broken_files(tmp_path: Path) -> None:
+def test_functions_are_ignored_and_other_hdf5_is_read_as_it_is(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = v73(tmp_path / "x.mat", {"IT_RDMs": squares(LINES)})
+    with h5py.File(path, "r+") as file:
+        file.create_group("measure").attrs["MATLAB_class"] = np.bytes_("function_handle")
+        file["measure"]["text"] = np.zeros((3, 3))
+    assert [one.name for one in read(path)] == ["IT_RDMs"]
+    with h5py.File(tmp_path / "y.h5", "w") as file:
+        file["IT"], file["stimuli"] = squares(LINES), NAMES
+    (found,) = read(tmp_path / "y.h5")
+    assert (found.name, found.stimuli) == ("IT", NAMES)
+    assert np.array_equal(found.values, LINES)
+
+
+def test_broken_files(tmp_path: Path) -> None:
     (tmp_path / "x.mat").write_bytes(b"MATLAB 5.0 MAT-file" + b"\0" * 40)
     with pytest.raises(ValueError, match=r"cannot read '.*x\.mat' as a MATLAB file") as caught:
         read(tmp_path / "x.mat")

@@ -41,8 +41,9 @@ def wanted(tmp_path: Path) -> torch.Tensor:
         PIXELS / 255,
         (PIXELS / 255).astype(np.float32),
         PIXELS.astype(np.uint16) * 257,
+        PIXELS.astype(np.float64),
     ],
-    ids=["uint8", "channels first", "floats", "float32", "uint16"],
+    ids=["uint8", "channels first", "floats", "float32", "uint16", "doubles"],
 )
 def test_arrays_are_boxed_as_files_are(tmp_path: Path, wanted: torch.Tensor, values: np.ndarray) -> None:
     np.save(tmp_path / "s.npy", values)
@@ -123,7 +124,7 @@ def test_images_without_names_are_joined_by_number_or_refused(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (PIXELS.astype(np.float64), "are floats from 0 to 255: give floats from 0 to 1, or uint8"),
+        (PIXELS + 0.5, r"are floats from 0\.5 to 255\.5: give floats from 0 to 1, or whole numbers to 255"),
         (PIXELS.astype(np.int64), "int64 pixels have no agreed range"),
         (PIXELS[..., :2], r"have shape \[5, 9, 12, 2\]: it must be \[n, height, width\]"),
         (PIXELS[0, 0], "must hold one array of images"),
