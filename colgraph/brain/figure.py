@@ -60,10 +60,20 @@ def _draw_many(rows: Sequence[dict[str, Any]], names: Sequence[str], title: str)
         axes.plot(at, values, color=colors.get(model, GREY), linestyle="-" if model in colors else ":", label=model)
         ends = [mine[name]["interval"] for name in names]
         if model == "run" and all(low is not None for low, _ in ends):
-            axes.fill_between(at, *zip(*ends, strict=True), color=colors[model], alpha=0.15, linewidth=0)
+            axes.fill_between(
+                at, [low for low, _ in ends], [high for _, high in ends], color=colors[model], alpha=0.15, linewidth=0
+            )
     ceilings = [next(row["ceiling"] for row in rows if row["recording"] == name) for name in names]
     if None not in ceilings:
-        axes.fill_between(at, *zip(*ceilings, strict=True), color=PALE, alpha=0.7, linewidth=0, label="noise ceiling")
+        axes.fill_between(
+            at,
+            [low for low, _ in ceilings],
+            [high for _, high in ceilings],
+            color=PALE,
+            alpha=0.7,
+            linewidth=0,
+            label="noise ceiling",
+        )
     every = max(1, len(names) // 30)
     axes.set_xticks(at[::every], names[::every], rotation=40, ha="right", fontsize=7)
     axes.axhline(0, color=GREY, linewidth=0.8)

@@ -329,7 +329,7 @@ def _differences(name: str, models: Sequence[_Model], compared: Comparison) -> l
     found = []
     for what, chosen in (("models", of_models), ("steps of the run", of_steps)):
         pairs = compared.differences(chosen)
-        corrected = correct_p_values({k: pair["p"] for k, pair in enumerate(pairs)}).benjamini_hochberg if pairs else []
+        corrected = correct_p_values({k: pair["p"] for k, pair in enumerate(pairs)}).benjamini_hochberg
         for pair, p in zip(pairs, corrected, strict=True):
             first, second = (models[chosen[pair[side]]] for side in ("first", "second"))
             found.append(

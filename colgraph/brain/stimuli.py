@@ -237,7 +237,7 @@ def _named_images(arrays: dict[str, Any], path: Path) -> tuple[NDArray[Any], lis
 
 def _pictures(values: NDArray[Any], where: str, last: bool = False) -> list[NDArray[np.uint8]]:
     """Images one by one; with ``last``, their number may also be the last axis, as MATLAB's users put it."""
-    shapes = []
+    shapes: list[tuple[int, ...]] = []
     if values.ndim == 4:
         shapes += [(0, 1, 2, 3)] * (values.shape[3] in _CHANNELS) + [(0, 2, 3, 1)] * (values.shape[1] in _CHANNELS)
         shapes += [(3, 0, 1, 2)] * (last and values.shape[2] in _CHANNELS)

@@ -329,11 +329,10 @@ def _recordings(path: Path) -> str:
         f"How alike dissimilarities of {first['stimuli']} stimuli are in networks and in brains ({first['method']}, "
         "the mean over subjects). Intervals are over subjects and stimuli; p-values are corrected for all pairs of "
         "models of a recording. The noise ceiling is what a perfect model of these subjects would have at least, and "
-        "at most. Trained controls are at the run's accuracy, as far as they have kept a checkpoint of it."
+        "at most. Trained controls are at the run's accuracy, as far as they have kept a checkpoint of it (the run's own in brackets)."
     )
     figure = _image(path.with_suffix(".png"), "similarity of the run, its controls and given models to each recording")
-    heads = ("network or model", "step", "similarity", "95% interval", "this run minus it", "p, corrected")
-    heads = (*heads, "accuracy (this run's)")
+    heads = ("network or model", "step", "similarity", "95% interval", "this run minus it", "p, corrected", "accuracy")
     table = _table(heads, body)
     return f"<section id='recordings'><h2>Recordings of brains</h2><p>{escape(text)}</p>{figure}{table}</section>"
 
