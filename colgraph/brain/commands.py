@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from colgraph.analysis import sheet_regions
 from colgraph.analysis.arrays import check_choice
 from colgraph.analysis.dissimilarity import RDM_METRICS
 from colgraph.analysis.signals import SIGNALS, check_signal
@@ -73,6 +74,11 @@ def _parser() -> OneLineParser:
     parser.add_argument(
         "--times", metavar="T", help="of [subjects, times, ...]: each, mean, or ranges averaged, such as 1:10,11:20"
     )
+    parser.add_argument(
+        "--regions",
+        metavar="X",
+        help="areas, layers, or bands:K from inputs to outputs (areas where a sheet has them, or layers)",
+    )
     parser.add_argument("--metric", default="correlation", metavar="M", help=f"{', '.join(RDM_METRICS)} (correlation)")
     parser.add_argument("--method", default="spearman", metavar="M", help=f"{', '.join(METHODS)} (spearman)")
     parser.add_number("--bootstraps", "N", "samples of subjects and stimuli (1000)", least=20, default=1000)
@@ -124,11 +130,13 @@ def _choices(known: Any) -> Choices:
         raise ValueError(f"--choose-stimuli {known.choose_stimuli} are those of --choose-on, which is not given")
     signals = tuple(dict.fromkeys(as_signal(word.strip()) for word in known.signal.split(",")))
     shown = sys.stderr.isatty()
-    return Choices(signals, known.step, known.metric, known.method, known.bootstraps, known.seed, progress=shown)
+    how = known.metric, known.regions, known.method, known.bootstraps, known.seed
+    return Choices(signals, known.step, *how, progress=shown)
 
 
 def _check_run(run: Run, choices: Choices) -> None:
-    """Raise ValueError for signals and steps that the run does not have."""
+    """Raise ValueError for signals, regions and steps that the run does not have."""
+    sheet_regions(run.sheet, choices.regions)
     for signal in choices.signals:
         check_signal(run.net, signal, run.config.dim)
     if choices.step is not None and choices.step > run.net.steps:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from colgraph.analysis import correct_p_values, rdm, responses
+from colgraph.analysis import correct_p_values, rdm, responses, sheet_regions
 from colgraph.analysis.arrays import Array
 from colgraph.analysis.signals import Signal
 from colgraph.brain.comparison import Comparison, compare_with
 from colgraph.brain.networks import Network, Networks
 from colgraph.brain.rdm_files import Rdms
-from colgraph.brain.sheet_areas import sheet_regions
 from colgraph.brain.stimuli import Shown
 from colgraph.hints import in_one_line
 
@@ -31,6 +30,7 @@ class Choices:
         signals: what of columns, the first one by default.
         step: the step that is the default, counted from 1; None for the last one.
         metric: of the networks' dissimilarities, as :func:`colgraph.analysis.rdm` takes it.
+        regions: of the sheet, as :func:`colgraph.analysis.sheet_regions` takes them.
         method: of the comparison, as rsatoolbox calls it.
         bootstraps: samples of subjects and stimuli.
         seed: of the samples, and of the images that checkpoints are chosen on.
@@ -40,6 +40,7 @@ class Choices:
     signals: tuple[Signal, ...] = ("normed",)
     step: int | None = None
     metric: str = "correlation"
+    regions: str | None = None
     method: str = "spearman"
     bootstraps: int = 1000
     seed: int = 0
@@ -209,28 +210,45 @@ def _of_network(network: Network, images: Tensor, chosen_on: OtherData | None, c
     for signal in choices.signals:
         number, why = _default_step(network, signal, chosen_on, choices)
         every = _of_steps(network, images, signal, choices)
-        steps = [_Model(each, network.name, signal, t) for t, each in enumerate(every, start=1)]
+        _check_defined(network, signal, number, every)
         more = {"step_chosen": why} | _about(network)
         is_first = signal == choices.signals[0]
         steps = [
-            replace(each, step=_shown_step(network, each), is_default=is_first and t == number, more=more)
-            for t, each in enumerate(steps)
+            _Model(each, network.name, signal, _shown_step(network, t), None, is_first and t == number, more)
+            for t, each in enumerate(every)
+            if each is not None
         ]
-        # Where a network differs from another recorded one only in time, the default step stands first.
         found += sorted(steps, key=lambda each: not each.is_default)
         found += _of_regions(network, images, signal, number, more, choices)
     return found
 
 
-def _of_steps(network: Network, images: Tensor, signal: Signal, choices: Choices) -> list[Array]:
-    """The dissimilarities ``[pairs]`` after each step; of a network without a sheet, of what is read out."""
-    every = [None] if network.sheet is None else range(network.steps)
-    return [rdm(responses(network.net, images, steps=t, signal=signal, progress=False), choices.metric) for t in every]
+def _of_steps(network: Network, images: Tensor, signal: Signal, choices: Choices) -> list[Array | None]:
+    """The dissimilarities ``[pairs]`` after each step; of a network without a sheet, of what is read out.
+
+    None where they are not defined: columns that no image has reached yet answer all alike.
+    """
+    found: list[Array | None] = []
+    for step in [None] if network.sheet is None else range(network.steps):
+        answers = responses(network.net, images, steps=step, signal=signal, progress=False)
+        try:
+            found.append(rdm(answers, choices.metric))
+        except ValueError:
+            found.append(None)
+    return found
 
 
-def _shown_step(network: Network, model: _Model) -> int | None:
-    """Blocks of a network without a sheet are no steps of the same time."""
-    return None if network.sheet is None else model.step
+def _check_defined(network: Network, signal: Signal, step: int, every: Sequence[Array | None]) -> None:
+    if every[step] is None:
+        raise ValueError(
+            f"the {signal} answers of {network.name!r} after step {step + 1} do not vary for some stimulus: they have no "
+            "dissimilarities"
+        )
+
+
+def _shown_step(network: Network, number: int) -> int | None:
+    """Steps count from 1; what is read out of a network without a sheet is no step of the same time."""
+    return None if network.sheet is None else number + 1
 
 
 def _of_regions(
@@ -238,7 +256,7 @@ def _of_regions(
 ) -> list[_Model]:
     if network.sheet is None:
         return []
-    regions = sheet_regions(network.sheet)
+    regions = sheet_regions(network.sheet, choices.regions)
     if len(regions) < 2:
         return []
     answers = responses(network.net, images, steps=step, signal=signal, progress=False)
@@ -260,11 +278,16 @@ def _default_step(network: Network, signal: Signal, chosen_on: OtherData | None,
         return min(choices.step, network.steps) - 1, f"--step {choices.step}"
     if chosen_on is None:
         return network.steps - 1, "the last one"
-    steps = np.stack(_of_steps(network, chosen_on.images, signal, choices))
+    steps = {
+        t: each for t, each in enumerate(_of_steps(network, chosen_on.images, signal, choices)) if each is not None
+    }
+    if not steps:
+        raise ValueError(f"the {signal} answers of {network.name!r} to the images of --choose-on do not vary")
     recorded = [each.values for each in chosen_on.recordings]
-    compared = compare_with(steps, recorded, method=choices.method, bootstraps=0)
+    compared = compare_with(np.stack(list(steps.values())), recorded, method=choices.method, bootstraps=0)
     files = ", ".join(dict.fromkeys(each.where for each in chosen_on.recordings))
-    return int(np.mean([each.similarity for each in compared], axis=0).argmax()), f"the best one on {files}"
+    best = int(np.mean([each.similarity for each in compared], axis=0).argmax())
+    return list(steps)[best], f"the best one on {files}"
 
 
 def _about(network: Network) -> dict[str, Any]:

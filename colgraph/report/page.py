@@ -329,7 +329,7 @@ def _recordings(path: Path) -> str:
         f"How alike dissimilarities of {first['stimuli']} stimuli are in networks and in brains ({first['method']}, "
         "the mean over subjects). Intervals are over subjects and stimuli; p-values are corrected for all pairs of "
         "models of a recording. The noise ceiling is what a perfect model of these subjects would have at least, and "
-        "at most. Trained controls are at the run's accuracy, as far as they have kept a checkpoint of it (the run's own in brackets)."
+        "at most. Trained controls are at the run's accuracy (in brackets), as far as they kept a checkpoint of it."
     )
     figure = _image(path.with_suffix(".png"), "similarity of the run, its controls and given models to each recording")
     heads = ("network or model", "step", "similarity", "95% interval", "this run minus it", "p, corrected", "accuracy")

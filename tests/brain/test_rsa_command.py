@@ -95,14 +95,21 @@ def test_a_run_stands_beside_its_controls_and_models(trained: Path, shown: Path,
     defaults = [row["model"] for row in rows if row["default"]]
     wanted = ["run", "untrained", "untrained-independent", "tied weights", "vit", "pixels", "V1", "pixels (given)"]
     assert defaults == wanted
-    run = {(row["signal"], row["step"]) for row in rows if row["model"] == "run" and "equal_to" not in row}
+    mine = [row for row in rows if row["model"] == "run" and "equal_to" not in row]
+    run = {(row["signal"], row["step"]) for row in mine if row["region"] is None}
     assert run == {(signal, step) for signal in ("normed", "evidence") for step in (1, 2, 3)}
+    regions = [(row["region"], row["step"]) for row in mine if row["region"] and row["signal"] == "normed"]
+    assert regions == [("layer0", 3), ("layer1", 3)]
     # As rsatoolbox has them, of the images boxed to the network's size.
     loaded = load_run(trained / "base", images=0)
     images = find_stimuli(shown).decoded(8, 1)
     answers = an.responses(loaded.net, images, progress=False)
     theirs = calc_rdm(Dataset(answers.reshape(COUNT, -1)), method="correlation")
     assert rows[0]["similarity"] == pytest.approx(compare(theirs, RDMs(LINES), "spearman").mean())
+    first = answers[:, an.sheet_regions(loaded.sheet, "layers")["layer0"]]
+    theirs = calc_rdm(Dataset(first.reshape(COUNT, -1)), method="correlation")
+    (row,) = [row for row in mine if row["region"] == "layer0" and row["signal"] == "normed"]
+    assert row["similarity"] == pytest.approx(compare(theirs, RDMs(LINES), "spearman").mean())
     pixels = calc_rdm(Dataset(images.flatten(1).numpy()), method="correlation")
     row = next(row for row in rows if row["model"] == "pixels")
     assert row["similarity"] == pytest.approx(compare(pixels, RDMs(LINES), "spearman").mean())
@@ -181,6 +188,7 @@ def test_the_step_is_chosen_on_other_images_too(run: Path, shown: Path, it: Path
         (["--signal", "normd"], "signal must be one of"),
         (["--method", "spearmen"], "method must be one of"),
         (["--metric", "corr"], "metric must be one of"),
+        (["--regions", "areas"], "regions 'areas' need a sheet with areas"),
         (["--bootstraps", "3"], "--bootstraps must be at least 20"),
         (["--times", "each", "--models", "nowhere.npy"], r"there is no file 'nowhere\.npy'"),
         (["-o", "x.csv"], r"ends in \.json"),
