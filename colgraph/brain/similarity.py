@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -190,7 +191,7 @@ def similarities(
 def unique_names(rdms: Sequence[Rdms]) -> list[str]:
     """The names of recordings or models, with that of the file where several have one name."""
     count = Counter(each.name for each in rdms)
-    names = [f"{each.name} ({each.where})" if count[each.name] > 1 else each.name for each in rdms]
+    names = [f"{each.name} ({Path(each.where).name})" if count[each.name] > 1 else each.name for each in rdms]
     twice = Counter(names)
     return [f"{name} {i}" if twice[name] > 1 else name for i, name in enumerate(names, start=1)]
 
@@ -241,8 +242,8 @@ def _of_steps(network: Network, images: Tensor, signal: Signal, choices: Choices
 def _check_defined(network: Network, signal: Signal, step: int, every: Sequence[Array | None]) -> None:
     if every[step] is None:
         raise ValueError(
-            f"the {signal} answers of {network.name!r} after step {step + 1} do not vary for some stimulus: they have no "
-            "dissimilarities"
+            f"the {signal} answers of {network.name!r} after step {step + 1} do not vary for some stimulus: they have "
+            "no dissimilarities"
         )
 
 
