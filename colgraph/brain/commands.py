@@ -17,6 +17,7 @@ from colgraph.analysis.signals import SIGNALS, check_signal
 from colgraph.brain.comparison import METHODS, check_method
 from colgraph.brain.encode import check_json_and_figure
 from colgraph.brain.figure import draw_similarities
+from colgraph.brain.lights import LightSettings, searchlight_of, write_searchlight
 from colgraph.brain.networks import control_runs, line_up
 from colgraph.brain.rdm_files import Rdms, read_rdms
 from colgraph.brain.similarity import (
@@ -27,6 +28,7 @@ from colgraph.brain.similarity import (
     given_twice,
     joined,
     similarities,
+    unique_names,
 )
 from colgraph.brain.stimuli import find_stimuli
 from colgraph.extras import optional
@@ -86,6 +88,9 @@ def _parser() -> OneLineParser:
         "--images", "N", "held-out images for equal accuracy, half to choose by (1000)", least=2, default=1000
     )
     parser.add_number("--seed", "N", "of everything drawn (0)", least=0, default=0)
+    parser.add_argument(
+        "--searchlight", action="store_true", help="maps of where on the sheet recordings are found, into RUN"
+    )
     parser.add_argument("-o", "--output", metavar="FILE", help="JSON to write (default: RUN/rsa.json)")
     return parser
 
@@ -111,13 +116,30 @@ def run_rsa(arguments: list[str]) -> None:
         run = load_run(known.run, images=known.images, seed=known.seed)
     networks = line_up(run, controls, missing, known.seed)
     found = similarities(networks, images, recordings, models, choices, chosen_on)
-    # Here searchlight_of(run, images, recordings) joins in: maps over the sheet, from the same images and recordings.
     about = {"notes": notes, "missing": found.missing, "differences": found.differences}
     write_text(out, json.dumps(found.rows, indent=2, allow_nan=False) + "\n")
     write_text(_beside(out), json.dumps(about, indent=2, allow_nan=False) + "\n")
     save_figure(draw_similarities(found.rows, f"Similarity to recordings: {run.path.name}"), out.with_suffix(".png"))
+    files = [out, _beside(out), out.with_suffix(".png")]
+    if known.searchlight:
+        files += _searchlight(run, images, recordings, found, choices)
     _print(found)
-    print(f"{out}, {_beside(out)}, {out.with_suffix('.png')}")
+    print(", ".join(map(str, files)))
+
+
+def _searchlight(
+    run: Run, images: Tensor, recordings: Sequence[Rdms], found: Similarities, choices: Choices
+) -> list[Path]:
+    """Maps of the sheet at the run's default step, for its report."""
+    how = LightSettings(
+        step=found.rows[0]["step"] - 1,
+        signal=choices.signals[0],
+        metric=choices.metric,
+        method="pearson" if choices.method == "corr" else "spearman",
+        seed=choices.seed,
+    )
+    named = list(zip(unique_names(recordings), [each.values for each in recordings], strict=True))
+    return write_searchlight(run, searchlight_of(run, images, named, how))
 
 
 def _choices(known: Any) -> Choices:

@@ -142,6 +142,13 @@ def test_recordings_with_names_are_joined_in_any_order(run: Path, shown: Path, i
     assert other[0]["similarity"] != pytest.approx(plain[0]["similarity"])
 
 
+def test_a_searchlight_is_of_the_default_step(run: Path, shown: Path, it: Path, tmp_path: Path) -> None:
+    rsa(run, it, shown, "--step", 2, "--searchlight", "-o", tmp_path / "found.json")
+    lights = json.loads(RunFolder(run).searchlight.read_text())
+    assert (lights["light"]["step"], lights["light"]["signal"]) == (1, "normed")
+    assert [(one["name"], one["subjects"]) for one in lights["recordings"]] == [("IT", 4)]
+
+
 def test_one_subject_has_no_ceiling(run: Path, shown: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", LINES[0])
     rows = rsa(run, tmp_path / "one.npy", shown, "--method", "tau-a", "--metric", "euclidean")
