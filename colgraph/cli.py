@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("analysed runs of several seeds: intervals over seeds", "colgraph.report.commands:run_compare"),
     "encode": ("predict recorded brain responses from a run's columns", "colgraph.brain.encode:run_encode"),
     "rsa": ("compare a run with recorded dissimilarities, beside its controls", "colgraph.brain.commands:run_rsa"),
+    "rsa-table": ("what rsa found over runs of several seeds", "colgraph.brain.over_seeds:run_rsa_table"),
 }
 _SHEET_FLAGS = ("neighbors", "metric", "mask", "axis", "num_inputs", "num_outputs", "inputs", "outputs")
 

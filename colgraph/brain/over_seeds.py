@@ -1,0 +1,251 @@
+"""``colgraph rsa-table``: what ``colgraph rsa`` found of runs of several seeds, with intervals over seeds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from colgraph.analysis import correct_p_values
+from colgraph.output import check_different, check_file, write_text
+from colgraph.script import OneLineParser
+from colgraph.training import RunFolder
+
+LEVEL, POWER = 0.95, 0.8
+_SEED = re.compile(r"-seed\d+$")
+_FACTS = ("subjects", "stimuli", "method", "signal")
+_Key = tuple[str, str]
+
+
+def run_rsa_table(arguments: list[str]) -> None:
+    """``colgraph rsa-table RUN RUN ...``."""
+    parser = OneLineParser(
+        prog="colgraph rsa-table",
+        description="Similarity to recordings over runs that differ in their seed, from the rsa.json of each.",
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="run folders in which colgraph rsa has been")
+    parser.add_argument("-o", "--output", metavar="FILE.md", help="write the Markdown table here")
+    parser.add_argument("--json", metavar="FILE", help="write all numbers here")
+    known = parser.parse_args(arguments)
+    check_different({flag: path for flag, path in (("--output", known.output), ("--json", known.json)) if path})
+    for flag, path, end in (("--output", known.output, ".md"), ("--json", known.json, ".json")):
+        if path:
+            check_file(flag, path, [end])
+    rows = over_seeds([_read(Path(run)) for run in known.runs])
+    if known.json:
+        write_text(Path(known.json), json.dumps(rows, indent=2, allow_nan=False) + "\n")
+    if known.output:
+        write_text(Path(known.output), table_of(rows))
+    print("\n".join(path for path in (known.output, known.json) if path) or table_of(rows))
+
+
+def over_seeds(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Means over seeds of similarities, and of their differences from the run's.
+
+    Seeds share their subjects and stimuli. The variance of a mean is therefore that of one seed's bootstrap over
+    subjects and stimuli, which does not become less by more seeds, and that among seeds divided by their number;
+    degrees of freedom are those of the bootstrap.
+
+    Args:
+        found: of each run ``rows`` (its rsa.json), ``differences`` (of its rsa-differences.json) and ``path``.
+
+    Returns:
+        Rows of ``recording``, ``subjects``, ``stimuli``, ``model``, ``step``, ``seeds``, ``similarity``, ``interval``,
+        ``ceiling``, and of all but the run ``run_minus_this``: ``difference``, ``interval``, ``p``, ``p_corrected``
+        (Benjamini and Hochberg, over one recording's), ``detectable`` (the least difference that would be found in four
+        of five experiments of this size) and ``equal_accuracy``. Steps of the run are rows too.
+
+    Raises:
+        ValueError: for runs that were compared with other recordings or in another way.
+    """
+    _check_alike(found)
+    rows = []
+    for recording in dict.fromkeys(row["recording"] for row in found[0]["rows"]):
+        mine = [[row for row in each["rows"] if row["recording"] == recording] for each in found]
+        pairs = [[pair for pair in each["differences"] if pair["recording"] == recording] for each in found]
+        some = _models(mine, pairs) + _steps(mine, pairs)
+        tested = [row["run_minus_this"] for row in some if row.get("run_minus_this")]
+        corrected = correct_p_values({i: each["p"] for i, each in enumerate(tested)}).benjamini_hochberg
+        for each, p in zip(tested, corrected, strict=True):
+            each["p_corrected"] = float(p)
+        rows += some
+    return rows
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as Markdown, a table for each recording."""
+    parts = []
+    for recording in dict.fromkeys(row["recording"] for row in rows):
+        mine = [row for row in rows if row["recording"] == recording]
+        first, ceiling = mine[0], mine[0]["ceiling"]
+        said = "no ceiling" if ceiling is None else f"noise ceiling {ceiling[0]:.3f} to {ceiling[1]:.3f}"
+        size = f"{first['subjects']} subjects, {first['stimuli']} stimuli, {first['seeds']} seeds"
+        parts.append(f"**{recording}** ({size}; {first['method']}; {said})\n")
+        parts.append("| model | seeds | similarity | run minus this | p | corrected | detectable |")
+        parts.append("|---|---:|---:|---:|---:|---:|---:|")
+        for row in mine:
+            step = "" if row["step"] is None else f", step {row['step']}"
+            less = row.get("run_minus_this")
+            last = " |  |  |  " if less is None else _compared(less)
+            parts.append(f"| {row['model']}{step} | {row['seeds']} | {_with_ends(row, 'similarity')} |{last} |")
+        parts.append("")
+    parts.append(
+        "Means over seeds with 95% intervals over subjects, stimuli and seeds. Differences of a control that is less "
+        "accurate than the run are from the run as it was when it was as accurate, where it kept such a checkpoint; "
+        "\\* where accuracies differ by more than a point. *Corrected* for the lines of a table. *Detectable*: the "
+        "least difference that would be found in four of five such experiments."
+    )
+    return "\n".join(parts) + "\n"
+
+
+def _with_ends(row: Mapping[str, Any], name: str) -> str:
+    return f"{row[name]:.3f} [{row['interval'][0]:.3f}, {row['interval'][1]:.3f}]"
+
+
+def _compared(less: Mapping[str, Any]) -> str:
+    star = "" if less["equal_accuracy"] is not False else r"\*"
+    ends = f"{less['difference']:+.3f}{star} [{less['interval'][0]:.3f}, {less['interval'][1]:.3f}]"
+    return f" {ends} | {less['p']:.2g} | {less['p_corrected']:.2g} | {less['detectable']:.3f}"
+
+
+# ---------------------------------------------------------------------- pieces
+
+
+def _read(run: Path) -> dict[str, Any]:
+    path = RunFolder(run).rsa
+    beside = path.with_name(f"{path.stem}-differences.json")
+    if not path.is_file() or not beside.is_file():
+        raise ValueError(f"{str(run)!r} has no {path.name} with its differences: run colgraph rsa {run} first")
+    try:
+        rows, more = (json.loads(file.read_text(encoding="utf-8")) for file in (path, beside))
+        if not isinstance(rows, list) or rows[0]["model"] != "run":
+            raise ValueError("its first row is not the run's")
+        return {"rows": rows, "differences": more["differences"], "path": str(run)}
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{str(path)!r} is not what colgraph rsa writes: {error}") from error
+
+
+def _check_alike(found: Sequence[Mapping[str, Any]]) -> None:
+    def facts(each: Mapping[str, Any]) -> dict[str, Any]:
+        return {row["recording"]: [row[name] for name in _FACTS] for row in each["rows"] if row["model"] == "run"}
+
+    first = facts(found[0])
+    for each in found[1:]:
+        if facts(each) != first:
+            raise ValueError(
+                f"{found[0]['path']!r} and {each['path']!r} were compared with other recordings or in another way: run "
+                "colgraph rsa with the same words on both"
+            )
+
+
+def _models(mine: Sequence[Sequence[Mapping[str, Any]]], pairs: Sequence[Any]) -> list[dict[str, Any]]:
+    """A row for the run and for each of its controls."""
+    names = dict.fromkeys(_plain(row["model"]) for rows in mine for row in rows if row["default"])
+    made = []
+    for name in names:
+        of_seeds = [row for rows in mine for row in rows if row["default"] and _plain(row["model"]) == name]
+        row = _mean(of_seeds) | {"model": name}
+        apart = [pair for rows, each in zip(mine, pairs, strict=True) if (pair := _from_run(name, rows, each))]
+        if name != "run" and apart:
+            row["run_minus_this"] = _difference(apart, of_seeds[0])
+        made.append(row)
+    return made
+
+
+def _steps(mine: Sequence[Sequence[Mapping[str, Any]]], pairs: Sequence[Any]) -> list[dict[str, Any]]:
+    """A row for each step of the run; its difference is that of the default step from it."""
+    made = []
+    shown = mine[0][0]
+    for step in sorted({row["step"] for row in mine[0] if _is_step(row, shown)}):
+        of_seeds = [row for rows in mine for row in rows if _is_step(row, rows[0]) and row["step"] == step]
+        row = _mean(of_seeds) | {"model": "run (each step)"}
+        apart = [
+            _turned(pair, pair["second"]["step"] == shown["step"]) | {"equal_accuracy": None}
+            for each in pairs
+            for pair in each
+            if pair["between"] == "steps of the run"
+            and {pair["first"]["step"], pair["second"]["step"]} == {shown["step"], step}
+        ]
+        if apart:
+            row["run_minus_this"] = _difference(apart, of_seeds[0])
+        made.append(row)
+    return made if len(made) > 1 else []
+
+
+def _turned(pair: Mapping[str, Any], around: bool) -> dict[str, Any]:
+    """A difference the other way round, where it is."""
+    low, high = pair["interval"]
+    return dict(pair) | ({"difference": -pair["difference"], "interval": [-high, -low]} if around else {})
+
+
+def _is_step(row: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
+    same = row["model"] == "run" and row["signal"] == first["signal"]
+    return same and row["region"] is None and "equal_to" not in row
+
+
+def _plain(name: str) -> str:
+    """The name of a control without its seed."""
+    return _SEED.sub("", name)
+
+
+def _from_run(
+    name: str, rows: Iterable[Mapping[str, Any]], pairs: Iterable[Mapping[str, Any]]
+) -> dict[str, Any] | None:
+    """The run less one control: the run as it was when it was as accurate, where it has been compared so."""
+    control = next((row for row in rows if row["default"] and _plain(row["model"]) == name), None)
+    if control is None:
+        return None
+    between = [
+        pair
+        for pair in pairs
+        if pair["between"] == "models"
+        and "run" in (pair["first"]["model"], pair["second"]["model"])
+        and control["model"] in (pair["first"]["model"], pair["second"]["model"])
+    ]
+    between.sort(key=lambda pair: control["model"] not in (pair[s].get("equal_to") for s in ("first", "second")))
+    if not between or "equal_to" in control:
+        return None
+    chosen = _turned(between[0], between[0]["second"]["model"] == "run")
+    return chosen | {"equal_accuracy": control.get("accuracy", {}).get("equal")}
+
+
+def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    first = rows[0]
+    value, reach, _ = _combined([row["similarity"] for row in rows], [row["interval"] for row in rows], first)
+    same = {name: first[name] for name in ("recording", "subjects", "stimuli", "method", "ceiling", "step")}
+    return same | {"seeds": len(rows), "similarity": value, "interval": [value - reach, value + reach]}
+
+
+def _difference(pairs: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> dict[str, Any]:
+    value, reach, error = _combined([p["difference"] for p in pairs], [p["interval"] for p in pairs], row)
+    freedom = _freedom(row)
+    equal = [pair["equal_accuracy"] for pair in pairs]
+    return {
+        "difference": value,
+        "interval": [value - reach, value + reach],
+        "p": float(2 * stats.t.sf(abs(value) / max(error, 1e-12), freedom)),
+        "detectable": float((stats.t.ppf((1 + LEVEL) / 2, freedom) + stats.t.ppf(POWER, freedom)) * error),
+        "equal_accuracy": None if None in equal else all(equal),
+    }
+
+
+def _combined(
+    values: Sequence[float], intervals: Sequence[Sequence[float]], row: Mapping[str, Any]
+) -> tuple[float, float, float]:
+    """The mean, half of its interval, and its standard error."""
+    t = float(stats.t.ppf((1 + LEVEL) / 2, _freedom(row)))
+    within = np.mean([((high - low) / 2 / t) ** 2 for low, high in intervals])
+    among = np.var(values, ddof=1) / len(values) if len(values) > 1 else 0.0
+    error = float(np.sqrt(within + among))
+    return float(np.mean(values)), t * error, error
+
+
+def _freedom(row: Mapping[str, Any]) -> int:
+    """Degrees of freedom of the bootstrap, as of :class:`colgraph.brain.comparison.Comparison`."""
+    subjects, stimuli = int(row["subjects"]), int(row["stimuli"])
+    return (min(subjects, stimuli) if subjects > 1 else stimuli) - 1
