@@ -57,7 +57,7 @@ SMALL = {
 }
 RUNS = ("make-train", "digits-stack-seed0", "sweep/digits-seed0", "digits/digits-tied-seed0")
 SEEDS = 5  # runs/digits/digits-seed0 to 4
-COMMANDS = ("colgraph", "python", "torchrun", "make", "pip", "sbatch")
+COMMANDS = ("colgraph", "python", "torchrun", "make", "pip", "sbatch", "sh")
 
 
 # ---------------------------------------------------------------------- blocks of a page
@@ -224,6 +224,8 @@ def read_command(words: list[str]) -> None:
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M), words
     elif words[0] == "colgraph":
         assert words[1] in cli.COMMANDS, words
+    elif words[0] == "sh":
+        assert (ROOT / words[1]).is_file(), words
     elif script in ("examples/imagenet100.py", "examples/cortex.py"):
         parse_flags(words[words.index(script) + 1 :], presets=ROOT / "examples" / "configs")
 

@@ -301,8 +301,9 @@ class Sheet(CheckedData):
         graph = nx.DiGraph(geometry=self.geometry, metric=self.metric, spacing=self.spacing)
         names = self.get("names")
         areas = None if self.area is None else self.area.tolist()
+        area_names = self.area_names or []
         if areas is not None:
-            graph.graph["area_names"] = self.area_names
+            graph.graph["area_names"] = area_names
         columns = zip(
             self.pos.tolist(), self.layer.tolist(), self.input_rank.tolist(), self.output_mask.tolist(), strict=True
         )
@@ -311,7 +312,7 @@ class Sheet(CheckedData):
             if names is not None:
                 graph.nodes[i]["name"] = names[i]
             if areas is not None and areas[i] >= 0:
-                graph.nodes[i]["area"] = self.area_names[areas[i]]
+                graph.nodes[i]["area"] = area_names[areas[i]]
         source, target = self.edge_index.tolist()
         graph.add_edges_from(
             (j, i, {"distance": d}) for j, i, d in zip(source, target, self.edge_distance.tolist(), strict=True)
