@@ -181,7 +181,7 @@ def _notes(sheet: Sheet | None, config: TrainConfig, images: ImageSplits) -> lis
     if sheet is None:
         what = "of geometry, neighbours, wiring and the like only the patch size counts"
         return [*notes, f"{config.baseline} has no sheet: {what}"]
-    unreached_outputs(sheet, config.steps)  # refused if that is all of them; the model has warned of some
+    unreached_outputs(sheet, config.steps, config.speed)  # refused if that is all of them; the model has warned of some
     return notes
 
 

@@ -23,6 +23,7 @@ from colgraph.models import (
     VisionModel,
     VisionTransformer,
 )
+from colgraph.models.conduction import conduction_delays
 from colgraph.models.reach import late_columns, steps_to_reach
 from colgraph.options import CENTER, OptionError, patch_grid
 from colgraph.sheet import Sheet
@@ -77,7 +78,7 @@ def make_sheet(config: TrainConfig) -> Sheet:
     _check_space_and_time(config, sheet)
     chosen = config.num_outputs is not None or config.outputs is not None or shape.outputs is not None
     if not chosen:
-        sheet = _read_out_where_heard(sheet, config.steps)
+        sheet = _read_out_where_heard(sheet, config.steps, config.speed)
     remember_sheet(sheet, config)
     return sheet
 
@@ -92,9 +93,9 @@ def _shape(config: TrainConfig) -> Geometry:
     return dataclasses.replace(shape, inputs=read_columns(config.inputs, shape.num_columns, "inputs"))
 
 
-def _read_out_where_heard(sheet: Sheet, steps: int) -> Sheet:
+def _read_out_where_heard(sheet: Sheet, steps: int, speed: float | None) -> Sheet:
     """The sheet without the output columns that cannot know of the input within the steps: they would say nothing."""
-    when = steps_to_reach(sheet)
+    when = steps_to_reach(sheet, speed)
     late = late_columns(when, steps)
     if not bool(late.any()):
         return sheet
@@ -117,6 +118,15 @@ def _read_out_where_heard(sheet: Sheet, steps: int) -> Sheet:
 
 def _check_space_and_time(config: TrainConfig, sheet: Sheet) -> None:
     """Refuse what a sheet gives no meaning to."""
+    try:
+        delays = conduction_delays(sheet, config.speed, config.steps)
+    except OptionError as error:
+        raise ValueError(f"{error.name}: {error.reason}") from error
+    if delays is not None and config.sheet_parallel > 1:
+        raise ValueError(
+            f"speed: {config.speed:g} delays edges by up to {int(delays.max())} steps, and parts of a sheet hear each "
+            "other without delays only: give --sheet-parallel 1, or a higher --speed"
+        )
     if config.wiring > 0 and not bool(sheet.edge_distance.any()):
         raise ValueError(
             f"wiring: all edges of {sheet.geometry!r} have length 0, so wires cost nothing: give --wiring 0, or a "
@@ -304,13 +314,13 @@ def _make_baseline(config: TrainConfig, num_classes: int) -> AnyBaseline:
     return ConvNet(**sizes, local=config.model == "local", parametrization=config.parametrization)
 
 
-def unreached_outputs(sheet: Sheet, steps: int) -> int:
+def unreached_outputs(sheet: Sheet, steps: int, speed: float | None = None) -> int:
     """Number of output columns that cannot know of the input after ``steps`` steps.
 
     Raises:
         ValueError: if that is all of them: such a model could only guess.
     """
-    when = steps_to_reach(sheet)[sheet.outputs]
+    when = steps_to_reach(sheet, speed)[sheet.outputs]
     late = int(late_columns(when, steps).sum())
     if late and late == len(when):
         connected = when[when >= 0]
