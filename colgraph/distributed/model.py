@@ -271,7 +271,7 @@ class SheetParallel(Columnformer):
         chain: TokenChain = self.block.attention.chain
         return chain
 
-    def _attention(self, state: Tensor, said: None) -> Tensor:
+    def _attention(self, state: Tensor, said: Any = None) -> Tensor:
         attention: HaloAttention = self.block.attention
         return attention.weights(self.block.norm1(state))
 

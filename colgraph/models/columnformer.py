@@ -310,11 +310,13 @@ class Columnformer(SheetBuffers):
         if reason is None:
             options: dict[str, Any] = {"edge_cost": edge_cost, "record": keep, "recompute": self.recompute == "steps"}
             return *unroll_columns(self.block, state, self.layout, steps, drive=drive, **options), {}
-        states, costs = [], []
+        states: list[Tensor] = []
+        costs: list[Tensor] = []
         kept: dict[str, list[Tensor]] = {name: [] for name in _RECORDS[1:] if name in record}
         # A compiler finds out for itself that every step adds the same numbers.
         with contextlib.nullcontext() if torch.compiler.is_compiling() else weights_held(self.block):
-            said = None if past is None else self.block.past(past)
+            block: Any = self.block
+            said: Said | None = None if past is None else block.past(past)
             for t in range(steps):
                 state = drive.added_to(state, t)
                 past = None if past is None else [*past[1:], state]

@@ -29,6 +29,7 @@ from colgraph.options import CENTER, OptionError, patch_grid
 from colgraph.sheet import Sheet
 from colgraph.space import GRAPH_METRICS
 from colgraph.tasks import find_task, make_task
+from colgraph.training.communicability import MOST_COLUMNS
 from colgraph.training.config import TrainConfig
 from colgraph.training.made import remember_net, remember_sheet
 
@@ -133,10 +134,16 @@ def _check_space_and_time(config: TrainConfig, sheet: Sheet) -> None:
             "geometry with distances"
         )
     far = sheet.edge_distance if sheet.metric in GRAPH_METRICS else sheet.pos - sheet.pos[0]
-    if config.spatial_weight > 0 and not bool(far.any()):
+    for name in ("spatial_weight", "weight_similarity"):
+        if getattr(config, name) > 0 and not bool(far.any()):
+            raise ValueError(
+                f"{name}: all columns of {sheet.geometry!r} lie in one place: give --{name.replace('_', '-')} 0, or a "
+                "geometry with positions"
+            )
+    if config.wiring > 0 and config.wiring_kind != "length" and sheet.num_columns > MOST_COLUMNS:
         raise ValueError(
-            f"spatial_weight: all columns of {sheet.geometry!r} lie in one place: give --spatial-weight 0, or a "
-            "geometry with positions"
+            f"wiring_kind: {config.wiring_kind} takes the exponential of all pairs of at most {MOST_COLUMNS:,} "
+            f"columns, got {sheet.num_columns:,}: give --wiring-kind length, or fewer columns"
         )
     if config.time_embedding and _is_feedforward(sheet):
         raise ValueError(
