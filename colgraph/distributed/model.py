@@ -69,12 +69,12 @@ class SheetParallel(Columnformer):
     input_ranks: Tensor
 
     def __init__(self, sheet: Sheet, mesh: DeviceMesh, partition: Partition | None = None, **options: Any) -> None:
-        group, device = sheet_group(mesh), mesh_device(mesh)
         if conduction_delays(sheet, options.get("speed")) is not None:
             raise ValueError(
                 f"speed={options['speed']:g}: columns of another process are heard without conduction delays only: "
                 "keep the sheet whole, or give a higher speed"
             )
+        group, device = sheet_group(mesh), mesh_device(mesh)
         everybody = mesh_group(mesh)
         facts = {"sheet": sheet.fingerprint, "geometry": sheet.geometry_fingerprint, "configuration": digest(options)}
         check_agreement(everybody, device, facts)

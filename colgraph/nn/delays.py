@@ -152,7 +152,10 @@ class DelayedBlock(ColumnBlock):
 
     def past(self, history: list[Tensor]) -> Said:
         """What was said in the last steps, of the states ``[N,B,C]`` at their beginning, the latest last."""
-        # Of one state over and over, as zeros before the first step, keys and values are computed once.
-        said = {id(state): self.attention.project(self.norm1(state))[1:] for state in history}
-        keys, values = zip(*(said[id(state)] for state in reversed(history)), strict=True)
-        return torch.cat(keys), torch.cat(values)
+        said: list[Tensor] = []
+        last: Tensor | None = None
+        for state in reversed(history):
+            # Of one state over and over, as the zeros before the first step, keys and values are computed once.
+            said += said[-2:] if state is last else self.attention.project(self.norm1(state))[1:]
+            last = state
+        return torch.cat(said[::2]), torch.cat(said[1::2])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from colgraph.models import VisionColumnformer
 from colgraph.options import check_choice
-from colgraph.space import GRAPH_METRICS, Space
+from colgraph.space import GRAPH_METRICS, Space, TooManyEdges
 
 KINDS = ("cosine", "laplacian-pyramid")
 REACH = 3.0
@@ -180,7 +180,13 @@ class WeightSimilarity:
 
     def _near(self, rows: Index, columns: Index, reach: float) -> tuple[Index, Index, NDArray[np.float64]]:
         """Pairs within reach as numbers of rows and columns, sorted, places with themselves too, and distances."""
-        found = self.space.within(reach, rows, columns, _MOST_PAIRS)
+        try:
+            found = self.space.within(reach, rows, columns, _MOST_PAIRS)
+        except TooManyEdges as error:
+            raise ValueError(
+                f"weight_similarity: {self.width:g} spacings of a kernel take in more than {_MOST_PAIRS:,} pairs of "
+                "columns: give a smaller weight_similarity_range"
+            ) from error
         pairs = [(found.target, found.source, found.distance)]
         if self.space.metric in GRAPH_METRICS:
             back = self.space.within(reach, columns, rows, _MOST_PAIRS)

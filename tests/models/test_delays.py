@@ -13,6 +13,7 @@ from small_models import FAST, SIZES, exact, make, make_input, same
 import colgraph as cg
 from colgraph import analysis as an
 from colgraph.analysis.lesions import step_by_step
+from colgraph.distributed import SheetParallel
 from colgraph.models import VisionColumnformer, count_flops
 from colgraph.models.conduction import conduction_delays
 from colgraph.models.reach import steps_to_reach
@@ -273,3 +274,13 @@ def test_transforms_and_tracing_go_through():
     torch.testing.assert_close(batch[1], model(2 * x))
     traced = torch.jit.trace(model, (x,), check_trace=False)
     torch.testing.assert_close(traced(make_input(model, 3).double()), model(make_input(model, 3).double()))
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), model(x))
+    assert model.unroll(x[:, :0]).state.shape == (16, 0, 6)
+    half = delayed().bfloat16()
+    assert half(make_input(half).bfloat16()).dtype == torch.bfloat16
+
+
+def test_parts_of_a_sheet_refuse_delays():
+    with pytest.raises(ValueError, match=r"^speed=0\.8: columns of another process are heard without"):
+        SheetParallel(sheet(), None, steps=4, speed=SPEED)

@@ -202,6 +202,15 @@ def test_networks_made_in_python_are_refused_alike() -> None:
             WeightSimilarity(sheet.space, sheet.spacing, kind, 0.3).of(apart_from_all, 16)
 
 
+def test_too_many_pairs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("colgraph.training.similarity._MOST_PAIRS", 100)
+    sheet = cg.build_sheet("grid", shape=(8, 8))
+    with pytest.raises(
+        ValueError, match="weight_similarity: 4 spacings .* 100 pairs .* smaller weight_similarity_range"
+    ):
+        WeightSimilarity(sheet.space, sheet.spacing, "cosine", 4.0).of({"all": (torch.randn(64, 3), None)}, 64)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_adds_it_and_lowers_it(tmp_path: Path, kind: str) -> None:
     settings = {**SMALL, "epochs": 4, "lr": 1e-2, "warmup": 0.5, "weight_similarity_kind": kind}
