@@ -206,7 +206,7 @@ def test_too_many_pairs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("colgraph.training.similarity._MOST_PAIRS", 100)
     sheet = cg.build_sheet("grid", shape=(8, 8))
     with pytest.raises(
-        ValueError, match="weight_similarity: 4 spacings .* 100 pairs .* smaller weight_similarity_range"
+        ValueError, match=r"weight_similarity: 4 spacings .* 100 pairs .* smaller weight_similarity_range"
     ):
         WeightSimilarity(sheet.space, sheet.spacing, "cosine", 4.0).of({"all": (torch.randn(64, 3), None)}, 64)
 
