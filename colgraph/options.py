@@ -246,6 +246,9 @@ class ColumnformerOptions:
         "plain", "untied weights as they are, or as shared ones + a difference per column", choices=PARAMETRIZATIONS
     )
     leak: float = option(0.0, "share of a column's state that is lost at each step", low=0, below=1)
+    speed: float | None = option(
+        None, "distance that news travels in a step, in the sheet's units: conduction delays (default: none)", above=0
+    )
 
     def __post_init__(self) -> None:
         self._check(written=False)

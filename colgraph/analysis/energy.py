@@ -54,16 +54,19 @@ class _Transmission:
         even: of each stimulus the mean over columns, had they spread the same attention evenly over their edges.
         weight: ``[E, heads]`` the mean size of weights, times the number of stimuli, and ``size [columns, heads]`` that
             of what is heard.
+        source: ``[E]`` the row of ``size`` that arrives along each edge; the source column if not given.
     """
 
     links: NDArray[np.int64]
     columns: int
+    source: Any = None
     arrived: list[Array] = field(default_factory=list)
     even: list[float] = field(default_factory=list)
     weight: Any = 0.0
     size: Any = 0.0
 
     def __post_init__(self) -> None:
+        self.source = self.links[0] if self.source is None else np.asarray(self.source)
         edges = np.arange(self.links.shape[1])
         self._into = sparse.csr_array((np.ones(len(edges)), (self.links[1], edges)), shape=(self.columns, len(edges)))
         self._count = np.maximum(np.bincount(self.links[1], minlength=self.columns), 1)[:, None]
@@ -72,13 +75,13 @@ class _Transmission:
         """One stimulus: ``weight [E, heads]`` and ``size [columns, heads]``, or ``[..., steps, heads]`` of each."""
         steps = weight.shape[1] if weight.ndim == 3 else 1
         weight, size = weight.reshape(len(weight), -1), size.reshape(len(size), -1)
-        self.arrived.append((self._into @ (weight * size[self.links[0]])).sum(1) / steps)
+        self.arrived.append((self._into @ (weight * size[self.source])).sum(1) / steps)
         self.even.append(float(self._even(weight, size).mean() / steps))
         self.weight = self.weight + weight.reshape(len(weight), steps, -1).mean(1)
         self.size = self.size + size.reshape(len(size), steps, -1).mean(1)
 
     def _even(self, weight: Array, size: Array) -> Array:
-        return np.asarray(((self._into @ weight) * (self._into @ size[self.links[0]]) / self._count).sum(1))
+        return np.asarray(((self._into @ weight) * (self._into @ size[self.source]) / self._count).sum(1))
 
     def null(self, permutations: int, seed: int) -> Array:
         """The mean over columns and stimuli with each column's weights shuffled over its edges, alike for all stimuli.
@@ -88,7 +91,7 @@ class _Transmission:
         """
         weight, size = self.weight / len(self.arrived), self.size / len(self.arrived)
         together = np.mean(self.even) - self._even(weight, size).mean()
-        heard = size[self.links[0]]
+        heard = size[self.source]
         orders = permuted(permutations, self.links.shape[1], seed, self.links[1])
         return np.array([(weight[order] * heard).sum() / self.columns + together for order in orders])
 
@@ -215,6 +218,7 @@ def network_energy(
     As in All-TNN (see :func:`energy`), activity is taken as it is read, normalised: ``x`` is the readout's LayerNorm of
     a column's state, as is what others hear of it, ``v``: the values of each head, of normalised states, times the
     attention of that stimulus and step. (Behind value weights, before output weights: those act on what has arrived.)
+    With conduction delays, ``v`` is what the source said as many steps before.
     States themselves grow from step to step by all that is added to them, which costs nothing here; their size is in
     the result beside. Absolute values are summed over channels; the value is the mean over steps, columns and stimuli.
 
@@ -246,7 +250,9 @@ def network_energy(
             out = _recorded(net, data[start : start + batch_size].to(device_of(net)))
             normed = net.normed(out.states) if hasattr(net, "normed") else out.states
             if not sent:
-                sent.append(_Transmission(as_edges(edges, out.state.size(0)), out.state.size(0)))
+                rows = getattr(out, "heard_rows", None)
+                rows = None if rows is None else rows.cpu().numpy()
+                sent.append(_Transmission(as_edges(edges, out.state.size(0)), out.state.size(0), rows))
             # [steps, columns, B, channels], and by head [steps, columns or edges, B, heads]
             own += list(normed.abs().sum(-1).mean(0).double().cpu().numpy().T)
             states.append(out.states.abs().sum(-1).mean((0, 1)).double().cpu().numpy())

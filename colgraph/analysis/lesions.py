@@ -1,7 +1,8 @@
 """What a sheet loses when columns or edges are taken out, or when its activity is noisy.
 
 These functions run any network step by step that has ``unroll(images, state=..., steps=1, start=t)``, returning an
-object with ``state`` ``[columns, B, channels]`` and ``logits``, as :class:`colgraph.VisionColumnformer` does.
+object with ``state`` ``[columns, B, channels]`` and ``logits``, as :class:`colgraph.VisionColumnformer` does. Where it
+has a ``history``, as with conduction delays, the next step is given that, too.
 """
 
 from __future__ import annotations
@@ -43,9 +44,14 @@ def step_by_step(
     count = steps if steps is not None else getattr(getattr(net, "model", net), "steps", None)
     if count is None:
         raise ValueError("the network does not say how many steps it takes (net.steps): give steps=")
-    state = change(net.unroll(images, steps=1, **options).state, 0)
+    out = net.unroll(images, steps=1, **options)
+    state = change(out.state, 0)
     for t in range(1, check_count("steps", count)):
-        state = change(net.unroll(images, state=state, steps=1, start=t, **options).state, t)
+        # With conduction delays columns hear earlier states as well, as they have been changed.
+        history = getattr(out, "history", None)
+        before = {} if history is None else {"history": history}
+        out = net.unroll(images, state=state, steps=1, start=t, **before, **options)
+        state = change(out.state, t)
     logits: Tensor = net.classify(state)
     return logits
 

@@ -21,6 +21,7 @@ from colgraph.distributed.partition import Partition, halo_bytes, partition_shee
 from colgraph.distributed.rows import draw_embedding, draw_linear, row_kinds, shared_parameters, take_rows
 from colgraph.models import Columnformer, Unroll
 from colgraph.models.buffers import initial_edge_bias, wiring_costs
+from colgraph.models.conduction import conduction_delays
 from colgraph.nn import ColumnLinear
 from colgraph.nn.block import attention_arguments
 from colgraph.nn.unroll import Drive
@@ -68,6 +69,11 @@ class SheetParallel(Columnformer):
     input_ranks: Tensor
 
     def __init__(self, sheet: Sheet, mesh: DeviceMesh, partition: Partition | None = None, **options: Any) -> None:
+        if conduction_delays(sheet, options.get("speed")) is not None:
+            raise ValueError(
+                f"speed={options['speed']:g}: columns of another process are heard without conduction delays only: "
+                "keep the sheet whole, or give a higher speed"
+            )
         group, device = sheet_group(mesh), mesh_device(mesh)
         everybody = mesh_group(mesh)
         facts = {"sheet": sheet.fingerprint, "geometry": sheet.geometry_fingerprint, "configuration": digest(options)}
@@ -163,12 +169,13 @@ class SheetParallel(Columnformer):
         steps: int | None = None,
         start: int | None = None,
         record: Collection[str] = (),
+        history: Tensor | None = None,
     ) -> Unroll:
         """As for the plain model: states and hidden units of own columns, attention ``[T,e,B,H]`` of own edges.
 
         The wiring cost is the whole sheet's, equal on all ranks.
         """
-        out = self._call(self._unroll, x, state=state, steps=steps, start=start, record=record)
+        out = self._call(self._unroll, x, state=state, steps=steps, start=start, record=record, history=history)
         share = self.num_columns / self._whole[0]
         out.wiring_cost = sum_over(out.wiring_cost * share, self.group)
         return out
@@ -248,23 +255,23 @@ class SheetParallel(Columnformer):
         """Nothing to find: an input is checked before it is cut, and a part may have no input column."""
 
     def _run(
-        self, state: Tensor, drive: Drive, *arguments: Any
+        self, state: Tensor, drive: Drive, *arguments: Any, **options: Any
     ) -> tuple[list[Tensor], Tensor, dict[str, list[Tensor]]]:
         (state,) = tie(self._chain.take(state), state)
-        return super()._run(state, drive, *arguments)
+        return super()._run(state, drive, *arguments, **options)
 
-    def _step(self, *arguments: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        state, *more = super()._step(*arguments)
+    def _step(self, *arguments: Any) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
+        state, *more, _ = super()._step(*arguments)
         state, *tied = tie(self._chain.take(state), state, *(x for x in more if x is not None))
         cost, hidden = (None if x is None else tied.pop(0) for x in more)
-        return state, cost, hidden
+        return state, cost, hidden, None
 
     @property
     def _chain(self) -> TokenChain:
         chain: TokenChain = self.block.attention.chain
         return chain
 
-    def _attention(self, state: Tensor) -> Tensor:
+    def _attention(self, state: Tensor, said: Any = None) -> Tensor:
         attention: HaloAttention = self.block.attention
         return attention.weights(self.block.norm1(state))
 

@@ -77,9 +77,11 @@ class SheetParallelVision(VisionColumnformer):
         steps: int | None = None,
         start: int | None = None,
         record: Collection[str] = (),
+        history: Tensor | None = None,
     ) -> VisionUnroll:
         """As for the plain model: states and attention of own columns and edges, logits of the whole sheet."""
         options = {"hidden": hidden, "state": state, "steps": steps, "start": start, "record": record}
+        options["history"] = history
         return call_entered(self, self.model, super().unroll, images, **options)
 
     def classify(self, state: Tensor) -> Tensor:

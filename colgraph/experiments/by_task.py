@@ -122,15 +122,15 @@ def answers_after(net: Any, question: Question, steps: Sequence[int | None]) -> 
     A sheet runs on from state to state, so that no more than one is there at a time.
     """
     options: dict[str, Any] = {} if question.hidden is None else {"hidden": question.hidden}
-    state, done = None, 0
+    state, history, done = None, None, 0
     for number in steps:
         if not isinstance(net, VisionColumnformer):
             said = net.unroll(question.images, steps=number).logits
         else:
             images = None if state is not None and net.model.inject == "first" else question.images
             more = None if number is None else number - done
-            out = net.unroll(images, state=state, steps=more, start=done, **options)
-            said, state, done = out.logits, out.state, number or net.model.steps
+            out = net.unroll(images, state=state, history=history, steps=more, start=done, **options)
+            said, state, history, done = out.logits, out.state, out.history, number or net.model.steps
         yield number, said.float()
 
 

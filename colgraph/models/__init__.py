@@ -3,12 +3,13 @@
 from typing import TypeAlias
 
 from colgraph.models.baseline import Baseline
-from colgraph.models.columnformer import Columnformer, SheetMismatchError, Unroll
+from colgraph.models.columnformer import Columnformer, SheetMismatchError
 from colgraph.models.convnet import ConvNet
 from colgraph.models.flops import Flops, count_flops
 from colgraph.models.independent import independent_weights
 from colgraph.models.recurrent import RecurrentConvNet
 from colgraph.models.transformer import VisionTransformer
+from colgraph.models.unrolled import Unroll
 from colgraph.models.vision import VisionColumnformer, VisionUnroll
 
 __all__ = [

@@ -8,7 +8,6 @@ import dataclasses
 import logging
 import warnings
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,9 +16,13 @@ from torch.utils.checkpoint import checkpoint
 
 from colgraph.layout import Layout
 from colgraph.models.buffers import SheetBuffers, factory_device, in_dtype_of, initial_edge_bias, wiring_costs
+from colgraph.models.conduction import conduction_delays
 from colgraph.models.other_sheet import check_carries_over, take_parameters
-from colgraph.nn import ColumnBlock, ColumnLinear, ColumnMlp
+from colgraph.models.unrolled import Unroll
+from colgraph.models.untied import written_untied
+from colgraph.nn import ColumnBlock, ColumnMlp
 from colgraph.nn.constructor import constructor
+from colgraph.nn.delays import DelayedBlock, DelayedEdges, Said, states_before
 from colgraph.nn.shared import replace_by_plain, weights_held
 from colgraph.nn.unroll import Drive, unroll_columns, why_plain
 from colgraph.ops import attention_weights, check_backend
@@ -35,30 +38,6 @@ _log = logging.getLogger("colgraph")
 
 class SheetMismatchError(ValueError, RuntimeError):
     """Parameters learned on one graph were to be loaded onto another."""
-
-
-@dataclass
-class Unroll:
-    """What :meth:`Columnformer.unroll` returns.
-
-    Attributes:
-        state: ``[N,B,C]`` after the last step.
-        wiring_cost: scalar, the mean over steps, columns, batch and heads of ``sum_j a_ij d_ij^p``, in the sheet's
-            units of distance. On the complete graph it is N times the original's ``(dist * attn).mean()``, which
-            averages over pairs instead of summing over j.
-        states: ``[T,N,B,C]`` after each step, where "state" was recorded.
-        attention: ``[T,E,B,H]`` in edge order, where "attention" was recorded.
-        heard: ``[T,N,B,H,C/H]`` the values that others hear of each column, by head, where "heard" was recorded. What
-            arrives along an edge is its attention times the source's value.
-        hidden: ``[T,N,B,M]`` the MLP's hidden units after the nonlinearity, where "hidden" was recorded.
-    """
-
-    state: Tensor
-    wiring_cost: Tensor
-    states: Tensor | None = None
-    attention: Tensor | None = None
-    heard: Tensor | None = None
-    hidden: Tensor | None = None
 
 
 class Columnformer(SheetBuffers):
@@ -95,6 +74,9 @@ class Columnformer(SheetBuffers):
         leak: the share of a column's state that is lost at the beginning of each step but the first, before input is
             added: leaky integration, ``x <- (1 - leak) x + input``. With none, the state of a pre-norm residual grows
             from step to step for as long as it runs; with some, it settles.
+        speed: distance that news travels in a step, in the sheet's units. A column then hears the state its source had
+            ``max(1, ceil(d_ij / speed))`` steps ago, zero before the first step (:mod:`colgraph.nn.delays`). None for
+            no delays: one step for every edge.
         parametrization: "plain" (independent parameters in every column), or "shared+difference": the same functions
             with untied parameters written as shared ones, which start as tied ones do, plus a difference per column,
             which starts at zero (:mod:`colgraph.nn.shared`). Tied parts and edge biases stay as they are. State dicts
@@ -109,11 +91,11 @@ class Columnformer(SheetBuffers):
     """
 
     dim: int = held("dim")
-    steps: int = held("steps", assignable=True)
     inject: str = held("inject", assignable=True)
     recompute: str | None = held("recompute", assignable=True)
     wiring_power: float = held("wiring_power")
     leak: float = held("leak")
+    speed: float | None = held("speed")
     parametrization: str = held("parametrization")
     untied: tuple[str, ...] = held("untied_parts")
     sheet_fingerprint: Tensor
@@ -143,6 +125,7 @@ class Columnformer(SheetBuffers):
         backend: str = "auto",
         parametrization: str = "plain",
         leak: float = 0.0,
+        speed: float | None = None,
     ) -> None:
         given = {name: value for name, value in locals().items() if name in _OPTIONS}
         super().__init__()
@@ -155,12 +138,24 @@ class Columnformer(SheetBuffers):
             bias = None if edge_bias is None else initial_edge_bias(self.sheet, num_heads, self.options.locality_sigma)
         self.num_columns = sheet.num_columns
         bias = None if bias is None else bias.to(factory_device(), torch.get_default_dtype())
-        self.block = ColumnBlock(sheet.num_columns, self.options, bias)
+        delays = conduction_delays(self.sheet, self.speed, self.steps)
+        self.block = (ColumnBlock if delays is None else DelayedBlock)(sheet.num_columns, self.options, bias)
         self.position_embedding = _embedding(sheet.num_columns, dim) if self.options.position_embedding else None
         self.time_embedding = _embedding(steps, dim) if self.options.time_embedding else None
         self.register_sheet_buffers("sheet_fingerprint", "geometry_fingerprint")
         self._column_step: str | None = None
-        self.layout = self._make_layout(factory_device())
+        self._make_layout(factory_device())
+
+    @property
+    def steps(self) -> int:
+        """Time steps of a forward pass."""
+        return self.options.steps
+
+    @steps.setter
+    def steps(self, value: int) -> None:
+        options = dataclasses.replace(self.options, steps=plain_value(value))
+        conduction_delays(self.sheet, options.speed, options.steps)
+        self.options = options
 
     def sheet_buffers(self) -> dict[str, Tensor]:
         """Input columns, the cost of each edge, and the sheet's two fingerprints."""
@@ -174,11 +169,15 @@ class Columnformer(SheetBuffers):
     def restore_buffers(self, device: torch.device) -> None:
         """Make the buffers anew, and the layout."""
         super().restore_buffers(device)
-        self.layout = self._make_layout(device)
+        self._make_layout(device)
 
-    def _make_layout(self, device: torch.device) -> Layout:
+    def _make_layout(self, device: torch.device) -> None:
+        sheet, self.delayed = self.sheet, None
         with torch.device("cpu"):
-            return Layout(self.sheet.edge_index, self.num_columns, self.sheet.pos).to(device)
+            self.layout = Layout(sheet.edge_index, self.num_columns, sheet.pos).to(device)
+            delays = conduction_delays(sheet, self.speed)
+            if delays is not None:
+                self.delayed = DelayedEdges(sheet.edge_index, delays, self.num_columns, sheet.pos).to(device)
 
     # ------------------------------------------------------------------ running
 
@@ -193,7 +192,8 @@ class Columnformer(SheetBuffers):
             ``[N,B,C]``.
         """
         x = in_dtype_of(self, x, "x")
-        states, *_ = self._run(self._start(x), self._drive(x, self.steps), self.steps)
+        state = self._start(x)
+        states, *_ = self._run(state, self._drive(x, self.steps), self.steps, past=states_before(self.delayed, state))
         return states[-1]
 
     def unroll(
@@ -204,6 +204,7 @@ class Columnformer(SheetBuffers):
         steps: int | None = None,
         start: int | None = None,
         record: Collection[str] = (),
+        history: Tensor | None = None,
     ) -> Unroll:
         """Run, and keep what is asked for.
 
@@ -216,6 +217,7 @@ class Columnformer(SheetBuffers):
                 default. Past the last time embedding, the last one is used.
             record: any of "state" (the states after each step), "attention", "heard" (the values that attention
                 weighs), and "hidden" (the MLP's hidden units).
+            history: of a model with conduction delays, what goes with ``state``: that of the same :class:`Unroll`.
 
         Returns:
             An :class:`Unroll`.
@@ -233,15 +235,19 @@ class Columnformer(SheetBuffers):
             raise ValueError(f"state must have shape [{self.num_columns}, B, {self.dim}], got {list(state.shape)}")
         elif x is None and self.inject != "first":
             raise ValueError(f"inject={self.inject!r} takes an input at every step, got x=None")
+        history = None if history is None else in_dtype_of(self, history, "history")
+        past = states_before(self.delayed, state, history, going_on)
         begin = (self.steps if start is None else start) if going_on else 0
         if steps is None:
             steps = x.size(0) if self.inject == "sequence" and x is not None else self.steps
         steps = plain_value(steps)
         check_sizes(steps=steps)
         drive = self._drive(x, steps, 0 if going_on else 1, begin)
-        states, cost, kept = self._run(state, drive, steps, self.edge_cost, record)
+        states, cost, kept = self._run(state, drive, steps, self.edge_cost, record, past)
         every = torch.stack(states) if "state" in record else None
-        return Unroll(states[-1], cost, every, **{name: torch.stack(each) for name, each in kept.items()})
+        out = Unroll(states[-1], cost, every, **{name: torch.stack(each) for name, each in kept.items()})
+        out.heard_rows = self.delayed.rows if self.delayed is not None and "heard" in record else None
+        return out
 
     def _start(self, x: Tensor) -> Tensor:
         state = self._place(self._at(x, 0))
@@ -290,52 +296,61 @@ class Columnformer(SheetBuffers):
         steps: int,
         edge_cost: Tensor | None = None,
         record: Collection[str] = (),
+        past: list[Tensor] | None = None,
     ) -> tuple[list[Tensor], Tensor, dict[str, list[Tensor]]]:
         """The states (the last one alone unless recorded), the mean wiring cost, and what else was recorded, by name.
 
         The cost is zero without ``edge_cost``.
         """
-        layout, keep, keep_hidden = self.layout, "state" in record, "hidden" in record
+        keep, keep_hidden = "state" in record, "hidden" in record
         if keep_hidden and not isinstance(self.block.mlp, ColumnMlp):
             raise ValueError(f"record: 'hidden' needs the MLP of a ColumnBlock, got {type(self.block.mlp).__name__}")
-        reason = _recorded(record) or why_plain(self.block, state)
+        reason = _recorded(record) or why_plain(self.block, state) if past is None else "conduction delays"
         self._announce(reason)
         if reason is None:
-            recompute = self.recompute == "steps"
-            states, cost = unroll_columns(
-                self.block, state, layout, steps, edge_cost=edge_cost, drive=drive, record=keep, recompute=recompute
-            )
-            return states, cost, {}
-        states, costs = [], []
+            options: dict[str, Any] = {"edge_cost": edge_cost, "record": keep, "recompute": self.recompute == "steps"}
+            return *unroll_columns(self.block, state, self.layout, steps, drive=drive, **options), {}
+        states: list[Tensor] = []
+        costs: list[Tensor] = []
         kept: dict[str, list[Tensor]] = {name: [] for name in _RECORDS[1:] if name in record}
         # A compiler finds out for itself that every step adds the same numbers.
         with contextlib.nullcontext() if torch.compiler.is_compiling() else weights_held(self.block):
+            block: Any = self.block
+            said: Said | None = None if past is None else block.past(past)
             for t in range(steps):
                 state = drive.added_to(state, t)
+                past = None if past is None else [*past[1:], state]
                 if "attention" in kept:
-                    kept["attention"].append(self._attention(state))
+                    kept["attention"].append(self._attention(state, said))
                 if "heard" in kept:
-                    kept["heard"].append(self.block.attention.project(self.block.norm1(state))[2])
-                state, wire, units = self._step(state, layout, edge_cost, keep_hidden)
+                    kept["heard"].append(self._heard(state, said))
+                state, wire, units, said = self._step(state, edge_cost, keep_hidden, said)
                 states = [*states, state] if keep else [state]
                 if units is not None:
                     kept["hidden"].append(units)
                 if wire is not None:
                     # The mean over an empty batch is no number, and would spoil a sum of losses: nothing costs nothing.
                     costs.append(wire.mean() if wire.numel() else wire.sum())
+        if past is not None:
+            kept["history"] = past
         return states, torch.stack(costs).mean() if costs else state.new_zeros(()), kept
 
     def _step(
-        self, state: Tensor, layout: Layout, edge_cost: Tensor | None, keep_hidden: bool
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """The next state, the wiring cost and the hidden units, each of the latter two where asked for."""
+        self, state: Tensor, edge_cost: Tensor | None, keep_hidden: bool, said: Said | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Said | None]:
+        """The next state, wiring cost and hidden units where asked for, and with delays what has been said."""
+        layout: Any = self.layout
         options: dict[str, Any] = {"keep_hidden": True} if keep_hidden else {}
+        if said is not None:
+            layout, options = self.delayed, {"keep_hidden": keep_hidden, "past": said}
         # Torch's checkpoints do not work under its transforms, where every state is kept.
         if self.recompute == "steps" and torch.is_grad_enabled() and not is_transformed():
             out = checkpoint(self.block, state, layout, edge_cost, use_reentrant=False, **options)
         else:
             out = self.block(state, layout, edge_cost, **options)
-        return out if keep_hidden else (out, None, None) if edge_cost is None else (*out, None)
+        if said is not None:
+            return out
+        return (*out, None) if keep_hidden else (out, None, None, None) if edge_cost is None else (*out, None, None)
 
     def _announce(self, reason: str | None) -> None:
         column_step = "fused" if reason is None else f"plain ({reason})"
@@ -343,10 +358,16 @@ class Columnformer(SheetBuffers):
             self._column_step = column_step
             _log.info("column step: %s", column_step)
 
-    def _attention(self, state: Tensor) -> Tensor:
-        attention = self.block.attention
-        query, key, _ = attention.project(self.block.norm1(state))
+    def _attention(self, state: Tensor, said: Said | None) -> Tensor:
+        attention, normed = self.block.attention, self.block.norm1(state)
+        if said is not None:
+            return attention.weights(normed, self.delayed, said)
+        query, key, _ = attention.project(normed)
         return attention_weights(query, key, attention.edge_bias, self.layout)
+
+    def _heard(self, state: Tensor, said: Said | None) -> Tensor:
+        value = self.block.attention.project(self.block.norm1(state))[2]
+        return value if said is None else torch.cat([value, said[1]])
 
     # ------------------------------------------------------------------ checkpoints and printing
 
@@ -357,7 +378,6 @@ class Columnformer(SheetBuffers):
         plain.options = dataclasses.replace(self.options, parametrization="plain")
         return plain
 
-    @torch.no_grad()
     def to_untied(self) -> Columnformer:
         """A copy in which all that a column computes with is a plain parameter of its own: the same function.
 
@@ -365,22 +385,7 @@ class Columnformer(SheetBuffers):
         identity where there are none, and the edge bias is a parameter, zero where there is none. So two models of the
         same function, however they are written, have equal copies.
         """
-        copied = self.to_plain()
-        attention = copied.block.attention
-        like = attention.query.weight
-        for name in ("value", "output"):
-            if getattr(attention, name) is None:
-                part = ColumnLinear(self.dim, self.dim, self.num_columns).to(like)
-                part.weight.copy_(torch.eye(self.dim))
-                setattr(attention, name, part)
-        replace_by_plain(copied.block, self.num_columns)
-        bias = attention.edge_bias
-        del attention.edge_bias
-        none = like.new_zeros(self.edge_cost.numel(), attention.num_heads)
-        attention.edge_bias = nn.Parameter((none if bias is None else bias).detach().clone())
-        options = copied.options
-        copied.options = dataclasses.replace(options, untied="all", value_projection=True, edge_bias="learned")
-        return copied
+        return written_untied(self.to_plain())
 
     def on_sheet(self, sheet: Sheet) -> Columnformer:
         """A model with the same parameters on another sheet, as if it had been built there.

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from colgraph.models.buffers import SheetBuffers, in_dtype_of
-from colgraph.models.columnformer import Columnformer, Unroll
+from colgraph.models.columnformer import Columnformer
 from colgraph.models.image_shape import check_image_shape
 from colgraph.models.log_polar import LogPolar
 from colgraph.models.other_sheet import check_carries_over, take_parameters
 from colgraph.models.reach import late_columns, steps_to_reach
 from colgraph.models.retinotopy import assign_patches, number_in_patch, patches_of_outputs
 from colgraph.models.sharing import SharedModel
+from colgraph.models.unrolled import Unroll
 from colgraph.nn import ColumnLayerNorm
 from colgraph.nn.constructor import constructor
 from colgraph.options import CENTER, VisionOptions, fixation_point, held, patch_grid
@@ -293,10 +294,11 @@ class VisionColumnformer(SharedModel, SheetBuffers):
         steps: int | None = None,
         start: int | None = None,
         record: Collection[str] = (),
+        history: Tensor | None = None,
     ) -> VisionUnroll:
         """Run on images and keep what is asked for; see :meth:`Columnformer.unroll`, and :meth:`embed` for hidden."""
         x = None if images is None else self._input(images, hidden)
-        out = self.model.unroll(x, state=state, steps=steps, start=start, record=record)
+        out = self.model.unroll(x, state=state, steps=steps, start=start, record=record, history=history)
         step_logits = None if out.states is None else self.classify(out.states)
         return VisionUnroll(**vars(out), logits=self.classify(out.state), step_logits=step_logits)
 
@@ -374,7 +376,7 @@ def _head(dim: int, values: int, kind: str) -> nn.Module:
 
 
 def _warn_of_late_outputs(model: Columnformer) -> None:
-    late = int(late_columns(steps_to_reach(model.sheet)[model.sheet.outputs], model.steps).sum())
+    late = int(late_columns(steps_to_reach(model.sheet, model.speed)[model.sheet.outputs], model.steps).sum())
     if late:
         warnings.warn(
             f"{late:,} of {model.sheet.outputs.numel():,} output columns of {model.sheet.geometry!r} cannot know of "

@@ -88,7 +88,8 @@ class SheetAttention(MessagePassing):
         self._announce(backend, query)
         cost: Tensor | None
         if backend == "reference":
-            out, cost = self._propagate(query, key, value, layout, edge_cost)
+            size = (layout.num_columns, layout.num_columns)
+            out, cost = self._propagate(query, key, value, layout, edge_cost, self.edge_bias, size)
         else:
             out, cost = sheet_attention(query, key, value, self.edge_bias, layout, edge_cost=edge_cost, backend=backend)
         return self._result(out.reshape(x.shape), cost)
@@ -116,15 +117,23 @@ class SheetAttention(MessagePassing):
         return LayoutAttention.of(NUMBA, layout)
 
     def _propagate(
-        self, query: Tensor, key: Tensor, value: Tensor, layout: Layout, edge_cost: Tensor | None
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        layout: Layout,
+        edge_cost: Tensor | None,
+        edge_bias: Tensor | None,
+        size: tuple[int, int],
     ) -> tuple[Tensor, Tensor | None]:
+        """By messages, from ``size[0]`` rows of key and value to ``size[1]`` of the query."""
         out = self.propagate(
             layout.edge_index,
-            size=(layout.num_columns, layout.num_columns),
+            size=size,
             query=query,
             key=key,
             value=value,
-            edge_bias=self.edge_bias,
+            edge_bias=edge_bias,
             edge_cost=edge_cost,
         )
         # Biases and costs of higher precision make messages of higher precision.

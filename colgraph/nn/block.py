@@ -48,6 +48,8 @@ class ColumnBlock(nn.Module):
         ``keep_hidden`` ``-> x', cost or None, hidden [N,B,M]``, what the MLP's second layer is given.
     """
 
+    attention_class: type[SheetAttention] = SheetAttention
+
     @constructor
     def __init__(
         self,
@@ -60,7 +62,7 @@ class ColumnBlock(nn.Module):
         columns = {part: num_columns if part in options.untied_parts else None for part in PARTS}
         self.attention_residual = options.attention_residual
         self.norm1 = make_norm(dim, columns["norm"], parametrization)
-        self.attention = SheetAttention(**attention_arguments(options, num_columns), edge_bias=edge_bias)
+        self.attention = self.attention_class(**attention_arguments(options, num_columns), edge_bias=edge_bias)
         self.norm2 = make_norm(dim, columns["norm"], parametrization)
         self.mlp = ColumnMlp(dim, options.mlp_dim, columns["mlp"], parametrization)
 
@@ -69,12 +71,20 @@ class ColumnBlock(nn.Module):
     ) -> Tensor | tuple[Tensor | None, ...]:
         heard = self.attention(self.norm1(x), layout, edge_cost)
         heard, cost = (heard, None) if edge_cost is None else heard
+        out, cost, hidden = self.take_in(x, heard, cost, keep_hidden)
+        if keep_hidden:
+            return out, cost, hidden
+        return out if edge_cost is None else (out, cost)
+
+    def take_in(
+        self, x: Tensor, heard: Tensor, cost: Tensor | None, keep_hidden: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The next state ``[N,B,C]`` of columns in state ``x`` that have heard this, the cost, and the hidden units."""
         y = x + heard if self.attention_residual else heard
         if keep_hidden:
             change, hidden = self.mlp(self.norm2(y), keep_hidden=True)
             return y + change, cost, hidden
-        out = y + self.mlp(self.norm2(y))
-        return out if edge_cost is None else (out, cost)
+        return y + self.mlp(self.norm2(y)), cost, None
 
 
 def attention_arguments(options: ColumnformerOptions, num_columns: int) -> dict[str, Any]:

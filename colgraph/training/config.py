@@ -7,11 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from colgraph.data import AUGMENTATIONS, MADE
-from colgraph.geometry import CONTROLS, NEIGHBORHOODS
+from colgraph.data import MADE
 from colgraph.models.recurrent import MOST_CONVOLUTIONS
 from colgraph.options import (
-    CENTER,
     ColumnformerOptions,
     OptionError,
     VisionOptions,
@@ -25,15 +23,10 @@ from colgraph.options import (
     plain_value,
     under_older_names,
 )
-from colgraph.tasks import STEP_LOSSES, find_task, parse_steps
-
-_BASELINES = {
-    "vit": "a vit",
-    "cnn": "a cnn",
-    "local": "a locally connected network",
-    "recurrent": "a recurrent convolution",
-}
-"""Models without a sheet, as errors call them."""
+from colgraph.tasks import find_task, parse_steps
+from colgraph.training.communicability import WIRING_KINDS
+from colgraph.training.inputs import BASELINES, InputSettings
+from colgraph.training.similarity import KINDS
 
 VISION_SETTINGS = ("columns_per_patch", "patch_stride", "sampling", "fixation")
 """How a sheet sees images, beside the size of patches: options of a :class:`colgraph.VisionColumnformer`."""
@@ -52,84 +45,9 @@ _PRECISIONS = {
 }
 
 
-@dataclass(frozen=True)
-class _Inputs:
-    """What a model learns from, and on which sheet: settings in front of the model's own."""
-
-    data: str = option(
-        "clane9/imagenet-100", "digits, mazes, pathfinder, clutter, a folder, a parquet file or folder, or a Hub id"
-    )
-    image_size: int = option(128, "side of the images in pixels", low=1)
-    channels: int = option(3, "colour channels, 1 or 3; images are converted", choices=(1, 3))
-    augment: str = option("natural", "augmentation of training images", choices=AUGMENTATIONS)
-    crop: float = option(0.4, "natural, kornia: smallest share of the image's area in a crop", above=0, high=1)
-    flip: bool = option(True, "all but affine: mirror half of the images")
-    color: float = option(
-        0.2, "natural, kornia: strength of brightness, contrast and saturation changes", low=0, below=1
-    )
-    mixup: float = option(0.0, "mix pairs of images, by shares from Beta(a, a); 0: off", low=0)
-    split_seed: int = option(0, "chooses the held-out fifth of data that has no held-out split", low=0)
-    train_share: float = option(
-        1.0,
-        "share of the training images to learn from, of each class in proportion; --split-seed chooses them",
-        above=0,
-        high=1,
-    )
-    memory_gb: float = option(2.0, "decode all images up front if they fit in this many GB", low=0)
-    max_corrupt: int = option(10, "leave out up to so many images that cannot be read", low=0)
-    workers: int | None = option(
-        None, "processes that read images not held in memory (default: as many as cores, at most 8)", low=0
-    )
-
-    task: str = option(
-        "classify",
-        "what is learned: classify (a class per image), columns (one per patch or output column), reconstruct (hidden "
-        "patches), contrast (which views belong together), or file.py:Class",
-    )
-    step_loss: str = option("last", "after which steps answers count: last, every or rising", choices=STEP_LOSSES)
-    class_weights: str = option(
-        "none", "balanced: classes weigh by the inverse of their number of labels", choices=("none", "balanced")
-    )
-    mask_ratio: float = option(0.6, "reconstruct: share of patches that are hidden", above=0, below=1)
-    temperature: float = option(0.2, "contrast: of the softmax over views", above=0)
-    projection_dim: int = option(64, "contrast: numbers by which views are compared", low=1)
-    init: str | None = option(None, "a run whose sheet and patch embedding to begin with; the head is new")
-    freeze: bool = option(False, "train the head alone, on what --init has learned (a linear probe)")
-
-    model: str = option(
-        "columnformer",
-        "columnformer, or a baseline without a sheet: vit, cnn, local (untied), or recurrent (convolutions)",
-        choices=("columnformer", *_BASELINES),
-    )
-    depth: int | None = option(
-        None, "blocks of a vit, cnn or local (default: 4); 3 x 3 convolutions in a step of a recurrent (1)", low=1
-    )
-    tied_blocks: bool = option(False, "a vit of one block, which runs as often as --steps says")
-    control: str = option("none", "another sheet of as many columns and edges, to compare with", choices=CONTROLS)
-
-    geometry: str = option("stack", "a name from `colgraph list`, a file, or file.py:function")
-    neighbors: str | None = option("knn:32", f"{NEIGHBORHOODS}, or several joined by |")
-    metric: str | None = option(None, "what distance means (default: the geometry's own)")
-    mask: str | None = option(None, "label file (or indices: 0-99,120) that says which columns to keep")
-    axis: str | None = option(None, "x, y, z, -x (write --axis=-x), ...: from inputs to outputs")
-    num_inputs: int | None = option(None, "input columns (default: one per patch)", low=1)
-    num_outputs: int | None = option(
-        None, "columns read out, highest on the axis (default: the geometry's, or all that can hear the input)", low=1
-    )
-    inputs: str | None = option(None, "the input columns: indices such as 0-15,20, or a label file")
-    outputs: str | None = option(None, "the columns read out: indices, or a label file; all: every column")
-    patch_size: int | None = option(
-        None, "side of a patch in pixels (default: what fits the geometry's inputs, or an eighth of the image)", low=1
-    )
-    columns_per_patch: int = option_again(VisionOptions, "columns_per_patch", 1)
-    patch_stride: int | None = option_again(VisionOptions, "patch_stride", None)
-    sampling: str = option_again(VisionOptions, "sampling", "uniform")
-    fixation: str = option_again(VisionOptions, "fixation", CENTER)
-
-
 @under_older_names
 @dataclass(frozen=True)
-class TrainConfig(ColumnformerOptions, _Inputs):
+class TrainConfig(ColumnformerOptions, InputSettings):
     """Everything a training run depends on; the defaults are ImageNet-100 on a stack of six 8 x 8 layers.
 
     Values are checked, and brought to their type, when a config is made.
@@ -163,10 +81,21 @@ class TrainConfig(ColumnformerOptions, _Inputs):
     clip: float = option(1.0, "largest gradient norm; 0 switches clipping off", low=0)
     label_smoothing: float = option(0.1, "label smoothing", low=0, below=1)
     wiring: float = option(0.0, "weight of the wiring cost, in units of the sheet's spacing", low=0)
+    wiring_kind: str = option(
+        "length",
+        "what wires cost: their length (to the wiring power), or that times communicability, of attention as it is or "
+        "normalized by both directions",
+        choices=WIRING_KINDS,
+    )
     spatial_weight: float = option(0.0, "weight of the spatial loss: near columns respond alike", low=0)
     spatial_signal: str | None = option(
         None, "what of columns shall be alike: normed, evidence, hidden or norm (default: normed)", choices=_SIGNALS
     )
+    weight_similarity: float = option(0.0, "weight of the similarity loss: near columns have like weights", low=0)
+    weight_similarity_kind: str = option(
+        "cosine", "of columns' weights: cosine of neighbors, or laplacian-pyramid: what smoothing takes", choices=KINDS
+    )
+    weight_similarity_range: float = option(1.0, "width of its Gaussian of distance, in spacings", above=0)
     seed: int = option(0, "of parameters, batches and augmentation", low=0)
     devices: str = option("1", "number of devices, or auto")
     sheet_parallel: int = option(1, "processes that share one sheet, each with a part of its columns", low=1)
@@ -265,6 +194,31 @@ class TrainConfig(ColumnformerOptions, _Inputs):
                 "sampling",
                 f"{name} takes images as they are, got {self.sampling}: leave it out",
             ),
+            (
+                other and self.weight_similarity > 0,
+                "weight_similarity",
+                f"{name} has no columns in space, so no such loss",
+            ),
+            (
+                parts > 1 and self.weight_similarity > 0,
+                "weight_similarity",
+                f"weights of columns on {parts} processes are not at hand: use sheet_parallel=1",
+            ),
+            (
+                self.weight_similarity > 0 and not {"attention", "mlp"} & set(self.untied_parts),
+                "weight_similarity",
+                f"with untied {self.untied} all columns have the same weights: give --untied attention or mlp",
+            ),
+            (
+                self.weight_similarity > 0 and self.value_projection and "attention" in self.untied_parts,
+                "weight_similarity",
+                "untied value weights make channels a column's own: no value_projection, or leave it out",
+            ),
+            (
+                parts > 1 and self.wiring_kind != "length" and self.wiring > 0,
+                "wiring_kind",
+                f"{self.wiring_kind} takes the whole sheet's attention: use sheet_parallel=1, or length",
+            ),
             (self.augment == "kornia" and self.channels != 3, "augment", "kornia takes 3 channels: use natural"),
             (
                 self.time_embedding and self.steps == 1,
@@ -280,7 +234,7 @@ class TrainConfig(ColumnformerOptions, _Inputs):
     @property
     def baseline(self) -> str | None:
         """The model as words, where it is one without a sheet: "a vit"."""
-        return _BASELINES.get(self.model)
+        return BASELINES.get(self.model)
 
     @property
     def _has_heads(self) -> bool:
@@ -347,7 +301,8 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] =
     ),
     (
         (
-            *("control", "neighbors", "metric", "mask", "axis", "num_outputs", "outputs", "wiring"),
+            *("control", "neighbors", "metric", "mask", "axis", "num_outputs", "outputs", "wiring", "wiring_kind"),
+            *("weight_similarity", "weight_similarity_kind", "weight_similarity_range"),
             *("spatial_weight", "spatial_signal", "sheet_parallel", "edge_bias_lr", *VISION_SETTINGS),
             *(name for name in declared(ColumnformerOptions) if name not in _OF_BASELINES),
         ),
@@ -374,6 +329,12 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] =
         "--parametrization shared+difference",
     ),
     (("spatial_signal",), lambda c: c.spatial_weight > 0, "--spatial-weight"),
+    (
+        ("weight_similarity_kind", "weight_similarity_range"),
+        lambda c: c.weight_similarity > 0,
+        "--weight-similarity",
+    ),
+    (("wiring_kind",), lambda c: c.wiring > 0, "--wiring"),
     (("edge_bias_lr",), lambda c: c.edge_bias == "learned", "--edge-bias learned"),
     (("locality_sigma",), lambda c: c.edge_bias is not None, "--edge-bias learned or fixed"),
     (

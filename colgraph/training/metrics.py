@@ -22,6 +22,7 @@ from colgraph.training.measure import cpu_seconds
 COLUMNS = (
     *("epoch", "step", "learning_rate", "loss", "train_loss", "train_accuracy"),
     *("val_loss", "val_accuracy", "wiring_cost", "seconds"),
+    *("spatial_loss", "weight_similarity_loss", "communicability_cost"),
 )
 _STEP = COLUMNS[:4]
 
@@ -110,6 +111,7 @@ class MetricsLog(Callback):
             *(trainer.current_epoch + 1, trainer.global_step, self._rate, self.steps[-1][3]),
             *(metrics[name] for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")),
             *(metrics.get("val_wiring_cost"), round(self.seconds, 2)),
+            *(metrics.get(f"train_{name}") for name in COLUMNS[-3:]),
         )
         row = dict(zip(COLUMNS, values, strict=True))
         self.rows = [*self.rows, row]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from functools import cached_property
 from typing import Any
 
 import lightning.pytorch as pl
@@ -20,14 +19,13 @@ from colgraph.training.checkpoint import KEY
 from colgraph.training.config import TrainConfig
 from colgraph.training.errors import TrainingDivergedError
 from colgraph.training.questions import held_out_question, task_seed
-from colgraph.training.spatial import Neighborhoods, column_responses, spatial_loss
+from colgraph.training.regularizers import Regularizers
 
 
 class TaskModule(pl.LightningModule):
-    """The loss of a task plus the wiring cost and the spatial loss, learned with AdamW.
+    """The loss of a task plus what is asked of a sheet beside it (:class:`Regularizers`), learned with AdamW.
 
-    ``loss = task_loss + wiring * wiring_cost / spacing ** p + spatial_weight * spatial_loss``, where p is the model's
-    ``wiring_power`` and the task's loss is that of the answers after the last step, or of those after each
+    The task's loss is that of the answers after the last step, or of those after each
     (:func:`colgraph.tasks.step_weights`).
 
     Args:
@@ -47,48 +45,41 @@ class TaskModule(pl.LightningModule):
         self.packed = packed or {}
         self.reschedule = False
         self.spacing: float | None = None
+        self.regularizers: Regularizers | None = None
         if isinstance(net, VisionColumnformer):
             self.spacing = net.model.sheet.spacing
-            self.wire_unit = self.spacing**net.model.wiring_power
+            self.regularizers = Regularizers(net, config)
         self.metrics: dict[str, float] = {}
         # Sums of loss, the task's tally, wiring cost and images since the last time they were read. Those of self.log
         # are in no checkpoint: a run that goes on inside an epoch would forget the epoch's first part.
         self.totals = torch.zeros(0)
+        # Likewise the sums of what is added to the task's loss, by name, and the images of these steps.
+        self.terms: dict[str, float] = {}
 
     # ------------------------------------------------------------------ steps
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """The loss of one batch; raises :class:`colgraph.training.TrainingDivergedError` where it is not finite."""
         images, labels, *mixing = batch
-        config, signal = self.config, self.config.spatial_signal or "normed"
-        spatial = config.spatial_weight > 0
+        config = self.config
         draws = torch.Generator().manual_seed(task_seed(config, self.global_step, self._share))
         steps = drawn_steps(config.least_steps, config.steps, draws) if config.recurs else None
         question = self.task.question(self.net, images, (labels, *mixing) if mixing else labels, draws)
-        record = {"hidden"} if spatial and signal == "hidden" else set()
-        if config.step_loss != "last":
-            record.add("state")
+        record = {"state"} if config.step_loss != "last" else set()
+        if self.regularizers is not None:
+            record |= self.regularizers.records
         answers, wiring, out = self._run(question, steps, record)
         entropy = self._loss(answers, out, question.targets)
-        loss = entropy
-        if self.spacing is not None:
-            loss = loss + config.wiring / self.wire_unit * wiring
-        if spatial and isinstance(self.net, VisionColumnformer):
-            drawn = self.neighborhoods.draw(config.seed, self.global_step)
-            said = column_responses(self.net, out, signal)
-            groups, distance = (part.to(said.device) for part in drawn)
-            space = spatial_loss(said, groups, distance, "all" if signal == "hidden" else "same")
-            loss = loss + config.spatial_weight * space
+        loss, values = entropy, {}
+        if self.regularizers is not None:
+            terms = self.regularizers.terms(self.net, out, self.global_step)
+            loss = entropy + torch.stack([weight * value for weight, value in terms.values()]).sum()
+            values = {name: value for name, (_, value) in terms.items() if name != "wiring_cost"}
         if not torch.isfinite(loss):
             raise TrainingDivergedError(f"the loss is {float(loss.detach())} at step {self.global_step + 1}")
         self._count(entropy, answers, question, wiring, len(labels))
+        self._count_terms(values, len(labels))
         return loss
-
-    @cached_property
-    def neighborhoods(self) -> Neighborhoods:
-        """What the spatial loss looks at: found before the first step of a training that has it."""
-        net: Any = self.net
-        return Neighborhoods(net.model.sheet)
 
     @property
     def _share(self) -> int:
@@ -139,6 +130,19 @@ class TaskModule(pl.LightningModule):
         before = self.totals.to(joined.device)
         self.totals = joined if len(before) != len(joined) else before + joined
 
+    def _count_terms(self, values: dict[str, Tensor], n: int) -> None:
+        for name, value in (values | {"images": torch.ones(())}).items() if values else ():
+            self.terms[name] = self.terms.get(name, 0.0) + float(value.detach()) * n
+
+    def _read_terms(self) -> None:
+        """Turn the sums of an epoch into ``train_<name>``, of all processes."""
+        names = sorted(self.terms)
+        sums = torch.tensor([self.terms[name] for name in names], device=self.device)
+        summed = dict(zip(names, torch.as_tensor(self.trainer.strategy.reduce(sums, reduce_op="sum")).tolist()))
+        images = max(summed.pop("images", 1.0), 1.0)
+        self.metrics |= {f"train_{name}": value / images for name, value in summed.items()}
+        self.terms = {}
+
     def _read(self, split: str) -> None:
         """Turn the sums into ``<split>_loss``, ``<split>_accuracy`` and ``<split>_wiring_cost``, over all processes."""
         # A process that had no image has counted nothing.
@@ -158,6 +162,8 @@ class TaskModule(pl.LightningModule):
         """Close the training epoch: validation runs inside of it."""
         if not self.trainer.sanity_checking and self.trainer.state.fn == "fit":
             self._read("train")
+            if self.terms:
+                self._read_terms()
 
     def on_validation_epoch_end(self) -> None:
         """Close the held-out pass."""
@@ -230,11 +236,13 @@ class TaskModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what :func:`colgraph.training.load_trained` needs, and the sums of an unfinished epoch."""
         checkpoint[KEY] = {**self.packed, "totals": self.totals.cpu().clone(), "metrics": dict(self.metrics)}
+        checkpoint[KEY]["terms"] = dict(self.terms)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the sums of an unfinished epoch."""
         self.totals = checkpoint[KEY]["totals"]
         self.metrics = dict(checkpoint[KEY]["metrics"])
+        self.terms = dict(checkpoint[KEY].get("terms", {}))
 
 
 def parameter_groups(net: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:

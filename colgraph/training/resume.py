@@ -39,7 +39,8 @@ ON_RESUME: dict[str, str] = {
     **dict.fromkeys(("position_embedding", "time_embedding", "inject", "wiring_power", "readout"), _REFUSED),
     **dict.fromkeys(("epoch_images", "lr", "weight_decay", "beta1", "beta2", "difference_lr"), _REFUSED),
     **dict.fromkeys(("difference_decay", "edge_bias_lr", "embedding_lr", "ema", "warmup", "clip"), _REFUSED),
-    **dict.fromkeys(("label_smoothing", "wiring", "spatial_weight", "spatial_signal"), _REFUSED),
+    **dict.fromkeys(("label_smoothing", "wiring", "wiring_kind", "spatial_weight", "spatial_signal"), _REFUSED),
+    **dict.fromkeys(("weight_similarity", "weight_similarity_kind", "weight_similarity_range", "speed"), _REFUSED),
     **dict.fromkeys(("task", "step_loss", "class_weights", "mask_ratio", "temperature", "projection_dim"), _REFUSED),
     **dict.fromkeys(("init", "freeze"), _REFUSED),
     **dict.fromkeys(("seed", "precision"), _REFUSED),
@@ -56,7 +57,8 @@ _KEY = "record"
 _LATER = (
     *("options", "inputs", "outputs", "wiring_power", "spatial_signal", "keep_checkpoints", "tied_blocks"),
     *("task", "step_loss", "class_weights", "mask_ratio", "temperature", "projection_dim", "init", "freeze", "leak"),
-    *("columns_per_patch", "patch_stride", "sampling", "fixation", "train_share"),
+    *("columns_per_patch", "patch_stride", "sampling", "fixation", "train_share", "speed", "wiring_kind"),
+    *("weight_similarity", "weight_similarity_kind", "weight_similarity_range"),
 )
 
 

@@ -181,7 +181,7 @@ def _notes(sheet: Sheet | None, config: TrainConfig, images: ImageSplits) -> lis
     if sheet is None:
         what = "of geometry, neighbours, wiring and the like only the patch size counts"
         return [*notes, f"{config.baseline} has no sheet: {what}"]
-    unreached_outputs(sheet, config.steps)  # refused if that is all of them; the model has warned of some
+    unreached_outputs(sheet, config.steps, config.speed)  # refused if that is all of them; the model has warned of some
     return notes
 
 
@@ -277,11 +277,11 @@ def _parts(trained: nn.Module, config: TrainConfig, columns: int) -> dict[str, l
 def _sheet_facts(net: nn.Module, module: TaskModule, config: TrainConfig) -> dict[str, Any]:
     """The sheet, and what its wires cost; null where there is no sheet."""
     names = ("wiring_cost", "wiring_cost_in_spacings", "spacing", "columns", "edges", "geometry", "fingerprint")
-    if not isinstance(net, VisionColumnformer):
+    if not isinstance(net, VisionColumnformer) or module.regularizers is None:
         return dict.fromkeys(names)
     sheet, cost = net.model.sheet, module.metrics["test_wiring_cost"]
     size = (sheet.num_columns, sheet.edge_index.size(1))
-    values = (cost, cost / module.wire_unit, sheet.spacing, *size, sheet.geometry, sheet.fingerprint)
+    values = (cost, cost / module.regularizers.wire_unit, sheet.spacing, *size, sheet.geometry, sheet.fingerprint)
     return dict(zip(names, values, strict=True)) | _parts(module.net, config, sheet.num_columns)
 
 

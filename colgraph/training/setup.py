@@ -23,11 +23,13 @@ from colgraph.models import (
     VisionModel,
     VisionTransformer,
 )
+from colgraph.models.conduction import conduction_delays
 from colgraph.models.reach import late_columns, steps_to_reach
 from colgraph.options import CENTER, OptionError, patch_grid
 from colgraph.sheet import Sheet
 from colgraph.space import GRAPH_METRICS
 from colgraph.tasks import find_task, make_task
+from colgraph.training.communicability import MOST_COLUMNS
 from colgraph.training.config import TrainConfig
 from colgraph.training.made import remember_net, remember_sheet
 
@@ -77,7 +79,7 @@ def make_sheet(config: TrainConfig) -> Sheet:
     _check_space_and_time(config, sheet)
     chosen = config.num_outputs is not None or config.outputs is not None or shape.outputs is not None
     if not chosen:
-        sheet = _read_out_where_heard(sheet, config.steps)
+        sheet = _read_out_where_heard(sheet, config.steps, config.speed)
     remember_sheet(sheet, config)
     return sheet
 
@@ -92,9 +94,9 @@ def _shape(config: TrainConfig) -> Geometry:
     return dataclasses.replace(shape, inputs=read_columns(config.inputs, shape.num_columns, "inputs"))
 
 
-def _read_out_where_heard(sheet: Sheet, steps: int) -> Sheet:
+def _read_out_where_heard(sheet: Sheet, steps: int, speed: float | None) -> Sheet:
     """The sheet without the output columns that cannot know of the input within the steps: they would say nothing."""
-    when = steps_to_reach(sheet)
+    when = steps_to_reach(sheet, speed)
     late = late_columns(when, steps)
     if not bool(late.any()):
         return sheet
@@ -117,16 +119,31 @@ def _read_out_where_heard(sheet: Sheet, steps: int) -> Sheet:
 
 def _check_space_and_time(config: TrainConfig, sheet: Sheet) -> None:
     """Refuse what a sheet gives no meaning to."""
+    try:
+        delays = conduction_delays(sheet, config.speed, config.steps)
+    except OptionError as error:
+        raise ValueError(f"{error.name}: {error.reason}") from error
+    if delays is not None and config.sheet_parallel > 1:
+        raise ValueError(
+            f"speed: {config.speed:g} delays edges by up to {int(delays.max())} steps, and parts of a sheet hear each "
+            "other without delays only: give --sheet-parallel 1, or a higher --speed"
+        )
     if config.wiring > 0 and not bool(sheet.edge_distance.any()):
         raise ValueError(
             f"wiring: all edges of {sheet.geometry!r} have length 0, so wires cost nothing: give --wiring 0, or a "
             "geometry with distances"
         )
     far = sheet.edge_distance if sheet.metric in GRAPH_METRICS else sheet.pos - sheet.pos[0]
-    if config.spatial_weight > 0 and not bool(far.any()):
+    for name in ("spatial_weight", "weight_similarity"):
+        if getattr(config, name) > 0 and not bool(far.any()):
+            raise ValueError(
+                f"{name}: all columns of {sheet.geometry!r} lie in one place: give --{name.replace('_', '-')} 0, or a "
+                "geometry with positions"
+            )
+    if config.wiring > 0 and config.wiring_kind != "length" and sheet.num_columns > MOST_COLUMNS:
         raise ValueError(
-            f"spatial_weight: all columns of {sheet.geometry!r} lie in one place: give --spatial-weight 0, or a "
-            "geometry with positions"
+            f"wiring_kind: {config.wiring_kind} takes the exponential of all pairs of at most {MOST_COLUMNS:,} "
+            f"columns, got {sheet.num_columns:,}: give --wiring-kind length, or fewer columns"
         )
     if config.time_embedding and _is_feedforward(sheet):
         raise ValueError(
@@ -304,13 +321,13 @@ def _make_baseline(config: TrainConfig, num_classes: int) -> AnyBaseline:
     return ConvNet(**sizes, local=config.model == "local", parametrization=config.parametrization)
 
 
-def unreached_outputs(sheet: Sheet, steps: int) -> int:
+def unreached_outputs(sheet: Sheet, steps: int, speed: float | None = None) -> int:
     """Number of output columns that cannot know of the input after ``steps`` steps.
 
     Raises:
         ValueError: if that is all of them: such a model could only guess.
     """
-    when = steps_to_reach(sheet)[sheet.outputs]
+    when = steps_to_reach(sheet, speed)[sheet.outputs]
     late = int(late_columns(when, steps).sum())
     if late and late == len(when):
         connected = when[when >= 0]

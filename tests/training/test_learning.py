@@ -58,6 +58,10 @@ EVERYTHING: dict[str, Any] = {
     "ema": 0.8,
     "mixup": 0.4,
     "spatial_weight": 0.3,
+    "weight_similarity": 0.2,
+    "weight_similarity_kind": "laplacian-pyramid",
+    "wiring": 0.01,
+    "wiring_kind": "communicability",
     "parametrization": "shared+difference",
     "difference_lr": 0.5,
     "difference_decay": 0.2,
@@ -268,7 +272,7 @@ def test_training_takes_the_signal(signal: str | None) -> None:
     free = TaskModule(module.net, TrainConfig(**SMALL))
     batch = torch.rand(32, 1, 8, 8), torch.arange(32) % 10
     out = module.net.unroll(batch[0], record=("hidden",))
-    drawn = module.neighborhoods.draw(config.seed, 0)
+    drawn = module.regularizers.neighborhoods.draw(config.seed, 0)
     channels = "all" if signal == "hidden" else "same"
     expected = spatial_loss(column_responses(module.net, out, signal or "normed"), *drawn, channels)
     assert float(module.training_step(batch, 0) - free.training_step(batch, 0)) == pytest.approx(
@@ -436,6 +440,7 @@ def heap(columns: int = 8):
     [
         ({"wiring": 0.1}, "wiring: all edges of 'heap' have length 0"),
         ({"spatial_weight": 0.1}, "spatial_weight: all columns of 'heap' lie in one place"),
+        ({"weight_similarity": 0.1}, "weight_similarity: all columns of 'heap' lie in one place"),
         ({"time_embedding": True}, "time_embedding: 'heap' is feedforward here"),
     ],
 )

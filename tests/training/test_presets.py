@@ -44,8 +44,15 @@ def test_preset_makes_a_model_whose_outputs_know_of_the_image(name: str) -> None
         assert {"recurrent": "conv", "cnn": "stack"}.get(config.model, config.model) in name or config.model in name
         return
     assert unreached_outputs(net.model.sheet, config.steps) == 0
-    assert net.model.sheet.inputs.numel() == (config.image_size // net.patch_size) ** 2
-    assert set(load_settings(PRESETS / f"{name}.yaml")) <= {*config.flat(), "widths", "layer_distance", "direction"}
+    patches = (config.image_size // net.patch_size) ** 2
+    assert net.model.sheet.inputs.numel() == config.columns_per_patch * patches
+    assert set(load_settings(PRESETS / f"{name}.yaml")) <= {
+        *config.flat(),
+        "widths",
+        "layer_distance",
+        "direction",
+        "shape",
+    }
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "imagenet" not in name])

@@ -203,3 +203,19 @@ def test_schedule_warms_up_linearly_and_ends_at_zero() -> None:
     assert factors[110] == pytest.approx(0.0)
     assert schedule_factor(50, warmup=0, total=100) == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))
     assert all(later <= earlier for earlier, later in pairwise(factors[10:]))
+
+
+def test_a_speed_is_checked_on_the_sheet_and_decides_what_knows_of_the_input() -> None:
+    layers = {"options": {"widths": [4, 4]}, "steps": 4, "neighbors": "knn:6"}
+    with pytest.raises(ValueError, match=r"^speed: 0\.1 delays the longest edge, .* steps, and there are 4: ") as error:
+        make_sheet(config(**layers, speed=0.1))
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=r"^speed: 1 delays edges by up to \d steps, .*--sheet-parallel 1"):
+        make_sheet(config(**layers, speed=1.0, sheet_parallel=2))
+    assert make_sheet(config(**layers, speed=1e6, sheet_parallel=2)).num_columns == 32
+    ball = {"geometry": "sphere", "options": {"subdivisions": 3}, "patch_size": 2, "steps": 4}
+    with pytest.warns(UserWarning, match="are read out"):
+        plain, slow = (make_sheet(config(**ball, speed=speed)) for speed in (None, 0.1))
+    assert slow.outputs.numel() < plain.outputs.numel()
+    when = steps_to_reach(slow, 0.1)
+    assert slow.output_mask.tolist() == ((when >= 0) & (when <= 4)).tolist()
