@@ -66,7 +66,11 @@ def read_connectome(source: Any, labels: Any, strength: str) -> Connectome:
         ValueError: naming the file, for what is no matrix of strengths (finite, and positive unless "log"), rows
             without names, and names that are not those of the rows.
     """
-    matrix, header, path = read_pairs(source, "strength" if strength == "linear" else "log-strength", "connectome")
+    try:
+        matrix, header, path = read_pairs(source, "strength" if strength == "linear" else "log-strength", "connectome")
+    except ValueError as error:
+        hint = " (of logarithms: strength='log')" if "must be finite and positive" in str(error) else ""
+        raise ValueError(f"{error}{hint}") from error
     pairs = matrix > 0
     matrix[pairs] = 1 / matrix[pairs]
     if labels is None:

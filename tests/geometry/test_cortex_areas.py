@@ -111,7 +111,7 @@ def test_logarithms_are_strengths_again(files, brain):
     _, _, strength = brain
     np.savetxt(files / "log.csv", np.where(strength > 0, np.log(np.maximum(strength, 1e-9)), 0), delimiter=",")
     (files / "log.csv").write_text((files / "names.csv").read_text() + "\n" + (files / "log.csv").read_text())
-    with pytest.raises(ValueError, match=r"strength -\S+: a strength must be finite and positive"):
+    with pytest.raises(ValueError, match=r"strength -\S+: a strength must be finite and positive .*strength='log'"):
         sheet_of(files, "log.csv")
     assert np.array_equal(between_areas(sheet_of(files, "log.csv", strength="log")), between_areas(sheet_of(files)))
 
@@ -382,3 +382,21 @@ def test_strength_that_falls_with_distance_is_told_from_chance():
     far = np.linalg.norm(centers[:, None] - centers[None], axis=2)
     assert falls_with_distance(np.exp(-far), centers)[1] < 0.05
     assert falls_with_distance(np.exp(far), centers)[1] > 0.5
+
+
+def test_figures_color_areas_and_draw_their_borders(files):
+    from colgraph.viz import draw_sheet
+    from colgraph.viz.areas import area_borders, area_colors
+
+    assert len({tuple(color) for color in area_colors(100).round(3)}) == 100
+    square = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
+    faces = np.array([[0, 1, 2], [0, 2, 3]])
+    lines = area_borders(faces, np.array([0, 0, 1, 1]), square)
+    assert lines.shape == (2, 2, 2)
+    assert {tuple(point) for line in lines for point in line} == {(1.0, 0.5), (0.5, 0.5), (0.0, 0.5)}
+    assert area_borders(faces, np.array([0, 1, 2, 2]), square).shape == (4, 2, 2)
+    assert not len(area_borders(faces, np.zeros(4, int), square))
+    figure = draw_sheet(sheet_of(files, hub=2))
+    drawn = {tuple(np.round(c[:3], 2)) for ax in figure.axes for coll in ax.collections for c in coll.get_facecolor()}
+    assert len(drawn) > 2 * AREAS
+    assert "in no area" in figure.legends[0].get_texts()[0].get_text()
