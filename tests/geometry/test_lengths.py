@@ -149,7 +149,5 @@ def test_logarithms_of_strengths_become_one_over_the_strength(tmp_path):
     shape = cg.geometry(path, weight_is="log-strength")
     assert shape.edge_distance.tolist() == pytest.approx(np.exp([-2.5, 1, -2.5, 1])[[0, 1, 2, 3]])
     path.write_text("A,B\n0,2000\n1,0\n")
-    with pytest.raises(
-        ValueError, match="edge 'A' -> 'B' has the log strength 2000.0: it must be finite, and a logarithm"
-    ):
+    with pytest.raises(ValueError, match=r"edge 'A' -> 'B' has the log strength 2000.0: it must be finite"):
         cg.geometry(path, weight_is="log-strength")
