@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from colgraph.sheet import Sheet
-from colgraph.viz.areas import area_colors, face_areas
+from colgraph.viz.area_colors import area_colors, face_areas
 from colgraph.viz.attention import central_column
 from colgraph.viz.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, UNIT, Figure, few_ticks, new_figure
 

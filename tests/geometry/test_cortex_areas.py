@@ -386,7 +386,7 @@ def test_strength_that_falls_with_distance_is_told_from_chance():
 
 def test_figures_color_areas_and_draw_their_borders(files):
     from colgraph.viz import draw_sheet
-    from colgraph.viz.areas import area_borders, area_colors
+    from colgraph.viz.area_colors import area_borders, area_colors
 
     assert len({tuple(color) for color in area_colors(100).round(3)}) == 100
     square = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
