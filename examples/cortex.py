@@ -186,7 +186,7 @@ def draw_arrival_by_area(spread: np.ndarray, sheet: cg.Sheet, path: Path) -> Non
     hub = order.index(HUB) if HUB in order else -9
     named = [k for k in range(len(order)) if k == hub or (k % every == 0 and abs(k - hub) > 1)]
     ax.set_yticks(named, [order[k] for k in named], fontsize=7)
-    ax.set_xticks(range(spread.shape[0]), range(1, len(spread) + 1))
+    ax.set_xticks(range(len(spread)), [str(step + 1) for step in range(len(spread))])
     ax.set(xlabel="step", ylabel="area, from occipital to frontal" + ("" if every == 1 else f" (one in {every} named)"))
     figure.colorbar(image, ax=ax, shrink=0.6, label="spread over images (standard deviation)")
     save_figure(figure, path)

@@ -354,11 +354,11 @@ def _region_masks(
     else:
         label = as_labels(regions, len(regions), "regions")
         kinds = np.unique(label)
-        masks, names = label == kinds[:, None], kinds.tolist()
+        masks, names = np.stack([label == kind for kind in kinds]), kinds.tolist()
     as_edges(edges, masks.shape[1])
     masks = masks & _candidates(spare, masks.shape[1])
-    some = masks.any(1)
-    return masks[some], [name for name, here in zip(names, some, strict=True) if here]
+    some = np.flatnonzero(masks.any(1))
+    return masks[some], [names[k] for k in some.tolist()]
 
 
 def _as_many(size: int, may: NDArray[np.bool_], points: Array | None, rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -21,7 +21,7 @@ from colgraph.geometry.readers.area_names import SIDE_NAMES, side_of
 from colgraph.geometry.readers.files import warn
 from colgraph.geometry.readers.parcellations import NO_AREA, Parcellation, read_parcellation
 from colgraph.geometry.tracts import draw_tracts, hub_edges, hub_positions
-from colgraph.space import Links, make_space
+from colgraph.space import make_space
 
 HUB = "hub"
 
@@ -122,13 +122,14 @@ def lay_areas(
         return shape
     if shape.area is not None:
         raise ValueError(f"{shape.name!r} has areas of its own: leave out parcellation")
-    key, areas, path = _areas_of(shape, asked, side)
+    parts, path = _parts(asked.parcellation)
+    key, areas = _areas_of(shape, parts, path, side)
     if asked.connectome is None:
         shape = dataclasses.replace(shape, area=key, area_names=[_plain_name(area, areas) for area in areas])
         return _with_hub(shape, asked, anatomy)
     places = shape.positions if anatomy is None else anatomy
     found = read_connectome(asked.connectome, asked.connectome_labels, asked.strength)
-    rows, by_order = rows_of(areas, found, path)
+    rows, by_order = rows_of(areas, found, path, max(int(part.code.max()) for part in parts))
     if by_order:
         centers = np.stack([places[key == k].mean(0) for k in range(len(areas))])
         note_order(areas, rows, centers, found, path)
@@ -144,10 +145,9 @@ def lay_areas(
 
 
 def _areas_of(
-    shape: Geometry, asked: Areas, side: NDArray[np.int64] | None
-) -> tuple[NDArray[np.int64], list[Area], str]:
-    """``[N]`` the area of each column as its place in the list of areas, -1 for none; the areas; the file's name."""
-    parts, path = _parts(asked.parcellation)
+    shape: Geometry, parts: list[Parcellation], path: str, side: NDArray[np.int64] | None
+) -> tuple[NDArray[np.int64], list[Area]]:
+    """``[N]`` the area of each column as its place in the list of areas, -1 for none; and the areas."""
     if side is None and len(parts) > 1:
         raise ValueError(f"parcellation {path!r}: a pair of files is for both hemispheres of geometry 'cortex'")
     if side is not None:
@@ -170,7 +170,7 @@ def _areas_of(
         names = parts[part].names
         sides = set() if side is None else set(side[key == k].tolist())
         areas.append(Area(code, None if names is None else names[code], sides.pop() if len(sides) == 1 else None))
-    return key, areas, path
+    return key, areas
 
 
 def _parts(given: Any) -> tuple[list[Parcellation], str]:
@@ -287,11 +287,9 @@ def _with_hub(shape: Geometry, asked: Areas, anatomy: NDArray[np.float64] | None
     members = [np.flatnonzero(area == k) for k in range(len(names))]
     rng = np.random.default_rng([asked.connectome_seed, asked.hub])
     pairs = hub_edges(members, n + np.arange(asked.hub), rng)
-    tracts = Links(*pairs, np.linalg.norm(brain[pairs[0]] - brain[pairs[1]], axis=1))
-    if shape.tracts is not None:
-        tracts = Links(
-            *np.concatenate([shape.tracts, pairs], 1), np.concatenate([shape.tract_lengths, tracts.distance])
-        )
+    lengths = np.linalg.norm(brain[pairs[0]] - brain[pairs[1]], axis=1)
+    if shape.tracts is not None and shape.tract_lengths is not None:
+        pairs, lengths = np.concatenate([shape.tracts, pairs], 1), np.concatenate([shape.tract_lengths, lengths])
     layer = None if shape.layer is None else np.append(shape.layer, np.full(asked.hub, shape.layer.max() + 1))
     return dataclasses.replace(
         shape,
@@ -300,6 +298,6 @@ def _with_hub(shape: Geometry, asked: Areas, anatomy: NDArray[np.float64] | None
         names=None if shape.names is None else [*shape.names, *(f"{HUB} {k + 1}" for k in range(asked.hub))],
         area=np.append(area, np.full(asked.hub, len(names))),
         area_names=[*names, HUB],
-        tracts=np.stack([tracts.source, tracts.target]),
-        tract_lengths=tracts.distance,
+        tracts=pairs,
+        tract_lengths=lengths,
     )

@@ -149,15 +149,23 @@ def _in_order_of(names: list[str], header: list[str], matrix: Array, what: str) 
 # ---------------------------------------------------------------------- which row an area is
 
 
-def rows_of(areas: list[Area], connectome: Connectome, parcellation: str) -> tuple[NDArray[np.int64], bool]:
+def rows_of(areas: list[Area], connectome: Connectome, parcellation: str, most: int) -> tuple[NDArray[np.int64], bool]:
     """The row of each area, by name, else by code; and whether nothing but the order of rows says so.
 
-    Codes from 1 to as many as there are rows are taken for the numbers of the rows where no file says more.
+    Codes from 1 to as many as there are rows are taken for the numbers of the rows where no file says more; or, of a
+    file of the left hemisphere, to as many as there are rows of that hemisphere, which must come first.
+
+    Args:
+        areas: those that have columns.
+        connectome: with its rows.
+        parcellation: the file, as messages call it.
+        most: the largest code in it.
 
     Raises:
         ValueError: for areas without a row, two in one row, and hemispheres that contradict each other, naming both.
     """
     by_order = False
+    rows: list[int | None]
     if all(area.name is not None for area in areas):
         rows = _by_name(areas, connectome)
     elif connectome.codes is not None:
@@ -166,9 +174,11 @@ def rows_of(areas: list[Area], connectome: Connectome, parcellation: str) -> tup
         rows = _by_key([area.code for area in areas], list(map(int, connectome.names)))
     else:
         rows, by_order = [area.code - 1 for area in areas], True
-        if max(rows, default=0) >= len(connectome.names):
+        here, side = [side_of(name) for name in connectome.names], areas[0].side
+        of_side = side is not None and here.count(side) == most and set(here[:most]) == {side}
+        if most != len(here) and not (of_side and all(area.side == side for area in areas)):
             raise ValueError(
-                f"parcellation {parcellation!r} has codes up to {max(rows) + 1} and no names, and connectome "
+                f"parcellation {parcellation!r} has codes up to {most} and no names, and connectome "
                 f"{connectome.path!r} has {len(connectome.names)} rows without codes: give connectome_labels=FILE with "
                 "a code and a name in each row"
             )
@@ -261,7 +271,7 @@ def falls_with_distance(strength: Array, centers: Array, draws: int = 199) -> tu
     ranks = np.zeros((n, n))
     ranks[upper] = rankdata((strength + strength.T)[upper]) - (far.size + 1) / 2
     ranks += ranks.T
-    scale = np.linalg.norm(far) * np.linalg.norm(ranks[upper])
+    scale = float(np.linalg.norm(far) * np.linalg.norm(ranks[upper]))
     rng = np.random.default_rng(0)
     found = float(far @ ranks[upper])
     orders = [rng.permutation(n) for _ in range(draws)]

@@ -174,8 +174,8 @@ class Sheet(CheckedData):
         if self.tract_index is None:
             return torch.zeros(self.edge_index.size(1), dtype=torch.bool, device=self.edge_index.device)
         n = self.num_columns
-        codes = (edge_codes(edges.numpy(force=True), n) for edges in (self.edge_index, self.tract_index))
-        return as_tensor(np.isin(*codes), self.edge_index.device)
+        own, tracts = (edge_codes(edges.numpy(force=True), n) for edges in (self.edge_index, self.tract_index))
+        return as_tensor(np.isin(own, tracts), self.edge_index.device)
 
     @property
     def spacing(self) -> float:
@@ -320,9 +320,9 @@ class Sheet(CheckedData):
 
         graph = nx.DiGraph(geometry=self.geometry, metric=self.metric, spacing=self.spacing)
         names = self.get("names")
-        areas = None if self.area is None else self.area.tolist()
+        areas, area_names = None if self.area is None else self.area.tolist(), self.area_names or []
         if areas is not None:
-            graph.graph["area_names"] = self.area_names
+            graph.graph["area_names"] = area_names
         columns = zip(
             self.pos.tolist(), self.layer.tolist(), self.input_rank.tolist(), self.output_mask.tolist(), strict=True
         )
@@ -331,7 +331,7 @@ class Sheet(CheckedData):
             if names is not None:
                 graph.nodes[i]["name"] = names[i]
             if areas is not None and areas[i] >= 0:
-                graph.nodes[i]["area"] = self.area_names[areas[i]]
+                graph.nodes[i]["area"] = area_names[areas[i]]
         source, target = self.edge_index.tolist()
         graph.add_edges_from(
             (j, i, {"distance": d}) for j, i, d in zip(source, target, self.edge_distance.tolist(), strict=True)

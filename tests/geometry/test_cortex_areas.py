@@ -177,6 +177,12 @@ def test_codes_without_names_are_rows_in_words(files, brain):
     with pytest.warns(UserWarning, match=said):
         sheet = cg.build_sheet("cortex", **options, connectome_labels=files / "names.csv")
     assert sheet.fingerprint == sheet_of(files).fingerprint
+    np.save(files / "lh.npy", np.loadtxt(files / "parcels.csv", dtype=int)[:642])
+    one = {"parcellation": files / "lh.npy", "hemisphere": "left"}
+    left = sheet_of(files, "plain.csv", connectome_labels=files / "names.csv", **one)
+    assert left.area_names == names[:AREAS]
+    with pytest.raises(ValueError, match=r"codes up to 8 .* has 16 rows without codes"):
+        sheet_of(files, "plain.csv", connectome_labels=list("abcdefghijklmnop"), **one)
     swapped = [*names[AREAS:], *names[:AREAS]]
     with pytest.raises(ValueError, match=r"area 1 of .* lies in the left hemisphere and is row 'Net_RH_area0'"):
         cg.build_sheet("cortex", **options, connectome_labels=swapped)
@@ -197,6 +203,7 @@ def test_codes_without_names_are_rows_in_words(files, brain):
         ({"mesh": "fsaverage4"}, r"has 1,284 vertices, and the geometry 2,562 columns in each hemisphere.*fsaverage4"),
         ({"parcellation": np.full(1284, 0.5)}, "parcellation must be integers"),
         ({"parcellation": np.full(1284, 17)}, "codes up to 17 .* has 16 rows without codes"),
+        ({"parcellation": np.repeat(np.arange(1, 13), 107)}, "codes up to 12 .* has 16 rows without codes"),
         ({"connectome_labels": ["a", "b"]}, "connectome_labels has 2 names, and connectome .* has 16 rows"),
         ({"connectome_labels": list("abcdefghijklmnop")}, "name different areas: 'a' is not in both"),
         ({"connectome": None}, None),
