@@ -51,8 +51,9 @@ def geometry(source: Any, **options: Any) -> Geometry:
 
 def _resolve(source: Any, options: dict[str, Any], callers: tuple[str, ...]) -> Geometry:
     """See :func:`geometry`; ``callers`` are the caller's own arguments, to hint at where an option is misspelt."""
-    areas = {name: options[name] for name in AREA_OPTIONS if name in options}
-    if areas and not _takes_areas(source):
+    own = _own_options(source)
+    areas = {name: options[name] for name in AREA_OPTIONS if name in options and name not in own}
+    if "parcellation" in areas:
         rest = {name: value for name, value in options.items() if name not in areas}
         return with_areas(_resolve(source, rest, callers), areas)
     if isinstance(source, Geometry):
@@ -73,10 +74,12 @@ def _resolve(source: Any, options: dict[str, Any], callers: tuple[str, ...]) -> 
     return call_geometry(source, find_geometry(source), options, callers)
 
 
-def _takes_areas(source: Any) -> bool:
-    """Whether a geometry lays areas on its columns itself, knowing more of them than their number."""
-    known = isinstance(source, str) and source in list_geometries()
-    return known and set(AREA_OPTIONS) <= {option.name for option in list_options(find_geometry(source))}
+def _own_options(source: Any) -> set[str]:
+    """The options of a registered geometry or plug-in, which go to it, whatever else has them."""
+    if not isinstance(source, str) or not (is_plugin(source) or source in list_geometries()):
+        return set()
+    function = load_plugin(source) if is_plugin(source) else find_geometry(source)
+    return {option.name for option in list_options(function)}
 
 
 def build_sheet(

@@ -373,6 +373,19 @@ def test_any_mesh_takes_areas_and_a_connectome(brain, tmp_path):
         cg.build_sheet("sphere", subdivisions=1, parcelation=code)
 
 
+def test_a_geometry_keeps_options_of_its_own(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np, colgraph as cg\n"
+        "def mine(hub: int = 1, strength: float = 1.0):\n"
+        "    return cg.Geometry(np.arange(hub + 3.0)[:, None] * strength)\n"
+    )
+    source = f"{tmp_path / 'mine.py'}:mine"
+    assert cg.geometry(source, hub=5, strength=2.0).positions[-1, 0] == 14
+    assert cg.geometry(source, hub=1, parcellation=[1, 1, 2, 0]).area.tolist() == [0, 0, 1, -1]
+    with pytest.raises(ValueError, match="unknown option 'hub' for geometry 'sphere'"):
+        cg.geometry("sphere", hub=4)
+
+
 def test_pairs_are_filled_up_and_no_further():
     strength = np.array([[0, 1e9, 1.0], [0, 0, 1.0], [0, 0, 0]])
     members = [np.arange(2), np.arange(2, 4), np.arange(4, 9)]
