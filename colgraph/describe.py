@@ -47,6 +47,8 @@ def report(
     edge_index: np.ndarray,
     distance: np.ndarray,
     spacing: float,
+    is_tract: np.ndarray,
+    areas: tuple[np.ndarray, list[str]] | None,
     num_inputs: int,
     num_outputs: int,
     fingerprint: str,
@@ -68,7 +70,7 @@ def report(
     offset = (positions[source] - positions[target])[others].astype(np.float64)
     lengths = distance[others]
     quantiles = np.quantile(lengths, [0, 0.25, 0.5, 0.75, 1]) if len(lengths) else np.zeros(5)
-    sigma = default_sigma(edge_index, distance, spacing, metric)
+    sigma = default_sigma(edge_index, distance, spacing, metric, is_tract)
     bias = -(distance.astype(np.float64) ** 2) / (2 * sigma**2)
     parameters = default_parameters(n, edge_index.shape[1])
     values: dict[str, Any] = {
@@ -92,8 +94,32 @@ def report(
         "parameters": parameters,
         "training_bytes": 16 * parameters,
         "fingerprint": fingerprint,
+        "areas": None if areas is None else _area_sizes(*areas),
+        "tracts": None if not is_tract.any() else _tract_values(target, distance, bias, is_tract, n),
     }
     return SheetReport(_text(values), values)
+
+
+def _area_sizes(area: np.ndarray, names: list[str]) -> dict[str, Any]:
+    sizes = np.bincount(area[area >= 0], minlength=len(names))
+    return {"columns": dict(zip(names, sizes.tolist(), strict=True)), "in_none": int((area < 0).sum())}
+
+
+def _tract_values(
+    target: np.ndarray, distance: np.ndarray, bias: np.ndarray, is_tract: np.ndarray, n: int
+) -> dict[str, Any]:
+    """Long-range edges, and the share of attention that their columns give them where queries and keys are zero."""
+    best = np.full(n, -np.inf)
+    np.maximum.at(best, target, bias)
+    weight = np.exp(bias - best[target])
+    share = np.bincount(target, weight * is_tract, n) / np.maximum(np.bincount(target, weight, n), 1e-300)
+    listens = np.bincount(target, is_tract, n) > 0
+    return {
+        "edges": int(is_tract.sum()),
+        "listening_columns": int(listens.sum()),
+        "distance": [float(d) for d in np.quantile(distance[is_tract], [0, 0.5, 1])],
+        "initial_attention": float(share[listens].mean()),
+    }
 
 
 def _text(v: dict[str, Any]) -> str:
@@ -122,5 +148,14 @@ def _text(v: dict[str, Any]) -> str:
         ),
         ("fingerprint", v["fingerprint"][:16]),
     ]
+    if v["tracts"] is not None:
+        t = v["tracts"]
+        text = "{:,}, {:.3g} to {:.4g} long (median {:.3g})".format(t["edges"], *(t["distance"][i] for i in (0, 2, 1)))
+        text += f"; the {t['listening_columns']:,} columns that have some start with {t['initial_attention']:.0%} of"
+        rows.insert(-1, ("long-range edges", f"{text} their attention on them"))
+    if v["areas"] is not None:
+        sizes = [size for size in v["areas"]["columns"].values() if size]
+        text = f"{len(sizes)} of {min(sizes, default=0):,} to {max(sizes, default=0):,} columns"
+        rows.insert(2, ("areas", f"{text}; {v['areas']['in_none']:,} columns in none"))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)

@@ -17,6 +17,7 @@ from colgraph.analysis.accuracy import (
 )
 from colgraph.analysis.answers import balanced_scores, join_predictions
 from colgraph.analysis.arrays import among, column_signal, varying
+from colgraph.analysis.by_region import region_attention, region_means
 from colgraph.analysis.collect import responses
 from colgraph.analysis.connectivity import edge_lengths, strengths, wiring
 from colgraph.analysis.corruptions import CORRUPTIONS, choose_constants, corrupt
@@ -98,6 +99,8 @@ __all__ = [
     "predict",
     "predict_lesioned",
     "rdm",
+    "region_attention",
+    "region_means",
     "responses",
     "reverse_correlation",
     "rewire",

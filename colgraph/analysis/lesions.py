@@ -7,7 +7,7 @@ has a ``history``, as with conduction delays, the next step is given that, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,16 @@ from torch import Tensor
 
 from colgraph.analysis import plotting
 from colgraph.analysis.accuracy_curves import AccuracyCurve, accuracy_curve, check_levels, noise_curve
-from colgraph.analysis.arrays import Array, as_edges, as_labels, as_mask, as_vector, check_choice, check_count
+from colgraph.analysis.arrays import (
+    Array,
+    as_edges,
+    as_labels,
+    as_mask,
+    as_positions,
+    as_vector,
+    check_choice,
+    check_count,
+)
 from colgraph.analysis.nets import bar, device_of, restored
 from colgraph.analysis.result import Result
 from colgraph.analysis.scoring import PER_IMAGE, Run, Scoring
@@ -276,6 +285,8 @@ def lesion_regions(
     edges: Any,
     regions: Any,
     *,
+    positions: Any | None = None,
+    spare: Any | None = None,
     draws: int = 5,
     batch_size: int = 128,
     seed: int = 0,
@@ -283,15 +294,19 @@ def lesion_regions(
 ) -> RegionLesions:
     """Accuracy with each region of the sheet silenced in turn.
 
-    The value is the largest drop below the intact network. Null: the same regions with their columns drawn at random
-    (``draws`` times, the largest drop each time). Interval of the value: that of the region with the largest drop.
+    The value is the largest drop below the intact network. Null: as many columns drawn at random in place of those of
+    each region (``draws`` times, the largest drop each time); with positions, as many around a column drawn at random,
+    which lie together as those of areas do. Interval of the value: that of the region with the largest drop.
 
     Args:
         net: see the module.
         images: ``[B, channels, height, width]`` between 0 and 1, or bytes.
         labels: ``[B]``.
         edges: ``[2,E]`` the sheet's edges, in its order.
-        regions: ``[columns]`` a label per column (its layer, say).
+        regions: ``[columns]`` a label per column (its layer, say), or names to columns, as
+            :func:`colgraph.analysis.sheet_regions` gives them.
+        positions: ``[columns, 3]``, for a null of columns that lie together.
+        spare: ``[columns]`` True for what is never silenced, such as the columns that the image enters by.
         draws: random regions of the same sizes.
         batch_size: of the network.
         seed: of the random regions.
@@ -300,20 +315,20 @@ def lesion_regions(
     Raises:
         ValueError: for input that does not fit.
     """
-    label = as_labels(regions, len(regions), "regions")
-    as_edges(edges, len(label))
-    names, region = np.unique(label, return_inverse=True)
+    masks, names = _region_masks(regions, edges, positions, spare)
 
     def without(silent: NDArray[np.bool_]) -> Array:
         right = predict_lesioned(net, images, labels, edges, columns=silent, batch_size=batch_size)
         return right.astype(np.float64)
 
-    intact = float(without(np.zeros(len(label), dtype=bool)).mean())
-    correct = np.stack([without(region == r) for r in bar(range(len(names)), "lesions of regions", progress)])
-    counts = correct[..., None]
+    may = _candidates(spare, masks.shape[1])
+    points = None if positions is None else as_positions(positions, len(may))
     rng = np.random.default_rng(seed)
-    shuffled = [rng.permutation(region) for _ in range(check_count("draws", draws))]
-    null = np.array([[without(other == r).mean() for r in range(len(names))] for other in shuffled])
+    intact = float(without(np.zeros(len(may), dtype=bool)).mean())
+    correct = np.stack([without(mask) for mask in bar(masks, "lesions of regions", progress)])
+    counts = correct[..., None]
+    sizes, order = masks.sum(1), np.arange(check_count("draws", draws))
+    null = np.array([[without(_as_many(size, may, points, rng)).mean() for size in sizes] for _ in order])
     accuracy = PER_IMAGE.accuracy(counts)
     ends = PER_IMAGE.interval(accuracy, PER_IMAGE.left_out(counts, seed))
     worst = int(accuracy.argmin())
@@ -322,13 +337,45 @@ def lesion_regions(
         value=float(intact - accuracy[worst]),
         null=intact - null.min(1),
         interval=intact - ends[::-1, worst],
-        regions=tuple(names.tolist()),
+        regions=tuple(names),
         accuracy=accuracy,
         accuracy_interval=ends,
         accuracy_null=null,
         intact=intact,
         images=correct.shape[1],
     )
+
+
+def _region_masks(
+    regions: Any, edges: Any, positions: Any | None, spare: Any | None
+) -> tuple[NDArray[np.bool_], list[Any]]:
+    """``[regions, columns]`` what each lesion silences, and names; regions of which all is spared are left out."""
+    if isinstance(regions, Mapping):
+        most = max([int(as_edges(edges).max()), *(int(np.max(columns)) for columns in regions.values())])
+        sized = [len(values) for values in (positions, spare) if values is not None]
+        names, total = list(regions), max([most + 1, *sized])
+        masks = np.zeros((len(names), total), dtype=bool)
+        for mask, columns in zip(masks, regions.values(), strict=True):
+            mask[np.asarray(columns)] = True
+    else:
+        label = as_labels(regions, len(regions), "regions")
+        kinds = np.unique(label)
+        masks, names = np.stack([label == kind for kind in kinds]), kinds.tolist()
+    as_edges(edges, masks.shape[1])
+    masks = masks & _candidates(spare, masks.shape[1])
+    some = np.flatnonzero(masks.any(1))
+    return masks[some], [names[k] for k in some.tolist()]
+
+
+def _as_many(size: int, may: NDArray[np.bool_], points: Array | None, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """``[columns]`` a lesion of ``size`` columns: anywhere, or around one of them."""
+    columns = np.flatnonzero(may)
+    order = rng.permutation(columns)
+    if points is not None:
+        order = columns[np.argsort(np.linalg.norm(points[columns] - points[order[0]], axis=1), kind="stable")]
+    mask = np.zeros(len(may), dtype=bool)
+    mask[order[:size]] = True
+    return mask
 
 
 # ---------------------------------------------------------------------- noise

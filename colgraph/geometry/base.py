@@ -45,6 +45,9 @@ class Geometry:
         area: ``[N]`` int64, which area each column is in: its place in ``area_names``, or -1 for none. None where the
             geometry has no areas.
         area_names: A different names of areas, or None to call them by their numbers.
+        tracts: ``[2,T]`` int64 source and target of long-range edges that no way along the surface leads through (those
+            of a connectome between areas), or None. They are added to every neighbourhood.
+        tract_lengths: ``[T]`` float64, their lengths, which no metric measures.
         spatial: whether the positions mean anything; False where they come from a graph layout, for plotting only.
             Only the metrics "hops" and "given" are allowed then.
 
@@ -67,6 +70,8 @@ class Geometry:
     names: Sequence[str] | None = None
     area: NDArray[np.int64] | None = None
     area_names: Sequence[str] | None = None
+    tracts: NDArray[np.int64] | None = None
+    tract_lengths: NDArray[np.float64] | None = None
     spatial: bool = True
 
     def __post_init__(self) -> None:
@@ -102,6 +107,11 @@ class Geometry:
             put("area_names", tuple(area_names))
         elif self.area_names is not None:
             raise ValueError("area_names needs area, one number per column")
+        if (self.tracts is None) != (self.tract_lengths is None):
+            raise ValueError("tracts and tract_lengths need each other")
+        if self.tracts is not None:
+            put("tracts", checks.indices(self.tracts, n, "tracts", (2, "T")))
+            put("tract_lengths", checks.lengths(self.tract_lengths, self.tracts, "tract_lengths"))
         put("spatial", bool(self.spatial))
         if self.direction not in DIRECTIONS:
             raise ValueError(f"unknown direction {self.direction!r}{closest(self.direction, DIRECTIONS)}")

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from colgraph import checks
 from colgraph.edges import canonical_edges
+from colgraph.geometry.areas import AREA_OPTIONS, with_areas
 from colgraph.geometry.base import Geometry, parse_axis
 from colgraph.geometry.neighbors import Edges, Neighborhood, Usual, parse_neighborhood, warn_of_isolated
+from colgraph.geometry.options import list_options
 from colgraph.geometry.registry import (
     call_geometry,
     describe_geometries,
@@ -49,6 +51,11 @@ def geometry(source: Any, **options: Any) -> Geometry:
 
 def _resolve(source: Any, options: dict[str, Any], callers: tuple[str, ...]) -> Geometry:
     """See :func:`geometry`; ``callers`` are the caller's own arguments, to hint at where an option is misspelt."""
+    own = _own_options(source)
+    areas = {name: options[name] for name in AREA_OPTIONS if name in options and name not in own}
+    if "parcellation" in areas:
+        rest = {name: value for name, value in options.items() if name not in areas}
+        return with_areas(_resolve(source, rest, callers), areas)
     if isinstance(source, Geometry):
         if options:
             first = next(iter(options))
@@ -65,6 +72,14 @@ def _resolve(source: Any, options: dict[str, Any], callers: tuple[str, ...]) -> 
     if source not in list_geometries() and _looks_like_file(source):
         return _read(source, options)
     return call_geometry(source, find_geometry(source), options, callers)
+
+
+def _own_options(source: Any) -> set[str]:
+    """The options of a registered geometry or plug-in, which go to it, whatever else has them."""
+    if not isinstance(source, str) or not (is_plugin(source) or source in list_geometries()):
+        return set()
+    function = load_plugin(source) if is_plugin(source) else find_geometry(source)
+    return {option.name for option in list_options(function)}
 
 
 def build_sheet(
@@ -99,7 +114,9 @@ def build_sheet(
         outputs: the columns to read out, instead of ``num_outputs``; the same.
         axis: "x", "y", "z", "-x", ... or a vector from inputs to outputs; None for the geometry's own, else the
             widest (ties x before y before z).
-        options: what the geometry or the file's reader takes.
+        options: what the geometry or the file's reader takes; for all of them, what makes areas and their connections:
+            ``parcellation``, ``connectome``, ``connectome_labels``, ``strength``, ``tract_lengths``, ``long_range``,
+            ``hub``, ``rewire_areas``, ``connectome_seed`` (:class:`colgraph.geometry.areas.Areas`).
 
     Returns:
         The sheet. Where neither the call nor the geometry says so, no column is an input and every one is read out.
@@ -111,7 +128,7 @@ def build_sheet(
     """
     shape = _resolve(source, options, _ARGUMENTS)
     shape = _with_ends(shape, num_inputs, num_outputs, inputs, outputs, axis)
-    wanted = (Usual() if neighbors is None else parse_neighborhood(neighbors)).on(shape)
+    wanted = (Usual() if neighbors is None else parse_neighborhood(neighbors)).with_tracts(shape)
     if metric is not None:
         shape = dataclasses.replace(shape, metric=metric)
     if mask is not None:
@@ -140,6 +157,7 @@ def build_sheet(
         names=shape.names,
         area=shape.area,
         area_names=shape.area_names,
+        tracts=shape.tracts,
         period=shape.period if shape.metric == "periodic" else None,
         wires=_wires(shape, edges, distance),
     )
@@ -158,7 +176,7 @@ def option_names() -> set[str]:
     """Every option that some registered geometry or file format has."""
     from colgraph.geometry.readers import FORMATS
 
-    names = {option.name for info in describe_geometries() for option in info.options}
+    names = {*AREA_OPTIONS, *(option.name for info in describe_geometries() for option in info.options)}
     return names.union(*(form.options for form in FORMATS))
 
 
@@ -197,6 +215,9 @@ def _cut(shape: Geometry, new_id: Index, named: dict[str, bool]) -> Geometry:
     if shape.edges is not None:
         inner = Edges(shape.edges, shape.edge_distance).relabelled(new_id)
         changes |= {"edges": inner.edge_index, "edge_distance": inner.distance}
+    if shape.tracts is not None:
+        inner = Edges(shape.tracts, shape.tract_lengths).relabelled(new_id)
+        changes |= {"tracts": inner.edge_index, "tract_lengths": inner.distance}
     if shape.layer is not None:
         changes["layer"] = shape.layer[kept]
     if shape.area is not None:

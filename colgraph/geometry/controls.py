@@ -49,7 +49,11 @@ def build_control(source: Any, control: str, seed: int = 0, **arguments: Any) ->
     neighbors = arguments.pop("neighbors", None)
     inner = Usual() if neighbors is None else parse_neighborhood(neighbors)
     if control == "random-graph":
-        return build_sheet(source, neighbors=_Rewired(inner, seed), **arguments)
+        sheet = build_sheet(source, neighbors=_Rewired(inner, seed), **arguments)
+        if sheet.tract_index is not None:
+            # Any edge may lead anywhere now.
+            sheet.tract_index = sheet.edge_index[:, sheet.edge_index[0] != sheet.edge_index[1]]
+        return sheet
     sheet = build_sheet(source, neighbors=_Displaced(inner, seed), **arguments)
     arrays = sheet.to_arrays()
     order = shuffled_order(sheet.num_columns, seed)
@@ -76,8 +80,8 @@ class _Wrapped(Neighborhood):
     def may_isolate(self) -> bool:
         return self.inner.may_isolate
 
-    def on(self, geometry: Geometry) -> Neighborhood:
-        return type(self)(self.inner.on(geometry), self.seed)
+    def with_tracts(self, geometry: Geometry) -> Neighborhood:
+        return type(self)(self.inner.with_tracts(geometry), self.seed)
 
     def relabelled(self, new_id: Index) -> Neighborhood:
         return type(self)(self.inner.relabelled(new_id), self.seed)
@@ -113,7 +117,13 @@ class _Displaced(_Wrapped):
 
 def _measured(geometry: Geometry, space: Space, ends: Index, control: str) -> Any:
     distance = space.between(ends[0], ends[1])
-    if not np.isfinite(distance).all():
+    nowhere = ~np.isfinite(distance)
+    if geometry.tracts is not None:
+        # Where no way along the surface leads, as between hemispheres, tracts run straight.
+        source, target = geometry.positions[ends[0][nowhere]], geometry.positions[ends[1][nowhere]]
+        distance = np.array(distance)
+        distance[nowhere] = np.linalg.norm(source - target, axis=1)
+    elif nowhere.any():
         raise ValueError(
             f"control {control}: metric {space.metric!r} does not say how far all columns of {geometry.name!r} are "
             "from each other: use another metric, such as 'euclidean'"

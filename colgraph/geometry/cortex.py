@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 
 from colgraph.edges import face_sides
 from colgraph.extras import optional
+from colgraph.geometry.areas import FSAVERAGE, Areas, lay_areas
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.registry import register_geometry
 
-# Vertices per hemisphere; each mesh is the leading vertices of the next finer one.
-_VERTICES = {"fsaverage5": 10242, "fsaverage4": 2562, "fsaverage3": 642}
 _NILEARN_KEYS = {"white": "white", "pial": "pial", "inflated": "infl", "sphere": "sphere"}
 
 
@@ -27,6 +26,8 @@ def cortex(
     hemisphere: Literal["left", "right", "both"] = "left",
     mesh: Literal["fsaverage5", "fsaverage4", "fsaverage3"] = "fsaverage5",
     surface: Literal["white", "pial", "inflated", "sphere"] = "white",
+    *,
+    areas: Areas = Areas(),  # noqa: B008 (frozen)
 ) -> Geometry:
     """The human cortical surface (fsaverage), distance along it, axis from occipital to frontal (+y).
 
@@ -43,20 +44,28 @@ def cortex(
         hemisphere: "left", "right", or "both", left columns first.
         mesh: how fine; the coarser meshes are the leading vertices of the finer ones.
         surface: "white" (white matter border), "pial" (outer border), "inflated", or "sphere".
+        areas: a parcellation, and a connectome between its areas. Parcellations of the finer meshes of fsaverage serve:
+            each mesh is the leading vertices of the next. Straight lines that stand for tracts are measured on the
+            white surface, whatever is drawn.
     """
-    sides = ("left", "right") if hemisphere == "both" else (hemisphere,)
-    pieces = [_coarsen(_load(side, surface), _VERTICES[mesh]) for side in sides]
+    sides: tuple[str, ...] = ("left", "right") if hemisphere == "both" else (hemisphere,)
+    pieces = [_coarsen(_load(side, surface), FSAVERAGE[mesh]) for side in sides]
     if hemisphere == "both" and surface in ("inflated", "sphere"):
         pieces = _apart(pieces)
     sizes = [len(piece.positions) for piece in pieces]
-    return Geometry(
+    layer = np.repeat(np.arange(len(pieces)) if hemisphere == "both" else [int(hemisphere == "right")], sizes)
+    shape = Geometry(
         np.concatenate([piece.positions for piece in pieces]),
         faces=np.concatenate([piece.faces + sum(sizes[:i]) for i, piece in enumerate(pieces)]),
         metric="geodesic",
-        layer=np.repeat(np.arange(len(pieces)) if hemisphere == "both" else [int(hemisphere == "right")], sizes),
+        layer=layer,
         axis=(0.0, 1.0, 0.0),
         name="cortex",
     )
+    if areas.parcellation is None:
+        return shape
+    white = [_load(side, "white").positions[: sizes[0]] for side in sides]
+    return lay_areas(shape, areas, side=layer, anatomy=np.concatenate(white))
 
 
 def coarser_faces(faces: NDArray[np.int64], coarse: int) -> NDArray[np.int64]:

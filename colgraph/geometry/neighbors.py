@@ -40,6 +40,11 @@ class Neighborhood:
         """The same neighbourhood with what it reads from files matched to the columns of ``geometry``."""
         return self
 
+    def with_tracts(self, geometry: Geometry) -> Neighborhood:
+        """:meth:`on` a geometry, and the edges of its tracts."""
+        own = self.on(geometry)
+        return own if geometry.tracts is None else own | Edges(geometry.tracts, geometry.tract_lengths)
+
     def relabelled(self, new_id: Index) -> Neighborhood:
         """The same neighbourhood where column ``i`` has become ``new_id[i]``, or was removed where that is -1."""
         return self
@@ -87,7 +92,8 @@ class KNN(Neighborhood):
         for targets, sources in _groups(geometry):
             found = space.nearest(self.k, targets, sources)
             possible = min(self.k, sources.size - int(np.isin(targets, sources).any()))
-            _report_short(np.bincount(found.target, minlength=n)[targets], possible, self.k)
+            degree = np.bincount(found.target, minlength=n)[targets]
+            _report_short(degree[~_off_surface(geometry)[targets]], possible, self.k)
             parts.append(found)
         return join([*parts, _loops(geometry, self.self_loops)])
 
@@ -288,6 +294,9 @@ class Union(Neighborhood):
     def relabelled(self, new_id: Index) -> Union:
         return Union(tuple(part.relabelled(new_id) for part in self.parts))
 
+    def chosen(self, geometry: Geometry) -> Union:
+        return Union(tuple(part.chosen(geometry) for part in self.parts))
+
 
 def warn_of_isolated(neighborhood: Neighborhood, links: Links, geometry: Geometry, space: Space) -> None:
     """Warn, in the name of :func:`colgraph.build_sheet`'s caller, of columns that are joined to no other."""
@@ -377,6 +386,15 @@ def _loops(geometry: Geometry, wanted: bool) -> Links:
     """A self-loop of length 0 for every column; none where only the next layer may listen."""
     everyone = np.arange(geometry.num_columns if wanted and geometry.direction != "forward" else 0)
     return Links(everyone, everyone, np.zeros(everyone.size))
+
+
+def _off_surface(geometry: Geometry) -> NDArray[np.bool_]:
+    """``[N]`` the columns beside a surface that tracts alone lead to."""
+    alone = np.zeros(geometry.num_columns, dtype=bool)
+    if geometry.tracts is not None and geometry.faces is not None and geometry.metric == "geodesic":
+        alone[geometry.tracts[1]] = True
+        alone[geometry.faces] = False
+    return alone
 
 
 def _measured(geometry: Geometry, space: Space, source: Index, target: Index) -> NDArray[np.float64]:

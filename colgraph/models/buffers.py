@@ -91,7 +91,7 @@ def initial_edge_bias(sheet: Sheet, num_heads: int, sigma: float | None = None) 
     """
     distance, edges = sheet.edge_distance.detach(), sheet.edge_index.cpu().numpy()
     if sigma is None:
-        sigma = default_sigma(edges, distance.cpu().numpy(), sheet.spacing, sheet.metric)
+        sigma = default_sigma(edges, distance.cpu().numpy(), sheet.spacing, sheet.metric, sheet.is_tract.cpu().numpy())
     bias = -(distance**2) / (2 * sigma**2)
     if not bool(torch.isfinite(bias).all()):
         # The square of a long length overflows, and a column of nothing but infinities has no softmax.

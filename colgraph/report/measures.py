@@ -149,6 +149,24 @@ def moran(c: Context) -> Result:
     return replace(result, map_label=f"mean {c.activity.label}")
 
 
+@_topography(
+    "Activity by area",
+    "The mean over natural images of each area's columns ({activity}), the largest first. The number is the share of "
+    "the variance over columns that lies between areas; areas are of one piece, so that any smooth map is above the "
+    "null, and what learning does shows beside the untrained network.",
+)
+def activity_by_area(c: Context) -> Result:
+    return c.call(analysis.region_means, np.abs(c.natural).mean(0), _areas(c), what=c.activity.label.partition(" (")[0])
+
+
+def _areas(c: Context) -> dict[str, Any]:
+    """The columns that stand in each area of the sheet."""
+    if c.sheet.area is None:
+        raise ValueError("its columns are in no areas: parcellation=FILE gives the columns of a cortex some")
+    now_at = np.argsort(c.place)
+    return {name: now_at[columns] for name, columns in analysis.sheet_regions(c.sheet, "areas").items()}
+
+
 # ---------------------------------------------------------------------- connectivity
 
 
@@ -187,6 +205,17 @@ def edge_lengths(c: Context) -> Result:
 )
 def strengths(c: Context) -> Result:
     return c.call(analysis.strengths, c.attention, c.edges, permutations=_edge_shuffles(c))
+
+
+@_connectivity(
+    "Attention between areas",
+    "What the columns of one area give to those of another. The number is its rank correlation with what equal "
+    "attention to all edges would give, over areas that are joined: 1 where learning has changed nothing between them. "
+    "The null shuffles the areas.",
+    PLACELESS,
+)
+def attention_between_areas(c: Context) -> Result:
+    return c.call(analysis.region_attention, c.attention, c.edges, _areas(c))
 
 
 def _knows_distance(c: Context) -> None:

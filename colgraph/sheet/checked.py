@@ -15,7 +15,7 @@ from colgraph.sheet.tensors import equal, plainly
 
 TENSORS = ("pos", "edge_index", "edge_distance", "input_rank", "output_mask", "layer", "face")
 TEXTS = ("metric", "geometry")
-OPTIONAL = ("names", "area", "area_names", "period", "wire_index", "wire_length")
+OPTIONAL = ("names", "area", "area_names", "tract_index", "period", "wire_index", "wire_length")
 
 
 def _optional(name: str, text: str) -> Any:
@@ -38,6 +38,7 @@ class CheckedData(Data):
 
     names = _optional("names", "N column names, or None.")
     area = _optional("area", "``[N]`` int64, the place of each column's area in ``area_names``, -1: none; or None.")
+    tract_index = _optional("tract_index", "``[2,T]`` long-range edges, laid along tracts, or None.")
     period = _optional("period", "Side lengths of the periodic box, or None.")
     wire_index = _optional("wire_index", "``[2,W]`` connections that distances follow, or None for the edges.")
     wire_length = _optional("wire_length", "``[W]`` their lengths, or None.")
@@ -136,6 +137,8 @@ class CheckedData(Data):
             _, self.area_names = checks.areas(self.area, self.area_names, n)
         elif self.area_names is not None:
             raise ValueError("the sheet has area_names and lacks area: a transform has removed it")
+        if self.tract_index is not None:
+            checks.indices(self.tract_index, n, "tracts", (2, "T"))
         if self.wire_index is not None:
             checks.lengths(self.wire_length, checks.indices(self.wire_index, n, "wires", (2, "W")), "length of wires")
         rank = self.input_rank.numpy(force=True)

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from colgraph import checks
 from colgraph.describe import SheetReport, report
-from colgraph.edges import by_rank, canonical_edges
+from colgraph.edges import by_rank, canonical_edges, edge_codes
 from colgraph.layout import Layout, edges_are_sorted
 from colgraph.output import replacing
 from colgraph.sheet.checked import OPTIONAL, TENSORS, TEXTS, CheckedData
 from colgraph.sheet.tensors import as_tensor, plainly
 from colgraph.space import GRAPH_METRICS, Place, Space, make_space
 
-_FORMAT = 3  # 1 had neither period nor wires, 2 no areas
+_FORMAT = 3  # 1 had neither period nor wires, 2 neither areas nor tracts
 
 
 class Sheet(CheckedData):
@@ -50,6 +50,8 @@ class Sheet(CheckedData):
         area: ``[N]`` int64, which area each column is in: its place in ``area_names``, -1 for none. None on a sheet
             without areas.
         area_names: list of the areas' names, or None. After a cut, areas without columns keep their place in it.
+        tract_index: ``[2,T]`` int64, long-range edges (source and target) whose lengths are those of tracts and not of
+            the metric, or None. :attr:`is_tract` says which of the edges they are.
         period: side lengths of the periodic box that distances are measured in, or None.
         wire_index: ``[2,W]`` int64, the connections that distances of the metrics "given" and "hops" follow, or None
             where those are the edges themselves.
@@ -75,6 +77,7 @@ class Sheet(CheckedData):
         names: Sequence[str] | None = None,
         area: ArrayLike | Tensor | None = None,
         area_names: Sequence[str] | None = None,
+        tracts: Tensor | np.ndarray | None = None,
         period: Sequence[float] | None = None,
         wires: tuple[Tensor | np.ndarray, Tensor | np.ndarray] | None = None,
     ) -> Sheet:
@@ -95,6 +98,7 @@ class Sheet(CheckedData):
             names: N column names.
             area: ``[N]`` place of each column's area in ``area_names``, -1 for none.
             area_names: names of the areas; their numbers if not given.
+            tracts: ``[2,T]`` the edges whose lengths are not the metric's.
             period: side lengths of the periodic box, for metric "periodic".
             wires: ``[2,W]`` and ``[W]``, the connections (with their lengths) that distances of the metrics "given" and
                 "hops" follow; the edges themselves if not given.
@@ -130,6 +134,8 @@ class Sheet(CheckedData):
             arrays["area"], area_names = checks.areas(area, area_names, n)
         elif area_names is not None:
             raise ValueError("area_names needs area, one number per column")
+        if tracts is not None:
+            arrays["tract_index"] = checks.indices(tracts, n, "tracts", (2, "T"))
         if wires is not None:
             arrays["wire_index"] = ends = checks.indices(wires[0], n, "wires", (2, "W"))
             arrays["wire_length"] = checks.lengths(wires[1], ends, "length of wires").astype(np.float32)
@@ -161,6 +167,15 @@ class Sheet(CheckedData):
     def outputs(self) -> Tensor:
         """The columns that are read out, ascending."""
         return torch.nonzero(self.output_mask).flatten()
+
+    @property
+    def is_tract(self) -> Tensor:
+        """``[E]`` bool, which edges were laid along tracts."""
+        if self.tract_index is None:
+            return torch.zeros(self.edge_index.size(1), dtype=torch.bool, device=self.edge_index.device)
+        n = self.num_columns
+        own, tracts = (edge_codes(edges.numpy(force=True), n) for edges in (self.edge_index, self.tract_index))
+        return as_tensor(np.isin(own, tracts), self.edge_index.device)
 
     @property
     def spacing(self) -> float:
@@ -239,6 +254,8 @@ class Sheet(CheckedData):
             edge_index=self.edge_index.cpu().numpy(),
             distance=self.edge_distance.detach().cpu().numpy(),
             spacing=self.spacing,
+            is_tract=self.is_tract.cpu().numpy(),
+            areas=None if self.area is None else (self.area.cpu().numpy(), self.area_names or []),
             num_inputs=int((self.input_rank >= 0).sum()),
             num_outputs=int(self.output_mask.sum()),
             fingerprint=self.fingerprint,
@@ -271,6 +288,9 @@ class Sheet(CheckedData):
         relabelled = new_id[face]
         out.face = relabelled[:, (relabelled >= 0).all(0)]
         out.period = self.period
+        if self.tract_index is not None:
+            relabelled = new_id[self.tract_index]
+            out.tract_index = relabelled[:, (relabelled >= 0).all(0)]
         if self.wire_index is not None:
             relabelled = new_id[self.wire_index]
             inside = (relabelled >= 0).all(0)
@@ -300,8 +320,7 @@ class Sheet(CheckedData):
 
         graph = nx.DiGraph(geometry=self.geometry, metric=self.metric, spacing=self.spacing)
         names = self.get("names")
-        areas = None if self.area is None else self.area.tolist()
-        area_names = self.area_names or []
+        areas, area_names = None if self.area is None else self.area.tolist(), self.area_names or []
         if areas is not None:
             graph.graph["area_names"] = area_names
         columns = zip(
@@ -364,6 +383,7 @@ class Sheet(CheckedData):
             names=arrays["names"].tolist() if "names" in arrays else None,
             area=arrays.get("area"),
             area_names=arrays["area_names"].tolist() if "area_names" in arrays else None,
+            tracts=arrays.get("tract_index"),
             period=arrays["period"].tolist() if "period" in arrays else None,
             wires=(arrays["wire_index"], arrays["wire_length"]) if "wire_index" in arrays else None,
         )

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from colgraph.geometry import option_names
+from colgraph.geometry.areas import AREA_OPTIONS
+from colgraph.geometry.options import list_options
 from colgraph.hints import did_you_mean, nearest
 from colgraph.options import OptionError, as_now, other_names
 from colgraph.script import OneLineParser, spelled_as
@@ -259,9 +261,9 @@ def _check_option_names(geometry: str, options: Mapping[str, Any]) -> None:
     function = geometry_function(geometry) if options else None
     if function is None:
         return
-    parameters = inspect.signature(function).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+    if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values()):
         return
+    parameters = [*dict.fromkeys((*(option.name for option in list_options(function)), *AREA_OPTIONS))]
     for name in options:
         if name not in parameters:
             hint = did_you_mean(name, [*describe_settings(), *_SESSION, *parameters], "; ", _flag)

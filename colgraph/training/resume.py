@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from colgraph.geometry import parse_neighborhood
+from colgraph.geometry.areas import Areas
 from colgraph.geometry.registry import find_geometry, is_plugin, list_geometries, load_plugin
 from colgraph.training.config import TrainConfig, parse_interval
 from colgraph.training.yaml_files import load_yaml, save_yaml
@@ -229,7 +230,8 @@ def _option_pairs(record: TrainConfig, given: TrainConfig) -> dict[str, tuple[An
     """The options of the geometry side by side, those that are not given at their defaults."""
     function = geometry_function(record.geometry) if record.options != given.options else None
     parameters = inspect.signature(function).parameters.values() if function is not None else ()
-    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Areas)}
+    defaults |= {p.name: p.default for p in parameters if p.default is not p.empty}
     names = dict.fromkeys((*record.options, *given.options))
     mine, theirs = ({**defaults, **config.options} for config in (record, given))
     return {name: (mine.get(name), theirs.get(name)) for name in names}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from colgraph.sheet import Sheet
+from colgraph.viz.area_colors import area_colors, face_areas
 from colgraph.viz.attention import central_column
 from colgraph.viz.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, UNIT, Figure, few_ticks, new_figure
 
@@ -77,10 +78,23 @@ def _roles(sheet: Sheet) -> tuple[np.ndarray, np.ndarray]:
     return inputs, outputs if not outputs.all() else np.zeros_like(outputs)
 
 
+def _area_colors(sheet: Sheet) -> np.ndarray:
+    """``[N,3]`` the color of each column's area, pale where it is in none."""
+    from matplotlib.colors import to_rgb
+
+    none = np.array([to_rgb(PALE)])
+    if sheet.area is None:
+        return none.repeat(sheet.num_columns, 0)
+    return np.concatenate([area_colors(len(sheet.area_names or ())), none])[sheet.area.cpu().numpy()]
+
+
 def _draw_columns(axes: Any, sheet: Sheet, points: np.ndarray, size: float, **depth: bool) -> None:
     """A mark per column, orange for inputs, and a blue ring around those that are read out."""
+    from matplotlib.colors import to_rgb
+
     inputs, outputs = _roles(sheet)
-    colors = np.where(inputs, ORANGE, PALE)
+    colors = _area_colors(sheet)
+    colors[inputs] = to_rgb(ORANGE)
     axes.scatter(*points.T, s=size, c=colors, edgecolors=GREY, linewidths=0.4, zorder=2, **depth)
     axes.scatter(*points[outputs].T, s=1.9 * size, c="none", edgecolors=BLUE, linewidths=1.2, zorder=3, **depth)
 
@@ -151,14 +165,18 @@ def _ears(sheet: Sheet, column: int) -> np.ndarray:
 
 
 def _draw_surface(figure: Figure, sheet: Sheet, position: np.ndarray) -> None:
-    """The faces from two sides, in the colour of the role that most of their columns have."""
+    """The faces from two sides, in the color of the role that most of their columns have, else of their area."""
     from matplotlib.colors import to_rgb
 
     faces = sheet.face.cpu().numpy().T
     inputs, outputs = _roles(sheet)
-    palette = np.array([to_rgb(PALE), to_rgb(ORANGE), to_rgb(BLUE)])
-    kind = np.where(inputs, 1, np.where(outputs, 2, 0))
-    color = palette[np.median(kind[faces], axis=1).astype(np.int64)]
+    kind = np.median(np.where(inputs, 1, np.where(outputs, 2, 0))[faces], axis=1).astype(np.int64)
+    none = np.array([to_rgb(PALE)])
+    color = none.repeat(len(faces), 0)
+    if sheet.area is not None:
+        colors = np.concatenate([area_colors(len(sheet.area_names or ())), none])
+        color = colors[face_areas(faces, sheet.area.cpu().numpy())]
+    color[kind > 0] = np.array([to_rgb(ORANGE), to_rgb(BLUE)])[kind[kind > 0] - 1]
     corners = position[faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
@@ -223,7 +241,9 @@ def _legend(figure: Figure, sheet: Sheet, edges: int) -> None:
         return Line2D([], [], linestyle="", marker="o", color=color, markeredgecolor=edge, markersize=size, label=text)
 
     inputs, outputs = int((sheet.input_rank >= 0).sum()), int(sheet.output_mask.sum())
-    handles = [dot(PALE, GREY, 7, "column")]
+    handles = [
+        dot(PALE, GREY, 7, "column" if sheet.area is None else "column in no area (others in their area's color)")
+    ]
     if inputs:
         handles.append(dot(ORANGE, GREY, 7, f"input ({inputs:,})"))
     if outputs < sheet.num_columns:

@@ -293,6 +293,23 @@ def test_regions():
     assert result.accuracy[2] == pytest.approx(silent_out.mean())
 
 
+def test_regions_by_name_spare_columns_and_are_compared_with_patches():
+    net = vision_net()
+    images, _ = digits()
+    labels, edges = predict(net, images), net.model.sheet.edge_index
+    named = {"in": np.arange(4), "out": np.arange(4, 7)}
+    options = {"draws": 2, "progress": False}
+    plain = lesion_regions(net, images, labels, edges, np.repeat(["in", "out", "rest"], [4, 3, 7]), **options)
+    found = lesion_regions(net, images, labels, edges, named, positions=net.model.sheet.pos, **options)
+    assert found.regions == ("in", "out")
+    assert found.accuracy.tolist() == plain.accuracy[:2].tolist()
+    assert found.accuracy_null.shape == (2, 2)
+    spared = lesion_regions(net, images, labels, edges, named, spare=np.arange(14) < 4, **options)
+    assert spared.regions == ("out",)
+    with pytest.raises(ValueError, match="spare"):
+        lesion_regions(net, images, labels, edges, named, spare=[1, 2], **options)
+
+
 def test_lesions_need_a_bias_to_cut_at():
     net = vision_net(edge_bias=None)
     images, labels = digits()

@@ -79,7 +79,7 @@ def test_weight_none_switches_lengths_off(tmp_path):
         assert not any("read as the length" in note for note in said)
         with pytest.raises(ValueError, match="weight=None leaves weights unread"):
             cg.geometry(source, weight=None, weight_is="strength")
-        with pytest.raises(ValueError, match=r"weight_is must be one of .*'strength:-log', got 'strong'"):
+        with pytest.raises(ValueError, match=r"weight_is must be one of .*'log-strength', got 'strong'"):
             cg.geometry(source, weight_is="strong")
 
 
@@ -141,3 +141,13 @@ def test_a_saved_sheet_keeps_its_lengths_or_leaves_them(tmp_path):
     assert read_geometry(tmp_path / "sheet.npz", weight=None).edge_distance is None
     with pytest.raises(ValueError, match="'transpose' means nothing for a saved sheet"):
         read_geometry(tmp_path / "sheet.npz", transpose=True)
+
+
+def test_logarithms_of_strengths_become_one_over_the_strength(tmp_path):
+    path = tmp_path / "logs.csv"
+    path.write_text("A,B,C\n0,2.5,-1\n2.5,0,0\n-1,0,0\n")
+    shape = cg.geometry(path, weight_is="log-strength")
+    assert shape.edge_distance.tolist() == pytest.approx(np.exp([-2.5, 1, -2.5, 1])[[0, 1, 2, 3]])
+    path.write_text("A,B\n0,2000\n1,0\n")
+    with pytest.raises(ValueError, match=r"edge 'A' -> 'B' has the log strength 2000.0: it must be finite"):
+        cg.geometry(path, weight_is="log-strength")

@@ -61,7 +61,9 @@ SETTINGS = Settings(probes=160, permutations=12, nulls=2, progress=False, batch_
 
 @pytest.fixture(scope="module")
 def grid_run() -> Run:
-    return small_run(cg.build_sheet("grid", shape=(6, 6), neighbors="knn:7", num_inputs=16))
+    shape = cg.geometry("grid", shape=(6, 6))
+    shape = replace(shape, area=(shape.positions > 2.5) @ [1, 2, 0], area_names=list("abcd"))
+    return small_run(cg.build_sheet(shape, neighbors="knn:7", num_inputs=16))
 
 
 @pytest.mark.parametrize("item", CATALOGUE, ids=lambda item: item.key)
@@ -403,6 +405,9 @@ def test_each_analysis_is_right_or_left_out_with_a_reason(name: str) -> None:
     for item in CATALOGUE:
         result, reason = attempt(item, context)
         assert (result is None) != (reason is None), item.key
+        if reason is not None and "in no areas" in reason:
+            assert item.key in ("activity_by_area", "attention_between_areas")
+            continue
         if result is None:
             found.add(item.key)
             assert "\n" not in reason

@@ -3,7 +3,8 @@
 What a number means is one text, the option ``weight_is``: "distance", "strength" or "strength:1/w" (the distance 1/w,
 as ``weight_conversion(W, "lengths")`` of the Brain Connectivity Toolbox), or "strength:-log":
 ``-log(w / (max w + min w))`` over all edges (after Seguin et al., PNAS 115:6297, 2018), so that strengths that differ
-by orders of magnitude become lengths that do not, and the strongest edge is longer than zero.
+by orders of magnitude become lengths that do not, and the strongest edge is longer than zero. "log-strength" is the
+natural logarithm of a strength, and its distance again one over that strength.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from colgraph.geometry.options import OptionGroup
 USUAL = ""
 """The default of the option ``weight``: whatever has lengths. (None says that nothing has.)"""
 
-WEIGHT_MEANINGS = ("distance", "strength", "strength:1/w", "strength:-log")
+WEIGHT_MEANINGS = ("distance", "strength", "strength:1/w", "strength:-log", "log-strength")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Weights(OptionGroup):
         weight: what names them: the edge attribute or column with lengths, where "distance" or "weight" is not it.
             None leaves lengths unread.
         weight_is: one of ``WEIGHT_MEANINGS``: "distance" (what a weight is if not said otherwise, with a warning that
-            says so), "strength" or "strength:-log".
+            says so), "strength", "strength:-log" or "log-strength".
 
     Raises:
         ValueError: where the options are wrong or contradict each other.
@@ -66,6 +67,8 @@ class Weights(OptionGroup):
                 less.
         """
         lengths = _numbers(values, edge)
+        if self.weight_is == "log-strength":
+            return _inverse_exponentials(lengths, values, edge)
         strength = self.weight_is not in (None, "distance")
         good = np.isfinite(lengths) & ((lengths > 0) if strength else (lengths >= 0))
         if not good.all():
@@ -113,6 +116,20 @@ class Lengths(Weights):
 def edge_name(source: int, target: int, names: Sequence[Any] | None = None) -> str:
     """What messages call an edge."""
     return f"edge {source} -> {target}" if names is None else f"edge {names[source]!r} -> {names[target]!r}"
+
+
+def _inverse_exponentials(
+    logs: NDArray[np.float64], values: Sequence[Any] | NDArray[Any], edge: Callable[[int], str]
+) -> NDArray[np.float64]:
+    with np.errstate(over="ignore", under="ignore"):
+        lengths = np.exp(-logs)
+    wrong = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
+    if wrong.size:
+        e = int(wrong[0])
+        raise ValueError(
+            f"{edge(e)} has the log strength {values[e]!s}: it must be finite, and a logarithm (-700 to 700)"
+        )
+    return lengths
 
 
 def _numbers(values: Sequence[Any] | NDArray[Any], edge: Callable[[int], str]) -> NDArray[np.float64]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,11 +12,9 @@ from numpy.typing import NDArray
 from colgraph.geometry.readers.files import Source, naming, open_source, optional, parsing
 from colgraph.geometry.readers.matrices.matlab import load_mat
 from colgraph.geometry.readers.matrices.numpy_files import load_arrays
-from colgraph.geometry.readers.meshes.cortical import load_gifti
+from colgraph.geometry.readers.surface_labels import is_no_parcel, is_wall, read_annot_labels, read_gifti_labels
 from colgraph.hints import closest
-from colgraph.text import decode_text, is_number, parse_numbers, parse_table
-
-_SURFACE_INTENTS = ("NIFTI_INTENT_POINTSET", "NIFTI_INTENT_TRIANGLE")
+from colgraph.text import is_number, parse_numbers, parse_table
 
 
 def read_mask(path: str | os.PathLike[str], num_columns: int) -> NDArray[np.bool_]:
@@ -144,57 +141,22 @@ def _read_mat(source: Source, num_columns: int) -> NDArray[np.bool_]:
 # ---------------------------------------------------------------------- labels of surfaces
 
 
-# What FreeSurfer, Connectome Workbench and the makers of parcellations call the columns that belong to no parcel: a
-# part of a label, or the whole of it.
-_WALL = re.compile(r"med(ial)?wall|corpuscallosum|non?t?cort(ex|ical)")
-_NO_PARCEL = re.compile(r"unknown|background|unassigned|unlabell?ed|nolabel")
-_NO_PARCELS = {"", "none", "null", "nan", "empty", "undefined", "mw", "notlabeled", "notlabelled"}
-
-
-def _joined(label: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "", label.lower())
-
-
-def _is_no_parcel(label: str) -> bool:
-    """Whether a label says that its columns belong to no parcel of the cortex, in any spelling."""
-    joined = _joined(label)
-    asked = re.search(r"(^|[^a-z0-9?])\?+($|[^a-z0-9?])", label.lower())
-    return bool(asked or joined in _NO_PARCELS or _NO_PARCEL.search(joined) or _WALL.search(joined))
-
-
-def _labelled(values: NDArray[Any], labels: Mapping[int, str | None]) -> NDArray[np.bool_]:
+def _labelled(values: NDArray[Any], labels: Mapping[int, str]) -> NDArray[np.bool_]:
     """Where columns have the label of a parcel; if none has, where they have another than that of the medial wall."""
     occurring = set(np.unique(values).tolist()) & set(labels)
-    parcels = [key for key in occurring if not _is_no_parcel(labels[key] or "")]
-    return np.isin(values, parcels or [key for key in occurring if not _WALL.search(_joined(labels[key] or ""))])
+    parcels = [key for key in occurring if not is_no_parcel(labels[key])]
+    return np.isin(values, parcels or [key for key in occurring if not is_wall(labels[key])])
 
 
 def _read_gifti(source: Source, num_columns: int) -> NDArray[np.bool_]:
-    image = load_gifti(source)
-    if any(image.get_arrays_from_intent(intent) for intent in _SURFACE_INTENTS):
-        raise ValueError("holds a surface, not a mask: give a .label.gii or .shape.gii file")
-    if len(image.darrays) != 1:
-        raise ValueError(f"holds {len(image.darrays)} maps: a mask is one map")
-    values = np.asarray(image.darrays[0].data).reshape(-1)
-    if not image.get_arrays_from_intent("NIFTI_INTENT_LABEL"):
+    values, table = read_gifti_labels(source, "a mask")
+    if table is None:
         return np.nan_to_num(values.astype(np.float64), nan=0.0) != 0
-    # A label without text has no attribute of that name.
-    labels = () if image.labeltable is None else image.labeltable.labels
-    table = {label.key: getattr(label, "label", "") for label in labels}
-    if not table or not any(_is_no_parcel(label or "") for label in table.values()):
-        table.pop(0, None)  # nothing says which label is none: by convention it is 0
     return _labelled(values, table) if table else values != 0
 
 
 def _read_annot(source: Source, num_columns: int) -> NDArray[np.bool_]:
-    freesurfer = optional("nibabel.freesurfer", "mesh")
-    with parsing("a FreeSurfer annotation"), source.on_disk() as path:
-        codes, table, names = freesurfer.read_annot(path, orig_ids=True)
-    if len(table) != len(names):  # a table with gaps: its empty rows have no name
-        table = table[table.any(1)]
-    if len(table) != len(names):
-        raise ValueError(f"its colour table has {len(table)} entries and {len(names)} names")
-    labels = {int(code): decode_text(label) for code, label in zip(table[:, 4], names, strict=True)}
+    codes, labels = read_annot_labels(source)
     return _labelled(codes, labels) & (codes != 0)
 
 

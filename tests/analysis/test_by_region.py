@@ -1,0 +1,70 @@
+"""Regions of a sheet: attention between them, and measures in them, on networks whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import colgraph as cg
+from colgraph import analysis as an
+
+
+@pytest.fixture(scope="module")
+def sheet():
+    """A grid in four bands, each an area."""
+    shape = cg.geometry("grid", shape=(8, 8))
+    label = (shape.positions[:, 1] // 2).astype(int)
+    return cg.build_sheet(cg.Geometry(shape.positions, area=label, area_names=list("abcd")), neighbors="complete")
+
+
+def test_attention_between_regions_is_summed_from_row_to_column(sheet):
+    edges, regions = sheet.edge_index.numpy(), an.sheet_regions(sheet)
+    source, target = sheet.area.numpy()[edges]
+    attention = np.where((source == 0) & (target == 2), 2.0, 1.0)
+    found = an.region_attention(attention, edges, regions, permutations=19)
+    assert found.regions == ("a", "b", "c", "d")
+    assert found.attention[0, 2] == 2 * 16 * 16
+    assert found.attention[2, 0] == 16 * 16
+    connectome = np.ones((4, 4))
+    connectome[0, 2] = 5.0
+    follows = an.region_attention(attention, edges, regions, reference=connectome, permutations=99)
+    assert follows.value == pytest.approx(1)
+    assert follows.p_value < 0.2
+    turned = an.region_attention(attention, edges, regions, reference=connectome.T, permutations=9)
+    assert turned.value < 0
+    assert found.plot().get_title().startswith("attention between regions")
+
+
+def test_equal_attention_changes_nothing_between_regions():
+    sheet = cg.build_sheet("grid", shape=(9, 9), neighbors="knn:20")
+    edges = sheet.edge_index.numpy()
+    regions = an.sheet_regions(sheet, (sheet.pos[:, 1] // 3).long().numpy() * 3 + (sheet.pos[:, 0] // 3).long().numpy())
+    degree = np.bincount(edges[1])
+    assert an.region_attention(1 / degree[edges[1]], edges, regions).value == pytest.approx(1)
+
+
+def test_a_measure_that_follows_regions_is_between_them(sheet):
+    regions = an.sheet_regions(sheet)
+    noise = np.random.default_rng(0).normal(size=64)
+    follows = an.region_means(sheet.area.numpy() * 10 + noise, regions, what="evidence", permutations=99)
+    assert follows.value > 0.95
+    assert follows.p_value < 0.05
+    assert follows.means.argmax() == 3
+    assert an.region_means(noise, regions, permutations=99).value < 0.2
+    assert [tick.get_text() for tick in follows.plot().get_yticklabels()] == ["d", "c", "b", "a"]
+    assert an.region_means(noise, {"a": [0, 1], "b": [5, 6]}).sizes.tolist() == [2, 2]
+
+
+def test_what_does_not_fit_is_refused(sheet):
+    edges, regions = sheet.edge_index.numpy(), an.sheet_regions(sheet)
+    ones = np.ones(edges.shape[1])
+    with pytest.raises(ValueError, match="region 'b' shares columns"):
+        an.region_means(np.arange(64.0), {"a": [0, 1], "b": [1, 2]})
+    with pytest.raises(ValueError, match="region 'b' has column 64, but there are 64"):
+        an.region_means(np.arange(64.0), {"a": [0, 1], "b": [64]})
+    with pytest.raises(ValueError, match="all columns is the same"):
+        an.region_means(np.ones(64), regions)
+    with pytest.raises(ValueError, match="at least three of them, got 2"):
+        an.region_attention(ones, edges, {"a": [0], "b": [1]})
+    with pytest.raises(ValueError, match=r"reference must be finite, of shape \[4, 4\]"):
+        an.region_attention(ones, edges, regions, reference=np.ones((3, 3)))
