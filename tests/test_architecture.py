@@ -41,13 +41,14 @@ ARROWS: dict[str, set[str]] = {
     "ops": {"layout", "tiles", "torch_internals"},
     "nn": {"ops", "layout", "torch_internals", "options"},
     "models": {"nn", "ops", "sheet", "layout", "locality", "torch_internals", "options"},
+    "plasticity": {"ops", "sheet", "space", "layout", "edges", "options"},
     "data": {"text", "options", "output", "script"},
     "viz": {"sheet", "output"},
     "analysis": {"rewire", "edges", "hints", "output", "space"},
     "output": set(),
     "script": set(),
     "training": {"models", "ops", "options", "space", "data", "viz", "geometry", "sheet", "output", "script"}
-    | {"distributed", "tasks"},
+    | {"distributed", "tasks", "plasticity"},
     "distributed": {"models", "nn", "ops", "sheet", "layout", "describe", "torch_internals"},
     "report": {"analysis", "space", "training", "data", "models", "viz", "sheet", "output", "script", "text"}
     | {"tasks"},
@@ -132,7 +133,7 @@ def test_the_files_of_a_run_are_named_in_one_place():
         "encoding.json",
         "rsa.json",
     }
-    files |= {"predictions.npz"}
+    files |= {"predictions.npz", "plasticity.json"}
     named = {
         path.relative_to(PACKAGE).as_posix(): node.value
         for path in PACKAGE.rglob("*.py")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
-from typing import Self
+from typing import Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,10 @@ from colgraph.ops import resolve_backend, sheet_attention
 from colgraph.ops.primitive import AttentionStep, LayoutAttention
 from colgraph.ops.reference import ByTarget, Operands, edge_messages
 from colgraph.torch_internals import watches_messages
+
+Observer: TypeAlias = Callable[[Operands, Tensor, Tensor], None]
+"""What is called in the backward pass of each step with the operands of the attention, what was heard ``[N,B,H,C/H]``,
+and the gradient of the loss with respect to that."""
 
 _log = logging.getLogger("colgraph")
 _LARGEST_HALF = torch.finfo(torch.float16).max
@@ -40,11 +45,15 @@ class SheetAttention(MessagePassing):
             where somebody waits for its messages: PyG's hooks and explainers, a subclass's own ``message``.
         parametrization: of untied projections, "plain" or "shared+difference".
 
+    Attributes:
+        observer: an :data:`Observer`, or None; it changes nothing.
+
     Shapes:
         ``forward(x [N,B,C], layout) -> out [N,B,C]``, and with an ``edge_cost [E]`` ``-> out, cost [N,B,H]``.
     """
 
     edge_bias: Tensor | None
+    observer: Observer | None
 
     @constructor
     def __init__(
@@ -69,6 +78,7 @@ class SheetAttention(MessagePassing):
             self.edge_bias = nn.Parameter(edge_bias.clone())
         else:
             self.register_buffer("edge_bias", edge_bias)
+        self.observer = None
         self._announced: str | None = None
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -92,7 +102,15 @@ class SheetAttention(MessagePassing):
             out, cost = self._propagate(query, key, value, layout, edge_cost, self.edge_bias, size)
         else:
             out, cost = sheet_attention(query, key, value, self.edge_bias, layout, edge_cost=edge_cost, backend=backend)
+        if self.observer is not None and out.requires_grad:
+            self._observe(self.observer, query, key, value, out)
         return self._result(out.reshape(x.shape), cost)
+
+    def _observe(self, observer: Observer, query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> None:
+        """Call the observer when the gradient of what was heard is known."""
+        bias = None if self.edge_bias is None else self.edge_bias.detach()
+        given = Operands(query.detach(), key.detach(), value.detach(), bias, None, self.qk_dim**-0.5)
+        out.register_hook(functools.partial(observer, given, out.detach()))
 
     def _result(self, out: Tensor, cost: Tensor | None) -> Tensor | tuple[Tensor, Tensor | None]:
         out = out if self.output is None else self.output(out)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from colgraph.layout import Layout
-from colgraph.nn.attention import SheetAttention
+from colgraph.nn.attention import Observer, SheetAttention
 from colgraph.nn.block import ColumnBlock, ColumnMlp
 from colgraph.nn.layers import ColumnLayerNorm, ColumnLinear, apply_linear, apply_norm
 from colgraph.nn.shared import SharedColumnLayerNorm, SharedColumnLinear, SharedDifference
@@ -96,6 +96,7 @@ class _Plan:
     record: bool
     recompute: bool
     differentiate: bool
+    observer: Observer | None
 
     @property
     def slots(self) -> int:
@@ -273,7 +274,11 @@ class _BackwardPass:
         if self.grad_cost is None and given.edge_cost is not None:
             given = given._replace(edge_cost=None)
         wanted = (True, True, True, self.grad_bias is not None)
-        back = Back(grad_middle.view(given.value.shape), self.grad_cost, kept, wanted)
+        grad_heard = grad_middle.view(given.value.shape)
+        if plan.observer is not None:
+            heard = tape.middle[:, slot] - x if plan.residual else tape.middle[:, slot]
+            plan.observer(given._replace(edge_cost=None), heard.view(given.value.shape), grad_heard)
+        back = Back(grad_heard, self.grad_cost, kept, wanted)
         grad_query, grad_key, grad_value, grad_bias = plan.attention.backward(given, back)
         ops.copy(grad_query.flatten(2), grads.query[:, slot])
         ops.copy(grad_key.flatten(2), grads.key[:, slot])
@@ -345,6 +350,7 @@ def unroll_columns(
         record=record,
         recompute=recompute,
         differentiate=torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in inputs),
+        observer=block.attention.observer,
     )
     cost, *states = _Unroll.apply(plan, *inputs)
     return states, cost

@@ -52,10 +52,14 @@ class Control:
         name, value = self.setting
         return [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
 
-    def check(self, run: Sheet, control: Sheet) -> None:
-        """Raise ValueError unless the control's sheet has in common with the run's what it should."""
-        same = run.fingerprint == control.fingerprint or self.keeps == "columns"
-        same &= run.geometry_fingerprint == control.geometry_fingerprint or self.keeps != "sheet"
+    def check(self, run: Sheet, control: Sheet, plastic: bool = False) -> None:
+        """Raise ValueError unless the control's sheet has in common with the run's what it should.
+
+        Of a ``plastic`` run, whose edges came and went, the control has found edges of its own: columns are the same.
+        """
+        keeps = "columns" if plastic else self.keeps
+        same = run.fingerprint == control.fingerprint or keeps == "columns"
+        same &= run.geometry_fingerprint == control.geometry_fingerprint or keeps != "sheet"
         if run.num_columns != control.num_columns or not same:
             raise ValueError(f"{str(self.path)!r} has the settings of this control, but lies on another sheet")
 
@@ -133,7 +137,8 @@ def training_script_of(run: Run) -> tuple[Path | None, str]:
         except ImportError as error:
             unknown = f"not trained yet; to know of a command: {error}"
             continue
-        if _same(sheet, run.sheet):
+        begun = run.summary.get("plasticity", {}).get("fingerprint_at_start")
+        if _same(sheet, run.sheet) or (begun is not None and sheet.fingerprint == begun):
             return script, ""
     return None, unknown or (
         "not trained yet, and no command can: no training script here makes this run's sheet of its config.yaml; train "

@@ -107,7 +107,11 @@ class EqualAccuracy:
         if not isinstance(trained.net, VisionColumnformer):
             raise ValueError(f"{str(file)!r} is no checkpoint of this run: it is of a network without a sheet")
         net = PlainImages(trained.net, trained.transform.mean, trained.transform.std).eval()
-        if trained.classes != context.run.classes or net.sheet.fingerprint != context.sheet.fingerprint:
+        # Edges that come and go were others then.
+        graphs = [
+            sheet.num_columns if trained.config.rewire else sheet.fingerprint for sheet in (net.sheet, context.sheet)
+        ]
+        if trained.classes != context.run.classes or graphs[0] != graphs[1]:
             raise ValueError(f"{str(file)!r} is no checkpoint of this run: it has other classes or another sheet")
         return replace(context, net=net, shared={})
 

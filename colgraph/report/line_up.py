@@ -78,7 +78,7 @@ def _trained(control: Control, main: Context, paths: dict[str, Path]) -> Context
     if control.path is None:
         raise ValueError(control.reason)
     other = load_run(control.path, images=0)
-    control.check(main.sheet, other.sheet)
+    control.check(main.sheet, other.sheet, plastic=main.run.config.rewire > 0)
     # The run's labels are shown to the control.
     if other.classes != main.run.classes:
         raise ValueError(f"{control.path} answers with its classes in another order: train it again")

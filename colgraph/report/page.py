@@ -185,7 +185,7 @@ def _head(folder: Path, results: dict[str, Any]) -> str:
 
 
 def _curves(folder: Path) -> str:
-    images = ("curves.png", "attention_by_distance.png", "sheet.png", "column.png")
+    images = ("curves.png", "plasticity.png", "attention_by_distance.png", "sheet.png", "column.png")
     shown = [_image(RunFolder(folder).figures / name, name.split(".")[0].replace("_", " ")) for name in images]
     found = [one for one in shown if one]
     return f"<section class='wide'><h2>Training</h2>{''.join(found)}</section>" if found else ""

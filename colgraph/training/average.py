@@ -7,7 +7,11 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from colgraph.models.other_edges import change_edges
+from colgraph.sheet import Sheet
 
 
 class AverageWeights(WeightAveraging):
@@ -27,6 +31,12 @@ class AverageWeights(WeightAveraging):
         """A copy of the model, where it is going to be and in the precision that it is going to have."""
         trainer.strategy.precision_plugin.convert_module(pl_module.to(trainer.strategy.root_device))
         super().setup(trainer, pl_module, stage)
+
+    def change_edges(self, sheet: Sheet, came_from: Tensor) -> None:
+        """Put the average on the sheet that the model has been put on, see :func:`change_edges`."""
+        average: Any = self._average_model
+        if average is not None:
+            change_edges(average.module.net.model, sheet, came_from)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Both, where the checkpoint has both: Lightning would go on with one in place of the other."""

@@ -64,7 +64,7 @@ def pack_run(
         "config": record.config.flat(),
         "changes": [dict(change) for change in record.changes],
         "own": list(record.own),
-        "sheet": None if sheet is None else _pack_sheet(sheet),
+        "sheet": None if sheet is None else pack_sheet(sheet),
         "classes": list(images.classes),
         "answers": answers,
         "init": init,
@@ -113,7 +113,8 @@ def _count(images: ImageSplits) -> dict[str, Any]:
     return {**{name: len(part) for name, part in sets.items()}, "labels": labels.hexdigest()}
 
 
-def _pack_sheet(sheet: Sheet) -> dict[str, Any]:
+def pack_sheet(sheet: Sheet) -> dict[str, Any]:
+    """A sheet as plain values and tensors, which :func:`unpack_sheet` reads."""
     arrays = sheet.to_arrays().items()
     return {name: value.tolist() if value.dtype.kind in "US" else torch.from_numpy(value) for name, value in arrays}
 

@@ -23,6 +23,7 @@ from colgraph.options import (
     plain_value,
     under_older_names,
 )
+from colgraph.plasticity import Budget, RewireSettings
 from colgraph.tasks import find_task, parse_steps
 from colgraph.training.communicability import WIRING_KINDS
 from colgraph.training.inputs import BASELINES, InputSettings
@@ -47,7 +48,7 @@ _PRECISIONS = {
 
 @under_older_names
 @dataclass(frozen=True)
-class TrainConfig(ColumnformerOptions, InputSettings):
+class TrainConfig(ColumnformerOptions, RewireSettings, InputSettings):
     """Everything a training run depends on; the defaults are ImageNet-100 on a stack of six 8 x 8 layers.
 
     Values are checked, and brought to their type, when a config is made.
@@ -133,6 +134,10 @@ class TrainConfig(ColumnformerOptions, InputSettings):
         if self.patch_stride is not None and self.patch_stride > self.image_size:
             raise ValueError(f"patch_stride: must be at most image_size {self.image_size}, got {self.patch_stride}")
         parse_interval(self.checkpoint_every)
+        try:
+            Budget.parse(self.rewire_budget)
+        except ValueError as error:
+            raise ValueError(f"rewire_budget: {error}") from error
         if self.least_steps is not None and self.least_steps >= self.steps:
             object.__setattr__(self, "least_steps", None)
         self._check_task()
@@ -225,6 +230,19 @@ class TrainConfig(ColumnformerOptions, InputSettings):
                 "time_embedding",
                 "one step has no time to tell: give more steps",
             ),
+            (
+                self.rewire > 0 and parts > 1,
+                "rewire",
+                f"the edges of a sheet in {parts} parts cannot change: use sheet_parallel=1 (several devices may each "
+                "have the whole sheet)",
+            ),
+            (self.rewire > 0 and other, "rewire", f"{name} has no sheet whose edges could change: leave it out"),
+            (
+                self.rewire > 0 and self.speed is not None,
+                "rewire",
+                "an edge with a delay cannot come and go: leave speed or rewire out",
+            ),
+            (self.rewire > 0 and self.freeze, "rewire", "with freeze the sheet stays as it is: leave one of them out"),
             (parts > 1 and self.ema > 0, "ema", "weights of a sheet in parts cannot be averaged: use sheet_parallel=1"),
         )
         for wrong, setting, reason in checks:
@@ -304,6 +322,7 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] =
             *("control", "neighbors", "metric", "mask", "axis", "num_outputs", "outputs", "wiring", "wiring_kind"),
             *("weight_similarity", "weight_similarity_kind", "weight_similarity_range"),
             *("spatial_weight", "spatial_signal", "sheet_parallel", "edge_bias_lr", *VISION_SETTINGS),
+            *declared(RewireSettings),
             *(name for name in declared(ColumnformerOptions) if name not in _OF_BASELINES),
         ),
         lambda c: c.model == "columnformer",
@@ -328,6 +347,8 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] =
         lambda c: c.parametrization != "plain" and (c.model == "local" or c.untied != "none"),
         "--parametrization shared+difference",
     ),
+    ((*(name for name in declared(RewireSettings) if name != "rewire"),), lambda c: c.rewire > 0, "--rewire"),
+    (("rewire_length",), lambda c: c.rewire_grow == "distance", "--rewire-grow distance"),
     (("spatial_signal",), lambda c: c.spatial_weight > 0, "--spatial-weight"),
     (
         ("weight_similarity_kind", "weight_similarity_range"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,14 @@ from colgraph.distributed import SheetParallelVision
 from colgraph.models import VisionColumnformer
 from colgraph.tasks import Classify, Task
 from colgraph.training.metrics import MetricsLog
-from colgraph.viz import draw_attention_by_distance, draw_column, draw_curves, draw_sheet, save_figure
+from colgraph.viz import (
+    draw_attention_by_distance,
+    draw_column,
+    draw_curves,
+    draw_edges_over_time,
+    draw_sheet,
+    save_figure,
+)
 
 _MOST_IMAGES = 64
 # Floats that recording attention may hold at once.
@@ -46,8 +54,8 @@ def _said_of(task: Task) -> dict[str, Any]:
 
 
 class RunFigures(Callback):
-    """``sheet.png``, ``curves.png``, ``attention_by_distance.png`` and ``column.png`` in a run's folder; of a
-    baseline without a sheet, the curves alone.
+    """``sheet.png``, ``curves.png``, ``attention_by_distance.png`` and ``column.png`` in a run's folder, with edges
+    that come and go ``plasticity.png``; of a baseline without a sheet, the curves alone.
 
     Attention is measured on held-out images. What it was before training travels in checkpoints, so that a resumed run
     still compares with its true beginning. A figure that cannot be drawn is a warning and never ends a run.
@@ -57,11 +65,21 @@ class RunFigures(Callback):
         images: the splits, of which the first held-out images are shown to the model.
         log: the rows that the curves show.
         every: redraw every so many epochs; 0 for only at the end.
+        plasticity: returns what is known of edges that come and go, where they do.
     """
 
-    def __init__(self, folder: Path, images: ImageSplits, log: MetricsLog, every: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        images: ImageSplits,
+        log: MetricsLog,
+        every: int,
+        plasticity: Callable[[], dict[str, Any]] | None = None,
+    ) -> None:
         self.folder, self.images, self.history, self.every = folder, images, log, every
+        self.plasticity = plasticity
         self.before: Tensor | None = None
+        self.distance_before: Tensor | None = None  # of the edges that it belongs to: they may be others by now
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Remember the attention before training, and draw the sheet."""
@@ -69,6 +87,7 @@ class RunFigures(Callback):
             return
         if self.before is None:
             self.before = self._attention(pl_module).mean(0)
+            self.distance_before = pl_module.net.model.sheet.edge_distance.clone()
         if trainer.is_global_zero:
             self._save("sheet.png", lambda: draw_sheet(pl_module.net.model.sheet))
 
@@ -95,16 +114,26 @@ class RunFigures(Callback):
         if not save:
             return
         before = None if self.before is None else self.before.numpy()
+        then = None if self.distance_before is None else self.distance_before.numpy()
         title = f"{self.images.source} on {sheet.geometry}"
         distance = sheet.edge_distance.numpy()
         self._save("curves.png", lambda: draw_curves(self.history.rows, title=title, **said))
         self._save(
             "attention_by_distance.png",
             lambda: draw_attention_by_distance(
-                distance, attention.mean(0), before, spacing=sheet.spacing, title=f"Attention by distance: {title}"
+                distance,
+                attention.mean(0),
+                before,
+                distance_before=then,
+                spacing=sheet.spacing,
+                title=f"Attention by distance: {title}",
             ),
         )
         self._save("column.png", lambda: draw_column(sheet, attention))
+        if self.plasticity is not None:
+            told, rows, heading = self.plasticity(), self.history.rows, f"Edges that come and go: {title}"
+            self._save("plasticity.png", lambda: draw_edges_over_time(told, rows, spacing=sheet.spacing, title=heading))
+            self._save("sheet.png", lambda: draw_sheet(sheet))
 
     def _attention(self, module: Any) -> Tensor:
         net = module.net
@@ -127,8 +156,8 @@ class RunFigures(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """For checkpoints."""
-        return {"before": self.before}
+        return {"before": self.before, "distance_before": self.distance_before}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From a checkpoint."""
-        self.before = state_dict["before"]
+        self.before, self.distance_before = state_dict["before"], state_dict.get("distance_before")

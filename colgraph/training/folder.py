@@ -108,6 +108,11 @@ class RunFolder:
         return self.path / "analysis"
 
     @property
+    def plasticity(self) -> Path:
+        """Which edges a run with ``rewire`` has won and lost."""
+        return self.path / "plasticity.json"
+
+    @property
     def encoding(self) -> Path:
         """What ``colgraph encode`` finds, where no other file is named."""
         return self.path / "encoding.json"
@@ -244,6 +249,7 @@ class RunFolder:
                 self.config,
                 self.encoding,
                 self.rsa,
+                self.plasticity,
                 self.predictions,
                 self.analysis / "results.json",
                 *measured,

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,14 +37,15 @@ class MetricsLog(Callback):
     Args:
         path: the CSV file.
         hint: how to go on, for the error of a full disk.
+        more: what else of the module's metrics there is a column for.
 
     Attributes:
         rows: one per epoch.
         steps: one per step: epoch, step, learning rate and loss.
     """
 
-    def __init__(self, path: Path, hint: str = "") -> None:
-        self.path, self.hint = path, hint
+    def __init__(self, path: Path, hint: str = "", more: Sequence[str] = ()) -> None:
+        self.path, self.hint, self.more = path, hint, tuple(more)
         self.rows: list[dict[str, float | None]] = []
         self.steps: list[tuple[int, int, float, float]] = []
         self.images = 0
@@ -78,7 +80,7 @@ class MetricsLog(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Write what is known, and leave the file open for more."""
         with writing(self.path, self.hint):
-            write_text(self.path, _lines([dict(zip(COLUMNS, COLUMNS))]) + self._text(self.steps))
+            write_text(self.path, self._lines([{name: name for name in self._columns}]) + self._text(self.steps))
             # Each line leaves at once, so that a run that is killed can be read up to its last step but one.
             self._file = self.path.open("a", buffering=1, encoding="utf-8", newline="")
         self._written = len(self.steps)
@@ -112,8 +114,9 @@ class MetricsLog(Callback):
             *(metrics[name] for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")),
             *(metrics.get("val_wiring_cost"), round(self.seconds, 2)),
             *(metrics.get(f"train_{name}") for name in COLUMNS[-3:]),
+            *(metrics[name] for name in self.more),
         )
-        row = dict(zip(COLUMNS, values, strict=True))
+        row = dict(zip(self._columns, values, strict=True))
         self.rows = [*self.rows, row]
         with writing(self.path.parent, self.hint):
             for logger in trainer.loggers:
@@ -142,7 +145,16 @@ class MetricsLog(Callback):
 
     def _text(self, steps: list[tuple[int, int, float, float]]) -> str:
         epochs = {row["step"]: row for row in (self.rows[-1:] if len(steps) == 1 else self.rows)}
-        return _lines([epochs.get(step[1]) or dict(zip(_STEP, step)) for step in steps])
+        return self._lines([epochs.get(step[1]) or dict(zip(_STEP, step)) for step in steps])
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        return (*COLUMNS, *self.more)
+
+    def _lines(self, rows: list[dict[str, Any]]) -> str:
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, self._columns, lineterminator="\n", restval="").writerows(rows)
+        return text.getvalue()
 
     def _close(self) -> None:
         if self._file is not None:
@@ -168,9 +180,3 @@ class MetricsLog(Callback):
         self.before, self.cpu_before = float(state_dict["seconds"]), float(state_dict["cpu_seconds"])
         self.timed_images, self.timed_seconds = state_dict["timed"]
         self.started, self.cpu_started = time.monotonic(), cpu_seconds()
-
-
-def _lines(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO(newline="")
-    csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="").writerows(rows)
-    return text.getvalue()

@@ -83,6 +83,7 @@ def _config_at(net: VisionColumnformer, config: TrainConfig, side: int, image_si
     checks = (
         (config.geometry != "grid", "geometry", f"{config.geometry} has its own columns"),
         (config.control != "none", "control", f"{config.control} is drawn for its own columns"),
+        (config.rewire > 0, "rewire", "the edges that the run has found are between its own columns"),
         (config.mask is not None, "mask", f"{config.mask} chooses among its own columns"),
         (config.inputs is not None, "inputs", f"{config.inputs} are its own columns"),
         (config.outputs not in ("all", None), "outputs", f"{config.outputs} are its own columns"),

@@ -15,6 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
+from torch.nn.parallel import DistributedDataParallel
 
 from colgraph.distributed import SheetParallelVision, load_checkpoint, make_mesh, save_checkpoint
 from colgraph.distributed.launch import check_agreement, meet, mesh_device, mesh_group
@@ -99,6 +100,12 @@ class SheetParallelStrategy(DDPStrategy):
         if self.mesh is not None and self.mesh.size(0) > 1:
             self._ddp_kwargs |= {"process_group": self.mesh.get_group("data"), "broadcast_buffers": False}
             super().configure_ddp()
+
+    def wrap_again(self) -> None:
+        """Average the gradients of parameters that have taken the place of others, too."""
+        if isinstance(self.model, DistributedDataParallel):
+            self.model = self.lightning_module
+            self.configure_ddp()
 
     @property
     def distributed_sampler_kwargs(self) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import Any
 from colgraph.geometry import parse_neighborhood
 from colgraph.geometry.areas import Areas
 from colgraph.geometry.registry import find_geometry, is_plugin, list_geometries, load_plugin
+from colgraph.options import declared
+from colgraph.plasticity import RewireSettings
 from colgraph.training.config import TrainConfig, parse_interval
 from colgraph.training.yaml_files import load_yaml, save_yaml
 
@@ -44,6 +46,7 @@ ON_RESUME: dict[str, str] = {
     **dict.fromkeys(("weight_similarity", "weight_similarity_kind", "weight_similarity_range", "speed"), _REFUSED),
     **dict.fromkeys(("task", "step_loss", "class_weights", "mask_ratio", "temperature", "projection_dim"), _REFUSED),
     **dict.fromkeys(("init", "freeze"), _REFUSED),
+    **dict.fromkeys(declared(RewireSettings), _REFUSED),
     **dict.fromkeys(("seed", "precision"), _REFUSED),
 }
 """For each setting what ``--resume`` does with another value: refused, applied and recorded (the learning rate follows
@@ -60,6 +63,7 @@ _LATER = (
     *("task", "step_loss", "class_weights", "mask_ratio", "temperature", "projection_dim", "init", "freeze", "leak"),
     *("columns_per_patch", "patch_stride", "sampling", "fixation", "train_share", "speed", "wiring_kind"),
     *("weight_similarity", "weight_similarity_kind", "weight_similarity_range"),
+    *declared(RewireSettings),
 )
 
 

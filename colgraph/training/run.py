@@ -48,6 +48,7 @@ from colgraph.training.opening import check_run_folder, open_run_folder
 from colgraph.training.origin import settings_of
 from colgraph.training.parallel import SheetParallelStrategy, watched
 from colgraph.training.past import begin, go_on, read_past
+from colgraph.training.plastic import Plasticity
 from colgraph.training.predictions import Predictions
 from colgraph.training.resume import RunRecord, describe_change, num_processes
 from colgraph.training.setup import unreached_outputs
@@ -115,10 +116,15 @@ def _train(net: VisionModel, images: ImageSplits, config: TrainConfig, folder: R
         freeze_all_but_head(net)
     _warn([*images.notes, *_notes(sheet, config, images), *map(describe_change, new)])
     hint = f"go on with --resume --out {folder.path}"
-    log = MetricsLog(folder.metrics, hint)
-    keep = kept_steps(config.keep_checkpoints, config.epochs * steps_per_epoch(config, len(images.train)))
+    steps = config.epochs * steps_per_epoch(config, len(images.train))
+    plastic = [Plasticity(net, config, steps, folder.plasticity, hint)] if config.rewire else []
+    if plastic and past is None and sheet is not None:
+        plastic[0].check_budget(sheet)
+    log = MetricsLog(folder.metrics, hint, ("edges", "wire") if plastic else ())
+    keep = kept_steps(config.keep_checkpoints, steps)
     checkpoints = Checkpoints(folder, config.checkpoint_every, hint, keep)
-    figures = RunFigures(folder.figures, images, log, config.figure_every)
+    told = plastic[0].history if plastic else None
+    figures = RunFigures(folder.figures, images, log, config.figure_every, told)
     module = TaskModule(net, config, pack_run(record, sheet, images, net.num_classes, init))
     module.task.begin(images)
     module.reschedule = any(change["setting"] == "epochs" for change in new)
@@ -128,7 +134,8 @@ def _train(net: VisionModel, images: ImageSplits, config: TrainConfig, folder: R
         # Checkpoints come after what they carry, and the stop after the checkpoint that it relies on.
         average = [AverageWeights(config.ema)] if config.ema else []
         answers = Predictions(images)
-        callbacks = [StepSeeds(config.seed), *average, ProgressBar(), log, figures, checkpoints, stop, answers]
+        before: list[pl.Callback] = [StepSeeds(config.seed), *average, *plastic]
+        callbacks = [*before, ProgressBar(), log, figures, checkpoints, stop, answers]
         several = (past is not None and past.sharded) or int(config.devices) > 1
         facts = _facts(sheet, images, config) if several else None
         trainer = _trainer(config, folder, facts, callbacks)
@@ -138,7 +145,7 @@ def _train(net: VisionModel, images: ImageSplits, config: TrainConfig, folder: R
             if isinstance(trainer.strategy, SheetParallelStrategy):
                 trainer.strategy.meet()
             if trainer.is_global_zero:
-                ended = past is not None and past.step >= config.epochs * steps_per_epoch(config, len(images.train))
+                ended = past is not None and past.step >= steps
                 folder.prepare(record, ended)
             _fit(trainer, module, batches, folder)
             for ema in average:  # also where nothing was left to train
@@ -147,6 +154,7 @@ def _train(net: VisionModel, images: ImageSplits, config: TrainConfig, folder: R
             _take_back(net, module.net)
     resumed = None if past is None else past.step
     summary = _summary(net, module, images, record, log, checkpoints, resumed, trainer)
+    summary |= {"plasticity": plastic[0].summary()} if plastic else {}
     if trainer.is_global_zero:
         folder.write_predictions(answers.found)
         folder.write_summary(summary)
@@ -276,12 +284,13 @@ def _parts(trained: nn.Module, config: TrainConfig, columns: int) -> dict[str, l
 
 def _sheet_facts(net: nn.Module, module: TaskModule, config: TrainConfig) -> dict[str, Any]:
     """The sheet, and what its wires cost; null where there is no sheet."""
-    names = ("wiring_cost", "wiring_cost_in_spacings", "spacing", "columns", "edges", "geometry", "fingerprint")
+    names = ("wiring_cost", "wiring_cost_in_spacings", "wire", "spacing", "columns", "edges", "geometry", "fingerprint")
     if not isinstance(net, VisionColumnformer) or module.regularizers is None:
         return dict.fromkeys(names)
     sheet, cost = net.model.sheet, module.metrics["test_wiring_cost"]
     size = (sheet.num_columns, sheet.edge_index.size(1))
-    values = (cost, cost / module.regularizers.wire_unit, sheet.spacing, *size, sheet.geometry, sheet.fingerprint)
+    wire = float(sheet.edge_distance.double().sum())
+    values = (cost, cost / module.regularizers.wire_unit, wire, sheet.spacing, *size, sheet.geometry, sheet.fingerprint)
     return dict(zip(names, values, strict=True)) | _parts(module.net, config, sheet.num_columns)
 
 

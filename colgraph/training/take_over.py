@@ -39,7 +39,7 @@ def take_over(net: VisionModel, config: TrainConfig) -> dict[str, Any] | None:
         raise ValueError(f"init: {config.init!r} has not learned anything yet: its checkpoint is of step 0")
     if type(other) is not type(net):
         raise ValueError(f"init: {config.init!r} has trained a {type(other).__name__}, this is a {type(net).__name__}")
-    _check_sheets(net, other, config.init)
+    _check_sheets(net, other, config.init, trained.config.rewire > 0)
     _check_same_use(config, trained.config)
     mine, theirs = net.state_dict(), other.state_dict()
     taken = {name: value for name, value in theirs.items() if not name.startswith(_HEAD)}
@@ -55,15 +55,19 @@ def take_over(net: VisionModel, config: TrainConfig) -> dict[str, Any] | None:
     return facts | {"parameters_sha256": source.results().get("parameters_sha256")}
 
 
-def _check_sheets(net: nn.Module, other: nn.Module, run: str) -> None:
+def _check_sheets(net: nn.Module, other: nn.Module, run: str, plastic: bool) -> None:
     if not isinstance(net, VisionColumnformer) or not isinstance(other, VisionColumnformer):
         return
     mine, theirs = net.model.sheet, other.model.sheet
     if mine.fingerprint != theirs.fingerprint:
+        hint = "give the geometry and neighbors of that run"
+        if plastic:
+            hint = (
+                "its edges came and went (--rewire), so make the model on load_trained(RUN).net.model.sheet, in Python"
+            )
         raise SheetMismatchError(
             f"init: {run!r} was learned on another sheet (fingerprint {theirs.fingerprint[:16]}, "
-            f"{theirs.num_columns} columns) than this one ({mine.fingerprint[:16]}, {mine.num_columns} columns): give "
-            "the geometry and neighbors of that run"
+            f"{theirs.num_columns} columns) than this one ({mine.fingerprint[:16]}, {mine.num_columns} columns): {hint}"
         )
 
 

@@ -4,6 +4,7 @@ from colgraph.viz.attention import central_column, draw_attention_by_distance, d
 from colgraph.viz.by_steps import draw_accuracy_by_steps
 from colgraph.viz.confusion import draw_confusion
 from colgraph.viz.curves import draw_curves
+from colgraph.viz.edges_over_time import draw_edges_over_time
 from colgraph.viz.results import draw_results
 from colgraph.viz.sampling import draw_sampling
 from colgraph.viz.sheet import draw_sheet
@@ -16,6 +17,7 @@ __all__ = [
     "draw_column",
     "draw_confusion",
     "draw_curves",
+    "draw_edges_over_time",
     "draw_results",
     "draw_sampling",
     "draw_sheet",

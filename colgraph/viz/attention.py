@@ -17,6 +17,7 @@ def draw_attention_by_distance(
     after: np.ndarray,
     before: np.ndarray | None = None,
     *,
+    distance_before: np.ndarray | None = None,
     spacing: float = 1.0,
     bins: int = 16,
     title: str | None = None,
@@ -30,6 +31,7 @@ def draw_attention_by_distance(
         distance: ``[E]`` length of each edge, in the sheet's units.
         after: ``[E]`` attention of each edge, the mean over images, steps and heads.
         before: ``[E]`` the same before training, or None.
+        distance_before: lengths of the edges that there were then, where they were others.
         spacing: the sheet's spacing, the unit of the horizontal axis.
         bins: number of distance bins; edges of length 0 (a column listening to itself) have a bin of their own.
         title: above the figure.
@@ -40,11 +42,13 @@ def draw_attention_by_distance(
     lengths = np.asarray(distance, dtype=np.float64) / spacing
     figure = new_figure(10.0, 4.2, title)
     weight, share = figure.subplots(1, 2)
-    index, centre, width = _distance_bins(lengths, bins)
-    runs = [("after training", np.asarray(after, dtype=np.float64), ORANGE)]
+    earlier = lengths if distance_before is None else np.asarray(distance_before, dtype=np.float64) / spacing
+    every, centre, width = _distance_bins(np.concatenate([lengths, earlier]), bins)
+    index, then = np.split(every, [len(lengths)])
+    runs = [("after training", np.asarray(after, dtype=np.float64), ORANGE, index)]
     if before is not None:
-        runs.insert(0, ("before training", np.asarray(before, dtype=np.float64), BLUE))
-    for label, values, color in runs:
+        runs.insert(0, ("before training", np.asarray(before, dtype=np.float64), BLUE, then))
+    for label, values, color, index in runs:
         low, mean, high = _band(values, index, len(centre))
         weight.fill_between(centre, low, high, color=color, alpha=0.18, linewidth=0)
         weight.plot(centre, mean, color=color, marker="o", markersize=3.5, linewidth=1.7, label=label)
@@ -78,11 +82,12 @@ def _distance_bins(lengths: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarr
 
 
 def _band(values: np.ndarray, index: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The 10% quantile, the mean and the 90% quantile of the values in each bin."""
+    """The 10% quantile, the mean and the 90% quantile of the values in each bin; NaN in one without any."""
     order = np.argsort(index, kind="stable")
     groups = np.split(values[order], np.cumsum(np.bincount(index, minlength=bins))[:-1])
-    low, high = (np.array([np.quantile(group, q) for group in groups]) for q in (0.1, 0.9))
-    return low, np.array([group.mean() for group in groups]), high
+    drawn = [group if len(group) else np.array([np.nan]) for group in groups]
+    low, high = (np.array([np.quantile(group, q) for group in drawn]) for q in (0.1, 0.9))
+    return low, np.array([group.mean() for group in drawn]), high
 
 
 def central_column(sheet: Sheet) -> int:

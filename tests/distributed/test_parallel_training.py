@@ -139,6 +139,25 @@ def test_replicas_end_where_one_process_does(alone, on_ranks, tmp_path):
     assert not [entry for entry in (tmp_path / "run" / "checkpoints").iterdir() if entry.is_dir()]
 
 
+def test_replicas_rewire_alike_and_go_on_to_the_bit(start, tmp_path):
+    """Edges change in number, so that others' gradients are averaged; what all have seen is in the checkpoint."""
+    options = {"epochs": 3, "batch_size": SMALL["batch_size"] // 2, "figure_every": 0, "keep_checkpoints": 5}
+    options |= {"rewire": 0.2, "rewire_every": 3, "rewire_budget": "wire:0.8"}
+    end = start(tmp_path / "whole", 2, **options)
+    assert end.codes == [0, 0], end.said
+    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
+    shutil.copy(RunFolder(tmp_path / "parts").kept_at(4), RunFolder(tmp_path / "parts").last)
+    end = start(tmp_path / "parts", 2, **options, resume=True)
+    assert end.codes == [0, 0], end.said
+    whole, parts = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("whole", "parts"))
+    assert parts["resumed_from_step"] == 4
+    for name in ("parameters_sha256", "fingerprint", "plasticity", "test_accuracy"):
+        assert parts[name] == whole[name], name
+    assert whole["plasticity"]["rewirings"] == 3
+    assert whole["edges"] != whole["plasticity"]["edges_at_start"]
+    assert load_trained(tmp_path / "whole").net.model.sheet.fingerprint == whole["fingerprint"]
+
+
 @pytest.mark.parametrize("parts", [2, 1])
 def test_a_process_that_is_killed_ends_the_run_and_it_goes_on(start, tmp_path, parts):
     """Parts of a sheet, and replicas; then one process takes the run up."""

@@ -34,7 +34,7 @@ def train_digits(path: Path, resume: bool = False, die_at: int | None = None, **
     import torch
 
     from colgraph.data import load_images
-    from colgraph.training import RunFlags, TrainConfig, make_model, make_sheet, num_answers, open_run_folder, train
+    from colgraph.training import RunFlags, TrainConfig, make_model, num_answers, open_run_folder, sheet_of_run, train
     from colgraph.training.module import TaskModule
 
     torch.set_num_threads(1)
@@ -51,7 +51,7 @@ def train_digits(path: Path, resume: bool = False, die_at: int | None = None, **
     config = TrainConfig(**{**SMALL, **changes})
     folder = open_run_folder(config, RunFlags(path, resume=resume))
     torch.manual_seed(config.seed)
-    sheet = make_sheet(config)
+    sheet = sheet_of_run(config, folder)
     return train(make_model(config, sheet, num_answers(config, sheet, images)), images, config, folder)
 
 

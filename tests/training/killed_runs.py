@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import lightning.pytorch as pl
 import torch
 
 from colgraph.data import load_images
-from colgraph.training import RunFlags, TrainConfig, make_model, make_sheet, open_run_folder, train
+from colgraph.training import RunFlags, TrainConfig, make_model, open_run_folder, sheet_of_run, train
 from colgraph.training.callbacks import Checkpoints
 from colgraph.training.figures import RunFigures
 from colgraph.training.module import TaskModule
@@ -99,7 +99,7 @@ def between_best_and_last() -> None:
 MOMENTS = (in_the_middle_of_an_epoch, while_a_checkpoint_is_written, between_epochs, between_best_and_last)
 
 
-def session(folder: Path, resume: bool, before: Callable[[], None] | None = None) -> int:
+def session(folder: Path, resume: bool, before: Callable[[], None] | None = None, **changes: Any) -> int:
     """Train in a fork; returns the signal that ended it, or 0."""
     child = os.fork()
     if child:
@@ -108,20 +108,20 @@ def session(folder: Path, resume: bool, before: Callable[[], None] | None = None
     try:
         if before is not None:
             before()
-        config = TrainConfig(**SMALL)
+        config = TrainConfig(**{**SMALL, **changes})
         run = open_run_folder(config, RunFlags(folder, resume=resume))
         torch.manual_seed(config.seed)
-        train(make_model(config, make_sheet(config), 10), IMAGES, config, run)
+        train(make_model(config, sheet_of_run(config, run), 10), IMAGES, config, run)
     except BaseException as error:
         print(repr(error), file=sys.stderr, flush=True)
         os._exit(99)
     os._exit(0)
 
 
-def main(root: Path) -> None:
-    whole = session(root / "whole", resume=False)
-    ends = {moment.__name__: session(root / moment.__name__, False, moment) for moment in MOMENTS}
-    again = {name: session(root / name, True) for name in ends}
+def main(root: Path, moments: Sequence[Callable[[], None]] = MOMENTS, **changes: Any) -> None:
+    whole = session(root / "whole", resume=False, **changes)
+    ends = {moment.__name__: session(root / moment.__name__, False, moment, **changes) for moment in moments}
+    again = {name: session(root / name, True, **changes) for name in ends}
     print(json.dumps({"whole": whole, "killed": ends, "resumed": again}))
 
 
@@ -129,4 +129,6 @@ if __name__ == "__main__":
     # Figures take longer than such a run, and have tests of their own.
     RunFigures.on_train_start = RunFigures.on_train_end = lambda *args: None  # type: ignore[method-assign]
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]))
+    # Other settings as JSON: then killed in the middle of an epoch alone.
+    changes = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
+    main(Path(sys.argv[1]), MOMENTS[:1] if changes else MOMENTS, **changes)
