@@ -27,7 +27,7 @@ from colgraph.plasticity import Budget, RewireSettings
 from colgraph.tasks import find_task, parse_steps
 from colgraph.training.communicability import WIRING_KINDS
 from colgraph.training.inputs import BASELINES, InputSettings
-from colgraph.training.similarity import KINDS
+from colgraph.training.weight_similarity import KINDS
 
 VISION_SETTINGS = ("columns_per_patch", "patch_stride", "sampling", "fixation")
 """How a sheet sees images, beside the size of patches: options of a :class:`colgraph.VisionColumnformer`."""

@@ -10,8 +10,8 @@ from torch import Tensor
 from colgraph.models import VisionColumnformer, VisionUnroll
 from colgraph.training.communicability import communicability_cost
 from colgraph.training.config import TrainConfig
-from colgraph.training.similarity import WeightSimilarity, comparable_weights
 from colgraph.training.spatial import Neighborhoods, column_responses, spatial_loss
+from colgraph.training.weight_similarity import WeightSimilarity, comparable_weights
 
 
 class Regularizers:

@@ -21,7 +21,7 @@ import colgraph as cg
 from colgraph.space import apart
 from colgraph.training import TrainConfig, make_model, make_sheet
 from colgraph.training.module import TaskModule
-from colgraph.training.similarity import KINDS, WeightSimilarity, comparable_weights
+from colgraph.training.weight_similarity import KINDS, WeightSimilarity, comparable_weights
 
 SMALL: dict[str, Any] = {"data": "digits", "image_size": 8, "channels": 1, "augment": "none", "patch_size": 4}
 SMALL |= {"geometry": "grid", "options": {"shape": [4, 4]}, "neighbors": "knn:4", "dim": 6, "steps": 2, "qk_dim": 3}
@@ -203,7 +203,7 @@ def test_networks_made_in_python_are_refused_alike() -> None:
 
 
 def test_too_many_pairs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("colgraph.training.similarity._MOST_PAIRS", 100)
+    monkeypatch.setattr("colgraph.training.weight_similarity._MOST_PAIRS", 100)
     sheet = cg.build_sheet("grid", shape=(8, 8))
     with pytest.raises(
         ValueError, match=r"weight_similarity: 4 spacings .* 100 pairs .* smaller weight_similarity_range"
