@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("make data that need thinking, and write them as parquet files", "colgraph.data.commands:run_data"),
     "sweep": ("train configs x seeds in a queue, and write a table", "colgraph.experiments.commands:run_sweep"),
     "results": ("tables of finished runs and results.json files", "colgraph.experiments.commands:run_results"),
+    "trade-off": ("accuracy against wire, and what nothing else beats", "colgraph.experiments.trade_off:run_trade_off"),
     "evaluate": ("accuracy, calibration, confusions and speed of a run", "colgraph.experiments.commands:run_evaluate"),
     "share": ("a run's model as a folder that others can load", "colgraph.experiments.commands:run_share"),
     "analyze": ("every analysis of a run, beside its controls", "colgraph.report.commands:run_analyse"),

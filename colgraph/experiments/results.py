@@ -29,9 +29,9 @@ FIELDS = (
 )
 """What a row holds; all but ``config`` come from a run's ``summary.json``, null where it does not say."""
 
-OPTIONAL = {"task": "task", "perfect": "test_perfect"}
-"""What a row holds besides where ``summary.json`` says it, and under which name: the task of the run, and the share of
-test images without a wrong column."""
+OPTIONAL = {"task": "task", "perfect": "test_perfect", "wire": "wire", "spacing": "spacing"}
+"""What a row holds besides where ``summary.json`` says it, and under which name: the task of the run, the share of test
+images without a wrong column, and the length of all edges and the spacing of columns, in the geometry's units."""
 
 _OF_IMAGES = (None, "classify")
 """Tasks whose accuracy is a share of images; runs of before tasks had names have none."""

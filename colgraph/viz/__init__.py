@@ -5,6 +5,7 @@ from colgraph.viz.by_steps import draw_accuracy_by_steps
 from colgraph.viz.confusion import draw_confusion
 from colgraph.viz.curves import draw_curves
 from colgraph.viz.edges_over_time import draw_edges_over_time
+from colgraph.viz.front import draw_trade_off
 from colgraph.viz.results import draw_results
 from colgraph.viz.sampling import draw_sampling
 from colgraph.viz.sheet import draw_sheet
@@ -21,6 +22,7 @@ __all__ = [
     "draw_results",
     "draw_sampling",
     "draw_sheet",
+    "draw_trade_off",
     "picture_suffixes",
     "save_figure",
 ]
