@@ -351,8 +351,8 @@ def test_regions_that_do_not_match_are_refused(tmp_path: Path, text: str, words:
 
 
 def test_control_whose_classes_are_in_another_order_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    main: Any = SimpleNamespace(sheet=None, run=SimpleNamespace(classes=["a", "b"]))
-    control: Any = SimpleNamespace(path="elsewhere", name="tied weights", check=lambda mine, other: None)
+    main: Any = SimpleNamespace(sheet=None, run=SimpleNamespace(classes=["a", "b"], config=SimpleNamespace(rewire=0)))
+    control: Any = SimpleNamespace(path="elsewhere", name="tied weights", check=lambda *sheets, **plastic: None)
     monkeypatch.setattr(line_up, "load_run", lambda *_, **__: SimpleNamespace(classes=["b", "a"], sheet=None))
     with pytest.raises(ValueError, match="elsewhere answers with its classes in another order: train it again"):
         line_up._trained(control, main, {})

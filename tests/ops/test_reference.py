@@ -132,7 +132,7 @@ def test_message_passing_is_the_reference(with_cost, assert_same):
         module.edge_bias = None
         del module.edge_bias
         module.edge_bias = t["b"]
-        out, spent = module._propagate(t["q"], t["k"], t["v"], layout, cost)
+        out, spent = module._propagate(t["q"], t["k"], t["v"], layout, cost, module.edge_bias, (5, 5))
         return (out, spent) if with_cost else out
 
     def reference(t):

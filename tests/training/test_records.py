@@ -256,5 +256,5 @@ def test_the_wiring_weight_does_not_depend_on_the_unit(power: int) -> None:
         shape = cg.Geometry(np.random.default_rng(0).random((32, 3)) * unit)
         net = own_net(cg.build_sheet(shape, neighbors="knn:4", num_inputs=16), edge_bias=None, wiring_power=power)
         module = TaskModule(net, TrainConfig(**LOOP))
-        costs.append(float(net.model.edge_cost.mean()) / module.wire_unit)
+        costs.append(float(net.model.edge_cost.mean()) / module.regularizers.wire_unit)
     assert costs[1] == pytest.approx(costs[0], rel=1e-4)

@@ -110,6 +110,7 @@ def other_value(name: str) -> Any:
         "task": "contrast",
         "init": "runs/other",
         "fixation": "0.25,0.5",
+        "rewire_budget": "edges:0.5",
         "spatial_signal": "hidden",  # "normed" is what no word of it means
     }
     if name in strings:
