@@ -48,15 +48,17 @@ def as_triangles(values: NDArray[Any], count: int | None, what: str) -> tuple[Ar
         squares, lines = exact if any(exact) else (squares, longest)
     else:
         lines = longest
-    stacks = {i: np.moveaxis(x, (i, i + 1), (-2, -1)) for i in squares if x.ndim <= 5}
-    fair = [i for i, stack in stacks.items() if _uneven(stack) is None]
+    stacks = {i: _both_triangles(np.moveaxis(x, (i, i + 1), (-2, -1))) for i in squares if x.ndim <= 5}
+    fair = [i for i, (stack, _) in stacks.items() if _uneven(stack) is None]
     if fair:
-        matrices, notes = _without_diagonal(stacks[fair[0]], what)
+        stack, lone = stacks[fair[0]]
+        matrices, notes = _without_diagonal(stack, what)
+        notes = [*notes, f"{what} has one triangle alone, the {lone} one"] if lone else notes
     elif lines and not (stacks and x.ndim == 2):
         # The last axis is numpy's habit, and what pdist and squareform write.
         matrices, notes = np.moveaxis(x, lines[-1], -1), []
     elif stacks:
-        raise _not_symmetric(next(iter(stacks.values())), what)
+        raise _not_symmetric(next(iter(stacks.values()))[0], what)
     else:
         return None
     if matrices.ndim == 4:
@@ -66,6 +68,16 @@ def as_triangles(values: NDArray[Any], count: int | None, what: str) -> tuple[Ar
     triangles = matrices[None, None] if matrices.ndim == 1 else matrices[:, None] if matrices.ndim == 2 else matrices
     _check(triangles, what)
     return triangles, notes
+
+
+def _both_triangles(stack: Array) -> tuple[Array, str]:
+    """Matrices of which one triangle is left empty (NaN or zero) with both, and which one they had."""
+    turned = np.swapaxes(stack, -2, -1)
+    above = np.triu(np.ones(stack.shape[-2:], dtype=bool), 1)
+    for name, here, there in (("upper", above, above.T), ("lower", above.T, above)):
+        if not np.nan_to_num(stack[..., there]).any() and np.nan_to_num(stack[..., here]).any():
+            return np.where(there, turned, stack), name
+    return stack, ""
 
 
 def _uneven(stack: Array) -> tuple[int, ...] | None:
@@ -90,7 +102,8 @@ def _without_diagonal(stack: Array, what: str) -> tuple[Array, list[str]]:
     n = stack.shape[-1]
     diagonal = np.diagonal(stack, axis1=-2, axis2=-1)
     rows, columns = np.triu_indices(n, 1)
-    triangles = stack[..., rows, columns]
+    # A pair is missing if either of its entries is.
+    triangles = np.where(np.isnan(stack[..., columns, rows]), np.nan, stack[..., rows, columns])
     size = np.nanmax(np.abs(triangles), initial=0)
     if np.isnan(diagonal).all():
         return triangles, [f"{what} has NaN on its diagonal, which is not read"]
