@@ -16,6 +16,7 @@ from colgraph.brain.mat_files import load_tree, numbers_of
 from colgraph.brain.names import STIMULI, first_twice, plain_name
 from colgraph.brain.rdm_shapes import as_triangles, side_of
 from colgraph.brain.rdm_tables import read_rdm_table
+from colgraph.hints import in_one_line
 from colgraph.text import reason_of
 
 TREES = (".mat", ".h5", ".hdf5", ".hdf")
@@ -173,7 +174,13 @@ def _from_tree(tree: dict[str, Any], path: Path, count: int | None, notes: list[
         if not is_meant and not (_fits(values, count) if count is not None else not any_called):
             passed.append(f"{label} {list(values.shape)}")
             continue
-        found = as_triangles(values, count, f"{label!r} of {str(path)!r}")
+        try:
+            found = as_triangles(values, count, f"{label!r} of {str(path)!r}")
+        except ValueError as error:
+            if is_meant or not any_called:
+                raise
+            notes.append(f"not read: {in_one_line(error)}")
+            continue
         if found is None:
             passed.append(f"{label} {list(values.shape)}")
             continue

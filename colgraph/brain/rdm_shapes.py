@@ -36,7 +36,8 @@ def as_triangles(values: NDArray[Any], count: int | None, what: str) -> tuple[Ar
         None for an array that cannot be one of dissimilarities.
 
     Raises:
-        ValueError: for matrices that are not symmetric, similarities, NaN, or constant.
+        ValueError: for matrices that are not symmetric, similarities, NaN, or constant, and shapes that may be read in
+            two ways.
     """
     x = np.asarray(values, dtype=np.float64)
     squares = [i for i in range(x.ndim - 1) if x.shape[i] == x.shape[i + 1] >= 3]
@@ -54,9 +55,13 @@ def as_triangles(values: NDArray[Any], count: int | None, what: str) -> tuple[Ar
         stack, lone = stacks[fair[0]]
         matrices, notes = _without_diagonal(stack, what)
         notes = [*notes, f"{what} has one triangle alone, the {lone} one"] if lone else notes
+    elif len(lines) > 1 and (count is not None or x.ndim > 2):
+        raise ValueError(
+            f"{what} has shape {list(x.shape)}: either axis may be that of the pairs: give square matrices, [subjects, "
+            "stimuli, stimuli]"
+        )
     elif lines and not (stacks and x.ndim == 2):
-        # The last axis is numpy's habit, and what pdist and squareform write.
-        matrices, notes = np.moveaxis(x, lines[-1], -1), []
+        matrices, notes = np.moveaxis(x, lines[0], -1), []
     elif stacks:
         raise _not_symmetric(next(iter(stacks.values()))[0], what)
     else:
@@ -107,16 +112,19 @@ def _without_diagonal(stack: Array, what: str) -> tuple[Array, list[str]]:
     size = np.nanmax(np.abs(triangles), initial=0)
     if np.isnan(diagonal).all():
         return triangles, [f"{what} has NaN on its diagonal, which is not read"]
-    if np.nanmax(np.abs(diagonal)) <= _ALIKE * size:
-        return triangles, []
     largest = np.fmax.reduce(np.where(np.eye(n, dtype=bool), -np.inf, np.nan_to_num(stack, nan=-np.inf)), axis=-1)
-    low, high = float(np.nanmin(diagonal)), float(np.nanmax(diagonal))
-    text = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
-    if (diagonal >= largest - _ALIKE * size).all():
+    low, high = (f"{end(diagonal) + 0.0:.4g}" for end in (np.nanmin, np.nanmax))
+    text = low if low == high else f"{low} to {high}"
+    # Negative distances are similarities with zeros on their diagonal; one such matrix in a stack is one too many.
+    if (
+        (diagonal >= largest - _ALIKE * size).all(-1) & (diagonal > np.nanmin(stack, (-2, -1))[..., None]).all(-1)
+    ).any():
         raise ValueError(
             f"{what} holds similarities, not dissimilarities: its diagonal ({text}) is the largest of each row: give "
             "1 - similarity, or the largest value less each"
         )
+    if np.nanmax(np.abs(diagonal)) <= _ALIKE * size:
+        return triangles, []
     return triangles, [f"{what} has {text} on its diagonal, not zero: the diagonal is not read"]
 
 

@@ -198,6 +198,15 @@ def test_names_in_a_cell_array_are_those_of_stimuli(save: Any) -> None:
     assert (found.stimuli, found.perhaps_in) == (NAMES, "labels")
 
 
+def test_other_square_matrices_beside_dissimilarities_are_passed_over(save: Any) -> None:
+    confusion = np.arange(36.0).reshape(6, 6)
+    (found,) = read(save(IT_RDMs=squares(LINES), confusion=confusion))
+    assert found.name == "IT_RDMs"
+    assert "not read: 'confusion'" in found.notes[0]
+    with pytest.raises(ValueError, match="'confusion' of .* is not symmetric"):
+        read(save(IT=squares(LINES), confusion=confusion))
+
+
 def test_a_file_without_matrices_says_what_it_has(save: Any) -> None:
     path = save(betas=np.ones((4, 7)), rate=np.array([250.0, 1.0]))
     with pytest.raises(ValueError, match=r"no dissimilarity matrices of 6 stimuli: it has betas \[4, 7\], rate \[2\]"):
@@ -324,6 +333,9 @@ def changed(**entries: float) -> np.ndarray:
         (changed(_230=np.nan), r"matrix 3: the dissimilarity of stimuli 1 and 4 is nan"),
         (np.where(np.arange(3)[:, None] == 1, 0.5, LINES), "matrix 2 is constant: all dissimilarities are 0.5"),
         (1 - squares(0.4 * LINES), r"similarities, not dissimilarities: its diagonal \(1\) is the largest of each row"),
+        (-squares(LINES), r"similarities, not dissimilarities: its diagonal \(0\) is the largest of each row"),
+        (np.stack([squares(LINES)[0], 1 - squares(0.4 * LINES)[1]]), r"similarities, not .* its diagonal \(0 to 1\)"),
+        (triangles(PAIRS), r"has shape \[15, 15\]: either axis may be that of the pairs: give square matrices"),
         (np.ones((3, 7)), r"no dissimilarity matrices of 6 stimuli: it has IT \[3, 7\]"),
         (np.full((2, PAIRS), np.inf), "the dissimilarity of stimuli 1 and 2 is inf"),
     ],
