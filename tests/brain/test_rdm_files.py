@@ -203,7 +203,7 @@ def test_other_square_matrices_beside_dissimilarities_are_passed_over(save: Any)
     (found,) = read(save(IT_RDMs=squares(LINES), confusion=confusion))
     assert found.name == "IT_RDMs"
     assert "not read: 'confusion'" in found.notes[0]
-    with pytest.raises(ValueError, match="'confusion' of .* is not symmetric"):
+    with pytest.raises(ValueError, match=r"'confusion' of .* is not symmetric"):
         read(save(IT=squares(LINES), confusion=confusion))
 
 
