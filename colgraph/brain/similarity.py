@@ -301,6 +301,8 @@ def _default_step(network: Network, signal: Signal, chosen_on: OtherData | None,
 
 def _about(network: Network) -> dict[str, Any]:
     about: dict[str, Any] = {"checkpoint": network.checkpoint or None}
+    if network.folder is not None:
+        about["folder"] = network.folder
     if network.equal_to is not None:
         about["equal_to"] = network.equal_to
     if network.accuracy:

@@ -95,6 +95,8 @@ def test_a_run_stands_beside_its_controls_and_models(trained: Path, shown: Path,
     defaults = [row["model"] for row in rows if row["default"]]
     wanted = ["run", "untrained", "untrained-independent", "tied weights", "vit", "pixels", "V1", "pixels (given)"]
     assert defaults == wanted
+    folders = {row["model"]: Path(row["folder"]).name for row in rows if "folder" in row}
+    assert folders == {"tied weights": "tied", "vit": "small-vit"}
     mine = [row for row in rows if row["model"] == "run" and "equal_to" not in row]
     run = {(row["signal"], row["step"]) for row in mine if row["region"] is None}
     assert run == {(signal, step) for signal in ("normed", "evidence") for step in (1, 2, 3)}
