@@ -133,8 +133,9 @@ def read_rdms(path: Path, count: int | None = None, *, times: str | None = None,
         named, perhaps_in = _names_of_stimuli(tree, count)
     parts = [one for part in parts for one in _in_time(part, times, str(path))]
     found = _as_models(parts, str(path)) if models else _as_recordings(parts, str(path), notes)
-    more = {"stimuli": named, "perhaps_in": perhaps_in}
-    return [_checked(replace(each, notes=[*notes, *each.notes], **more)) for each in found]
+    return [
+        _checked(replace(each, stimuli=named, perhaps_in=perhaps_in, notes=[*notes, *each.notes])) for each in found
+    ]
 
 
 def _numpy(path: Path) -> dict[str, NDArray[Any]]:
