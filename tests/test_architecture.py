@@ -213,7 +213,6 @@ NAMESAKES = {
     "controls.py": "control graphs (geometry), and the runs that were trained on them (report)",
     "figures.py": "what a room draws, with viz/, of a run as it trains (training) and of its analyses (report)",
     "options.py": "of models (the package), and of geometries and readers (geometry)",
-    "similarity.py": "of dissimilarities to recordings (brain), and of the weights of columns (training)",
     "results.py": "rows of results (experiments), and the figure of them (viz)",
     "vision.py": "the model (models), and the same over several processes (distributed)",
 }
