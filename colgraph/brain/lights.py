@@ -16,7 +16,7 @@ from torch import Tensor
 
 from colgraph.analysis import rdm, responses, searchlight, spatial_edges
 from colgraph.analysis.arrays import check_count
-from colgraph.analysis.plotting import draw_map
+from colgraph.analysis.plotting import draw_map, look_at
 from colgraph.analysis.signals import Signal
 from colgraph.hints import in_one_line
 from colgraph.output import write_text
@@ -205,7 +205,10 @@ def draw_lights(recording: Mapping[str, Any], positions: NDArray[np.float64], pa
     people = "" if recording["subjects"] == 1 else f", mean of {recording['subjects']} subjects"
     across = min(len(shown), 3)
     down = -(-len(shown) // across)
-    figure = new_figure(3 * across, 3.2 * down + 1.2, f"Searchlight: {recording['name']}{people}")
+    wide, high = np.ptp(look_at(positions).points, axis=0)
+    # A map is as high as its columns lie, below two lines of title and above its axis.
+    height = 1.1 + 2.1 * float(np.clip(high / max(wide, 1e-9), 0.3, 1))
+    figure = new_figure(3 * across, height * down + 1.2, f"Searchlight: {recording['name']}{people}")
     grid = figure.subplots(down, across, squeeze=False).ravel()
     axes = grid[: len(shown)]
     for ax in grid[len(shown) :]:

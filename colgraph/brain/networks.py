@@ -27,6 +27,7 @@ class Network:
         net: on images between 0 and 1.
         sheet: None for one without.
         checkpoint: which of a run it is; "" for one that was not trained.
+        folder: the run folder that a trained control is of.
         equal_to: of the run, the name of the control that this earlier checkpoint is as accurate as.
         accuracy: its own accuracy and the other's, on held-out images that nothing was chosen on; and whether they are
             equal, up to :data:`colgraph.report.equal_accuracy.TOLERANCE` where the checkpoint was chosen.
@@ -36,6 +37,7 @@ class Network:
     net: PlainImages
     sheet: Sheet | None = None
     checkpoint: str = ""
+    folder: str | None = None
     equal_to: str | None = None
     accuracy: dict[str, Any] = field(default_factory=dict)
 
@@ -188,4 +190,4 @@ def _load(run: Run, name: str, path: Path, file: Path) -> Network:
         raise ValueError(f"{str(path)!r} answers with other classes than the run, or with its classes in another order")
     net = PlainImages(trained.net, trained.transform.mean, trained.transform.std).eval()
     sheet = None if config.baseline is not None else net.sheet
-    return Network(name, net, sheet, file.stem)
+    return Network(name, net, sheet, file.stem, None if path == run.path else str(path))

@@ -13,12 +13,13 @@ from scipy import stats
 
 from colgraph.analysis import correct_p_values
 from colgraph.output import check_different, check_file, write_text
+from colgraph.report.controls import learned_settings
 from colgraph.script import OneLineParser
 from colgraph.training import RunFolder
 
 LEVEL, POWER = 0.95, 0.8
 _SEED = re.compile(r"-seed\d+$")
-_FACTS = ("subjects", "stimuli", "method", "signal")
+_FACTS = ("subjects", "stimuli", "method", "metric", "signal", "step_chosen")
 _Key = tuple[str, str]
 
 
@@ -36,6 +37,7 @@ def run_rsa_table(arguments: list[str]) -> None:
     for flag, path, end in (("--output", known.output, ".md"), ("--json", known.json, ".json")):
         if path:
             check_file(flag, path, [end])
+    _check_seeds([Path(run) for run in known.runs])
     rows = over_seeds([_read(Path(run)) for run in known.runs])
     if known.json:
         write_text(Path(known.json), json.dumps(rows, indent=2, allow_nan=False) + "\n")
@@ -130,9 +132,33 @@ def _read(run: Path) -> dict[str, Any]:
         raise ValueError(f"{str(path)!r} is not what colgraph rsa writes: {error}") from error
 
 
+def _check_seeds(runs: Sequence[Path]) -> None:
+    """Raise ValueError for runs that are one run, or differ in more than their seed."""
+    seen: dict[Any, Path] = {}
+    first = learned_settings(RunFolder(runs[0]).settings())
+    for run in runs:
+        settings = RunFolder(run).settings()
+        mine = learned_settings(settings)
+        names = sorted({*mine, *first} - {"changes"})
+        apart = next((name for name in names if mine.get(name) != first.get(name)), None)
+        if apart is not None:
+            raise ValueError(
+                f"{str(runs[0])!r} and {str(run)!r} differ in more than their seed: {apart} is {first.get(apart)!r} "
+                f"and {mine.get(apart)!r}"
+            )
+        key = settings.get("seed", run.resolve())
+        if key in seen:
+            both = f"{str(seen[key])!r} and {str(run)!r}"
+            what = "are one run" if seen[key].resolve() == run.resolve() else f"have the seed {key}, both"
+            raise ValueError(f"{both} {what}: each seed counts once")
+        seen[key] = run
+
+
 def _check_alike(found: Sequence[Mapping[str, Any]]) -> None:
     def facts(each: Mapping[str, Any]) -> dict[str, Any]:
-        return {row["recording"]: [row[name] for name in _FACTS] for row in each["rows"] if row["model"] == "run"}
+        """The noise ceiling tells recordings of one name and size apart."""
+        mine = [row for row in each["rows"] if row["model"] == "run" and row["default"]]
+        return {row["recording"]: [row.get(name) for name in _FACTS] + _rounded(row["ceiling"]) for row in mine}
 
     first = facts(found[0])
     for each in found[1:]:
@@ -141,6 +167,10 @@ def _check_alike(found: Sequence[Mapping[str, Any]]) -> None:
                 f"{found[0]['path']!r} and {each['path']!r} were compared with other recordings or in another way: run "
                 "colgraph rsa with the same words on both"
             )
+
+
+def _rounded(ceiling: Sequence[float] | None) -> list[float]:
+    return [round(end, 9) for end in ceiling or ()]
 
 
 def _models(mine: Sequence[Sequence[Mapping[str, Any]]], pairs: Sequence[Any]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from colgraph.brain.mat_files import load_tree, numbers_of
 from colgraph.brain.names import STIMULI, first_twice, plain_name
 from colgraph.brain.rdm_shapes import as_triangles, side_of
 from colgraph.brain.rdm_tables import read_rdm_table
+from colgraph.hints import in_one_line
 from colgraph.text import reason_of
 
 TREES = (".mat", ".h5", ".hdf5", ".hdf")
@@ -29,7 +30,7 @@ _ANY_NAME = re.compile(
 )
 _SESSION = re.compile(r"[|,;_\s-]*(?<![a-z])(?:session|sess|ses|run)[-_:=#\s]*\d+[a-z]?(?![a-z0-9])", re.IGNORECASE)
 _SUBJECT = re.compile(
-    r"[|,;_\s-]*(?<![a-z])(?:subject|subj|sub|participant)(?:[-_#\s]*\d+|\s*[-:=]\s*[a-z0-9]+)(?![a-z0-9])",
+    r"[|,;_\s-]*(?<![a-z])(?:(?:subject|subj|sub|participant)(?:[-_#\s]*\d+|\s*[-:=]\s*[a-z0-9]+)|s\d+)(?![a-z0-9])",
     re.IGNORECASE,
 )
 _MOVIE = 40
@@ -47,6 +48,8 @@ class Rdms:
         stimuli: the name of each stimulus, where the file has them.
         where: the file.
         notes: what a user should know about how they were read.
+        perhaps_in: the variable of what may be the names of the stimuli, though it is not called after them; "" where
+            it is.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Rdms:
     stimuli: list[str] | None
     where: str
     notes: list[str] = field(default_factory=list)
+    perhaps_in: str = ""
 
     @property
     def count(self) -> int:
@@ -117,18 +121,21 @@ def read_rdms(path: Path, count: int | None = None, *, times: str | None = None,
     if not path.is_file():
         raise ValueError(f"there is no file {str(path)!r}")
     if end in TABLES:
-        values, names = read_rdm_table(path, count)
-        tree: dict[str, Any] = {path.stem: values} | ({"stimuli": names} if names else {})
+        tree: dict[str, Any] = read_rdm_table(path, count)
     else:
         tree = load_tree(path) if end in TREES else _numpy(path)
     notes: list[str] = []
+    perhaps_in = ""
     if isinstance(tree.get("dissimilarities"), np.ndarray) and "rdm_descriptors" in tree:
         parts, named = _from_rsatoolbox(tree, path, count, notes)
     else:
-        parts, named = _from_tree(tree, path, count, notes), _names_of_stimuli(tree, path, count)
+        parts = _from_tree(tree, path, count, notes)
+        named, perhaps_in = _names_of_stimuli(tree, count)
     parts = [one for part in parts for one in _in_time(part, times, str(path))]
     found = _as_models(parts, str(path)) if models else _as_recordings(parts, str(path), notes)
-    return [_checked(replace(each, stimuli=named, notes=[*notes, *each.notes])) for each in found]
+    return [
+        _checked(replace(each, stimuli=named, perhaps_in=perhaps_in, notes=[*notes, *each.notes])) for each in found
+    ]
 
 
 def _numpy(path: Path) -> dict[str, NDArray[Any]]:
@@ -168,7 +175,13 @@ def _from_tree(tree: dict[str, Any], path: Path, count: int | None, notes: list[
         if not is_meant and not (_fits(values, count) if count is not None else not any_called):
             passed.append(f"{label} {list(values.shape)}")
             continue
-        found = as_triangles(values, count, f"{label!r} of {str(path)!r}")
+        try:
+            found = as_triangles(values, count, f"{label!r} of {str(path)!r}")
+        except ValueError as error:
+            if is_meant or not any_called:
+                raise
+            notes.append(f"not read: {in_one_line(error)}")
+            continue
         if found is None:
             passed.append(f"{label} {list(values.shape)}")
             continue
@@ -238,8 +251,8 @@ def who(name: str) -> tuple[str, str, str]:
     return recording, subject[0].strip(strip) if subject else inner, session[0].strip(strip) if session else ""
 
 
-def _names_of_stimuli(tree: dict[str, Any], path: Path, count: int | None) -> list[str] | None:
-    """The names that stand beside matrices, under a name that says so; refused under one that does not."""
+def _names_of_stimuli(tree: dict[str, Any], count: int | None) -> tuple[list[str] | None, str]:
+    """The names that stand beside matrices, and their variable where that is not called after stimuli."""
     texts = {}
     for name, value in tree.items():
         array = np.asarray(value) if isinstance(value, np.ndarray | list) and len(np.shape(value)) == 1 else None
@@ -247,14 +260,12 @@ def _names_of_stimuli(tree: dict[str, Any], path: Path, count: int | None) -> li
             texts[name] = [one.decode() if isinstance(one, bytes) else str(one).strip() for one in array.tolist()]
     named = [name for name in texts if STIMULI.fullmatch(plain_name(name))]
     if named:
-        return texts[named[0]]
+        return texts[named[0]], ""
     for name, found in texts.items():
         is_text = not isinstance(tree[name], np.ndarray) or tree[name].dtype.kind in "US"
         if is_text and len(found) == count and len(set(found)) == count:
-            raise ValueError(
-                f"{str(path)!r}: {name} may hold the names of the stimuli: call it 'stimuli', or leave it out"
-            )
-    return None
+            return found, name
+    return None, ""
 
 
 # ---------------------------------------------------------------------- rsatoolbox

@@ -36,7 +36,8 @@ def as_triangles(values: NDArray[Any], count: int | None, what: str) -> tuple[Ar
         None for an array that cannot be one of dissimilarities.
 
     Raises:
-        ValueError: for matrices that are not symmetric, similarities, NaN, or constant.
+        ValueError: for matrices that are not symmetric, similarities, NaN, or constant, and shapes that may be read in
+            two ways.
     """
     x = np.asarray(values, dtype=np.float64)
     squares = [i for i in range(x.ndim - 1) if x.shape[i] == x.shape[i + 1] >= 3]
@@ -48,15 +49,21 @@ def as_triangles(values: NDArray[Any], count: int | None, what: str) -> tuple[Ar
         squares, lines = exact if any(exact) else (squares, longest)
     else:
         lines = longest
-    stacks = {i: np.moveaxis(x, (i, i + 1), (-2, -1)) for i in squares if x.ndim <= 5}
-    fair = [i for i, stack in stacks.items() if _uneven(stack) is None]
+    stacks = {i: _both_triangles(np.moveaxis(x, (i, i + 1), (-2, -1))) for i in squares if x.ndim <= 5}
+    fair = [i for i, (stack, _) in stacks.items() if _uneven(stack) is None]
     if fair:
-        matrices, notes = _without_diagonal(stacks[fair[0]], what)
+        stack, lone = stacks[fair[0]]
+        matrices, notes = _without_diagonal(stack, what)
+        notes = [*notes, f"{what} has one triangle alone, the {lone} one"] if lone else notes
+    elif len(lines) > 1 and (count is not None or x.ndim > 2):
+        raise ValueError(
+            f"{what} has shape {list(x.shape)}: either axis may be that of the pairs: give square matrices, [subjects, "
+            "stimuli, stimuli]"
+        )
     elif lines and not (stacks and x.ndim == 2):
-        # The last axis is numpy's habit, and what pdist and squareform write.
-        matrices, notes = np.moveaxis(x, lines[-1], -1), []
+        matrices, notes = np.moveaxis(x, lines[0], -1), []
     elif stacks:
-        raise _not_symmetric(next(iter(stacks.values())), what)
+        raise _not_symmetric(next(iter(stacks.values()))[0], what)
     else:
         return None
     if matrices.ndim == 4:
@@ -66,6 +73,16 @@ def as_triangles(values: NDArray[Any], count: int | None, what: str) -> tuple[Ar
     triangles = matrices[None, None] if matrices.ndim == 1 else matrices[:, None] if matrices.ndim == 2 else matrices
     _check(triangles, what)
     return triangles, notes
+
+
+def _both_triangles(stack: Array) -> tuple[Array, str]:
+    """Matrices of which one triangle is left empty (NaN or zero) with both, and which one they had."""
+    turned = np.swapaxes(stack, -2, -1)
+    above = np.triu(np.ones(stack.shape[-2:], dtype=bool), 1)
+    for name, here, there in (("upper", above, above.T), ("lower", above.T, above)):
+        if not np.nan_to_num(stack[..., there]).any() and np.nan_to_num(stack[..., here]).any():
+            return np.where(there, turned, stack), name
+    return stack, ""
 
 
 def _uneven(stack: Array) -> tuple[int, ...] | None:
@@ -90,20 +107,24 @@ def _without_diagonal(stack: Array, what: str) -> tuple[Array, list[str]]:
     n = stack.shape[-1]
     diagonal = np.diagonal(stack, axis1=-2, axis2=-1)
     rows, columns = np.triu_indices(n, 1)
-    triangles = stack[..., rows, columns]
+    # A pair is missing if either of its entries is.
+    triangles = np.where(np.isnan(stack[..., columns, rows]), np.nan, stack[..., rows, columns])
     size = np.nanmax(np.abs(triangles), initial=0)
     if np.isnan(diagonal).all():
         return triangles, [f"{what} has NaN on its diagonal, which is not read"]
-    if np.nanmax(np.abs(diagonal)) <= _ALIKE * size:
-        return triangles, []
     largest = np.fmax.reduce(np.where(np.eye(n, dtype=bool), -np.inf, np.nan_to_num(stack, nan=-np.inf)), axis=-1)
-    low, high = float(np.nanmin(diagonal)), float(np.nanmax(diagonal))
-    text = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
-    if (diagonal >= largest - _ALIKE * size).all():
+    low, high = (f"{end(diagonal) + 0.0:.4g}" for end in (np.nanmin, np.nanmax))
+    text = low if low == high else f"{low} to {high}"
+    # Negative distances are similarities with zeros on their diagonal; one such matrix in a stack is one too many.
+    if (
+        (diagonal >= largest - _ALIKE * size).all(-1) & (diagonal > np.nanmin(stack, (-2, -1))[..., None]).all(-1)
+    ).any():
         raise ValueError(
             f"{what} holds similarities, not dissimilarities: its diagonal ({text}) is the largest of each row: give "
             "1 - similarity, or the largest value less each"
         )
+    if np.nanmax(np.abs(diagonal)) <= _ALIKE * size:
+        return triangles, []
     return triangles, [f"{what} has {text} on its diagonal, not zero: the diagonal is not read"]
 
 

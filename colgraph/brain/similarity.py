@@ -97,7 +97,15 @@ def joined(rdms: Sequence[Rdms], shown: Shown) -> tuple[list[Rdms], list[str]]:
     """
     found, notes = [], []
     for each in rdms:
-        places, more = shown.places(each.stimuli, each.count, each.where)
+        try:
+            places, more = shown.places(each.stimuli, each.count, each.where)
+        except ValueError as error:
+            if not each.perhaps_in:
+                raise
+            raise ValueError(
+                f"{each.where!r}: {each.perhaps_in} may hold the names of the stimuli, which are not those of the "
+                f"images of {shown.where!r}: call it 'stimuli' and give it theirs, or leave it out"
+            ) from error
         found.append(each.in_order(np.argsort(places).tolist()))
         notes += [*each.notes, *more]
     return found, list(dict.fromkeys(notes))
@@ -293,6 +301,8 @@ def _default_step(network: Network, signal: Signal, chosen_on: OtherData | None,
 
 def _about(network: Network) -> dict[str, Any]:
     about: dict[str, Any] = {"checkpoint": network.checkpoint or None}
+    if network.folder is not None:
+        about["folder"] = network.folder
     if network.equal_to is not None:
         about["equal_to"] = network.equal_to
     if network.accuracy:

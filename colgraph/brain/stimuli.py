@@ -128,7 +128,8 @@ class Shown:
 def find_stimuli(path: Path) -> Shown:
     """The stimuli of a folder of images, or of a file.
 
-    ``.npy`` has images ``[n, height, width(, channels)]`` or ``[n, channels, height, width]``, uint8, uint16, bool, or
+    ``.npy`` has images ``[n, height, width(, channels)]`` or ``[n, channels, height, width]`` (or, where it can only be
+    that, ``[height, width, channels, n]``), uint8, uint16, bool, or
     floats from 0 to 1 (or whole numbers to 255); ``.npz`` and HDF5 perhaps names beside them (``stimuli``). In a
     ``.mat`` file images are the field of an array of structs, a cell array, or one array, the number of the image as
     its first axis or its last.
@@ -226,21 +227,27 @@ def _named_images(arrays: dict[str, Any], path: Path) -> tuple[NDArray[Any], lis
     if len(chosen) != 1:
         held = ", ".join(f"{name} {list(np.shape(value))}" for name, value in arrays.items()) or "nothing"
         raise ValueError(f"{str(path)!r} must hold one array of images, [n, height, width, channels], it has {held}")
+    return arrays[chosen[0]], _names_beside({name: value for name, value in arrays.items() if name != chosen[0]})
+
+
+def _names_beside(arrays: dict[str, Any]) -> list[str] | None:
+    """The list of texts that is called after stimuli or names."""
     texts = {
-        name: [str(one) for one in np.asarray(value).tolist()]
+        name: [one.decode() if isinstance(one, bytes) else str(one) for one in value]
         for name, value in arrays.items()
-        if name != chosen[0] and isinstance(value, np.ndarray | list) and np.asarray(value).dtype.kind in "US"
+        if (isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "US")
+        or (isinstance(value, list) and all(isinstance(one, str) for one in value))
     }
     named = [name for name in texts if STIMULI.fullmatch(plain_name(name)) or plain_name(name) in (*_NAMES, "names")]
-    return arrays[chosen[0]], texts[named[0]] if named else None
+    return texts[named[0]] if named else None
 
 
 def _pictures(values: NDArray[Any], where: str, last: bool = False) -> list[NDArray[np.uint8]]:
-    """Images one by one; with ``last``, their number may also be the last axis, as MATLAB's users put it."""
+    """Images one by one; with ``last``, their number may as well be the last axis, as MATLAB's users put it."""
     shapes: list[tuple[int, ...]] = []
     if values.ndim == 4:
         shapes += [(0, 1, 2, 3)] * (values.shape[3] in _CHANNELS) + [(0, 2, 3, 1)] * (values.shape[1] in _CHANNELS)
-        shapes += [(3, 0, 1, 2)] * (last and values.shape[2] in _CHANNELS)
+        shapes += [(3, 0, 1, 2)] * ((last or not shapes) and values.shape[2] in _CHANNELS)
     else:
         shapes += [(0, 1, 2)] if not last or values.shape[1] == values.shape[2] else []
         shapes += [(2, 0, 1)] if last and values.shape[0] == values.shape[1] else []
@@ -278,18 +285,30 @@ def _as_bytes(values: NDArray[Any], where: str) -> NDArray[np.uint8]:
 def _in_tree(tree: dict[str, Any], path: Path) -> Shown:
     lists = {name: node for name, node in _lists(tree, "") if _image_field(node) is not None}
     if not lists:
-        plain = {name: node for name, node in tree.items() if isinstance(node, np.ndarray | list)}
-        images, names = _named_images(plain, path)
+        images, names = _named_images(_around_images(tree), path)
         return Shown(str(path), _pictures(images, str(path), last=path.suffix.lower() == ".mat"), names)
     if len(lists) > 1:
         raise ValueError(f"{str(path)!r} holds several lists of images: {', '.join(lists)}: leave one")
     (label, nodes), where = next(iter(lists.items())), str(path)
     key = _image_field(nodes)
     if not key:
-        return Shown(where, [_as_bytes(node, where) for node in nodes], None, [f"images are {label!r} of {where!r}"])
+        around = tree
+        for name in label.split(".")[:-1]:
+            around = around[name]
+        beside = {name: node for name, node in around.items() if node is not nodes}
+        pictures = [_as_bytes(node, where) for node in nodes]
+        return Shown(where, pictures, _names_beside(beside), [f"images are {label!r} of {where!r}"])
     names = next((found for field in nodes[0] if (found := _field_of_names(nodes, field))), None)
     pictures = [_as_bytes(node[key], where) for node in nodes]
     return Shown(where, pictures, names, [f"images are '{label}.{key}' of {where!r}"])
+
+
+def _around_images(tree: dict[str, Any]) -> dict[str, Any]:
+    """The variables, or the fields of the only struct where no variable can be images."""
+    plain = {name: node for name, node in tree.items() if isinstance(node, np.ndarray | list)}
+    structs = [node for node in tree.values() if isinstance(node, dict)]
+    has_images = any(isinstance(node, np.ndarray) and node.ndim in (3, 4) for node in plain.values())
+    return plain if has_images or len(structs) != 1 else _around_images(structs[0])
 
 
 def _lists(node: Any, label: str) -> list[tuple[str, list[Any]]]:

@@ -83,6 +83,9 @@ def read_connectome(source: Any, labels: Any, strength: str) -> Connectome:
     called = [str(name) for name in labels] if isinstance(labels, list | tuple) else None
     names, codes = (called, None) if called is not None else read_area_names(labels)
     what = "connectome_labels" if called is not None else f"connectome_labels {os.fspath(labels)!r}"
+    twice = next((name for k, name in enumerate(names) if name in names[:k]), None)
+    if twice is not None:
+        raise ValueError(f"{what} has the name {twice!r} twice")
     if len(names) != len(matrix):
         raise ValueError(f"{what} has {len(names)} names, and connectome {path!r} has {len(matrix)} rows")
     if header is not None and not _counts(header):
@@ -185,7 +188,9 @@ def rows_of(areas: list[Area], connectome: Connectome, parcellation: str, most: 
     missing = [area for area, row in zip(areas, rows, strict=True) if row is None]
     if missing:
         which = missing[0]
-        hint = "" if which.name is None else closest(which.name, connectome.names)
+        there = [name for name in connectome.names if which.side is None or side_of(name) in (None, which.side)]
+        hint = "" if which.name is None else closest(which.name, there)
+        hint = f" of the {SIDE_NAMES[which.side]} hemisphere{hint}" if which.side is not None else hint
         raise ValueError(
             f"{len(missing)} of {len(areas)} areas of parcellation {parcellation!r} have no row in connectome "
             f"{connectome.path!r}, the first is {which}{hint} (its {len(connectome.names)} rows are "

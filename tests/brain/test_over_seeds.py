@@ -15,6 +15,7 @@ pytest.importorskip("matplotlib")
 
 from colgraph.brain.over_seeds import over_seeds, table_of
 from colgraph.cli import run
+from colgraph.training import RunFolder
 
 SUBJECTS = 5
 T = float(stats.t.ppf(0.975, SUBJECTS - 1))
@@ -86,6 +87,27 @@ def write(folder: Path, found: dict[str, Any]) -> str:
     (folder / "rsa.json").write_text(json.dumps(found["rows"]))
     (folder / "rsa-differences.json").write_text(json.dumps({"differences": found["differences"]}))
     return str(folder)
+
+
+def test_runs_that_are_no_seeds_of_one_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"a": {"seed": 0, "dim": 8}, "b": {"seed": 1, "dim": 8}, "c": {"seed": 1, "dim": 8}, "d": {"seed": 2}}
+    monkeypatch.setattr(RunFolder, "settings", lambda self: settings[self.path.name])
+    a, b, c, d = (write(tmp_path / name, of_seed(i, 0.2 + i / 10)) for i, name in enumerate(settings))
+    run(["rsa-table", a, b])
+    with pytest.raises(ValueError, match="are one run: each seed counts once"):
+        run(["rsa-table", a, b, str(tmp_path / "b" / ".." / "a")])
+    with pytest.raises(ValueError, match="have the seed 1, both: each seed counts once"):
+        run(["rsa-table", a, b, c])
+    with pytest.raises(ValueError, match="differ in more than their seed: dim is 8 and"):
+        run(["rsa-table", a, d])
+
+
+@pytest.mark.parametrize("change", [{"metric": "euclidean"}, {"ceiling": [0.3, 0.7]}, {"step_chosen": "--step 2"}])
+def test_recordings_of_one_name_and_other_choices_are_told_apart(change: dict[str, Any]) -> None:
+    one, other = of_seed(0, 0.2), of_seed(1, 0.3)
+    other["rows"] = [each | change for each in other["rows"]]
+    with pytest.raises(ValueError, match="were compared with other recordings or in another way"):
+        over_seeds([one, other])
 
 
 def test_the_command_writes_a_table_and_refuses_what_does_not_belong_together(

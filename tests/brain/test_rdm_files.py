@@ -63,6 +63,16 @@ def test_one_matrix_and_one_triangle(tmp_path: Path) -> None:
         assert found.count == N
 
 
+@pytest.mark.parametrize("empty", [0.0, np.nan])
+@pytest.mark.parametrize("which", ["upper", "lower"])
+def test_one_triangle_is_enough(tmp_path: Path, empty: float, which: str) -> None:
+    keep = np.triu(np.ones((N, N), dtype=bool), 1)
+    values = np.where(keep if which == "upper" else keep.T, squares(LINES), empty)
+    (found,) = read(npy(tmp_path, values))
+    assert np.array_equal(found.values, LINES)
+    assert f"has one triangle alone, the {which} one" in found.notes[-1]
+
+
 def test_every_array_is_a_recording_unless_it_names_a_subject(tmp_path: Path) -> None:
     full = squares(LINES)
     np.savez(tmp_path / "r.npz", V1=full, IT=full[:, ::-1, ::-1])
@@ -183,9 +193,18 @@ def test_nested_structs_and_cells_are_found(save: Any) -> None:
 def test_names_in_a_cell_array_are_those_of_stimuli(save: Any) -> None:
     path = save(IT_RDM=squares(LINES), stimuli=NAMES)
     assert read(path)[0].stimuli == NAMES
-    path = save(IT_RDM=squares(LINES), shown=NAMES)
-    with pytest.raises(ValueError, match="shown may hold the names of the stimuli: call it 'stimuli', or leave it out"):
-        read(path)
+    assert read(path)[0].perhaps_in == ""
+    found = read(save(IT_RDM=squares(LINES), labels=NAMES))[0]
+    assert (found.stimuli, found.perhaps_in) == (NAMES, "labels")
+
+
+def test_other_square_matrices_beside_dissimilarities_are_passed_over(save: Any) -> None:
+    confusion = np.arange(36.0).reshape(6, 6)
+    (found,) = read(save(IT_RDMs=squares(LINES), confusion=confusion))
+    assert found.name == "IT_RDMs"
+    assert "not read: 'confusion'" in found.notes[0]
+    with pytest.raises(ValueError, match=r"'confusion' of .* is not symmetric"):
+        read(save(IT=squares(LINES), confusion=confusion))
 
 
 def test_a_file_without_matrices_says_what_it_has(save: Any) -> None:
@@ -310,9 +329,13 @@ def changed(**entries: float) -> np.ndarray:
     [
         (changed(_014=9), r"is not symmetric: entry \(2, 5\) of matrix 1 is 9, entry \(5, 2\) is 1\.\d+"),
         (changed(_203=np.nan, _230=np.nan), r"matrix 3: the dissimilarity of stimuli 1 and 4 is nan \(1 of 15 pairs\)"),
-        (changed(_203=np.nan), r"matrix 3: the dissimilarity of stimuli 1 and 4 is nan|matrix 3.*nan"),
+        (changed(_203=np.nan), r"matrix 3: the dissimilarity of stimuli 1 and 4 is nan"),
+        (changed(_230=np.nan), r"matrix 3: the dissimilarity of stimuli 1 and 4 is nan"),
         (np.where(np.arange(3)[:, None] == 1, 0.5, LINES), "matrix 2 is constant: all dissimilarities are 0.5"),
         (1 - squares(0.4 * LINES), r"similarities, not dissimilarities: its diagonal \(1\) is the largest of each row"),
+        (-squares(LINES), r"similarities, not dissimilarities: its diagonal \(0\) is the largest of each row"),
+        (np.stack([squares(LINES)[0], 1 - squares(0.4 * LINES)[1]]), r"similarities, not .* its diagonal \(0 to 1\)"),
+        (triangles(PAIRS), r"has shape \[15, 15\]: either axis may be that of the pairs: give square matrices"),
         (np.ones((3, 7)), r"no dissimilarity matrices of 6 stimuli: it has IT \[3, 7\]"),
         (np.full((2, PAIRS), np.inf), "the dissimilarity of stimuli 1 and 2 is inf"),
     ],
@@ -367,6 +390,9 @@ def test_python_objects_and_other_files_are_refused(tmp_path: Path) -> None:
         ("Subject 3", ("", "Subject 3", "")),
         ("subordinate categories", ("subordinate categories", "", "")),
         ("HMAX", ("HMAX", "", "")),
+        ("S12", ("", "S12", "")),
+        ("EVC_s3", ("EVC", "s3", "")),
+        ("V1", ("V1", "", "")),
     ],
 )
 def test_names_say_recording_subject_and_session(name: str, found: tuple[str, str, str]) -> None:

@@ -95,6 +95,8 @@ def test_a_run_stands_beside_its_controls_and_models(trained: Path, shown: Path,
     defaults = [row["model"] for row in rows if row["default"]]
     wanted = ["run", "untrained", "untrained-independent", "tied weights", "vit", "pixels", "V1", "pixels (given)"]
     assert defaults == wanted
+    folders = {row["model"]: Path(row["folder"]).name for row in rows if "folder" in row}
+    assert folders == {"tied weights": "tied", "vit": "small-vit"}
     mine = [row for row in rows if row["model"] == "run" and "equal_to" not in row]
     run = {(row["signal"], row["step"]) for row in mine if row["region"] is None}
     assert run == {(signal, step) for signal in ("normed", "evidence") for step in (1, 2, 3)}
@@ -137,6 +139,14 @@ def test_recordings_with_names_are_joined_in_any_order(run: Path, shown: Path, i
     np.savez(tmp_path / "named.npz", IT=mixed, stimuli=[NAMES[i] for i in order])
     plain, named = rsa(run, it, shown), rsa(run, tmp_path / "named.npz", shown)
     assert [row["similarity"] for row in named] == pytest.approx([row["similarity"] for row in plain])
+    labels = np.array([NAMES[i] for i in order])
+    np.savez(tmp_path / "labels.npz", IT=mixed, labels=labels)
+    assert [row["similarity"] for row in rsa(run, tmp_path / "labels.npz", shown)] == pytest.approx(
+        [row["similarity"] for row in plain]
+    )
+    np.savez(tmp_path / "labels.npz", IT=mixed, labels=np.char.add("a ", labels))
+    with pytest.raises(ValueError, match="labels may hold the names of the stimuli, which are not those of the images"):
+        rsa(run, tmp_path / "labels.npz", shown)
     np.save(tmp_path / "mixed.npy", mixed)
     other = rsa(run, tmp_path / "mixed.npy", shown)
     assert other[0]["similarity"] != pytest.approx(plain[0]["similarity"])

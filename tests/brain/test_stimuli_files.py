@@ -38,12 +38,13 @@ def wanted(tmp_path: Path) -> torch.Tensor:
     [
         PIXELS,
         PIXELS.transpose(0, 3, 1, 2),
+        PIXELS.transpose(1, 2, 3, 0),
         PIXELS / 255,
         (PIXELS / 255).astype(np.float32),
         PIXELS.astype(np.uint16) * 257,
         PIXELS.astype(np.float64),
     ],
-    ids=["uint8", "channels first", "floats", "float32", "uint16", "doubles"],
+    ids=["uint8", "channels first", "number last", "floats", "float32", "uint16", "doubles"],
 )
 def test_arrays_are_boxed_as_files_are(tmp_path: Path, wanted: torch.Tensor, values: np.ndarray) -> None:
     np.save(tmp_path / "s.npy", values)
@@ -82,6 +83,21 @@ def test_arrays_of_matlab_have_their_number_first_or_last(
 ) -> None:
     savemat(tmp_path / "s.mat", {"images": PIXELS.transpose(axes)})
     assert torch.equal(find_stimuli(tmp_path / "s.mat").decoded(6, 3), wanted)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("as_cells", [False, True])
+def test_names_beside_images_of_matlab_join_recordings(
+    tmp_path: Path, wanted: torch.Tensor, nested: bool, as_cells: bool
+) -> None:
+    cells = np.empty((COUNT, 1), dtype=object)
+    cells[:, 0] = list(PIXELS)
+    fields = {"pictures": cells if as_cells else PIXELS, "names": np.array(NAMES, dtype=object), "n": 5.0}
+    savemat(tmp_path / "s.mat", {"set": fields} if nested else fields)
+    shown = find_stimuli(tmp_path / "s.mat")
+    assert torch.equal(shown.decoded(6, 3), wanted)
+    assert shown.names == NAMES
+    assert shown.places(NAMES[::-1], COUNT, "r.csv")[0] == [4, 3, 2, 1, 0]
 
 
 def test_gray_images_are_read(tmp_path: Path) -> None:

@@ -256,8 +256,14 @@ def test_areas_and_rows_that_the_other_side_lacks(files, brain):
     short = {"connectome": strength[:-1, :-1], "connectome_labels": names[:-1]}
     words = np.array(["none", *names])[np.loadtxt(files / "parcels.csv", dtype=int)]
     np.save(files / "words.npy", words)
-    with pytest.raises(ValueError, match=r"1 of 16 areas of parcellation .*words.npy' have no row in connectome"):
+    with pytest.raises(
+        ValueError,
+        match=r"1 of 16 areas of parcellation .*words.npy' have no row in connectome .* of the right hemisphere",
+    ):
         cg.build_sheet("cortex", **BOTH, parcellation=files / "words.npy", **short)
+    twice = {"connectome": strength, "connectome_labels": [*names[:-1], names[0]]}
+    with pytest.raises(ValueError, match=f"connectome_labels has the name '{names[0]}' twice"):
+        cg.build_sheet("cortex", **BOTH, parcellation=files / "words.npy", **twice)
     more = np.pad(strength, (0, 1), constant_values=0.1)
     with pytest.warns(UserWarning, match="1 of 17 rows have no column here: left out 'L-thalamus'"):
         sheet = cg.build_sheet(
