@@ -124,7 +124,9 @@ def run_view(words: list[str]) -> None:
 
     parser = _sheet_parser("view")
     parser.add_argument("-o", "--output", metavar="FILE", default="sheet.png", help="picture to write (png, svg, pdf)")
-    parser.add_number("--max-edges", "M", "draw at most this many edges (2500)", least=0, default=2500)
+    parser.add_number(
+        "--max-edges", "M", "draw at most this many edges in grey (2500; of stacks 0, of networks 1500)", least=0
+    )
     known, options = parser.parse_with_options(words)
     check_file("--output", known.output, picture_suffixes())
     print(save_figure(draw_sheet(_sheet(known, options), max_edges=known.max_edges), known.output))

@@ -37,7 +37,7 @@ from colgraph.options import patch_grid
 from colgraph.script import is_helper_process
 from colgraph.training import TrainConfig, images_of, make_model, open_run_folder, parse_flags, run_script, train
 from colgraph.viz import save_figure
-from colgraph.viz.area_colors import area_borders
+from colgraph.viz.borders import area_borders
 from colgraph.viz.style import SEQUENTIAL, new_figure
 
 TRACTS = 8

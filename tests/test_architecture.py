@@ -23,6 +23,7 @@ PACKAGE = ROOT / "colgraph"
 ARROWS: dict[str, set[str]] = {
     "extras": set(),
     "text": set(),
+    "colors": set(),
     "tiles": set(),
     "layout": {"tiles", "checks", "torch_internals"},
     "locality": set(),
@@ -43,8 +44,8 @@ ARROWS: dict[str, set[str]] = {
     "models": {"nn", "ops", "sheet", "layout", "locality", "torch_internals", "options"},
     "plasticity": {"ops", "sheet", "space", "layout", "edges", "options"},
     "data": {"text", "options", "output", "script"},
-    "viz": {"sheet", "output"},
-    "analysis": {"rewire", "edges", "hints", "output", "space"},
+    "viz": {"sheet", "output", "colors"},
+    "analysis": {"rewire", "edges", "hints", "output", "space", "colors"},
     "output": set(),
     "script": set(),
     "training": {"models", "ops", "options", "space", "data", "viz", "geometry", "sheet", "output", "script"}

@@ -33,7 +33,7 @@ class Modularity(OnSheet):
     def picture(self) -> dict[str, Any]:
         """The modules."""
         title = f"{int(self.module.max()) + 1} modules, Q = {self.value:.3f} (by chance {self.null.mean():.3f})"
-        return {"values": self.module.astype(np.float64), "label": "module", "title": title}
+        return {"values": self.module.astype(np.float64), "label": "module", "title": title, "labels": True}
 
 
 def modularity(

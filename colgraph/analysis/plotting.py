@@ -10,6 +10,14 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from colgraph.analysis.arrays import Array
+from colgraph.colors import BLUE as BLUE
+from colgraph.colors import GREEN as GREEN
+from colgraph.colors import GREY as GREY
+from colgraph.colors import INK as INK
+from colgraph.colors import ORANGE as ORANGE
+from colgraph.colors import PALE as PALE
+from colgraph.colors import PURPLE as PURPLE
+from colgraph.colors import color_map, label_colors
 from colgraph.extras import optional
 
 if TYPE_CHECKING:
@@ -17,9 +25,8 @@ if TYPE_CHECKING:
 else:
     Axes = Any
 
-# Okabe and Ito (2008), "Color universal design".
-ORANGE, BLUE, GREEN, PURPLE = "#E69F00", "#0072B2", "#009E73", "#CC79A7"
-GREY, PALE, INK = "#8A8F98", "#D9DCE1", "#22262B"
+_MANY = 2000
+"""Marks, from which on they are pixels in files of vector graphics, which would be large and slow otherwise."""
 
 
 def axes(ax: Axes | None) -> Axes:
@@ -107,6 +114,7 @@ def draw_map(
     title: str,
     cyclic: bool = False,
     centred: bool = False,
+    labels: bool = False,
     faint: NDArray[np.bool_] | None = None,
     marks: tuple[Array, NDArray[np.int64]] | None = None,
     limits: tuple[float, float] | None = None,
@@ -114,29 +122,21 @@ def draw_map(
 ) -> Axes:
     """Columns at their places, coloured by a value; ``cyclic`` for orientations, ``centred`` for signed values.
 
-    Columns without a value (NaN) are grey, ``faint`` ones small. ``marks`` are places ``[K, D]`` and signs: circles for
+    With ``labels`` values are numbers of modules, areas and the like, from 0, with nothing between them. Columns
+    without a value (NaN) are grey, ``faint`` ones small. ``marks`` are places ``[K, D]`` and signs: circles for
     positive, squares for negative ones. ``limits`` of the colors are those of the values if not given; without ``bar``
     nothing beside the map says what they mean.
     """
     seen = look_at(positions if marks is None else np.concatenate([positions, marks[0]]))
     shown = seen.column < len(positions)
     points, column = seen.points[shown], seen.column[shown]
-    if cyclic:
-        limits = (0.0, float(np.pi))
-    elif centred and limits is None:
-        reach = float(np.nanmax(np.abs(values), initial=0)) or 1.0
-        limits = (-reach, reach)
-    lowest, highest = (None, None) if limits is None else limits
-    colours = "twilight" if cyclic else "PuOr" if centred else "viridis"
-    size = np.full(len(values), float(np.clip(16000 / len(values), 1.5, 90)))
+    hue, small = np.asarray(values, dtype=np.float64)[column], np.zeros(len(column), dtype=bool)
     if faint is not None:
-        size[faint] /= 6
-    x, y, hue = points[:, 0], points[:, 1], np.asarray(values)[column]
+        small = faint[column]
     hole = ~np.isfinite(hue)
-    size = size[column]
-    ax.scatter(x[hole], y[hole], color=PALE, s=size[hole], marker="s", linewidths=0)
-    kept: dict[str, Any] = {"s": size[~hole], "c": hue[~hole]}
-    dots = ax.scatter(x[~hole], y[~hole], **kept, marker="s", linewidths=0, cmap=colours, vmin=lowest, vmax=highest)
+    _squares(ax, points[hole], np.full(hole.sum(), seen.half), color=PALE)
+    colors = _colors_of(hue[~hole], cyclic, centred, labels, limits)
+    kept = _squares(ax, points[~hole], np.where(small, 0.4, 1.0)[~hole] * seen.half, array=hue[~hole], **colors)
     if marks is not None:
         sign = np.concatenate([np.zeros(len(positions), dtype=np.int64), marks[1]])[seen.column]
         for side, marker in ((1, "o"), (-1, "s")):
@@ -145,19 +145,58 @@ def draw_map(
                 place[:, 0], place[:, 1], s=16, marker=marker, facecolors="white", edgecolors=INK, linewidths=0.8
             )
     ax.set_aspect("equal")
-    low, high, pad = points.min(0), points.max(0), _half_gap(points)
+    low, high, pad = points.min(0), points.max(0), seen.half
     ax.set(xlim=(low[0] - pad, high[0] + pad), ylim=(low[1] - pad, high[1] + pad))
     ax.set(xlabel=seen.names[0], ylabel=seen.names[1], title=title)
-    if not bar:
-        return ax
-    wide = bool(np.ptp(points[:, 0]) > 1.6 * np.ptp(points[:, 1]))
-    colors = ax.figure.colorbar(dots, ax=ax, label=label, shrink=0.8, orientation="horizontal" if wide else "vertical")
-    if np.array_equal(hue[~hole], np.round(hue[~hole])):  # numbers of modules and patches have nothing between them
+    if bar and not (labels and not len(hue[~hole])):
+        wide = bool(np.ptp(points[:, 0]) > 1.6 * np.ptp(points[:, 1]))
+        _bar(kept, ax, label, "horizontal" if wide else "vertical", cyclic, labels)
+    return ax
+
+
+def _squares(ax: Axes, centers: Array, half: Array, **look: Any) -> Any:
+    """Squares ``[K,2]`` of their own half sides ``[K]``, which meet and end where the axes do."""
+    from matplotlib.collections import PolyCollection
+
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+    # A hairline of its own color closes the seam that antialiasing leaves between two squares.
+    drawn = PolyCollection(
+        centers[:, None] + half[:, None, None] * corners,
+        linewidths=0.2,
+        edgecolors="face",
+        rasterized=len(centers) > _MANY,
+        **look,
+    )
+    return ax.add_collection(drawn, autolim=False)
+
+
+def _colors_of(
+    hue: Array, cyclic: bool, centred: bool, labels: bool, limits: tuple[float, float] | None
+) -> dict[str, Any]:
+    """The color map of values, and what lies at its ends."""
+    if labels:
+        from matplotlib.colors import ListedColormap
+
+        count = int(hue.max(initial=0)) + 1
+        return {"cmap": ListedColormap(label_colors(count).tolist()), "clim": (-0.5, count - 0.5)}
+    if cyclic:
+        limits = (0.0, float(np.pi))
+    elif centred and limits is None:
+        reach = float(np.abs(hue).max(initial=0)) or 1.0
+        limits = (-reach, reach)
+    return {"cmap": color_map("cyclic" if cyclic else "signed" if centred else "sequential"), "clim": limits}
+
+
+def _bar(drawn: Any, ax: Axes, label: str, orientation: str, cyclic: bool, labels: bool) -> None:
+    """A bar beside a map; of labels a field each, of orientations with a line as it lies."""
+    colors = ax.figure.colorbar(drawn, ax=ax, label=label, shrink=0.8, orientation=orientation)
+    values = np.asarray(drawn.get_array())
+    if labels or np.array_equal(values, np.round(values)):  # counts have nothing between them
         colors.locator = whole_numbers()
+        colors.minorticks_off()
     if cyclic:
         signs = zip(range(0, 181, 45), "\u2013/|\\\u2013", strict=True)
         colors.set_ticks([i * np.pi / 4 for i in range(5)], labels=[f"{angle}\u00b0 {sign}" for angle, sign in signs])
-    return ax
 
 
 def _half_gap(points: Array) -> float:
@@ -182,12 +221,14 @@ class View:
         column: ``[M]``.
         front: ``[M]`` whether it lies on the side that is seen.
         names: of the axes.
+        half: half of the usual distance between columns that lie beside each other.
     """
 
     points: Array
     column: NDArray[np.int64]
     front: NDArray[np.bool_]
     names: tuple[str, str]
+    half: float
 
 
 def _axis(name: str, more: str = "") -> str:
@@ -206,7 +247,7 @@ def look_at(positions: Array) -> View:
     flat = np.flatnonzero(spread > 1e-6 * spread.max())
 
     def plain(points: Array, names: tuple[str, str]) -> View:
-        return View(points, np.arange(n), np.ones(n, dtype=bool), names)
+        return View(points, np.arange(n), np.ones(n, dtype=bool), names, _half_gap(points))
 
     if positions.shape[1] == 1:
         return plain(np.column_stack([positions[:, 0], np.zeros(n)]), (_axis("x"), ""))
@@ -233,4 +274,5 @@ def look_at(positions: Array) -> View:
     mirrored = 1.15 * np.ptp(first) - first
     points = np.concatenate([np.stack([first, second], 1)[up], np.stack([mirrored, second], 1)[down]])
     front = np.concatenate([depth[up] >= 0, depth[down] <= 0])
-    return View(points, np.concatenate([up, down]), front, (_axis("from one side, and from the other"), ""))
+    both = np.concatenate([up, down])
+    return View(points, both, front, (_axis("from one side, and from the other"), ""), _half_gap(positions))

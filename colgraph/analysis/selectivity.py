@@ -205,7 +205,8 @@ class Patches(OnSheet):
         count = len(self.areas)
         title = f"{count} patch{'es' * (count != 1)}, the largest {self.value:.3g} {self.unit}"
         label = "patch (0 the largest; grey: in none)"
-        return {"values": np.where(self.patch < 0, np.nan, self.patch), "label": label, "title": title}
+        values = np.where(self.patch < 0, np.nan, self.patch)
+        return {"values": values, "label": label, "title": title, "labels": True}
 
 
 def selective_patches(

@@ -7,6 +7,12 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from colgraph.colors import BLUE as BLUE
+from colgraph.colors import GREEN as GREEN
+from colgraph.colors import GREY as GREY
+from colgraph.colors import INK as INK
+from colgraph.colors import ORANGE as ORANGE
+from colgraph.colors import PALE as PALE
 from colgraph.extras import optional
 from colgraph.output import replacing
 
@@ -16,9 +22,6 @@ if TYPE_CHECKING:
 else:
     Axes = Figure = Any
 
-# Okabe and Ito (2008), "Color universal design".
-ORANGE, BLUE, GREEN = "#E69F00", "#0072B2", "#009E73"
-GREY, PALE, INK = "#8A8F98", "#D9DCE1", "#22262B"
 SEQUENTIAL = "viridis"
 UNIT = "geometry's units"
 """In which positions and lengths are given."""

@@ -411,10 +411,11 @@ def test_strength_that_falls_with_distance_is_told_from_chance():
 
 
 def test_figures_color_areas_and_draw_their_borders(files):
+    from colgraph.colors import label_colors
     from colgraph.viz import draw_sheet
-    from colgraph.viz.area_colors import area_borders, area_colors
+    from colgraph.viz.borders import area_borders
 
-    assert len({tuple(color) for color in area_colors(100).round(3)}) == 100
+    assert len({tuple(color) for color in label_colors(100).round(3)}) == 100
     square = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
     faces = np.array([[0, 1, 2], [0, 2, 3]])
     lines = area_borders(faces, np.array([0, 0, 1, 1]), square)

@@ -21,7 +21,7 @@ from colgraph.viz import (
     draw_sheet,
     save_figure,
 )
-from colgraph.viz.sheet import flat_axes
+from colgraph.viz.planes import flat_axes
 from colgraph.viz.style import new_figure
 
 
@@ -71,14 +71,17 @@ def test_only_so_many_edges_are_drawn_and_the_legend_says_so() -> None:
     sheet = lattice()
     others = int((sheet.edge_index[0] != sheet.edge_index[1]).sum())
     assert f"edge (50 of {others} drawn)" in texts(draw_sheet(sheet, max_edges=50))
-    assert "edge (all drawn)" in texts(draw_sheet(sheet))
+    assert "edge (all drawn)" in texts(draw_sheet(sheet, max_edges=10_000))
+    words = texts(draw_sheet(sheet))
+    assert "what one column of each layer listens to" in words
+    assert "edge (" not in words, "of a stack, all edges hide the layers"
 
 
 def test_on_a_torus_no_edge_is_drawn_across_the_sheet() -> None:
     import colgraph as cg
 
     sheet = cg.build_sheet("torus", shape=(8, 8), neighbors="complete", num_inputs=4)
-    lines = draw_sheet(sheet, max_edges=10_000).axes[0].collections[0].get_segments()
+    lines = draw_sheet(sheet, max_edges=10_000).axes[0].collections[0].get_segments()  # type: ignore[attr-defined]
     lengths = np.array([np.linalg.norm(np.diff(line, axis=0)) for line in lines])
     assert lengths.max() <= float(sheet.edge_distance.max()) * 1.001
     # Those that go around the border are left out, whatever their length.

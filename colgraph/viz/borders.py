@@ -1,19 +1,9 @@
-"""Areas of a sheet in figures: colors that tell neighbors apart, and the borders between them."""
+"""Areas of a sheet in figures: which area a face is in, and the borders between them."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-
-_TURN = 0.61803398875  # of the golden ratio: each hue lies far from those before it
-
-
-def area_colors(count: int) -> NDArray[np.float64]:
-    """``[count,3]`` muted colors between 0 and 1, those of areas with neighboring numbers far apart."""
-    from matplotlib.colors import hsv_to_rgb
-
-    k = np.arange(count)
-    return np.asarray(hsv_to_rgb(np.stack([(k * _TURN) % 1, 0.30 + 0.12 * (k % 3), 0.95 - 0.11 * (k % 2)], 1)))
 
 
 def face_areas(faces: NDArray[np.int64], area: NDArray[np.int64]) -> NDArray[np.int64]:
