@@ -18,9 +18,10 @@ from colgraph.output import check_file, write_text
 from colgraph.report.analyse import read_maps, read_results
 from colgraph.report.light_maps import MODELS, light_maps, read_lights
 from colgraph.report.spreading import spreading_from
+from colgraph.sheet import Sheet
 from colgraph.training import RunFolder
 from colgraph.viz.step_answers import spreading_viewer
-from colgraph.viz.viewer import SheetMap, sheet_viewer
+from colgraph.viz.viewer import SheetMap, viewer_html, viewer_views
 
 _FAMILIES = {
     "topography": "Topography: does place matter?",
@@ -29,6 +30,7 @@ _FAMILIES = {
     "fields": "Receptive fields: what does a column see?",
     "robustness": "Robustness: what does it withstand?",
 }
+_ROLES = ("neither", "input", "read out", "both")
 _SUMMARY = ("test_accuracy", "train_loss", "wiring_cost", "parameters", "seconds", "seed", "fingerprint")
 _SETTINGS = ("data", "geometry", "neighbors", "dim", "steps", "untied", "wiring", "epochs", "inject")
 
@@ -42,10 +44,11 @@ def write_page(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path
     folder, path = Path(run), check_page(out)
     results, maps = read_results(folder), read_maps(RunFolder(folder).analysis)
     lights = read_lights(folder, len(maps["pos"]))
+    geometry = str(RunFolder(folder).results().get("geometry", ""))
     body = "\n".join(
         [
             _head(folder, results),
-            f"<section><h2>The sheet</h2>{_viewer(maps, results['activity'], light_maps(lights))}</section>",
+            f"<section><h2>The sheet</h2>{_viewer(maps, results['activity'], light_maps(lights), geometry)}</section>",
             _spreading(results.get("spreading"), maps, folder),
             _curves(folder),
             _accuracy(results["test_accuracy"]),
@@ -69,7 +72,7 @@ def check_page(out: str | os.PathLike[str]) -> Path:
     return check_file("--output", out, [".html", ".htm"])
 
 
-def _viewer(maps: dict[str, NDArray[Any]], activity: str, more: list[SheetMap]) -> str:
+def _viewer(maps: dict[str, NDArray[Any]], activity: str, more: list[SheetMap], geometry: str) -> str:
     n = len(maps["pos"])
     edges, attention = maps["edges"], maps["attention"].astype(np.float64)
     other = edges[0] != edges[1]
@@ -84,10 +87,8 @@ def _viewer(maps: dict[str, NDArray[Any]], activity: str, more: list[SheetMap]) 
         SheetMap("in-strength", heard, "attention to others (the rest goes to itself)"),
         SheetMap("out-strength", spoken, "attention of others"),
         SheetMap("wire", np.bincount(edges[1], attention * maps["distance"], n), "expected length listened through"),
-        SheetMap("area", maps["layer"], "layer or hemisphere", "labels"),
-        SheetMap(
-            "inputs and outputs", maps["inputs"] * 1.0 + 2.0 * maps["outputs"], "1 input, 2 output, 3 both", "labels"
-        ),
+        SheetMap("layer", maps["layer"], "layer or hemisphere", "labels"),
+        SheetMap("inputs and outputs", maps["inputs"] + 2 * maps["outputs"], "", "labels", _ROLES),
         *more,
     ]
     if "orientation" in maps:
@@ -102,7 +103,24 @@ def _viewer(maps: dict[str, NDArray[Any]], activity: str, more: list[SheetMap]) 
         )
         shown.insert(1, SheetMap("orientation selectivity", maps["selectivity"], "0 to 1"))
     fields = (maps["field_columns"], maps["fields"]) if "fields" in maps else None
-    return sheet_viewer(maps["pos"], shown, edges=edges, attention=attention, faces=maps["face"], fields=fields)
+    views = viewer_views(_sheet(maps, geometry))
+    return viewer_html(
+        maps["pos"], shown, edges=edges, attention=attention, faces=maps["face"], fields=fields, views=views
+    )
+
+
+def _sheet(maps: Mapping[str, NDArray[Any]], geometry: str) -> Sheet:
+    """The sheet of which the arrays are, as far as it is seen."""
+    return Sheet.from_edges(
+        maps["edges"].astype(np.int64),
+        len(maps["pos"]),
+        edge_distance=maps["distance"],
+        pos=maps["pos"],
+        inputs=np.flatnonzero(maps["inputs"]),
+        layer=maps["layer"],
+        face=maps["face"].T,
+        geometry=geometry,
+    )
 
 
 def _spreading(entry: dict[str, Any] | None, maps: dict[str, NDArray[Any]], folder: Path) -> str:

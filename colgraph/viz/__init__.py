@@ -11,10 +11,13 @@ from colgraph.viz.results import draw_results
 from colgraph.viz.sampling import draw_sampling
 from colgraph.viz.sheet import draw_sheet
 from colgraph.viz.style import picture_suffixes, save_figure
+from colgraph.viz.viewer import SheetMap, SheetViewer, sheet_viewer
 from colgraph.viz.views import VIEWS
 
 __all__ = [
     "VIEWS",
+    "SheetMap",
+    "SheetViewer",
     "central_column",
     "draw_accuracy_by_steps",
     "draw_attention_by_distance",
@@ -29,4 +32,5 @@ __all__ = [
     "draw_trade_off",
     "picture_suffixes",
     "save_figure",
+    "sheet_viewer",
 ]

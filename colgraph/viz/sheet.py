@@ -25,8 +25,8 @@ def draw_sheet(sheet: Sheet, *, max_edges: int | None = None, title: str | None 
     """Draw a sheet: flat ones in the plane, stacks as layers above each other, surfaces from several sides, networks.
 
     Inputs are orange and columns that are read out are framed in blue, on surfaces blue. One column of a flat sheet,
-    and one of each layer of a stack, has the edges through which it listens in green. Edges of networks are the thicker,
-    the shorter. Hemispheres are drawn from their lateral and medial side, and from behind where inputs are in their
+    and one of each layer of a stack, has the edges through which it listens in green. Shorter edges of networks are
+    thicker. Hemispheres are drawn from their lateral and medial side, and from behind where inputs are in their
     posterior third; other surfaces from where their inputs are, and from behind.
 
     Args:

@@ -21,7 +21,14 @@
   const source = ints(data.source);
   const weight = bytes(data.weight);
   const luts = Object.fromEntries(Object.entries(data.luts).map(([name, text]) => [name, bytes(text)]));
-  const maps = data.maps.map((map) => ({ ...map, values: bytes(map.values) }));
+  const maps = data.maps.map((map) => ({ ...map, values: bytes(map.values),
+    numbers: map.numbers ? new Uint16Array(bytes(map.numbers).buffer) : null }));
+  const views = data.views.map((view) => ({ ...view, face: view.face ? ints(view.face) : null,
+    place: view.place ? floats(view.place) : view.shown ? only(bytes(view.shown)) : position }));
+
+  // Places of the columns that a view shows, and of the others somewhere out of sight.
+  function only(shown) { return position.map((at, i) => (shown[Math.floor(i / 3)] ? at : 1e6)); }
+
   const fields = data.fields ? { ...data.fields, values: bytes(data.fields.values), row: new Map() } : null;
   if (fields) ints(fields.columns).forEach((column, row) => fields.row.set(column, row));
 
@@ -88,13 +95,15 @@
     return out;
   }
 
+  const upright = normals();
   const colours = new Uint8Array(3 * count);
   const buffers = {
     place: buffer(gl.ARRAY_BUFFER, position),
-    normal: buffer(gl.ARRAY_BUFFER, normals()),
+    normal: buffer(gl.ARRAY_BUFFER, upright),
     colour: buffer(gl.ARRAY_BUFFER, colours, gl.DYNAMIC_DRAW),
     face: buffer(gl.ELEMENT_ARRAY_BUFFER, face),
     coarse: buffer(gl.ELEMENT_ARRAY_BUFFER, coarse),
+    flat: buffer(gl.ELEMENT_ARRAY_BUFFER, views.reduce((found, view) => view.face || found, new Uint32Array(0))),
     ends: gl.createBuffer(),
     tints: gl.createBuffer(),
     heard: gl.createBuffer(),
@@ -106,10 +115,12 @@
 
   const state = {
     map: 0, step: 0, column: -1, heard: new Set(), zoom: 1, turn: start(), points: face.length === 0, edges: 0, dots: 0,
-    queued: false, moving: false, rest: 0, slow: true,
+    queued: false, moving: false, rest: 0, slow: true, view: views.length ? views[0] : null,
   };
+  const place = () => (state.view ? state.view.place : position);
 
   function start() {
+    if (views.length && !data.flat && face.length) return views[0].turn;
     return data.flat ? about("x", -0.5) : multiply(about("x", -1.2), about("z", data.yaw));
   }
 
@@ -231,11 +242,12 @@
     if (!state.points) {
       use(surface);
       gl.uniformMatrix3fv(gl.getUniformLocation(surface, "turn"), false, columnwise(state.turn, 3));
+      const flat = state.view && state.view.face;
       attribute(surface, "place", buffers.place, 3);
       attribute(surface, "normal", buffers.normal, 3);
       attribute(surface, "colour", buffers.colour, 3, gl.UNSIGNED_BYTE, true);
-      gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, quick ? buffers.coarse : buffers.face);
-      gl.drawElements(gl.TRIANGLES, (quick ? coarse : face).length, gl.UNSIGNED_INT, 0);
+      gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, flat ? buffers.flat : quick ? buffers.coarse : buffers.face);
+      gl.drawElements(gl.TRIANGLES, (flat || (quick ? coarse : face)).length, gl.UNSIGNED_INT, 0);
     } else {
       circles(view, buffers.place, buffers.colour, null, count, dotSize(), 0);
     }
@@ -283,7 +295,7 @@
 
   // ------------------------------------------------------------------ one column
 
-  const point = (i) => [position[3 * i], position[3 * i + 1], position[3 * i + 2]];
+  const point = (i) => [place()[3 * i], place()[3 * i + 1], place()[3 * i + 2]];
 
   // Lines to the columns that are heard, and dots on them: the larger, the more is heard. The column itself is blue.
   function star(column) {
@@ -309,7 +321,8 @@
   }
 
   function value(map, column) {
-    const raw = map.values[(map.steps > 1 ? state.step * count : 0) + column];
+    const at = (map.steps > 1 ? state.step * count : 0) + column, raw = map.values[at];
+    if (map.names) return raw === 255 ? "none" : map.names[map.numbers ? map.numbers[at] : raw];
     if (raw === 255 && map.holes) return "none";
     return `${(map.low + (raw / (map.holes ? 254 : 255)) * (map.high - map.low)).toPrecision(3)}${map.sign}`;
   }
@@ -380,13 +393,45 @@
       pen.fillStyle = `rgb(${lut[3 * i]}, ${lut[3 * i + 1]}, ${lut[3 * i + 2]})`;
       pen.fillRect(i, 0, 1, 12);
     }
-    at("low").textContent = `${Number(map.low.toPrecision(3))}${map.sign}`;
-    at("high").textContent = `${Number(map.high.toPrecision(3))}${map.sign}`;
+    at("legend").hidden = Boolean(map.names);
+    labels(map);
+    at("low").textContent = map.names ? "" : `${Number(map.low.toPrecision(3))}${map.sign}`;
+    at("high").textContent = map.names ? "" : `${Number(map.high.toPrecision(3))}${map.sign}`;
     at("unit").textContent = map.unit;
     at("step-row").hidden = map.steps < 2;
     at("step").max = map.steps - 1;
     at("step-text").textContent = `${state.step + 1} of ${map.steps}`;
   }
+
+  // A field of its color for each label, as far as one can read them.
+  function labels(map) {
+    const names = (map.names || []).slice(0, 40), lut = luts[map.lut];
+    at("names").replaceChildren(...names.map((name, i) => {
+      const one = document.createElement("span"), field = document.createElement("i");
+      field.style.background = `rgb(${lut[3 * i]}, ${lut[3 * i + 1]}, ${lut[3 * i + 2]})`;
+      one.append(field, name);
+      return one;
+    }));
+    if (map.names && map.names.length > 40) at("names").append(`and ${map.names.length - 40} more: click a column`);
+  }
+
+  function look(view) {
+    state.view = view;
+    state.turn = view.turn;
+    gl.bindBuffer(gl.ARRAY_BUFFER, buffers.place);
+    gl.bufferData(gl.ARRAY_BUFFER, view.place, gl.STATIC_DRAW);
+    gl.bindBuffer(gl.ARRAY_BUFFER, buffers.normal);
+    gl.bufferData(gl.ARRAY_BUFFER, view.face ? new Float32Array(3 * count).map((_, i) => Number(i % 3 === 2)) : upright, gl.STATIC_DRAW);
+    select(state.column);
+  }
+  views.forEach((view) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = view.name;
+    button.addEventListener("click", () => { state.zoom = 1; look(view); });
+    at("views").append(button);
+  });
+  at("views").hidden = !views.length;
 
   function refresh() { paint(); legend(); describe(); redraw(); }
 
@@ -403,7 +448,12 @@
   at("points").checked = state.points;
   at("points").disabled = face.length === 0;
   at("points").addEventListener("change", (event) => { state.points = event.target.checked; refresh(); });
-  at("reset").addEventListener("click", () => { state.turn = start(); state.zoom = 1; select(-1); });
+  at("reset").addEventListener("click", () => {
+    state.zoom = 1;
+    if (views.length) look(views[0]);
+    state.turn = start();
+    select(-1);
+  });
 
   function turn(dx, dy) { state.turn = multiply(about("x", dy), multiply(about("y", dx), state.turn)); move(); }
   function zoom(by) { state.zoom = Math.min(20, Math.max(0.4, state.zoom * by)); move(); }

@@ -11,8 +11,9 @@ from scipy.spatial import ConvexHull
 
 pytest.importorskip("matplotlib")
 
+import colgraph as cg
 from colgraph.report.page import fill_page
-from colgraph.viz.viewer import SheetMap, sheet_viewer
+from colgraph.viz.viewer import SheetMap, viewer_html
 
 
 def write_page(path: Path, columns: int, listens: int = 8) -> Path:
@@ -27,7 +28,7 @@ def write_page(path: Path, columns: int, listens: int = 8) -> Path:
             "preferred orientation", np.where(points[:, 0] > 0.9, np.nan, rng.random(columns) * np.pi), "", "cyclic"
         ),
     ]
-    body = sheet_viewer(
+    body = viewer_html(
         points,
         maps,
         edges=edges,
@@ -112,4 +113,27 @@ def test_as_many_columns_as_a_cortex_has(open_page, tmp_path):
     opened.part("canvas").click()
     assert "It listens to" in opened.part("status").inner_text()
     assert opened.picture() != first
+    assert opened.errors == []
+
+
+def test_buttons_turn_the_sheet_and_lay_it_flat(open_page, tmp_path):
+    sheet = cg.build_sheet("sphere", subdivisions=3)
+    maps = [
+        SheetMap("half", (sheet.pos[:, 0] > 0).numpy(), "", "labels", ("left", "right")),
+        SheetMap("x", sheet.pos[:, 0]),
+    ]
+    opened = open_page(cg.viz.sheet_viewer(sheet, maps, hemisphere="left").save(tmp_path / "sheet.html"))
+    shots = [opened.picture()]
+    for name in ("left medial", "ventral", "flat"):
+        opened.page.get_by_role("button", name=name, exact=True).click()
+        shots.append(opened.picture())
+    for before, after in pairwise(shots):
+        assert before != after
+    assert "left" in opened.part("names").inner_text()
+    opened.part("canvas").click()
+    assert "half " in opened.part("status").inner_text()
+    opened.part("reset").click()
+    assert opened.picture() == shots[0], "places and shading are those of before"
+    opened.part("map").select_option(label="x")
+    assert opened.part("names").inner_text() == ""
     assert opened.errors == []

@@ -14,7 +14,7 @@ pytest.importorskip("matplotlib")
 
 import colgraph as cg
 from colgraph.report.page import fill_page
-from colgraph.viz.viewer import SheetMap, _coarser, sheet_viewer
+from colgraph.viz.viewer import SheetMap, _coarser, viewer_html
 
 # Every call that draws or fills, from the page's first to now, with the size of the canvas and whether something beside
 # the canvas is drawn into. While keys are pressed no time passes for the page, so that a busy machine is not taken for
@@ -63,7 +63,7 @@ def page(tmp_path_factory) -> Path:
     rng = np.random.default_rng(0)
     edges = np.stack([rng.integers(0, COLUMNS, 8 * COLUMNS), np.repeat(np.arange(COLUMNS), 8)])
     maps = [SheetMap("height", np.stack([points[:, 2], points[:, 0]]))]
-    body = sheet_viewer(points, maps, edges=edges, faces=np.asarray(sphere.faces))
+    body = viewer_html(points, maps, edges=edges, faces=np.asarray(sphere.faces))
     path = tmp_path_factory.mktemp("viewer") / "page.html"
     path.write_text(fill_page("a test", f"<section>{body}</section>"))
     return path
