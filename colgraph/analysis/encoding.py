@@ -327,6 +327,12 @@ class EncodingTable:
             ax.bar(places, self.value[i], 0.95 * width, color=colour, alpha=shade, label=name)
             reach = np.nan_to_num(np.abs(ends - self.value[i]))
             ax.errorbar(places, self.value[i], yerr=reach, fmt="none", ecolor=plotting.INK, linewidth=0.8)
+        for place, region in enumerate(self.regions):
+            ceiling = self.results[self.features[0], region].ceiling
+            if ceiling is not None:
+                mean = float(np.nanmean(ceiling.ceiling))
+                label = "noise ceiling (mean)" if place == 0 else None
+                ax.plot([place - 0.45, place + 0.45], [mean, mean], color=plotting.INK, linestyle=":", label=label)
         ax.set_xticks(range(len(self.regions)), [str(region) for region in self.regions])
         ax.set(ylabel="held-out r", title="encoding by region")
         ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))

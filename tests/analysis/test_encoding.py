@@ -174,3 +174,22 @@ def test_feature_sets_are_drawn_by_what_they_are_said_to_be_and_not_by_their_nam
     assert colours[1] == colours[2] != colours[0]
     with pytest.raises(ValueError, match="control must be one of 'step back', 'V1', 'V2', got 'V3'"):
         encode_table(features, targets, controls=["V3"], folds=3, permutations=2)
+
+
+def test_each_region_is_drawn_below_its_noise_ceiling():
+    pytest.importorskip("matplotlib")
+    rng = np.random.default_rng(0)
+    features = {"V1": rng.normal(size=(60, 4))}
+    signal = features["V1"] @ rng.normal(size=(4, 4))
+    targets = signal + np.array([0.5, 0.5, 3.0, 3.0]) * rng.normal(size=(4, 60, 4))
+    table = encode_table(features, targets, regions=["a", "a", "b", "b"], folds=3, permutations=2)
+    lines = [line for line in table.plot().get_lines() if line.get_linestyle() == ":"]
+    expected = [table.results["V1", region].ceiling.ceiling.mean() for region in ("a", "b")]
+    assert [line.get_ydata()[0] for line in lines] == pytest.approx(expected)
+    assert expected[0] > expected[1]
+    assert lines[0].get_label() == "noise ceiling (mean)"
+    assert not [
+        line
+        for line in encode_table(features, signal, folds=3, permutations=2).plot().get_lines()
+        if line.get_linestyle() == ":"
+    ]
