@@ -24,6 +24,7 @@ from colgraph.viz import (
     draw_sheet,
     save_figure,
 )
+from colgraph.viz.views import unit_of
 
 _MOST_IMAGES = 64
 # Floats that recording attention may hold at once.
@@ -43,13 +44,15 @@ def mean_attention(net: VisionColumnformer, images: Tensor) -> Tensor:
     return net.model.gather_edges(mean, dim=1) if isinstance(net, SheetParallelVision) else mean
 
 
-def _said_of(task: Task) -> dict[str, Any]:
+def _said_of(task: Task, classes: int) -> dict[str, Any]:
     """What curves of accuracy and loss are called, where they are not those of a class per image."""
     said: dict[str, Any] = {}
     if task.accuracy_is != Classify.accuracy_is:
         said["accuracy_is"] = task.accuracy_is
     if type(task).loss is not Classify.loss:
         said["loss_is"] = f"loss of task {task.settings.task}"
+    elif isinstance(task, Classify) and task.weights is None:
+        said |= {"smoothing": task.settings.label_smoothing, "classes": classes}
     return said
 
 
@@ -103,7 +106,7 @@ class RunFigures(Callback):
 
     def draw(self, module: Any, save: bool) -> None:
         """Draw everything that changes during a run: all processes compute, and the one told to ``save`` draws."""
-        said = _said_of(module.task)
+        said = _said_of(module.task, len(self.images.classes))
         if not isinstance(module.net, VisionColumnformer):
             if save:
                 title = f"{self.images.source}, {module.config.model}"
@@ -116,8 +119,8 @@ class RunFigures(Callback):
         before = None if self.before is None else self.before.numpy()
         then = None if self.distance_before is None else self.distance_before.numpy()
         title = f"{self.images.source} on {sheet.geometry}"
-        distance = sheet.edge_distance.numpy()
-        self._save("curves.png", lambda: draw_curves(self.history.rows, title=title, **said))
+        distance, unit = sheet.edge_distance.numpy(), unit_of(sheet)
+        self._save("curves.png", lambda: draw_curves(self.history.rows, title=title, unit=unit, **said))
         self._save(
             "attention_by_distance.png",
             lambda: draw_attention_by_distance(

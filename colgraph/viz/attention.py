@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from colgraph.sheet import Sheet
-from colgraph.viz.style import BLUE, GREY, INK, ORANGE, PALE, SEQUENTIAL, UNIT, Figure, color_bar, new_figure, quiet
+from colgraph.viz.style import BLUE, GREY, INK, ORANGE, PALE, SEQUENTIAL, Figure, color_bar, new_figure, quiet
+from colgraph.viz.views import unit_of
 
 _MOST_STEPS = 16  # that are named beside the picture
 
@@ -152,7 +153,7 @@ def _draw_neighbours(figure: Any, sheet: Sheet, column: int, heard: np.ndarray, 
         shown = shown[np.argsort(np.abs(shown - layer[column]), kind="stable")[:4]]
         shown = np.sort(shown)
     everyone = np.append(heard, column)
-    plane, names = _local_plane(position, everyone, layer)
+    plane, names = _local_plane(position, everyone, layer, unit_of(sheet))
     panels = figure.subplots(1, len(shown), squeeze=False, sharex=True, sharey=True)[0]
     reach = 1.45 * max(float(np.abs(plane[everyone] - plane[column]).max()), sheet.spacing)
     # A small sheet is shown whole, without the empty space around it.
@@ -195,7 +196,9 @@ def _thickness(position: np.ndarray, layer: np.ndarray, shown: np.ndarray) -> fl
     return float(np.linalg.norm(np.ptp(middles, axis=0)))
 
 
-def _local_plane(position: np.ndarray, columns: np.ndarray, layer: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
+def _local_plane(
+    position: np.ndarray, columns: np.ndarray, layer: np.ndarray, unit: str
+) -> tuple[np.ndarray, tuple[str, str]]:
     """Coordinates ``[N,2]`` of all columns in the plane in which some of them lie, and the names of its axes."""
     spread = np.ptp(position[columns], axis=0)
     if len(np.unique(layer[columns])) > 1:
@@ -207,8 +210,8 @@ def _local_plane(position: np.ndarray, columns: np.ndarray, layer: np.ndarray) -
     else:
         centred = position - position[columns].mean(0)
         directions = np.linalg.svd(centred[columns], full_matrices=False)[2][:2]
-        return centred @ directions.T, (f"along the surface ({UNIT})", f"across ({UNIT})")
-    return position[:, axes], (f"{'xyz'[axes[0]]} ({UNIT})", f"{'xyz'[axes[1]]} ({UNIT})")
+        return centred @ directions.T, (f"along the surface ({unit})", f"across ({unit})")
+    return position[:, axes], (f"{'xyz'[axes[0]]} ({unit})", f"{'xyz'[axes[1]]} ({unit})")
 
 
 def _draw_steps(figure: Any, weight: np.ndarray, distance: np.ndarray) -> None:

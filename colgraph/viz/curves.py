@@ -20,6 +20,9 @@ def draw_curves(
     title: str | None = None,
     accuracy_is: str | None = None,
     loss_is: str = "cross-entropy (nats)",
+    smoothing: float = 0.0,
+    classes: int | None = None,
+    unit: str = UNIT,
 ) -> Figure:
     """Draw a run's metrics, from rows as in ``metrics.csv``; those of single steps inside an epoch are passed over.
 
@@ -30,6 +33,9 @@ def draw_curves(
         title: above the figure.
         accuracy_is: what accuracy means, where it is no share of images that are right.
         loss_is: what the loss is, and in which unit.
+        smoothing: the label smoothing of the training loss, which the held-out loss has not: the two do not compare.
+        classes: their number, from which the least training loss follows that smoothed labels allow; it is drawn.
+        unit: of the wiring cost.
 
     Returns:
         A matplotlib ``Figure``.
@@ -41,7 +47,9 @@ def draw_curves(
     marker = "o" if len(rows) < 15 else ""
     style: dict[str, Any] = {"marker": marker, "markersize": 3.5, "linewidth": 1.7}
     for axes, what, scale in ((accuracy, "accuracy", 100), (loss, "loss", 1)):
-        for split, color, label in (("train", BLUE, "training (augmented)"), ("val", ORANGE, held_out)):
+        smoothed = f"training (augmented, labels\nsmoothed by {smoothing:g})"
+        training = smoothed if what == "loss" and smoothing else "training (augmented)"
+        for split, color, label in (("train", BLUE, training), ("val", ORANGE, held_out)):
             axes.plot(epoch, scale * _series(rows, f"{split}_{what}"), color=color, label=label, **style)
     val = 100 * _series(rows, "val_accuracy")
     if np.isfinite(val).any():
@@ -56,12 +64,26 @@ def draw_curves(
         accuracy.set_title(textwrap.fill(f"Accuracy: {accuracy_is}", 48), fontsize=9)
     accuracy.legend(loc="lower right")
     quiet(loss, title="Loss", xlabel="epoch", ylabel=loss_is)
+    if smoothing and classes and classes > 1:
+        least = least_smoothed_loss(smoothing, classes)
+        loss.axhline(least, color=BLUE, linestyle=":", linewidth=1.2, label=f"least with smoothed labels: {least:.2f}")
     loss.legend(loc="upper right")
     wiring.plot(epoch, _series(rows, "wiring_cost"), color=GREEN, **style)
-    quiet(wiring, title="Wiring cost", xlabel="epoch", ylabel=f"mean distance heard ({UNIT})")
+    quiet(wiring, title="Wiring cost", xlabel="epoch", ylabel=f"mean distance heard ({unit})")
     for axes in (accuracy, loss, wiring):
         axes.xaxis.set_major_locator(few_ticks(whole=True))
     return figure
+
+
+def least_smoothed_loss(smoothing: float, classes: int) -> float:
+    """The least cross-entropy, in nats, with labels smoothed by ``smoothing`` over all ``classes``: their entropy.
+
+    The true class has ``1 - s + s / K``, each other ``s / K`` (Szegedy et al. 2016, "Rethinking the Inception
+    architecture").
+    """
+    other = smoothing / classes
+    true = 1 - smoothing + other
+    return float(-(true * np.log(true) + (classes - 1) * (other * np.log(other) if other else 0)))
 
 
 def _series(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from colgraph.hints import did_you_mean
 from colgraph.sheet import Sheet
 from colgraph.viz.flat import flatten
+from colgraph.viz.style import UNIT
 
 # Where the reader stands and what is up for him, in coordinates that run to the right, to the front and upwards.
 _ANATOMICAL = {
@@ -51,7 +52,7 @@ def unit_of(sheet: Sheet) -> str:
     """
     name = str(sheet.geometry)
     known = name == "cortex" or name.endswith((".gii", ".gii.gz")) or name[:3] in ("lh.", "rh.")
-    return "mm" if known else "geometry's units"
+    return "mm" if known else UNIT
 
 
 def sides_of(sheet: Sheet, hemisphere: str | None = None) -> NDArray[np.int64] | None:

@@ -240,3 +240,14 @@ def test_epochs_are_whole_numbers() -> None:
     rows = [{"epoch": epoch, "train_accuracy": 0.5, "val_accuracy": 0.4, "train_loss": 1.0} for epoch in (1, 2)]
     for axes in draw_curves(rows).axes:
         assert all(float(tick).is_integer() for tick in axes.get_xticks())
+
+
+def test_the_least_loss_of_smoothed_labels_is_what_training_can_reach() -> None:
+    rows = [{"epoch": 1, "train_loss": 0.52, "val_loss": 0.13}]
+    words = texts(draw_curves(rows, smoothing=0.1, classes=10))
+    target = torch.full((1, 10), 0.01)
+    target[0, 3] += 0.9
+    least = float(torch.nn.functional.cross_entropy(target.log(), torch.tensor([3]), label_smoothing=0.1))
+    assert f"least with smoothed labels: {least:.2f}" in words
+    assert "labels\nsmoothed by 0.1" in words
+    assert "smoothed" not in texts(draw_curves(rows))
