@@ -220,7 +220,9 @@ def _entry(item: Analysis, contexts: list[Context], figures: Path, say: Callable
             others |= {} if found is None else {context.name: found}
             if context.kind == "untrained" and found is not None:
                 before = "all columns alike" if context.run.starts_alike else "", found
-        entry["figures"] = draw_with_controls(item.title, result, others, before, figures, item.key)
+        entry["figures"] = draw_with_controls(
+            item.title, result, others, before, figures, item.key, on=(contexts[0].sheet, contexts[0].active)
+        )
     entry["seconds"] = round(perf_counter() - start, 1)
     say(f"{item.title}: {why_not or _line(result)} ({entry['seconds']} s)")
     return entry

@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from colgraph.analysis import Result
+from colgraph.analysis.result import OnSheet
+from colgraph.sheet import Sheet
+from colgraph.viz import draw_map
+from colgraph.viz.planes import layout_of
 from colgraph.viz.style import BLUE, GREEN, GREY, INK, ORANGE, new_figure, save_figure
 
 # Small enough to be read on a telephone, where each takes the whole width; two stand side by side on a screen.
@@ -25,24 +30,26 @@ def draw_with_controls(
     before: tuple[str, Result] | None,
     folder: Path,
     key: str,
+    on: tuple[Sheet, NDArray[np.bool_]] | None = None,
 ) -> list[dict[str, str]]:
     """Draw a result, its map before training (where there is one), and its value beside those of its controls.
 
-    ``before`` is said of that network above its map.
+    ``before`` is said of that network above its map. ``on`` is the sheet, and which of its columns answer: of surfaces,
+    maps are drawn from the sides that :func:`colgraph.viz.draw_map` shows.
 
     Returns:
         For each picture its file's name in ``folder`` and what it shows.
     """
-    pictures = [_picture(f"{title}: this run", "", result, controls, folder / f"{key}.png")]
+    pictures = [_picture(f"{title}: this run", "", result, controls, folder / f"{key}.png", on)]
     if before is not None and getattr(before[1], "positions", None) is not None:
-        pictures.append(_picture(f"{title}: untrained", before[0], before[1], {}, folder / f"{key}-untrained.png"))
+        pictures.append(_picture(f"{title}: untrained", before[0], before[1], {}, folder / f"{key}-untrained.png", on))
     if controls:
         rows = {"this run": result, **controls}
         # The most lines that a row's name has, at 9 points and a little air, are as high as a row.
         lines = max(name.count("\n") + 1 for name in _row_names(rows))
         figure = _new(f"{title}: controls", max(_SIZE[1], 1.4 + 0.18 * lines * len(rows)))
         _draw_values(figure.subplots(), rows)
-        save_figure(figure, folder / f"{key}-controls.png")
+        _save(figure, folder / f"{key}-controls.png")
         pictures.append((f"{key}-controls.png", f"{title}: the number beside its controls"))
     return [{"file": f"{folder.name}/{name}", "alt": alt} for name, alt in pictures]
 
@@ -53,7 +60,18 @@ def _new(title: str, height: float) -> Any:
     return new_figure(_SIZE[0], height + 0.2 * (len(lines) - 1), "\n".join(lines))
 
 
-def _picture(title: str, more: str, result: Result, controls: Mapping[str, Result], path: Path) -> tuple[str, str]:
+def _picture(
+    title: str,
+    more: str,
+    result: Result,
+    controls: Mapping[str, Result],
+    path: Path,
+    on: tuple[Sheet, NDArray[np.bool_]] | None = None,
+) -> tuple[str, str]:
+    shown = _on_surface(title, more, result, on)
+    if shown is not None:
+        _save(shown, path)
+        return path.name, title
     curves = _curves(result, controls)
     # The legend of many curves stands below them, two beside each other.
     figure = _new(title, _SIZE[1] + 0.1 * len(curves))
@@ -71,8 +89,36 @@ def _picture(title: str, more: str, result: Result, controls: Mapping[str, Resul
         if (legend := axes.get_legend()) is not None:
             legend.remove()
         figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
-    save_figure(figure, path)
+    _save(figure, path)
     return path.name, title
+
+
+def _on_surface(title: str, more: str, result: Result, on: tuple[Sheet, NDArray[np.bool_]] | None) -> Any:
+    """The map of a result on a surface in space; None where it has no map, or the sheet no such surface."""
+    if on is None or not isinstance(result, OnSheet) or layout_of(on[0]) != "surface":
+        return None
+    sheet, answer = on
+    picture = result.picture()
+    values = np.asarray(picture["values"], dtype=np.float64)
+    if len(values) not in (sheet.num_columns, int(answer.sum())):
+        return None
+    whole = np.full(sheet.num_columns, np.nan)
+    whole[slice(None) if len(values) == len(whole) else answer] = values
+    kind = "cyclic" if picture.get("cyclic") else "signed" if picture.get("centred") else "sequential"
+    lines = textwrap.wrap("; ".join(part for part in (picture["title"], more) if part), 60)
+    return draw_map(
+        sheet,
+        whole,
+        kind="labels" if picture.get("labels") else kind,
+        label=picture["label"],
+        title="\n".join([title, *lines]),
+    )
+
+
+def _save(figure: Any, path: Path) -> None:
+    """The picture, and beside it the same as a PDF for papers."""
+    save_figure(figure, path)
+    save_figure(figure, path.with_suffix(".pdf"))
 
 
 def _curves(result: Result, controls: Mapping[str, Result]) -> dict[str, tuple[Any, Any]]:

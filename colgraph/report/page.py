@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -16,8 +15,12 @@ from numpy.typing import NDArray
 
 from colgraph.output import check_file, write_text
 from colgraph.report.analyse import read_maps, read_results
-from colgraph.report.light_maps import MODELS, light_maps, read_lights
+from colgraph.report.light_maps import light_maps, read_lights
+from colgraph.report.page_parts import absent, cells, csv_link, in_unit, interval, p_text, picture, short, table
+from colgraph.report.page_recordings import recordings, searchlight
+from colgraph.report.provenance import provenance, summary_facts
 from colgraph.report.spreading import spreading_from
+from colgraph.report.verdict import against_controls, entry_rows, verdict
 from colgraph.sheet import Sheet
 from colgraph.training import RunFolder
 from colgraph.viz.step_answers import spreading_viewer
@@ -31,7 +34,6 @@ _FAMILIES = {
     "robustness": "Robustness: what does it withstand?",
 }
 _ROLES = ("neither", "input", "read out", "both")
-_SUMMARY = ("test_accuracy", "train_loss", "wiring_cost", "parameters", "seconds", "seed", "fingerprint")
 _SETTINGS = ("data", "geometry", "neighbors", "dim", "steps", "untied", "wiring", "epochs", "inject")
 
 
@@ -45,20 +47,38 @@ def write_page(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path
     results, maps = read_results(folder), read_maps(RunFolder(folder).analysis)
     lights = read_lights(folder, len(maps["pos"]))
     geometry = str(RunFolder(folder).results().get("geometry", ""))
-    body = "\n".join(
-        [
-            _head(folder, results),
-            f"<section><h2>The sheet</h2>{_viewer(maps, results['activity'], light_maps(lights), geometry)}</section>",
-            _spreading(results.get("spreading"), maps, folder),
-            _curves(folder),
-            _accuracy(results["test_accuracy"]),
-            _recordings(RunFolder(folder).rsa),
-            *(_family(name, title, results, folder) for name, title in _FAMILIES.items()),
-            _searchlight(lights, folder),
-        ]
-    )
+    sections = [
+        _section("sheet", "The sheet", _viewer(maps, results["activity"], light_maps(lights), geometry)),
+        _spreading(results.get("spreading"), maps, folder),
+        _accuracy(results["test_accuracy"], folder.name),
+        against_controls(results, folder.name),
+        _training(folder),
+        recordings(RunFolder(folder).rsa, folder.name),
+        *(_family(name, title, results, folder) for name, title in _FAMILIES.items()),
+        searchlight(lights, folder),
+        _reading(results),
+        provenance(folder, results),
+    ]
+    body = "\n".join([_head(folder, results), _contents(sections), *sections])
     write_text(path, fill_page(f"colgraph: {folder.name}", body))
     return path
+
+
+def _section(name: str, title: str, body: str) -> str:
+    return f"<section id='{name}'><h2>{escape(title)}</h2>{body}</section>"
+
+
+def _contents(sections: list[str]) -> str:
+    """Links to the sections that there are, by their headings, each with those below it."""
+    found = []
+    for section in sections:
+        head = re.match(r"<section id='([^']+)'><h2>(.*?)</h2>", section)
+        if head is not None:
+            below = re.findall(r"<article id='([^']+)'><h3>(.*?)</h3>", section)
+            inner = ", ".join(f"<a href='#{name}'>{title}</a>" for name, title in below)
+            within = f"<span>{inner}</span>" if inner else ""
+            found.append(f"<li><a href='#{head[1]}'>{head[2].partition(':')[0]}</a>{within}</li>")
+    return f"<nav aria-label='Contents'><h2>Contents</h2><ul>{''.join(found)}</ul></nav>"
 
 
 def fill_page(title: str, body: str) -> str:
@@ -135,153 +155,115 @@ def _spreading(entry: dict[str, Any] | None, maps: dict[str, NDArray[Any]], fold
         "undecided; a dot marks a column whose answer is wrong. "
         f"Accuracy is the {escape(entry['accuracy_is'])}."
     )
-    still = _image(RunFolder(folder).analysis / entry["figure"]["file"], entry["figure"]["alt"])
+    still = picture(RunFolder(folder).analysis / entry["figure"]["file"], entry["figure"]["alt"])
     viewer = spreading_viewer(spreading_from(entry, maps))
     return f"{head}<p>{text}</p>{viewer}<noscript>{still}</noscript></section>"
 
 
-def _searchlight(lights: dict[str, Any] | None, folder: Path) -> str:
-    """Where recordings are found on the sheet, beside the controls; nothing where none was searched."""
-    if lights is None:
-        return ""
-    text = (
-        f"For each column, how alike the dissimilarities of {lights['stimuli']} stimuli are in its neighborhood and in "
-        f"the recording ({escape(lights['light']['method'])}). What a column sees is like the recording, too: only "
-        "what is beyond the input and the untrained network was learned. By chance is the largest column of shuffled "
-        "stimuli; columns above chance are those beyond 95% of these."
-    )
-    heads = ("network", "mean", "largest", "by chance", "p", "columns above chance")
-    parts = [f"<section id='searchlight'><h2>Searchlight: where is a recording found?</h2><p>{text}</p>"]
-    if lights["older"]:
-        parts.append("<p><b>The run has gone on since</b>: this is of an earlier checkpoint.</p>")
-    for recording in lights["recordings"]:
-        people = "" if recording["subjects"] == 1 else f" (mean of {recording['subjects']} subjects)"
-        rows = "".join(_light_row(one) for one in recording["models"])
-        picture = _image(folder / recording.get("figure", ""), f"searchlight: {recording['name']}")
-        parts.append(f"<h3>{escape(recording['name'])}{people}</h3>{picture}{_table(heads, rows)}")
-    return "".join([*parts, "</section>"])
-
-
-def _light_row(one: Mapping[str, Any]) -> str:
-    name = MODELS[one["model"]]
-    if "map" not in one:
-        return _absent(name, one["why_not"])
-    chance = f"{_short(one['null_mean'])} &plusmn; {_short(one['null_std'])}"
-    above = f"{one['significant']:,} of {one['columns']:,}"
-    cells = [_short(one["mean"]), _short(one["value"]), chance, _p(one["p_value"]), above]
-    return f"<tr><th scope='row'>{escape(name)}</th>{_cells(cells)}</tr>"
-
-
 def _head(folder: Path, results: dict[str, Any]) -> str:
-    summary, config = RunFolder(folder).results(), RunFolder(folder).settings()
-    rows = [(name.replace("_", " "), summary[name]) for name in _SUMMARY if name in summary]
-    rows = [(name, str(value)[:12] if name == "fingerprint" else value) for name, value in rows]
-    rows += [(name, config[name]) for name in _SETTINGS if config.get(name) is not None]
-    cells = "".join(f"<div><dt>{escape(str(k))}</dt><dd>{escape(_short(v))}</dd></div>" for k, v in rows)
+    config = RunFolder(folder).settings()
+    rows = summary_facts(RunFolder(folder).results())
+    rows += [(name, short(config[name])) for name in _SETTINGS if config.get(name) is not None]
+    facts = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in rows)
+    note = ""
+    if not results["finished"]:
+        note = "<p><b>The run had not ended when it was analysed</b>: this is its last checkpoint.</p>"
+    return f"<header><h1>{escape(folder.name)}</h1>{note}</header>{verdict(results)}<dl class='facts'>{facts}</dl>"
+
+
+def _reading(results: dict[str, Any]) -> str:
     missing = "".join(f"<li><b>{escape(m['name'])}</b>: {escape(m['reason'])}</li>" for m in results["missing"])
     idle = results["inactive_columns"]
     note = f"<p>{idle:,} columns answer no probe and are left out of the maps.</p>" if idle else ""
-    if not results["finished"]:
-        note += "<p><b>The run had not ended when it was analysed</b>: this is its last checkpoint.</p>"
-    lacking = (
-        f"<details open><summary>Controls that are missing</summary><ul>{missing}</ul></details>" if missing else ""
-    )
+    lacking = f"<details><summary>Controls that are missing</summary><ul>{missing}</ul></details>" if missing else ""
     about = "".join(f"<li><b>{escape(n)}</b>: {escape(text)}</li>" for n, text in results["about"].items())
     about = f"<details open><summary>What each control takes away</summary><ul>{about}</ul></details>"
     probes = ", ".join(f"{count} {name}" for name, count in results["probes"].items())
     return (
-        f"<header><h1>{escape(folder.name)}</h1><dl class='facts'>{cells}</dl></header>"
-        f"<section><h2>How to read this page</h2><p>Every number stands beside what chance gives (the grey null) and "
-        f"beside its controls. Where a control gives a number by the way it is made, a note says so. A map of a sheet "
-        f"with local edges looks smooth before any training; only what differs from the controls was learned. What a "
-        f"map shows of a column is the {escape(results['activity'])}. Intervals are 95%, over stimuli or blocks of the "
-        f"sheet, of this one run; a cell is empty where there is no null, or too few images or columns for one. "
-        f"Of many p-values some are small by chance: the last column corrects them for the number of measures of the "
-        f"same network (the false discovery "
-        f"rate of Benjamini and Hochberg). Probes: {escape(probes)}.</p>{note}{about}{lacking}</section>"
+        f"<section id='reading'><h2>How to read this page</h2><p>Every number stands beside what chance gives (the "
+        f"grey null) and beside its controls. Where a control gives a number by the way it is made, a note says so. A "
+        f"map of a sheet with local edges looks smooth before any training; only what differs from the controls was "
+        f"learned. What a map shows of a column is the {escape(results['activity'])}. Intervals are 95%, over stimuli "
+        f"or blocks of the sheet, of this one run; a cell is empty where there is no null, or too few images or "
+        f"columns for one. Of many p-values some are small by chance: the last column corrects them for the number of "
+        f"measures of the same network (the false discovery rate of Benjamini and Hochberg). "
+        f"Probes: {escape(probes)}.</p>"
+        f"{note}{about}{lacking}</section>"
     )
 
 
-def _curves(folder: Path) -> str:
-    images = ("curves.png", "plasticity.png", "attention_by_distance.png", "sheet.png", "column.png")
-    shown = [_image(RunFolder(folder).figures / name, name.split(".")[0].replace("_", " ")) for name in images]
-    found = [one for one in shown if one]
-    return f"<section class='wide'><h2>Training</h2>{''.join(found)}</section>" if found else ""
+_TRAINING = {
+    "curves.png": "accuracy, loss and wiring cost over epochs",
+    "plasticity.png": "edges won and lost over the run",
+    "attention_by_distance.png": "attention by distance, before and after training",
+    "sheet.png": "the sheet, its inputs and columns that are read out",
+    "column.png": "what one column listens to",
+}
 
 
-def _image(path: Path, what: str) -> str:
-    if not path.is_file():
+def _training(folder: Path) -> str:
+    found = [one for name, what in _TRAINING.items() if (one := picture(RunFolder(folder).figures / name, what))]
+    if not found:
         return ""
-    text = base64.b64encode(path.read_bytes()).decode("ascii")
-    return f'<figure><img alt="{escape(what)}" src="data:image/png;base64,{text}"></figure>'
+    smoothing = RunFolder(folder).settings().get("label_smoothing") or 0.0
+    said = (
+        f"<p>The training loss is not comparable with the held-out one: it is taken with label smoothing of "
+        f"{smoothing:g}, below whose entropy it cannot fall, and on augmented images.</p>"
+        if smoothing
+        else ""
+    )
+    return f"<section id='training'><h2>Training</h2>{said}{''.join(found)}</section>"
 
 
 def _family(name: str, title: str, results: dict[str, Any], folder: Path) -> str:
     entries = [entry for entry in results["analyses"] if entry["family"] == name]
     if not entries:
         return ""
-    return f"<section><h2>{escape(title)}</h2>{''.join(_entry(entry, folder) for entry in entries)}</section>"
+    return _section(f"family-{name}", title, "".join(_entry(entry, folder) for entry in entries))
 
 
 def _entry(entry: dict[str, Any], folder: Path) -> str:
     head = f"<article id='{escape(entry['key'])}'><h3>{escape(entry['title'])}</h3>"
     if entry["result"] is None:
         return f"{head}<p class='quiet'>Does not apply: {escape(entry['why_not'])}.</p></article>"
-    shown = "".join(_image(RunFolder(folder).analysis / one["file"], one["alt"]) for one in entry["figures"])
-    figure = f"<div class='pictures'>{shown}</div>"
+    drawn = "".join(picture(RunFolder(folder).analysis / one["file"], one["alt"]) for one in entry["figures"])
+    figure = f"<div class='pictures'>{drawn}</div>"
     rows = _row("this run", entry["result"])
     for control, found in entry["controls"].items():
-        rows += _row(control, found) if "value" in found else _absent(control, found["why_not"])
-    table = _table(("network", "value", "95% interval", "by chance", "p", "p, corrected"), rows)
+        rows += _row(control, found) if "value" in found else absent(control, found["why_not"])
+    numbers = csv_link(f"{folder.name}-{entry['key']}", entry_rows(entry))
+    shown = table(("network", "value", "95% interval", "by chance", "p", "p, corrected"), rows, numbers)
     unit = f" ({escape(entry['result']['unit'])})" if entry["result"]["unit"] else ""
     name = f"<p><b>{escape(entry['result']['name'])}</b>{unit}</p>"
     equal = _equal(entry.get("equal_accuracy", {}))
     more = _beyond(entry["result"])
-    return f"{head}<p>{escape(entry['reading'])}</p>{figure}{name}{table}{more}{equal}</article>"
-
-
-def _table(heads: Sequence[str], rows: str) -> str:
-    cells = "".join(f"<th scope='col'>{head}</th>" for head in heads)
-    return f"<div class='scroll'><table><thead><tr>{cells}</tr></thead><tbody>{rows}</tbody></table></div>"
+    numbers = f"<details><summary>Numbers of this run and its controls</summary>{shown}</details>"
+    return f"{head}<p>{escape(entry['reading'])}</p>{figure}{name}{more}{numbers}{equal}</article>"
 
 
 def _row(name: str, found: Mapping[str, Any]) -> str:
-    chance = (
-        "" if found.get("null_mean") is None else f"{_short(found['null_mean'])} &plusmn; {_short(found['null_std'])}"
-    )
+    unit = found.get("unit", "")
+    chance, ends = "", ""
+    if found.get("null_mean") is not None:
+        chance = f"{in_unit(found['null_mean'], unit)} &plusmn; {in_unit(found['null_std'], unit)}"
+    if found["low"] is not None:
+        ends = f"{in_unit(found['low'], unit)} to {in_unit(found['high'], unit)}"
     note = f"<br><span class='quiet'>{escape(found['note'])}</span>" if "note" in found else ""
-    cells = [_short(found["value"]), _interval(found), chance, _p(found["p_value"]), _p(found.get("p_fdr"))]
-    return f"<tr><th scope='row'>{escape(name)}{note}</th>{_cells(cells)}</tr>"
-
-
-def _cells(cells: Iterable[str]) -> str:
-    return "".join(f"<td>{cell}</td>" for cell in cells)
-
-
-def _interval(found: Mapping[str, Any], times: float = 1) -> str:
-    return "" if found["low"] is None else f"{_short(times * found['low'])} to {_short(times * found['high'])}"
-
-
-def _p(value: float | None) -> str:
-    return "" if value is None else f"{value:.2g}"
-
-
-def _absent(name: str, reason: str, columns: int = 5) -> str:
-    cell = f"<td colspan='{columns}' class='quiet'>{escape(reason)}</td>"
-    return f"<tr><th scope='row'>{escape(name)}</th>{cell}</tr>"
+    texts = [in_unit(found["value"], unit), ends, chance, p_text(found["p_value"]), p_text(found.get("p_fdr"))]
+    return f"<tr><th scope='row'>{escape(name)}{note}</th>{cells(texts)}</tr>"
 
 
 def _beyond(found: Mapping[str, Any]) -> str:
     """The largest value that there can be, that of the input, and what is left given the input."""
     lines = []
     if found.get("attainable") is not None:
-        lines.append(f"The largest value that can be had is {_short(found['attainable'])}")
+        lines.append(f"The largest value that can be had is {short(found['attainable'])}")
     if found.get("input") is not None:
-        lines.append(f"that of the input is {_short(found['input'])}")
+        lines.append(f"that of the input is {short(found['input'])}")
     if found.get("partial"):
         partial = found["partial"]
-        p = f", p = {_p(partial['p_value'])}" if partial["p_value"] is not None else ""
-        lines.append(f"given the input {_short(partial['value'])} ({_interval(partial)}{p}) is left")
+        p = f", p = {p_text(partial['p_value'])}" if partial["p_value"] is not None else ""
+        lines.append(f"given the input {short(partial['value'])} ({interval(partial)}{p}) is left")
     return f"<p>{escape('; '.join(lines))}.</p>" if lines else ""
 
 
@@ -290,36 +272,37 @@ def _equal(equal: Mapping[str, Any]) -> str:
     rows = ""
     for name, found in equal.items():
         if "match" not in found:
-            rows += _absent(name, found["why_not"])
+            rows += absent(name, found["why_not"])
             continue
         match = found["match"]
-        sides = (f"{_short(found[side]['value'])} ({_interval(found[side])})" for side in ("run", "control"))
+        sides = (f"{short(found[side]['value'])} ({interval(found[side])})" for side in ("run", "control"))
         of = f"{'this run' if match['of'] == 'run' else 'the control'}: {escape(match['checkpoint'])}"
         clean = [f"{100 * one:.1f}%" for one in match["accuracy"]]
-        rows += f"<tr><th scope='row'>{escape(name)}</th>{_cells([*sides, *clean, of])}</tr>"
+        rows += f"<tr><th scope='row'>{escape(name)}</th>{cells([*sides, *clean, of])}</tr>"
     if not rows:
         return ""
     heads = ("control", "this run", "control", "clean: this run", "clean: control", "an earlier checkpoint of")
     note = "At equal accuracy on clean images; the checkpoint was chosen on other images than these."
-    return f"<p>{note}</p>{_table(heads, rows)}"
+    return f"<p>{note}</p>{table(heads, rows)}"
 
 
-def _accuracy(found: Mapping[str, Any]) -> str:
+def _accuracy(found: Mapping[str, Any], run_name: str) -> str:
     """The run and its trained controls on the same test images."""
     run = found["run"]
     if "why_not" in run:
-        return f"<section><h2>Accuracy</h2><p class='quiet'>{escape(run['why_not'])}</p></section>"
+        return f"<section id='accuracy'><h2>Accuracy</h2><p class='quiet'>{escape(run['why_not'])}</p></section>"
     share = f"{100 * run['value']:.1f}% on {run['images']:,} test images"
     means = f": {escape(found['accuracy_is'])}" if found.get("accuracy_is") else ""
-    text = f"<p>{share} (95% interval {_interval(run, 100)}, over images){means}.</p>"
+    text = f"<p>{share} (95% interval {interval(run, 100)}, over images){means}.</p>"
     rows = ""
     for name, one in found["controls"].items():
         if "value" not in one:
-            rows += _absent(name, one["why_not"], 6)
+            rows += absent(name, one["why_not"], 6)
             continue
         alone = "" if one["only_first"] is None else f"{one['only_first']:.0f} and {one['only_second']:.0f}"
-        cells = [f"{100 * one['accuracy']:.1f}%", f"{100 * one['value']:+.1f}", _interval(one, 100), alone]
-        rows += f"<tr><th scope='row'>{escape(name)}</th>{_cells([*cells, _p(one['p_value']), _p(one['p_fdr'])])}</tr>"
+        texts = [f"{100 * one['accuracy']:.1f}%", f"{100 * one['value']:+.1f}", interval(one, 100), alone]
+        texts += [p_text(one["p_value"]), p_text(one["p_fdr"])]
+        rows += f"<tr><th scope='row'>{escape(name)}</th>{cells(texts)}</tr>"
     test = "McNemar" if all(one.get("only_first", 0) is not None for one in found["controls"].values()) else "t"
     heads = (
         "control",
@@ -330,50 +313,6 @@ def _accuracy(found: Mapping[str, Any]) -> str:
         f"p ({test})",
         "p, corrected",
     )
-    table = f"<p>On the same images, in percentage points:</p>{_table(heads, rows)}" if rows else ""
-    return f"<section><h2>Accuracy</h2>{text}{table}</section>"
-
-
-def _recordings(path: Path) -> str:
-    """Similarity to recorded brains, where ``colgraph rsa`` has measured it."""
-    if not path.is_file():
-        return ""
-    try:
-        rows = [row for row in json.loads(path.read_text(encoding="utf-8")) if row["default"] or "default_step" in row]
-        first, body = rows[0], "".join(map(_recorded, rows))
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise ValueError(f"{str(path)!r} is not what colgraph rsa writes: make it anew, or move it away") from error
-    text = (
-        f"How alike dissimilarities of {first['stimuli']} stimuli are in networks and in brains ({first['method']}, "
-        "the mean over subjects). Intervals are over subjects and stimuli; p-values are corrected for all pairs of "
-        "models of a recording. The noise ceiling is what a perfect model of these subjects would have at least, and "
-        "at most. Trained controls are at the run's accuracy (in brackets), as far as they kept a checkpoint of it."
-    )
-    figure = _image(path.with_suffix(".png"), "similarity of the run, its controls and given models to each recording")
-    heads = ("network or model", "step", "similarity", "95% interval", "this run minus it", "p, corrected", "accuracy")
-    table = _table(heads, body)
-    return f"<section id='recordings'><h2>Recordings of brains</h2><p>{escape(text)}</p>{figure}{table}</section>"
-
-
-def _recorded(row: Mapping[str, Any]) -> str:
-    name = f"run, as accurate as {row['equal_to']}" if "equal_to" in row else row["model"]
-    low, high = row["interval"]
-    measured = row.get("accuracy", {})
-    accuracy = f"{100 * measured['own']:.1f}% ({100 * measured['other']:.1f}%)" if "own" in measured else ""
-    ends = "" if low is None else f"{_short(low)} to {_short(high)}"
-    apart = row.get("run_minus_this", {})
-    tested = [_short(apart["difference"]), _p(apart["p_corrected"])] if apart else ["", ""]
-    cells, head = [row["step"] or "", _short(row["similarity"]), ends, *tested, accuracy], ""
-    if name == "run":
-        about = f"{row['recording']}: {row['subjects']} subject{'s' * (row['subjects'] != 1)}"
-        about += "" if row["ceiling"] is None else ", noise ceiling " + " to ".join(map(_short, row["ceiling"]))
-        head = f"<tr><th scope='rowgroup' colspan='7'>{escape(about)}</th></tr>"
-    return f"{head}<tr><th scope='row'>{escape(name)}</th>{_cells(map(str, cells))}</tr>"
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return str(value)[:60]
+    numbers = csv_link(f"{run_name}-accuracy", [{"control": key, **one} for key, one in found["controls"].items()])
+    shown = f"<p>On the same images, in percentage points:</p>{table(heads, rows, numbers)}" if rows else ""
+    return f"<section id='accuracy'><h2>Accuracy</h2>{text}{shown}</section>"

@@ -21,6 +21,7 @@ from colgraph.extras import optional
 from colgraph.output import check_file, write_text
 from colgraph.sheet import Sheet
 from colgraph.viz.maps import check_map
+from colgraph.viz.planes import layout_of
 from colgraph.viz.views import View, sides_of, views_of
 
 
@@ -128,6 +129,8 @@ def _checked_attention(attention: Any, edges: int) -> NDArray[np.float64]:
 
 def viewer_views(sheet: Sheet, hemisphere: str | None = None) -> list[View]:
     """The views that have a button: those of anatomy where sides are known, else of inputs; flat where it can be."""
+    if layout_of(sheet) == "plane":
+        return []
     names = ["inputs", "opposite"]
     if sheet.face.size(1) and sides_of(sheet, hemisphere) is not None:
         names = ["lateral", "medial", "ventral", "dorsal", "anterior", "posterior"]

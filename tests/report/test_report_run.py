@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import re
 import runpy
 import shutil
 from dataclasses import replace
@@ -207,8 +209,15 @@ def test_the_page_needs_nothing_else(analysed, runs, tmp_path):
     assert "default-src 'none'" in text
     for entry in analysed["analyses"]:
         assert f"id='{entry['key']}'" in text
-    assert path.stat().st_size < 20e6
+    assert path.stat().st_size < 5e6
     assert list(tmp_path.iterdir()) == [path]
+    targets = set(re.findall(r"href=.#([^']+)'", text))
+    assert targets <= set(re.findall(r"id='([^']+)'", text)), "each entry of the contents leads somewhere"
+    assert {"verdict", "accuracy", "controls", "provenance", "sheet"} <= set(re.findall(r"id='([^']+)'", text))
+    assert text.count("data:application/pdf") >= len([one for one in analysed["analyses"] if one["result"]])
+    summary = json.loads((runs / "base" / "summary.json").read_text())
+    for said in (summary["command"], summary["fingerprint"]):
+        assert html.escape(said) in text
 
 
 def test_the_page_works_in_a_browser(analysed, runs, tmp_path, open_page):
