@@ -15,7 +15,7 @@ from colgraph.analysis.result import OnSheet
 from colgraph.sheet import Sheet
 from colgraph.viz import draw_map
 from colgraph.viz.planes import layout_of
-from colgraph.viz.style import BLUE, GREEN, GREY, INK, ORANGE, new_figure, save_figure
+from colgraph.viz.style import BLUE, GREEN, GREY, INK, ORANGE, new_figure, save_figure, without_gaps
 
 # Small enough to be read on a telephone, where each takes the whole width; two stand side by side on a screen.
 _SIZE = (5.2, 4.0)
@@ -76,15 +76,15 @@ def _picture(
     # The legend of many curves stands below them, two beside each other.
     figure = _new(title, _SIZE[1] + 0.1 * len(curves))
     axes = result.plot(figure.subplots())
-    if axes.get_aspect() == 1:  # a map: no higher than its columns, with their scale below, need
-        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-        # Either axis may run the other way: rows of a picture are counted from its top.
-        figure.set_figheight(min(_SIZE[1], 2.1 + _SIZE[0] * abs(top - bottom) / abs(right - left)))
     lines = textwrap.wrap("; ".join(part for part in (axes.get_title(), more) if part), 46)
     axes.set_title("\n".join(lines), fontsize=10, fontweight="normal")
     for i, (name, (x, y)) in enumerate(curves.items()):
         color, dash = _COLOURS[i % len(_COLOURS)], _DASHES[i // len(_COLOURS)]
         axes.plot(x, y, linewidth=1.2, label=name, color=color, linestyle=dash)
+    if axes.get_aspect() == 1:
+        if len(figure.axes) > 1:
+            figure.set_layout_engine("compressed")  # a narrow map and its bar stay together
+        without_gaps(figure)
     if curves:
         if (legend := axes.get_legend()) is not None:
             legend.remove()

@@ -67,7 +67,7 @@ def draw_curves(
     if smoothing and classes and classes > 1:
         least = least_smoothed_loss(smoothing, classes)
         loss.axhline(least, color=BLUE, linestyle=":", linewidth=1.2, label=f"least with smoothed labels: {least:.2f}")
-    loss.legend(loc="upper right")
+    loss.legend(loc="best")
     wiring.plot(epoch, _series(rows, "wiring_cost"), color=GREEN, **style)
     quiet(wiring, title="Wiring cost", xlabel="epoch", ylabel=f"mean distance heard ({unit})")
     for axes in (accuracy, loss, wiring):

@@ -75,16 +75,18 @@ def stack_plane(sheet: Sheet) -> tuple[NDArray[np.float64], NDArray[np.int64], l
     place = np.argsort(labels)[np.searchsorted(np.sort(labels), layer)]
     middle = (x.max() + x.min()) / 2, (y.max() + y.min()) / 2
     x, y = x - middle[0], y - middle[1]
-    deep = max(float(np.ptp(y)), 0.2 * float(np.ptp(x)))
-    lift = 0.75 * np.sin(_TILT) * deep + 0.12 * float(np.ptp(x))
-    tilted = np.stack([x + 0.28 * y, np.sin(_TILT) * y + lift * place], 1)
-    panes = []
     pad = 0.5 * sheet.spacing
+    # Each layer lies as far above the one below that neither covers the other.
+    half = np.array([np.abs(y[place == i]).max() + pad for i in range(len(labels))])
+    gap = 0.05 * float(np.ptp(x)) + 0.5 * sheet.spacing
+    lift = np.concatenate([[0], np.cumsum(np.sin(_TILT) * (half[:-1] + half[1:]) + gap)])
+    tilted = np.stack([x + 0.28 * y, np.sin(_TILT) * y + lift[place]], 1)
+    panes = []
     for i, label in enumerate(labels):
         here = place == i
         low, high = np.array([x[here].min(), y[here].min()]) - pad, np.array([x[here].max(), y[here].max()]) + pad
         corners = np.array([(low[0], low[1]), (high[0], low[1]), (high[0], high[1]), (low[0], high[1])])
-        drawn = np.stack([corners[:, 0] + 0.28 * corners[:, 1], np.sin(_TILT) * corners[:, 1] + lift * i], 1)
+        drawn = np.stack([corners[:, 0] + 0.28 * corners[:, 1], np.sin(_TILT) * corners[:, 1] + lift[i]], 1)
         panes.append((int(label), drawn))
     return tilted, place, panes
 

@@ -38,6 +38,9 @@ _RC: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 9,
     "savefig.dpi": 150,
+    # Letters stay letters, that can be searched and edited.
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
 }
 
 
@@ -82,6 +85,18 @@ def color_bar(image: Any, axes: Any, label: str) -> None:
     """A bar below one or several axes that says what an image's colors mean."""
     figure = image.axes.figure
     figure.colorbar(image, ax=axes, location="bottom", shrink=0.7, label=label, ticks=few_ticks())
+
+
+def without_gaps(figure: Figure, least: float = 1.5) -> None:
+    """Make a figure no higher than what it shows: axes of equal scales leave room above and below them."""
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    boxes = [axes.get_tightbbox(renderer) for axes in figure.axes]
+    bottom, top = min(box.y0 for box in boxes), max(box.y1 for box in boxes)
+    above = min([text.get_window_extent(renderer).y0 for text in figure.texts], default=figure.bbox.height)
+    gap = (above - top + bottom) / figure.dpi - 0.16
+    if gap > 0:
+        figure.set_figheight(max(figure.get_figheight() - gap, least))
 
 
 def picture_suffixes() -> list[str]:
