@@ -257,14 +257,15 @@ def _beyond(found: Mapping[str, Any]) -> str:
     """The largest value that there can be, that of the input, and what is left given the input."""
     lines = []
     if found.get("attainable") is not None:
-        lines.append(f"The largest value that can be had is {short(found['attainable'])}")
+        lines.append(f"the largest value that can be had is {short(found['attainable'])}")
     if found.get("input") is not None:
         lines.append(f"that of the input is {short(found['input'])}")
     if found.get("partial"):
         partial = found["partial"]
         p = f", p = {p_text(partial['p_value'])}" if partial["p_value"] is not None else ""
         lines.append(f"given the input {short(partial['value'])} ({interval(partial)}{p}) is left")
-    return f"<p>{escape('; '.join(lines))}.</p>" if lines else ""
+    text = escape("; ".join(lines))
+    return f"<p>{text[0].upper()}{text[1:]}.</p>" if lines else ""
 
 
 def _equal(equal: Mapping[str, Any]) -> str:

@@ -83,8 +83,8 @@ def _light_row(one: Mapping[str, Any]) -> str:
         return absent(name, one["why_not"])
     chance = f"{short(one['null_mean'])} &plusmn; {short(one['null_std'])}"
     above = f"{one['significant']:,} of {one['columns']:,}"
-    cells = [short(one["mean"]), short(one["value"]), chance, p_text(one["p_value"]), above]
-    return f"<tr><th scope='row'>{escape(name)}</th>{cells(cells)}</tr>"
+    texts = [short(one["mean"]), short(one["value"]), chance, p_text(one["p_value"]), above]
+    return f"<tr><th scope='row'>{escape(name)}</th>{cells(texts)}</tr>"
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -157,8 +157,8 @@ def _row(one: Judgement, controls: Sequence[str]) -> str:
     if one.beyond_chance is not None:
         above = "more" if result["null_mean"] is None or result["value"] > result["null_mean"] else "less"
         chance = f"{_SIGNS[above if one.beyond_chance else 'same']} {p_text(p)}"
-    unit = f" {escape(result['unit'])}" if result["unit"] and result["unit"] != "share" else ""
-    signs = [f"{in_unit(result['value'], result['unit'])}{unit}", _interval(result), chance]
+    unit = f"<br><span class='quiet'>{escape(result['unit'])}</span>" if result["unit"] not in ("", "share") else ""
+    signs = [in_unit(result["value"], result["unit"]), _interval(result), chance]
     for name in controls:
         how = one.against.get(name)
         sign = "" if how is None else f"<span title='{_SAID[how]}'>{_SIGNS[how]}</span>"
@@ -166,7 +166,7 @@ def _row(one: Judgement, controls: Sequence[str]) -> str:
             sign = f"<span class='quiet' title='{escape(one.entry['controls'][name]['note'])}'>({sign})</span>"
         signs.append(sign)
     head = f"<a href='#{escape(one.entry['key'])}'>{escape(one.entry['title'])}</a>"
-    return f"<tr class='{one.group}'><th scope='row'>{head}</th>{cells(signs)}</tr>"
+    return f"<tr class='{one.group}'><th scope='row'>{head}{unit}</th>{cells(signs)}</tr>"
 
 
 def _interval(result: Mapping[str, Any]) -> str:

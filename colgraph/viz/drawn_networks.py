@@ -74,7 +74,7 @@ def draw_network(sheet: Sheet, colors: NDArray[np.float64], title: str | None) -
     length = sheet.edge_distance.detach().cpu().numpy()[real]
     draw_edges(axes, sheet, points, real[np.argsort(length, kind="stable")[:_MOST_EDGES]])
     size = float(np.clip(6000 / max(len(points), 1), 8, 110))
-    axes.scatter(*points.T, s=size, c=colors, edgecolors=GREY, linewidths=0.5, zorder=2)
+    axes.scatter(points[:, 0], points[:, 1], s=size, c=colors, edgecolors=GREY, linewidths=0.5, zorder=2)
     frame_plane(axes, labels)
     return figure, [axes]
 

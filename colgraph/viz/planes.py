@@ -162,7 +162,8 @@ def squares(axes: Any, points: NDArray[np.float64], colors: NDArray[np.float64])
     corners = points[:, None] + half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
     many = len(points) > _MANY
     axes.add_collection(
-        PolyCollection(corners, facecolors=colors, edgecolors="face", linewidths=0.2, rasterized=many), autolim=False
+        PolyCollection(list(corners), facecolors=colors, edgecolors="face", linewidths=0.2, rasterized=many),
+        autolim=False,
     )
     low, high = points.min(0) - half, points.max(0) + half
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))

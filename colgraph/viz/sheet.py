@@ -134,7 +134,7 @@ def _draw_stack(sheet: Sheet, heading: str, edges: np.ndarray) -> Figure:
     frame_plane(axes, None)
     position = positions_of(sheet)
     axis = layer_axis(sheet, position)
-    extent = " x ".join(f"{size:.3g}" for size in np.ptp(np.delete(position, axis, 1), axis=0))
+    extent = " x ".join(f"{size:.3g}" for size in np.ptp(np.delete(position, 2 if axis is None else axis, 1), axis=0))
     axes.set_title(f"layers of up to {extent} ({unit_of(sheet)}), drawn apart", fontsize=9, fontweight="normal")
     return figure
 

@@ -91,7 +91,7 @@ def without_gaps(figure: Figure, least: float = 1.5) -> None:
     """Make a figure no higher than what it shows: axes of equal scales leave room above and below them."""
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    boxes = [axes.get_tightbbox(renderer) for axes in figure.axes]
+    boxes = [box for axes in figure.axes if (box := axes.get_tightbbox(renderer)) is not None]
     bottom, top = min(box.y0 for box in boxes), max(box.y1 for box in boxes)
     above = min([text.get_window_extent(renderer).y0 for text in figure.texts], default=figure.bbox.height)
     gap = (above - top + bottom) / figure.dpi - 0.16

@@ -314,7 +314,7 @@ def _pack_views(views: Sequence[View], faces: NDArray[Any] | None) -> list[dict[
     place = np.full((len(beside), 3), 1e6)  # out of sight
     place[here, :2] = beside[here] / np.linalg.norm(beside[here], axis=1).max()
     place[here, 2] = 0
-    kept = faces[here[faces].all(1)]
+    kept = faces[np.isfinite(beside[faces]).all((1, 2))]
     kept = kept[np.ptp(place[kept], axis=1).max(1) < 0.25]
     return [
         *found,
