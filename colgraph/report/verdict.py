@@ -10,6 +10,7 @@ from typing import Any
 from colgraph.report.page_parts import cells, csv_link, in_unit, interval, p_text, table
 
 _UNTRAINED = "untrained"  # of whatever weights: the beginning of both names
+_FAR = 3.0  # deviations of the null: few draws have no small p, however far from them a value is
 _LEARNED = (_UNTRAINED, "input")
 _SIGNS = {"more": "&#9650;", "less": "&#9660;", "same": "&asymp;"}
 _SAID = {"more": "the run has more", "less": "the run has less", "same": "no difference shown"}
@@ -46,7 +47,8 @@ class Judgement:
     def group(self) -> str:
         """Which of :data:`GROUPS` it is in."""
         if self.beyond_chance is False:
-            return "chance"
+            far = self.entry["result"].get("z")
+            return "chance" if far is None or abs(far) < _FAR else "undecided"
         if self.beyond_chance is None or not self._asked():
             return "unasked"
         return "given" if self.not_apart() else "learned"
@@ -55,6 +57,10 @@ class Judgement:
 GROUPS = {
     "learned": ("Shown", "beyond chance, and apart from the untrained networks and the input: learned"),
     "given": ("Beyond chance, but not shown to be learned", "an untrained network or the input has as much"),
+    "undecided": (
+        "Not decided",
+        "more than three deviations from chance, of too few draws for a corrected p below 0.05: take more",
+    ),
     "chance": ("Not shown", "no more, or no less, than chance gives (corrected p of 0.05 or more)"),
     "unasked": ("Without such a control", "no null, or no untrained network or input of which it could be asked"),
 }

@@ -34,13 +34,21 @@ def entry(key: str, result: dict[str, Any] | None, **controls: dict[str, Any]) -
 LEARNED = entry("a", number(1.0), untrained=number(0.5), input=number(0.0))
 GIVEN = entry("b", number(1.0), untrained=number(0.5), input=number(0.95))
 CHANCE = entry("c", number(1.0, p=0.001, p_fdr=0.2), untrained=number(0.5))
+FEW = entry("few", number(1.0, p=1 / 11, z=17.5), untrained=number(0.5))
 UNASKED = entry("d", number(1.0, p=None), tied_weights=number(0.5))
 NOTED = entry("e", number(1.0), untrained=number(0.5, note="columns are all alike"), input={"why_not": "no"})
 
 
 @pytest.mark.parametrize(
     ("given", "group"),
-    [(LEARNED, "learned"), (GIVEN, "given"), (CHANCE, "chance"), (UNASKED, "unasked"), (NOTED, "unasked")],
+    [
+        (LEARNED, "learned"),
+        (GIVEN, "given"),
+        (CHANCE, "chance"),
+        (FEW, "undecided"),
+        (UNASKED, "unasked"),
+        (NOTED, "unasked"),
+    ],
 )
 def test_measures_are_shown_only_beside_what_they_must_exceed(given: dict[str, Any], group: str) -> None:
     one = judge(given)
