@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -74,7 +73,6 @@ def _parser() -> OneLineParser:
         prog="colgraph",
         description="Columnformer sheets: geometries, reports and pictures, and what trained ones have learned.",
         epilog="colgraph COMMAND --help says more.",
-        formatter_class=partial(argparse.HelpFormatter, max_help_position=20),
     )
     parser.add_argument("--version", action="version", version=f"colgraph {colgraph.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

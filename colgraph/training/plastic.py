@@ -102,7 +102,9 @@ class Plasticity(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Say what there is."""
         if trainer.global_rank:
-            self.evidence = self._gathered(pl_module.net)  # the checkpoint has the sum over all processes
+            # The checkpoint has the sum over all processes. Nothing, here, has the shapes that others have: all sum up
+            # in as many calls.
+            self.evidence.load_state_dict(self._gathered_nothing(self.evidence.state_dict()))
         self._publish(pl_module)
         if trainer.is_global_zero:
             self._write()
