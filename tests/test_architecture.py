@@ -55,7 +55,7 @@ ARROWS: dict[str, set[str]] = {
     | {"tasks"},
     "brain": {"report", "analysis", "training", "data", "models", "viz", "sheet", "output", "script", "text"},
     "experiments": {"training", "tasks", "data", "analysis", "models", "viz", "sheet", "output", "script"},
-    "cli": {"geometry", "viz", "sheet", "data", "output", "script", "report", "brain", "experiments"},
+    "cli": {"geometry", "viz", "sheet", "data", "output", "script", "report", "brain", "experiments"} | {"training"},
     "__init__": {"geometry", "models", "nn", "ops", "sheet", "layout", "tasks"},
     "__main__": {"cli"},
 }
