@@ -25,7 +25,7 @@ _CORTEX = Path(__file__).parents[2] / "examples" / "cortex.py"
 # Settings that do not change what is learned.
 _FREE = {
     *("seed", "devices", "sheet_parallel", "accelerator", "precision", "workers", "memory_gb", "figure_every"),
-    *("backend", "recompute", "tensorboard", "checkpoint_every", "keep_checkpoints"),
+    *("backend", "recompute", "tensorboard", "logger", "checkpoint_every", "keep_checkpoints"),
 }
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from colgraph.data import MADE
+from colgraph.hints import did_you_mean
 from colgraph.models.recurrent import MOST_CONVOLUTIONS
 from colgraph.options import (
     ColumnformerOptions,
@@ -37,6 +38,9 @@ GEOMETRY_SETTINGS = ("neighbors", "metric", "mask", "axis", "num_inputs", "num_o
 
 _SIGNALS = ("normed", "evidence", "hidden", "norm")
 """What the spatial loss may be about, see :func:`colgraph.training.spatial.column_responses`."""
+
+LOGGERS = ("tensorboard", "wandb", "mlflow")
+"""Who can be told of metrics, see :mod:`colgraph.training.loggers`."""
 
 _PRECISIONS = {
     **dict.fromkeys(("32", "fp32", "32-true"), "32-true"),
@@ -105,7 +109,8 @@ class TrainConfig(ColumnformerOptions, RewireSettings, InputSettings):
     checkpoint_every: str = option("10m", "between checkpoints in an epoch: 10m (minutes), 200 (steps), 0 (none)")
     keep_checkpoints: int = option(0, "checkpoints to keep on the way, from 1% of the steps on, geometrically", low=0)
     figure_every: int = option(10, "redraw figures every so many epochs; 0: only at the end", low=0)
-    tensorboard: bool = option(True, "write TensorBoard logs")
+    logger: str = option("tensorboard", "who is told of metrics: tensorboard, wandb, mlflow, several of them, or none")
+    tensorboard: bool = option(True, "whether TensorBoard is among the loggers")
 
     least_steps: int | None = None
     """The smaller number of ``steps="4-10"``, of which ``steps`` is then the larger; flat among the settings again."""
@@ -138,12 +143,31 @@ class TrainConfig(ColumnformerOptions, RewireSettings, InputSettings):
             Budget.parse(self.rewire_budget)
         except ValueError as error:
             raise ValueError(f"rewire_budget: {error}") from error
+        self._check_loggers()
         if self.least_steps is not None and self.least_steps >= self.steps:
             object.__setattr__(self, "least_steps", None)
         self._check_task()
         self._check_combinations()
         if self.patch_size is not None and self.patch_stride is None and self.image_size % self.patch_size:
             raise ValueError(f"patch_size: image_size {self.image_size} is not divisible by {self.patch_size}")
+
+    def _check_loggers(self) -> None:
+        names = [name.strip().lower() for name in self.logger.split(",")]
+        object.__setattr__(self, "logger", ",".join(names))
+        for name in names if names != ["none"] else ():
+            if name not in LOGGERS:
+                hint = did_you_mean(name, LOGGERS, "; ")
+                raise ValueError(f"logger: must be some of {', '.join(LOGGERS)}, or none, got {self.logger!r}{hint}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"logger: names one twice, got {self.logger!r}")
+        if not self.tensorboard and "tensorboard" in names and len(names) > 1:
+            raise ValueError(f"logger: {self.logger} names tensorboard, which is switched off: leave out one of them")
+
+    @property
+    def loggers(self) -> tuple[str, ...]:
+        """Who is told of metrics, by name."""
+        names = () if self.logger == "none" else tuple(self.logger.split(","))
+        return names if self.tensorboard else tuple(name for name in names if name != "tensorboard")
 
     def _check_task(self) -> None:
         """The readout that the task needs, where none is chosen; refuse what it cannot be combined with."""

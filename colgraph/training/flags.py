@@ -264,6 +264,9 @@ def _config(layers: Sequence[tuple[Mapping[str, Any], bool]]) -> TrainConfig:
 def _check_effect(config: TrainConfig, words: Mapping[str, Any]) -> None:
     """Refuse a flag that plays no part with the other settings; at its default it asks for nothing."""
     known, default = describe_settings(), TrainConfig()
+    if words.get("tensorboard") is True and "tensorboard" not in config.loggers:
+        both = ",".join(("tensorboard", *config.loggers))
+        raise ValueError(f"--tensorboard contradicts --logger {config.logger}: give --logger {both}")
     for name in words:
         if name in known and getattr(config, name) == getattr(default, name):
             continue

@@ -98,6 +98,21 @@ class RunFolder:
         return self.path / "tensorboard"
 
     @property
+    def mlflow(self) -> Path:
+        """The folder of MLflow's files, where no tracking server is named."""
+        return self.path / "mlflow"
+
+    @property
+    def wandb(self) -> Path:
+        """The folder of W&B's files."""
+        return self.path / "wandb"
+
+    @property
+    def loggers(self) -> Path:
+        """Which runs of W&B and MLflow are told of this one."""
+        return self.path / "loggers.json"
+
+    @property
     def searchlight(self) -> Path:
         """Where on the sheet recordings are found, which the report's page draws."""
         return self.path / "searchlight.json"
@@ -245,6 +260,7 @@ class RunFolder:
             measured = [path for pattern in patterns for path in self.path.glob(pattern)]
             for path in (
                 self.searchlight,
+                self.loggers,
                 self.metrics,
                 self.config,
                 self.encoding,
@@ -255,7 +271,7 @@ class RunFolder:
                 *measured,
             ):
                 path.unlink(missing_ok=True)
-            for path in (self.checkpoints, self.figures, self.tensorboard):
+            for path in (self.checkpoints, self.figures, self.tensorboard, self.wandb, self.mlflow):
                 shutil.rmtree(path, ignore_errors=True)
         with writing(self.path):
             if not ended:
