@@ -49,7 +49,7 @@ ARROWS: dict[str, set[str]] = {
     "output": set(),
     "script": set(),
     "training": {"models", "ops", "options", "space", "data", "viz", "geometry", "sheet", "output", "script"}
-    | {"distributed", "tasks", "plasticity"},
+    | {"distributed", "tasks", "plasticity", "plugins"},
     "distributed": {"models", "nn", "ops", "sheet", "layout", "describe", "torch_internals"},
     "report": {"analysis", "space", "training", "data", "models", "viz", "sheet", "output", "script", "text"}
     | {"tasks"},

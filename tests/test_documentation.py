@@ -34,6 +34,7 @@ pytest.importorskip("torchmetrics")
 from colgraph import cli
 from colgraph.data import load_images
 from colgraph.experiments.results import read_results, write_rows
+from colgraph.plugins import is_plugin
 from colgraph.tasks import make_task
 from colgraph.training import (
     RunFlags,
@@ -219,7 +220,7 @@ def run_command(words: list[str]) -> None:
     """One command line of a page, in this process."""
     if words[0] == "colgraph":
         with mock.patch.object(command, "train", _instead_of_training):
-            cli.run([*words[1:], *SMALL.get(f"colgraph {words[1]}", "").split()])
+            cli.run([*words[1:], *_small(words)])
         return
     assert words[0] == "python", f"{' '.join(words)}: a command like this is not run: say why above the block"
     script, *given = words[1:]
@@ -229,6 +230,13 @@ def run_command(words: list[str]) -> None:
         main.__globals__["train"] = _instead_of_training
     with mock.patch.object(command, "train", _instead_of_training):
         main([*given, *SMALL[script].split()])
+
+
+def _small(words: list[str]) -> list[str]:
+    # A network of one's own has sizes of its own.
+    if "--model" in words and is_plugin(words[words.index("--model") + 1]):
+        return ["--overwrite"]
+    return SMALL.get(f"colgraph {words[1]}", "").split()
 
 
 def read_command(words: list[str]) -> None:

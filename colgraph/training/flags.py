@@ -19,7 +19,7 @@ from colgraph.options import OptionError, as_now, other_names
 from colgraph.script import OneLineParser, spelled_as
 from colgraph.training.config import GEOMETRY_SETTINGS, TrainConfig, coerce, describe_settings
 from colgraph.training.folder import RunFolder
-from colgraph.training.presets import find_config
+from colgraph.training.presets import find_config, preset_folder
 from colgraph.training.resume import changed_settings, geometry_function, is_whole, repeatable
 from colgraph.training.yaml_files import load_yaml
 
@@ -225,11 +225,11 @@ def _preset(presets: str | Path | None, data: Any) -> dict[str, Any]:
     Options of made data, as in ``mazes:size=16``, are no part of the name.
     """
     data = str(data).partition(":")[0]
-    if presets is not None and Path(presets).is_file():
+    if presets is not None and Path(presets).suffix == ".yaml":
         return load_settings(presets)
     if presets is None or not data.isidentifier():
         return {}
-    path = Path(presets) / f"{data}.yaml"
+    path = preset_folder(presets) / f"{data}.yaml"
     return load_settings(path) if path.is_file() else {}
 
 

@@ -98,6 +98,11 @@ class RunFolder:
         return self.path / "tensorboard"
 
     @property
+    def images(self) -> Path:
+        """The folder of parquet files of a run on arrays, see :func:`colgraph.training.fit`."""
+        return self.path / "images"
+
+    @property
     def mlflow(self) -> Path:
         """The folder of MLflow's files, where no tracking server is named."""
         return self.path / "mlflow"
@@ -187,6 +192,12 @@ class RunFolder:
     def check_sheet(self, what: str) -> None:
         """Raise ValueError for a run of a baseline, which has no sheet; ``what`` is not done with those."""
         baseline = self.record().config.baseline
+        if self.record().config.is_own:
+            raise ValueError(
+                f"run {str(self.path)!r} trained {baseline}, which has no columns and no steps: it can be evaluated, "
+                f"compared and loaded (load_trained), but only models with a sheet are {what}; colgraph.analysis takes "
+                "its responses as arrays, with positions of your own"
+            )
         if baseline is not None:
             raise ValueError(
                 f"run {str(self.path)!r} trained {baseline}, a baseline: only models with a sheet are {what}"

@@ -9,6 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import loggers as lightning_loggers
@@ -128,12 +129,12 @@ def log_summary(loggers: Sequence[Any], names: Sequence[str], summary: Mapping[s
             if name == "tensorboard":
                 scores = {each: numbers[each] for each in ("test_accuracy", "test_loss") if each in numbers}
                 logger.log_hyperparams(record.config.flat(), scores)
-                logger.save()
+                logger.finalize("success")
             elif name == "wandb":
                 logger.experiment.summary.update(dict(summary))
             else:
                 logger.log_metrics(numbers, step=int(summary["steps"]))
-                logger.experiment.log_dict(logger.run_id, dict(summary), RunFolder(".").summary.name)
+                logger.experiment.log_dict(logger.run_id, dict(summary), RunFolder(Path()).summary.name)
                 logger.finalize("success")
 
 

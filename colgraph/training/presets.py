@@ -46,6 +46,12 @@ def find_config(given: str | os.PathLike[str], beside: Path | None = None) -> Pa
     raise ValueError(f"cannot read config {str(given)!r}: there is no such file{_hint(here, preset)}")
 
 
+def preset_folder(given: str | os.PathLike[str]) -> Path:
+    """The folder of presets that a script names: the package's own, where it names that as it was once called."""
+    path = Path(given)
+    return PRESETS if path.parts[-2:] == _KNOWN_AS.parts and not path.exists() else path
+
+
 def known_as(preset: Path) -> str:
     """The name of a preset that means it from any folder."""
     return (_KNOWN_AS / preset.name).as_posix()

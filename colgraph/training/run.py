@@ -23,7 +23,7 @@ from colgraph.distributed import SheetParallelVision
 from colgraph.distributed.model import digest
 from colgraph.distributed.partition import check_parts
 from colgraph.hints import in_one_line
-from colgraph.models import VisionColumnformer, VisionModel
+from colgraph.models import OwnNetwork, VisionColumnformer, VisionModel
 from colgraph.models.flops import count_flops
 from colgraph.ops import resolve_backend
 from colgraph.script import is_helper_process
@@ -90,7 +90,8 @@ def train(
     if not isinstance(net, VisionModel):
         raise ValueError(
             f"train takes a VisionColumnformer or a baseline of colgraph.models, got {type(net).__name__}: wrap a "
-            "Columnformer in VisionColumnformer, or train other networks with a loop of your own"
+            "Columnformer in VisionColumnformer, another network in colgraph.models.OwnNetwork, or give it to "
+            "colgraph.training.fit(model=...)"
         )
     if not isinstance(folder, RunFolder):
         folder = open_run_folder(config, RunFlags(Path(folder)))
@@ -190,6 +191,7 @@ def _notes(sheet: Sheet | None, config: TrainConfig, images: ImageSplits) -> lis
         notes.append(f"a step takes all {count} training images: --batch-size {config.batch_size} are more")
     if sheet is None:
         what = "of geometry, neighbours, wiring and the like only the patch size counts"
+        what = "geometry, neighbours, wiring and the like play no part" if config.is_own else what
         return [*notes, f"{config.baseline} has no sheet: {what}"]
     unreached_outputs(sheet, config.steps, config.speed)  # refused if that is all of them; the model has warned of some
     return notes
@@ -340,6 +342,9 @@ def _flops(net: nn.Module, config: TrainConfig) -> int:
     Every step whose answer counts is read out.
     """
     views, least = find_task(config.task).views, config.least_steps or config.steps
+    if isinstance(net, OwnNetwork):
+        # One image in evaluation mode: statistics of batches stay as they are.
+        return count_flops(net.eval()).training
     if not isinstance(net, VisionColumnformer):
         runs = (least, config.steps) if config.recurs else (None,)
         return views * sum(count_flops(net, steps=steps).training for steps in runs) // len(runs)
