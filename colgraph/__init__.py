@@ -3,9 +3,15 @@
 ``import colgraph as cg``; see README.md for a tour and ``docs/architecture.md`` for what lies where.
 """
 
+import os
+import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+if sys.argv[1:2] == ["train"] and os.path.basename(sys.argv[0]) in ("colgraph", "-m"):
+    # In training, threads that wait for each other must not spin on the few cores they share; read as torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from colgraph import geometry, ops
 from colgraph.geometry import (

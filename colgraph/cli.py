@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "describe": ("a report on the sheet of a geometry, plug-in or file", "colgraph.cli:run_describe"),
     "view": ("draw the sheet of a geometry, plug-in or file", "colgraph.cli:run_view"),
     "data": ("make data that need thinking, and write them as parquet files", "colgraph.data.commands:run_data"),
+    "train": ("train a model on images, and write a run folder", "colgraph.training.command:run_train"),
     "sweep": ("train configs x seeds in a queue, and write a table", "colgraph.experiments.commands:run_sweep"),
     "results": ("tables of finished runs and results.json files", "colgraph.experiments.commands:run_results"),
     "trade-off": ("accuracy against wire, and what nothing else beats", "colgraph.experiments.trade_off:run_trade_off"),

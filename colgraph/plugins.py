@@ -25,7 +25,7 @@ class Registry:
     Args:
         kind: what they are called in errors: "geometry".
         kinds: the group of entry points in which installed packages declare them is ``colgraph.<kinds>``.
-        what: what a plug-in file has to define: "function" or "class".
+        what: what a plug-in file has to define: "function", "class", or "function or class".
     """
 
     def __init__(self, kind: str, kinds: str, what: str = "function") -> None:
@@ -97,7 +97,8 @@ class Registry:
         registered = self._known.get(name)
         if registered is not None and getattr(registered, "__module__", None) == module.__name__:
             return registered
-        is_one = inspect.isfunction if self.what == "function" else inspect.isclass
+        kinds: dict[str, Callable[[object], bool]] = {"function": inspect.isfunction, "class": inspect.isclass}
+        is_one = kinds.get(self.what, lambda value: inspect.isfunction(value) or inspect.isclass(value))
         there = [key for key, value in vars(module).items() if is_one(value)]
         raise ValueError(f"{file!r} has no {self.what} {name!r}{closest(name, there)}")
 

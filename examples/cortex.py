@@ -1,9 +1,9 @@
 """Train a columnformer that lies on a human cortex: both hemispheres of fsaverage5, 20,484 columns.
 
     python examples/cortex.py                          # handwritten digits, on two cores and in 8 GB
-    python examples/cortex.py --epochs 10 --seed 1     # every flag of imagenet100.py; defaults in configs/cortex.yaml
+    python examples/cortex.py --epochs 10 --seed 1     # every flag of colgraph train; the preset is `cortex`
     torchrun --nproc-per-node 2 examples/cortex.py --sheet-parallel 2      # half of the cortex in each process
-    python examples/cortex.py --config examples/configs/cortex_fsaverage3.yaml --parcellation FILE --connectome FILE
+    python examples/cortex.py --config cortex_fsaverage3 --parcellation FILE --connectome FILE
 
 An image enters around the occipital pole and is read out at the frontal one. A column listens to its nearest columns
 along the surface, and to some far ones of its hemisphere: the cortex is nearly 40 neighborhoods long, and what passed
@@ -36,6 +36,7 @@ from colgraph.models import VisionColumnformer
 from colgraph.options import patch_grid
 from colgraph.script import is_helper_process
 from colgraph.training import TrainConfig, images_of, make_model, open_run_folder, parse_flags, run_script, train
+from colgraph.training.presets import PRESETS
 from colgraph.viz import save_figure
 from colgraph.viz.borders import area_borders
 from colgraph.viz.style import SEQUENTIAL, new_figure
@@ -47,7 +48,7 @@ REACH = 40.0
 """Their number falls with distance as exp(-d / REACH), in mm; tracers show such a law, with shorter wires, in macaques
 (Ercsey-Ravasz et al., Neuron 80:184, 2013)."""
 
-CONFIG = Path(__file__).parent / "configs" / "cortex.yaml"
+CONFIG = PRESETS / "cortex.yaml"
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:

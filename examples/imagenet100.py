@@ -10,6 +10,8 @@
     python examples/imagenet100.py --data digits --control random-graph
     python examples/imagenet100.py --out runs/digits-stack-seed0 --resume
 
+It is `colgraph train` as a file to start, by torchrun among others; colgraph/training/command.py has its six steps:
+settings, sheet, images, model, training, summary.
 Every setting is a flag (--help lists them) and a key of a YAML file (--config FILE). A run writes
 runs/<name>/{config.yaml, metrics.csv, summary.json, checkpoints/, figures/}.
 """
@@ -21,56 +23,15 @@ import os
 # Threads that wait for each other must not spin where they share a few cores; read when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from pathlib import Path
 from typing import Any
 
-from colgraph.training import (
-    images_of,
-    make_model,
-    num_answers,
-    open_run_folder,
-    parse_flags,
-    run_script,
-    sheet_of_run,
-    train,
-)
-
-PRESETS = Path(__file__).parent / "configs"
+from colgraph.training import run_script
+from colgraph.training.command import main as train_by_flags
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    """Settings, data, sheet, model, training, summary."""
-    # 1. Settings: defaults, then the data's preset, then --config, then flags. An existing run is never overwritten.
-    config, flags = parse_flags(arguments, presets=PRESETS, description=__doc__)
-    folder = open_run_folder(config, flags)
-
-    # 2. The sheet: columns in space, and who listens to whom. It is quick to build, so its mistakes show up first.
-    sheet = None if config.baseline else sheet_of_run(config, folder)
-
-    # 3. Images, split into training, validation and test.
-    images = images_of(config)
-    # Mistakes in the data come before the report on the sheet, which would hide them.
-    print(f"no sheet: {config.baseline}, a baseline" if sheet is None else sheet.describe())
-    print(
-        f"\n{config.data}: {len(images.train):,} training and {len(images.test):,} test images "
-        f"of {len(images.classes)} classes"
-    )
-
-    # 4. The model: patches enter at the input columns, the sheet talks for some steps, output columns are read out.
-    # Its parameters are drawn from the seed.
-    model = make_model(config, sheet, num_classes=num_answers(config, sheet, images))
-    size = f"{config.steps} steps" if config.recurs else f"{config.depth} blocks"
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {size}, writing to {folder.path}\n")
-
-    # 5. Training, with checkpoints, logs and figures.
-    summary = train(model, images, config, folder)
-
-    # 6. What came out.
-    print(f"\ntest accuracy {summary['test_accuracy']:.1%} on {summary['test_images']:,} images never trained on")
-    if config.task != "classify":
-        print(f"accuracy is the {summary['accuracy_is']}")
-    print(f"everything is in {folder.path}: summary.json, metrics.csv, checkpoints/, figures/")
-    return summary
+    """Train what the flags describe; returns what ``summary.json`` holds."""
+    return train_by_flags(arguments, __doc__)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Copy this file, change the function, and give its path and the function's name wherever a geometry is asked for:
 
-    python examples/imagenet100.py --data digits --geometry geometries/moebius.py:moebius
+    colgraph train --data digits --geometry geometries/moebius.py:moebius
     sheet = cg.build_sheet("geometries/moebius.py:moebius", columns=512)
 
 The arguments of the function are the options of the geometry; give them types and defaults. A package that wants its

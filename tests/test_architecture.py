@@ -49,13 +49,13 @@ ARROWS: dict[str, set[str]] = {
     "output": set(),
     "script": set(),
     "training": {"models", "ops", "options", "space", "data", "viz", "geometry", "sheet", "output", "script"}
-    | {"distributed", "tasks", "plasticity"},
+    | {"distributed", "tasks", "plasticity", "plugins"},
     "distributed": {"models", "nn", "ops", "sheet", "layout", "describe", "torch_internals"},
     "report": {"analysis", "space", "training", "data", "models", "viz", "sheet", "output", "script", "text"}
     | {"tasks"},
     "brain": {"report", "analysis", "training", "data", "models", "viz", "sheet", "output", "script", "text"},
     "experiments": {"training", "tasks", "data", "analysis", "models", "viz", "sheet", "output", "script"},
-    "cli": {"geometry", "viz", "sheet", "data", "output", "script", "report", "brain", "experiments"},
+    "cli": {"geometry", "viz", "sheet", "data", "output", "script", "report", "brain", "experiments"} | {"training"},
     "__init__": {"geometry", "models", "nn", "ops", "sheet", "layout", "tasks"},
     "__main__": {"cli"},
 }

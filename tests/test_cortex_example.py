@@ -15,7 +15,7 @@ for package in ("nilearn", "matplotlib", "lightning"):
     pytest.importorskip(package)
 
 ROOT = Path(__file__).parents[1]
-PRESET = str(ROOT / "examples" / "configs" / "cortex_fsaverage3.yaml")
+PRESET = "examples/configs/cortex_fsaverage3.yaml"
 
 
 @pytest.fixture(scope="module")

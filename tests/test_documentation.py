@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -33,9 +34,20 @@ pytest.importorskip("torchmetrics")
 from colgraph import cli
 from colgraph.data import load_images
 from colgraph.experiments.results import read_results, write_rows
+from colgraph.plugins import is_plugin
 from colgraph.tasks import make_task
-from colgraph.training import RunFlags, TrainConfig, make_model, make_sheet, open_run_folder, parse_flags, train
+from colgraph.training import (
+    RunFlags,
+    TrainConfig,
+    command,
+    make_model,
+    make_sheet,
+    open_run_folder,
+    parse_flags,
+    train,
+)
 from colgraph.training.flags import load_settings
+from colgraph.training.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -51,6 +63,7 @@ SMALL = {
     "colgraph rsa": "--bootstraps 20",
     "colgraph data": "--train 30 --val 5 --test 5 --harder 3",
     "colgraph sweep": "--dry-run --out runs/new",
+    "colgraph train": "--dim 8 --mlp-dim 8 --overwrite",
     "examples/recordings.py": "--stimuli 30 --targets 2 --repeats 2",
     "examples/imagenet100.py": "--dim 8 --mlp-dim 8 --overwrite",
     "examples/cortex.py": "--mesh fsaverage3 --image-size 16 --num-outputs 32 --overwrite",
@@ -206,7 +219,8 @@ def _instead_of_training(net: Any, images: Any, config: TrainConfig, folder: Any
 def run_command(words: list[str]) -> None:
     """One command line of a page, in this process."""
     if words[0] == "colgraph":
-        cli.run([*words[1:], *SMALL.get(f"colgraph {words[1]}", "").split()])
+        with mock.patch.object(command, "train", _instead_of_training):
+            cli.run([*words[1:], *_small(words)])
         return
     assert words[0] == "python", f"{' '.join(words)}: a command like this is not run: say why above the block"
     script, *given = words[1:]
@@ -214,7 +228,15 @@ def run_command(words: list[str]) -> None:
     main = runpy.run_path(script)["main"]
     if "train" in main.__globals__:
         main.__globals__["train"] = _instead_of_training
-    main([*given, *SMALL[script].split()])
+    with mock.patch.object(command, "train", _instead_of_training):
+        main([*given, *SMALL[script].split()])
+
+
+def _small(words: list[str]) -> list[str]:
+    # A network of one's own has sizes of its own.
+    if "--model" in words and is_plugin(words[words.index("--model") + 1]):
+        return ["--overwrite"]
+    return SMALL.get(f"colgraph {words[1]}", "").split()
 
 
 def read_command(words: list[str]) -> None:
@@ -222,12 +244,15 @@ def read_command(words: list[str]) -> None:
     script = next((word for word in words if word.endswith(".py")), None)
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M), words
-    elif words[0] == "colgraph":
-        assert words[1] in cli.COMMANDS, words
+    elif "colgraph" in words[:1] or "-m colgraph train" in " ".join(words):
+        behind = words[words.index("colgraph") + 1 :]
+        assert behind[0] in cli.COMMANDS, words
+        if behind[0] == "train":
+            parse_flags(behind[1:], presets=PRESETS)
     elif words[0] == "sh":
         assert (ROOT / words[1]).is_file(), words
     elif script in ("examples/imagenet100.py", "examples/cortex.py"):
-        parse_flags(words[words.index(script) + 1 :], presets=ROOT / "examples" / "configs")
+        parse_flags(words[words.index(script) + 1 :], presets=PRESETS)
 
 
 # ---------------------------------------------------------------------- the tests
@@ -260,10 +285,9 @@ def _run_blocks(blocks: list[Block], sandbox: Path) -> None:
 
 
 def _load_yaml(block: Block, sandbox: Path) -> None:
-    """A file of settings, among the presets that it may have as its base."""
+    """A file of settings, which may have a preset as its base."""
     folder = sandbox / "settings"
-    if not folder.is_dir():
-        shutil.copytree(ROOT / "examples" / "configs", folder)
+    folder.mkdir(exist_ok=True)
     (folder / "page.yaml").write_text(block.text)
     assert load_settings(folder / "page.yaml")
     parse_flags(["--config", str(folder / "page.yaml")])
@@ -324,7 +348,7 @@ def test_links_and_files_are_there(page: Path) -> None:
     words = [word for span in re.findall(r"`([^`\n]+)`", prose) for word in span.split()]
     words += [word for block in BLOCKS[page] if block.kind == "shell" for word in block.text.split()]
     for word in words:
-        name = word.strip(",;()").split(":")[0]
+        name = re.sub("^examples/configs/", "colgraph/configs/", word.strip(",;()").split(":")[0])
         if re.fullmatch(rf"({_TOP})/[\w./*?-]+", name):
             assert list(ROOT.glob(name)), f"{page.relative_to(ROOT)} names {name}, which is not there"
 

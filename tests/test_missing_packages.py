@@ -23,7 +23,7 @@ from colgraph.training import RunFlags, TrainConfig, make_model, make_sheet, ope
 ROOT = Path(__file__).parents[1]
 MESH = ROOT / "geometries" / "torus_knot.obj"
 ENCODE = "encode RUN --responses OUT/no.npy --stimuli OUT"
-TRAIN = "imagenet100.py --data digits --epochs 1 --out OUT/trained"
+TRAIN = "train --data digits --epochs 1 --out OUT/trained"
 ANALYSE = "analyze RUN --probes 60 --permutations 2 --only"
 
 # Without a package, commands that need it.
@@ -80,7 +80,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], tup
     torch.manual_seed(0)
     net = make_model(config, make_sheet(config), len(images.classes))
     train(net, images, config, open_run_folder(config, RunFlags(place / "run")))
-    words = {"RUN": str(place / "run"), "OUT": str(place), "CONFIG": str(ROOT / "examples" / "configs" / "digits.yaml")}
+    words = {"RUN": str(place / "run"), "OUT": str(place), "CONFIG": "digits"}
 
     def filled(command: str) -> str:
         return re.sub("RUN|OUT|CONFIG", lambda match: words[match[0]], command)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from colgraph.experiments.against import compare_with
-from colgraph.experiments.jobs import Job, parse_seeds, parse_share, plan, training_script
+from colgraph.experiments.jobs import Job, parse_seeds, parse_share, plan
 from colgraph.experiments.markdown import against_table, csv_table, fill_markers, markdown_table
 from colgraph.experiments.queue import Outcome, run_jobs
 from colgraph.experiments.results import read_results, summarise, write_rows
@@ -29,7 +29,7 @@ def run_sweep(arguments: Sequence[str]) -> None:
     """
     known = _sweep_parser().parse_args(list(arguments))
     out, seeds = Path(known.out) if known.dry_run else check_folder("--out", known.out), parse_seeds(known.seeds)
-    jobs = plan(known.configs, seeds, out, sets=known.set, script=training_script(known.script))
+    jobs = plan(known.configs, seeds, out, sets=known.set, script=known.script)
     if known.only:
         share, shares = parse_share(known.only)
         jobs = jobs[share - 1 :: shares]
@@ -212,7 +212,9 @@ def _sweep_parser() -> OneLineParser:
         description="Train configs x seeds and write a table. Finished runs are kept, broken ones go on.",
         epilog="Several machines: start the same command on each on one shared folder, or give each --only i/n.",
     )
-    parser.add_argument("configs", nargs="+", metavar="CONFIG", help="YAML files of settings")
+    parser.add_argument(
+        "configs", nargs="+", metavar="CONFIG", help="YAML files of settings, or presets: digits-tied, 'digits*'"
+    )
     parser.add_argument("--seeds", default="0", metavar="N,N", help="0,1,2 or 0-4 (default: 0)")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the run folders and the tables")
     parser.add_argument(
@@ -223,7 +225,7 @@ def _sweep_parser() -> OneLineParser:
     text = "slurm: a parameter of sbatch, such as partition=gpu or time=2:00:00; again for more"
     parser.add_argument("--slurm", action="append", default=[], metavar="KEY=VALUE", help=text)
     parser.add_argument("--only", metavar="i/n", help="the i-th of n shares of the runs, for a scheduler's array jobs")
-    parser.add_argument("--script", metavar="FILE", help="training script (default: examples/imagenet100.py)")
+    parser.add_argument("--script", metavar="FILE", help="a training script in place of `colgraph train`")
     parser.add_argument("--dry-run", action="store_true", help="only list the runs, as commands")
     return parser
 

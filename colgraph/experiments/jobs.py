@@ -1,4 +1,4 @@
-"""The runs of a sweep: configs x seeds, each one command of the training script, and what has become of each."""
+"""The runs of a sweep: configs x seeds, each one command, and what has become of each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from pathlib import Path
 from colgraph.training.config import TrainConfig, describe_settings
 from colgraph.training.flags import parse_flags
 from colgraph.training.folder import RunFolder
+from colgraph.training.presets import PRESETS, find_config, matching_configs
 from colgraph.training.resume import changes_text
+
+TRAIN = ("-m", "colgraph", "train")
+"""The command that trains, as words behind Python."""
+
+_COMMAND = "colgraph.training.command"
 
 _NOT_SET = ("seed", "out", "config", "resume", "overwrite")
 
@@ -24,7 +30,7 @@ class Job:
     Attributes:
         name: ``<config>-seed<seed>``.
         folder: the run folder.
-        words: the command without ``--resume`` or ``--overwrite``.
+        words: the command without ``--resume`` or ``--overwrite``: a training script or command, and its flags.
         settings: what the command's flags and files amount to.
     """
 
@@ -48,7 +54,7 @@ class Job:
 
     def text(self) -> str:
         """The command as a shell would take it."""
-        return shlex.join(["python", *self.words])
+        return shlex.join(self.words[1:] if self.words[: len(TRAIN)] == TRAIN else ["python", *self.words])
 
     def check_folder(self) -> None:
         """Raise ValueError if the folder holds a run with other settings than this one's."""
@@ -73,17 +79,23 @@ class Job:
                 )
 
 
-def training_script(given: str | None) -> Path:
-    """The script that trains: the one given, or ``examples/imagenet100.py`` of this checkout.
+def training_words(given: str | None) -> tuple[str, ...]:
+    """What Python is to run: the script given, or ``colgraph train``.
 
     Raises:
-        ValueError: if it is not there.
+        ValueError: if the script is not there.
     """
-    path = Path(given) if given else Path(__file__).parents[2] / "examples" / "imagenet100.py"
-    if not path.is_file():
-        why = "" if given else " (an installed package does not carry it)"
-        raise ValueError(f"no training script {str(path)!r}{why}: name one that takes its flags with --script FILE")
-    return path
+    if given is None:
+        return TRAIN
+    if not Path(given).is_file():
+        raise ValueError(f"no training script {given!r}: leave out --script, or name one that takes the same flags")
+    return (_short(Path(given)),)
+
+
+def _presets_of(script: str | None) -> Path:
+    if script is None or _COMMAND in Path(script).read_text(encoding="utf-8", errors="replace"):
+        return PRESETS
+    return Path(script).parent / "configs"
 
 
 def plan(
@@ -92,35 +104,39 @@ def plan(
     out: Path,
     *,
     sets: Sequence[str] = (),
-    script: Path,
+    script: str | None = None,
 ) -> list[Job]:
     """The runs of a sweep, in order; every setting is checked before the first begins.
 
     Args:
-        configs: YAML files, named in ``--config`` of each command; their names without suffix name the rows.
+        configs: YAML files, presets, or patterns of them, named in ``--config`` of each command; their names without
+            suffix name the rows.
         seeds: of each config.
         out: the folder of run folders.
         sets: ``key=value``, settings that all runs have in common.
-        script: the training script; presets of data sources are taken from ``configs`` beside it.
+        script: a training script in place of ``colgraph train``. Presets of data sources are those of the package where
+            it calls ``colgraph.training.command``, else those in ``configs`` beside it.
 
     Raises:
         ValueError: for settings that cannot be, two configs of one name, or a folder that holds another run.
     """
     words = [word for text in sets for word in setting_words(text)]
+    program, presets = training_words(script), _presets_of(script)
+    configs = matching_configs(configs)
     names: dict[str, str] = {}
     jobs = []
     for config in configs:
-        stem = Path(config).stem
-        if names.setdefault(stem, config) != config or list(configs).count(config) > 1:
+        stem = find_config(config).stem
+        if names.setdefault(stem, config) != config or configs.count(config) > 1:
             raise ValueError(f"two configs are called {stem!r} ({names[stem]} and {config}): rename one")
         for seed in seeds:
             name = f"{stem}-seed{seed}"
             flags = ["--config", config, "--seed", str(seed), "--out", str(out / name), *words]
             try:
-                settings, _ = parse_flags(flags, presets=script.parent / "configs")
+                settings, _ = parse_flags(flags, presets=presets)
             except ValueError as error:
                 raise ValueError(f"{config}: {error}") from error
-            job = Job(name, out / name, (_short(script), *flags), settings)
+            job = Job(name, out / name, (*program, *flags), settings)
             job.check_folder()
             jobs.append(job)
     return jobs

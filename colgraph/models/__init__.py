@@ -7,6 +7,7 @@ from colgraph.models.columnformer import Columnformer, SheetMismatchError
 from colgraph.models.convnet import ConvNet
 from colgraph.models.flops import Flops, count_flops
 from colgraph.models.independent import independent_weights
+from colgraph.models.own_network import OwnNetwork
 from colgraph.models.recurrent import RecurrentConvNet
 from colgraph.models.transformer import VisionTransformer
 from colgraph.models.unrolled import Unroll
@@ -17,6 +18,7 @@ __all__ = [
     "Columnformer",
     "ConvNet",
     "Flops",
+    "OwnNetwork",
     "RecurrentConvNet",
     "SheetMismatchError",
     "Unroll",
@@ -28,5 +30,5 @@ __all__ = [
     "independent_weights",
 ]
 
-VisionModel: TypeAlias = VisionColumnformer | VisionTransformer | ConvNet | RecurrentConvNet
-"""What is trained on images: a sheet, or a baseline without one."""
+VisionModel: TypeAlias = VisionColumnformer | VisionTransformer | ConvNet | RecurrentConvNet | OwnNetwork
+"""What is trained on images: a sheet, a baseline without one, or a network of the user's own."""

@@ -15,16 +15,17 @@ from colgraph.sheet import Sheet
 from colgraph.training.config import describe_settings
 from colgraph.training.flags import parse_flags
 from colgraph.training.folder import RunFolder
+from colgraph.training.presets import PRESETS
 from colgraph.training.setup import make_sheet
 
-_EXAMPLES = Path(__file__).parents[2] / "examples"
-_SCRIPTS = ("imagenet100.py", "cortex.py")
-"""Training scripts; the first takes presets of data sources from ``configs`` beside it."""
+_TRAIN = ("colgraph", "train")
+_CORTEX = Path(__file__).parents[2] / "examples" / "cortex.py"
+"""A training script that makes sheets of its own; a checkout has it."""
 
 # Settings that do not change what is learned.
 _FREE = {
     *("seed", "devices", "sheet_parallel", "accelerator", "precision", "workers", "memory_gb", "figure_every"),
-    *("backend", "recompute", "tensorboard", "checkpoint_every", "keep_checkpoints"),
+    *("backend", "recompute", "tensorboard", "logger", "checkpoint_every", "keep_checkpoints"),
 }
 
 
@@ -84,12 +85,12 @@ def find_controls(run: Run) -> list[Control]:
     found = [_find(control, mine, configs) for control in TRAINED_CONTROLS]
     if all(control.path or control.reason for control in found):
         return found
-    script, why_not = training_script_of(run)
+    program, why_not = training_program_of(run)
     return [
         control
         if control.path or control.reason
         else replace(
-            control, reason=why_not if script is None else f"not trained yet: {_command(script, run, control)}"
+            control, reason=why_not if program is None else f"not trained yet: {_command(program, run, control)}"
         )
         for control in found
     ]
@@ -116,22 +117,23 @@ def _find(control: Control, mine: Mapping[str, Any], configs: Mapping[Path, Mapp
 # ---------------------------------------------------------------------- which command trains a control
 
 
-def training_script_of(run: Run) -> tuple[Path | None, str]:
-    """The training script of this checkout that makes the run's own sheet of its settings, or why there is none.
+def training_program_of(run: Run) -> tuple[tuple[str, ...] | None, str]:
+    """The words before the flags of a command that makes the run's own sheet of its settings, or why there is none.
 
-    A script may have a function ``make_sheet(config)`` of its own. What is made is compared with the sheet that the run
-    trained on: a run from Python may lie on a sheet that its settings say nothing of.
+    ``colgraph train`` makes the sheet that settings describe, a training script may have a function
+    ``make_sheet(config)`` of its own. What is made is compared with the sheet that the run trained on: a run from
+    Python may lie on a sheet that its settings say nothing of.
     """
-    scripts = [_EXAMPLES / name for name in _SCRIPTS if (_EXAMPLES / name).is_file()]
-    # The script that the run was started by, where that is known, is the first to be tried.
-    scripts.sort(key=lambda script: script.name not in str(run.summary.get("command")))
-    if not scripts:
-        return None, "not trained yet, and this is no checkout with training scripts"
+    programs = [_TRAIN, ("python", _short(_CORTEX))] if _CORTEX.is_file() else [_TRAIN]
+    # The program that the run was started by is the first to be tried.
+    if _CORTEX.name in str(run.summary.get("command")):
+        programs.reverse()
     unknown = ""
-    for script in scripts:
+    for words in programs:
+        own = words != _TRAIN
         try:
-            config, _ = parse_flags(["--config", str(RunFolder(run.path).config)], presets=_presets(script))
-            sheet = runpy.run_path(str(script)).get("make_sheet", make_sheet)(config)
+            config, _ = parse_flags(["--config", str(RunFolder(run.path).config)], presets=None if own else PRESETS)
+            sheet = (runpy.run_path(str(_CORTEX))["make_sheet"] if own else make_sheet)(config)
         except ValueError:
             continue
         except ImportError as error:
@@ -139,10 +141,10 @@ def training_script_of(run: Run) -> tuple[Path | None, str]:
             continue
         begun = run.summary.get("plasticity", {}).get("fingerprint_at_start")
         if _same(sheet, run.sheet) or (begun is not None and sheet.fingerprint == begun):
-            return script, ""
+            return words, ""
     return None, unknown or (
-        "not trained yet, and no command can: no training script here makes this run's sheet of its config.yaml; train "
-        "it as the run was trained, with this one setting, into a folder beside it"
+        "not trained yet, and no command can: neither colgraph train nor a training script here makes this run's sheet "
+        "of its config.yaml; train it as the run was trained, with this one setting, into a folder beside it"
     )
 
 
@@ -153,16 +155,15 @@ def _same(first: Sheet, second: Sheet) -> bool:
     return marks[0] == marks[1]
 
 
-def _presets(script: Path) -> Path | None:
-    return _EXAMPLES / "configs" if script.name == _SCRIPTS[0] else None
-
-
-def _command(script: Path, run: Run, control: Control) -> str:
-    """As a shell takes it; the script's path as short as it can be."""
+def _short(script: Path) -> str:
     short = os.path.relpath(script)
-    name = str(script) if short.startswith(os.pardir) else short
+    return str(script) if short.startswith(os.pardir) else short
+
+
+def _command(program: tuple[str, ...], run: Run, control: Control) -> str:
+    """As a shell takes it."""
     out = f"{run.path}-{control.name.replace(' ', '-')}"
-    return shlex.join(["python", name, "--config", str(RunFolder(run.path).config), *control.flags, "--out", out])
+    return shlex.join([*program, "--config", str(RunFolder(run.path).config), *control.flags, "--out", out])
 
 
 def learned_settings(config: Mapping[str, Any]) -> dict[str, Any]:

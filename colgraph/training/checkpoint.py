@@ -17,11 +17,12 @@ from torch import nn
 from colgraph.data import BatchTransform, ImageSplits
 from colgraph.distributed import checkpoint as sharded
 from colgraph.hints import in_one_line
-from colgraph.models import SheetMismatchError, VisionModel
+from colgraph.models import OwnNetwork, SheetMismatchError, VisionModel
 from colgraph.options import OPTIONS_FORMAT, as_now
 from colgraph.sheet import Sheet
 from colgraph.training.config import TrainConfig
 from colgraph.training.folder import RunFolder
+from colgraph.training.own import file_digest, warn_of_other_code
 from colgraph.training.resume import RunRecord, as_recorded
 from colgraph.training.setup import make_model, make_sheet
 
@@ -68,6 +69,7 @@ def pack_run(
         "classes": list(images.classes),
         "answers": answers,
         "init": init,
+        "network": file_digest(record.config.model),
         "mean": list(images.mean),
         "std": list(images.std),
         "images": _count(images),
@@ -169,8 +171,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     return content
 
 
-def load_trained(run: str | os.PathLike[str]) -> TrainedModel:
+def load_trained(run: str | os.PathLike[str], network: nn.Module | None = None) -> TrainedModel:
     """Read a model back from a run folder (its ``last.ckpt``) or a checkpoint file, one kept on the way too.
+
+    Args:
+        run: the folder or the file.
+        network: for a run of a network of one's own that no file makes: one of the same shapes, which is written to.
 
     Raises:
         ValueError: if there is no checkpoint, it cannot be read, or the network was of a class of the user's own.
@@ -180,14 +186,23 @@ def load_trained(run: str | os.PathLike[str]) -> TrainedModel:
     content = read_checkpoint(path)
     packed = content[KEY]
     foreign = [part for part in packed.get("own", ()) if part.startswith("network")]
-    if foreign:
-        raise ValueError(
-            f"{str(run)!r} has trained a {foreign[0]}, which only its own code can make: build it there, and load the "
-            "state_dict that read_checkpoint reads"
+    config, answers = config_of(packed), packed.get("answers", len(packed["classes"]))
+    if network is not None and not config.is_own:
+        raise ValueError(f"network: {str(run)!r} has trained a {config.model}, which needs none: leave it out")
+    if foreign and network is None:
+        how = (
+            "give one of its shapes as load_trained(run, network=...)"
+            if config.is_own
+            else "build it there, and load the state_dict that read_checkpoint reads"
         )
-    config = config_of(packed)
+        raise ValueError(f"{str(run)!r} has trained a {foreign[0]}, which only its own code can make: {how}")
     sheet = None if packed["sheet"] is None else unpack_sheet(packed["sheet"])
-    net = make_model(config, sheet, packed.get("answers", len(packed["classes"])))
+    net: VisionModel
+    if network is not None:
+        net = OwnNetwork(network, config.image_size, config.channels, answers)
+    else:
+        warn_of_other_code(config.model, packed.get("network"))
+        net = make_model(config, sheet, answers)
     if "shards" in content:
         sharded.load_checkpoint(path.parent / content["shards"], net)
     else:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from colgraph.data import MADE
+from colgraph.hints import did_you_mean
 from colgraph.models.recurrent import MOST_CONVOLUTIONS
 from colgraph.options import (
     ColumnformerOptions,
@@ -24,9 +25,11 @@ from colgraph.options import (
     under_older_names,
 )
 from colgraph.plasticity import Budget, RewireSettings
+from colgraph.plugins import is_plugin
 from colgraph.tasks import find_task, parse_steps
 from colgraph.training.communicability import WIRING_KINDS
-from colgraph.training.inputs import BASELINES, InputSettings
+from colgraph.training.inputs import BASELINES, OWN, InputSettings
+from colgraph.training.logger_names import parse_loggers
 from colgraph.training.weight_similarity import KINDS
 
 VISION_SETTINGS = ("columns_per_patch", "patch_stride", "sampling", "fixation")
@@ -105,7 +108,8 @@ class TrainConfig(ColumnformerOptions, RewireSettings, InputSettings):
     checkpoint_every: str = option("10m", "between checkpoints in an epoch: 10m (minutes), 200 (steps), 0 (none)")
     keep_checkpoints: int = option(0, "checkpoints to keep on the way, from 1% of the steps on, geometrically", low=0)
     figure_every: int = option(10, "redraw figures every so many epochs; 0: only at the end", low=0)
-    tensorboard: bool = option(True, "write TensorBoard logs")
+    logger: str = option("tensorboard", "who is told of metrics: tensorboard, wandb, mlflow, several of them, or none")
+    tensorboard: bool = option(True, "whether TensorBoard is among the loggers")
 
     least_steps: int | None = None
     """The smaller number of ``steps="4-10"``, of which ``steps`` is then the larger; flat among the settings again."""
@@ -126,8 +130,12 @@ class TrainConfig(ColumnformerOptions, RewireSettings, InputSettings):
         except OptionError as error:
             raise ValueError(f"{error.name}: {error.reason}") from error
         object.__setattr__(self, "options", plain_value(self.options))
+        if self.model not in ("columnformer", *BASELINES, OWN) and not is_plugin(self.model):
+            known = ("columnformer", *BASELINES)
+            hint = did_you_mean(self.model, known, "; ")
+            raise ValueError(f"model: must be {', '.join(known)}, or file.py:function, got {self.model!r}{hint}")
         if self.depth is None:
-            object.__setattr__(self, "depth", 1 if self.model == "recurrent" else 4)
+            object.__setattr__(self, "depth", 1 if self.model == "recurrent" or self.is_own else 4)
         object.__setattr__(self, "precision", _PRECISIONS[self.precision])
         if self.devices != "auto" and not (self.devices.isdigit() and int(self.devices) > 0):
             raise ValueError(f"devices: must be a number of at least 1, or auto, got {self.devices!r}")
@@ -138,12 +146,19 @@ class TrainConfig(ColumnformerOptions, RewireSettings, InputSettings):
             Budget.parse(self.rewire_budget)
         except ValueError as error:
             raise ValueError(f"rewire_budget: {error}") from error
+        object.__setattr__(self, "logger", self.logger.replace(" ", "").lower())
+        parse_loggers(self.logger, self.tensorboard)
         if self.least_steps is not None and self.least_steps >= self.steps:
             object.__setattr__(self, "least_steps", None)
         self._check_task()
         self._check_combinations()
         if self.patch_size is not None and self.patch_stride is None and self.image_size % self.patch_size:
             raise ValueError(f"patch_size: image_size {self.image_size} is not divisible by {self.patch_size}")
+
+    @property
+    def loggers(self) -> tuple[str, ...]:
+        """Who is told of metrics, by name."""
+        return parse_loggers(self.logger, self.tensorboard)
 
     def _check_task(self) -> None:
         """The readout that the task needs, where none is chosen; refuse what it cannot be combined with."""
@@ -160,6 +175,11 @@ class TrainConfig(ColumnformerOptions, RewireSettings, InputSettings):
                 task.labels == "column" and self.augment != "none",
                 "augment",
                 f"images would move and their targets not, {self.task} takes --augment none",
+            ),
+            (
+                self.is_own and task.labels != "image",
+                "task",
+                f"{self.task} asks about patches or views, which {self.baseline} may not have: a class per image",
             ),
             (
                 self.baseline is not None and (task.hides or task.head != "linear"),
@@ -252,7 +272,12 @@ class TrainConfig(ColumnformerOptions, RewireSettings, InputSettings):
     @property
     def baseline(self) -> str | None:
         """The model as words, where it is one without a sheet: "a vit"."""
-        return BASELINES.get(self.model)
+        return "a network of your own" if self.is_own else BASELINES.get(self.model)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the model is neither a columnformer nor one of the baselines."""
+        return self.model == OWN or is_plugin(self.model)
 
     @property
     def _has_heads(self) -> bool:
@@ -299,6 +324,11 @@ _OF_BASELINES = (
 """Options of a columnformer that some baseline has, too."""
 
 _NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] = (
+    (
+        ("dim", "readout", "inject", "patch_size", "geometry", "num_inputs", "inputs"),
+        lambda c: not c.is_own,
+        "--model columnformer, or a baseline",
+    ),
     (("class_weights",), lambda c: find_task(c.task).labels != "none", "--task classify or columns"),
     (("mask_ratio",), lambda c: find_task(c.task).hides, "--task reconstruct"),
     (("temperature", "projection_dim"), lambda c: find_task(c.task).views > 1, "--task contrast"),
@@ -306,7 +336,7 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] =
     (("tied_blocks",), lambda c: c.model == "vit", "--model vit"),
     (
         ("depth",),
-        lambda c: c.model != "columnformer" and not c.tied_blocks,
+        lambda c: c.model in BASELINES and not c.tied_blocks,
         "--model vit, cnn, local or recurrent (a vit of tied blocks has --steps)",
     ),
     (("steps", "leak"), lambda c: c.recurs, "--model columnformer or recurrent, or --model vit --tied-blocks"),

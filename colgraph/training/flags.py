@@ -19,6 +19,7 @@ from colgraph.options import OptionError, as_now, other_names
 from colgraph.script import OneLineParser, spelled_as
 from colgraph.training.config import GEOMETRY_SETTINGS, TrainConfig, coerce, describe_settings
 from colgraph.training.folder import RunFolder
+from colgraph.training.presets import find_config, preset_folder
 from colgraph.training.resume import changed_settings, geometry_function, is_whole, repeatable
 from colgraph.training.yaml_files import load_yaml
 
@@ -52,13 +53,18 @@ class RunFlags:
 
 
 def parse_flags(
-    arguments: Sequence[str] | None = None, *, presets: str | Path | None = None, description: str = ""
+    arguments: Sequence[str] | None = None,
+    *,
+    presets: str | Path | None = None,
+    description: str = "",
+    prog: str | None = None,
 ) -> tuple[TrainConfig, RunFlags]:
     """Read a training script's command line.
 
     Every setting of :class:`TrainConfig` is a flag, with dashes for underscores (switches as ``--flag`` and
     ``--no-flag``), and so is every option of the chosen geometry. Later sources override earlier ones: the defaults of
-    ``TrainConfig``; the preset of the data source, ``<presets>/<data>.yaml``; the file given by ``--config``; flags.
+    ``TrainConfig``; the preset of the data source, ``<presets>/<data>.yaml``; the file or preset given by ``--config``
+    (:func:`colgraph.training.presets.find_config`); flags.
     A file that names every setting, as the record of a run does, needs no preset.
     With ``--resume``, the run folder's ``config.yaml`` stands in place of the first two, and what cannot change
     (:data:`colgraph.training.resume.ON_RESUME`) is refused.
@@ -70,12 +76,13 @@ def parse_flags(
         arguments: the command line; ``sys.argv[1:]`` if not given.
         presets: folder of YAML files named after data sources, or one YAML file for all of them.
         description: shown by ``--help``.
+        prog: what ``--help`` calls the program; its file if not given.
 
     Raises:
         ValueError: for an unknown flag or key (with the closest), a bad value, a flag that would have no effect, or a
             setting that the run to go on with cannot take.
     """
-    known, options = _parser(description).parse_with_options(arguments)
+    known, options = _parser(description, prog).parse_with_options(arguments)
     flags = vars(known)
     session = {name: flags.pop(name) for name in _SESSION if name in flags}
     run = RunFlags(session.get("out"), session.get("resume", False), session.get("overwrite", False))
@@ -114,8 +121,9 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _parser(description: str) -> OneLineParser:
+def _parser(description: str, prog: str | None) -> OneLineParser:
     parser = OneLineParser(
+        prog=prog,
         description=description,
         usage="%(prog)s [--SETTING VALUE ...]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -124,7 +132,9 @@ def _parser(description: str) -> OneLineParser:
         epilog="Options of the geometry are flags too: --geometry stack --widths 8,8,8 (see `colgraph list`).",
     )
     parser.add_argument(
-        "--config", metavar="FILE", help="YAML file of the same settings, with underscores, and perhaps a base"
+        "--config",
+        metavar="FILE",
+        help="YAML file of the same settings, with underscores, and perhaps a base; or a preset such as digits-tied",
     )
     parser.add_argument("--out", metavar="DIR", help="the run folder (default: runs/<data>-<geometry>-seed<seed>)")
     parser.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")
@@ -141,21 +151,27 @@ def _parser(description: str) -> OneLineParser:
     return parser
 
 
-def load_settings(path: str | Path, above: tuple[Path, ...] = (), given: Collection[str] | None = ()) -> dict[str, Any]:
-    """The settings of a YAML file, on top of those of the file that its key ``base`` names (relative to it).
+def load_settings(
+    path: str | Path,
+    above: tuple[Path, ...] = (),
+    given: Collection[str] | None = (),
+    beside: Path | None = None,
+) -> dict[str, Any]:
+    """The settings of a YAML file or preset, on top of those of the one that its key ``base`` names (relative to it).
 
     A file that chooses another geometry than its base drops what belonged to the base's one.
 
     Args:
-        path: the file.
+        path: the file, or the name of a preset.
         above: files that have this one as their base.
         given: settings that the command line says anew; None lets a record pass that no settings can repeat.
+        beside: the folder that a relative path starts from; the working directory if not given.
 
     Raises:
         ValueError: if a file cannot be read, has a key that is none, is a base of itself, or is the record of a run
             that no settings can repeat.
     """
-    here = Path(path).expanduser()
+    here = find_config(path, beside)
     if here.resolve() in above:
         raise ValueError(f"config {str(path)!r} is a base of itself")
     settings = _checked(here, given)
@@ -164,7 +180,7 @@ def load_settings(path: str | Path, above: tuple[Path, ...] = (), given: Collect
         return settings
     if not isinstance(base, str) or not base:
         raise ValueError(f"base in {str(path)!r} must name a YAML file, got {base!r}")
-    below = load_settings(here.parent / base, (*above, here.resolve()), given)
+    below = load_settings(base, (*above, here.resolve()), given, here.parent)
     if settings.get("geometry", below.get("geometry")) != below.get("geometry"):
         known = describe_settings()
         below = {name: value for name, value in below.items() if name in known and name not in GEOMETRY_SETTINGS}
@@ -209,11 +225,11 @@ def _preset(presets: str | Path | None, data: Any) -> dict[str, Any]:
     Options of made data, as in ``mazes:size=16``, are no part of the name.
     """
     data = str(data).partition(":")[0]
-    if presets is not None and Path(presets).is_file():
+    if presets is not None and Path(presets).suffix == ".yaml":
         return load_settings(presets)
     if presets is None or not data.isidentifier():
         return {}
-    path = Path(presets) / f"{data}.yaml"
+    path = preset_folder(presets) / f"{data}.yaml"
     return load_settings(path) if path.is_file() else {}
 
 
@@ -248,6 +264,9 @@ def _config(layers: Sequence[tuple[Mapping[str, Any], bool]]) -> TrainConfig:
 def _check_effect(config: TrainConfig, words: Mapping[str, Any]) -> None:
     """Refuse a flag that plays no part with the other settings; at its default it asks for nothing."""
     known, default = describe_settings(), TrainConfig()
+    if words.get("tensorboard") is True and "tensorboard" not in config.loggers:
+        both = ",".join(("tensorboard", *config.loggers))
+        raise ValueError(f"--tensorboard contradicts --logger {config.logger}: give --logger {both}")
     for name in words:
         if name in known and getattr(config, name) == getattr(default, name):
             continue

@@ -98,6 +98,26 @@ class RunFolder:
         return self.path / "tensorboard"
 
     @property
+    def images(self) -> Path:
+        """The folder of parquet files of a run on arrays, see :func:`colgraph.training.fit`."""
+        return self.path / "images"
+
+    @property
+    def mlflow(self) -> Path:
+        """The folder of MLflow's files, where no tracking server is named."""
+        return self.path / "mlflow"
+
+    @property
+    def wandb(self) -> Path:
+        """The folder of W&B's files."""
+        return self.path / "wandb"
+
+    @property
+    def loggers(self) -> Path:
+        """Which runs of W&B and MLflow are told of this one."""
+        return self.path / "loggers.json"
+
+    @property
     def searchlight(self) -> Path:
         """Where on the sheet recordings are found, which the report's page draws."""
         return self.path / "searchlight.json"
@@ -172,6 +192,12 @@ class RunFolder:
     def check_sheet(self, what: str) -> None:
         """Raise ValueError for a run of a baseline, which has no sheet; ``what`` is not done with those."""
         baseline = self.record().config.baseline
+        if self.record().config.is_own:
+            raise ValueError(
+                f"run {str(self.path)!r} trained {baseline}, which has no columns and no steps: it can be evaluated, "
+                f"compared and loaded (load_trained), but only models with a sheet are {what}; colgraph.analysis takes "
+                "its responses as arrays, with positions of your own"
+            )
         if baseline is not None:
             raise ValueError(
                 f"run {str(self.path)!r} trained {baseline}, a baseline: only models with a sheet are {what}"
@@ -245,6 +271,7 @@ class RunFolder:
             measured = [path for pattern in patterns for path in self.path.glob(pattern)]
             for path in (
                 self.searchlight,
+                self.loggers,
                 self.metrics,
                 self.config,
                 self.encoding,
@@ -255,7 +282,7 @@ class RunFolder:
                 *measured,
             ):
                 path.unlink(missing_ok=True)
-            for path in (self.checkpoints, self.figures, self.tensorboard):
+            for path in (self.checkpoints, self.figures, self.tensorboard, self.wandb, self.mlflow):
                 shutil.rmtree(path, ignore_errors=True)
         with writing(self.path):
             if not ended:

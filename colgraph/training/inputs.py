@@ -18,6 +18,10 @@ BASELINES = {
 """Models without a sheet, as errors call them."""
 
 
+OWN = "own"
+"""The setting of a model that came from Python, and that no file makes."""
+
+
 @dataclass(frozen=True)
 class InputSettings:
     """What a model learns from, and on which sheet: settings in front of the model's own."""
@@ -64,8 +68,8 @@ class InputSettings:
 
     model: str = option(
         "columnformer",
-        "columnformer, or a baseline without a sheet: vit, cnn, local (untied), or recurrent (convolutions)",
-        choices=("columnformer", *BASELINES),
+        "columnformer, or a baseline without a sheet: vit, cnn, local (untied), or recurrent (convolutions), or "
+        "file.py:function, which makes a network of your own",
     )
     depth: int | None = option(
         None, "blocks of a vit, cnn or local (default: 4); 3 x 3 convolutions in a step of a recurrent (1)", low=1

@@ -57,8 +57,13 @@ def _git(folder: Path, *words: str) -> str | None:
 
 
 def command_line() -> str:
-    """The command that started this process, as a shell would take it, without the interpreter's own path."""
-    return shlex.join(["python", *sys.orig_argv[1:]])
+    """The command that started this process, as a shell would take it, without the paths of this installation."""
+    words = sys.orig_argv[1:]
+    if words[:2] == ["-m", "colgraph"]:
+        return shlex.join(words[1:])
+    if words and Path(words[0]).name == "colgraph" and Path(words[0]).parent == Path(sys.executable).parent:
+        return shlex.join(["colgraph", *words[1:]])
+    return shlex.join(["python", *words])
 
 
 def machine(device: torch.device) -> dict[str, Any]:

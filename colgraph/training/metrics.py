@@ -18,6 +18,7 @@ from colgraph.output import write_text
 from colgraph.training.batches import share_of
 from colgraph.training.errors import UnwritableRunError
 from colgraph.training.folder import writing
+from colgraph.training.loggers import log_epoch
 from colgraph.training.measure import cpu_seconds
 
 COLUMNS = (
@@ -121,7 +122,7 @@ class MetricsLog(Callback):
         with writing(self.path.parent, self.hint):
             for logger in trainer.loggers:
                 known = {name: value for name, value in row.items() if name != "step" and value is not None}
-                logger.log_metrics(known, step=trainer.global_step)
+                log_epoch(logger, known, trainer.global_step)
         self._flush()
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from colgraph.distributed import SheetParallelVision, distribute
 from colgraph.distributed.collectives import gather_replicas
-from colgraph.models import VisionColumnformer, VisionModel, VisionUnroll
+from colgraph.models import OwnNetwork, VisionColumnformer, VisionModel, VisionUnroll
 from colgraph.tasks import Question, drawn_steps, make_task, step_weights
 from colgraph.training.batches import share_of
 from colgraph.training.checkpoint import KEY
@@ -259,6 +259,8 @@ def parameter_groups(net: nn.Module, config: TrainConfig) -> list[dict[str, Any]
         path = name.split(".")
         # torch's attention calls its projections in_proj_weight.
         is_weight = path[-1].endswith("weight") and not any(part.startswith("norm") for part in path)
+        if isinstance(net, OwnNetwork):  # whose names may be any: norms and biases are vectors
+            is_weight = parameter.dim() > 1
         factor, decay = 1.0, config.weight_decay
         if "difference" in path:
             factor = config.difference_lr

@@ -54,7 +54,9 @@ def check_run_folder(folder: RunFolder) -> None:
             raise ValueError(f"nothing to resume in {str(path)!r}: there is no {folder.last.name} in its checkpoints")
         return
     passing = (f".{folder.config.name}", LOCK_NAME)
-    if path.is_dir() and any(not entry.name.startswith(passing) for entry in path.iterdir()):
+    there = path.iterdir() if path.is_dir() else iter(())
+    # Arrays that are to be learned from are written before.
+    if any(not entry.name.startswith(passing) and entry.name != folder.images.name for entry in there):
         if not folder.is_run:
             raise ValueError(f"--out {str(path)!r} is not empty and not a run folder: name a new or empty folder")
         if not folder.overwrite:

@@ -8,10 +8,19 @@ from typing import Any, get_args
 
 from torch import nn
 
-from colgraph.models import Baseline, Columnformer, ConvNet, RecurrentConvNet, VisionColumnformer, VisionModel
+from colgraph.models import (
+    Baseline,
+    Columnformer,
+    ConvNet,
+    OwnNetwork,
+    RecurrentConvNet,
+    VisionColumnformer,
+    VisionModel,
+)
 from colgraph.sheet import Sheet
 from colgraph.tasks import find_task
 from colgraph.training.config import VISION_SETTINGS, TrainConfig, describe_settings
+from colgraph.training.inputs import OWN
 from colgraph.training.made import made_net, made_sheet, same_sheet
 from colgraph.training.measure import parameters_sha256
 from colgraph.training.setup import make_model, make_sheet
@@ -23,6 +32,8 @@ def foreign_class(net: nn.Module) -> str | None:
     """The first class in a network that is neither colgraph's nor torch's, or a derived one of the whole; else None."""
     if type(net) not in get_args(VisionModel):
         return _name(net)
+    if isinstance(net, OwnNetwork):
+        return _name(net.network) if net.source is None else None
     if isinstance(net, VisionColumnformer) and type(net.model) is not Columnformer:
         return _name(net.model)
     strangers = (module for module in net.modules() if type(module).__module__.partition(".")[0] not in _KNOWN)
@@ -39,6 +50,8 @@ def settings_of(net: VisionModel, config: TrainConfig) -> TrainConfig:
     if height != width:
         raise ValueError(f"training takes square images, the network takes {height} x {width}")
     sizes: dict[str, Any] = {"image_size": height, "patch_size": net.patch_size, "channels": net.in_channels}
+    if isinstance(net, OwnNetwork):
+        return dataclasses.replace(config, image_size=height, channels=net.in_channels, model=net.source or OWN)
     if isinstance(net, Baseline):
         # A convolution is written in one way: what the settings say of others stays.
         others = ("parametrization",) if isinstance(net, ConvNet) and not net.local else ()

@@ -22,7 +22,7 @@ _REFUSED, _APPLIED, _SCHEDULE, _SHARE, _IMAGES = "refused", "applied", "schedule
 ON_RESUME: dict[str, str] = {
     # Where and how fast it runs, and what is written beside the parameters.
     **dict.fromkeys(("workers", "memory_gb", "max_corrupt", "recompute", "backend", "accelerator"), _APPLIED),
-    **dict.fromkeys(("checkpoint_every", "keep_checkpoints", "figure_every", "tensorboard"), _APPLIED),
+    **dict.fromkeys(("checkpoint_every", "keep_checkpoints", "figure_every", "tensorboard", "logger"), _APPLIED),
     # The learning rate follows the new number from the step at which the run goes on.
     "epochs": _SCHEDULE,
     # Together, if a step still takes as many images.
@@ -62,7 +62,7 @@ _LATER = (
     *("options", "inputs", "outputs", "wiring_power", "spatial_signal", "keep_checkpoints", "tied_blocks"),
     *("task", "step_loss", "class_weights", "mask_ratio", "temperature", "projection_dim", "init", "freeze", "leak"),
     *("columns_per_patch", "patch_stride", "sampling", "fixation", "train_share", "speed", "wiring_kind"),
-    *("weight_similarity", "weight_similarity_kind", "weight_similarity_range"),
+    *("weight_similarity", "weight_similarity_kind", "weight_similarity_range", "logger"),
     *declared(RewireSettings),
 )
 

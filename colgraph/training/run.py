@@ -10,7 +10,6 @@ import platform
 import sys
 import warnings
 from collections.abc import Iterator
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,8 @@ from colgraph.data import ImageSplits
 from colgraph.distributed import SheetParallelVision
 from colgraph.distributed.model import digest
 from colgraph.distributed.partition import check_parts
-from colgraph.extras import missing_package
 from colgraph.hints import in_one_line
-from colgraph.models import VisionColumnformer, VisionModel
+from colgraph.models import OwnNetwork, VisionColumnformer, VisionModel
 from colgraph.models.flops import count_flops
 from colgraph.ops import resolve_backend
 from colgraph.script import is_helper_process
@@ -41,6 +39,7 @@ from colgraph.training.figures import RunFigures
 from colgraph.training.flags import RunFlags
 from colgraph.training.folder import RunFolder
 from colgraph.training.lock import hold_folder
+from colgraph.training.loggers import begun, log_summary, make_loggers
 from colgraph.training.measure import code_commit, command_line, machine, parameters_sha256, peak_memory_bytes
 from colgraph.training.metrics import MetricsLog
 from colgraph.training.module import TaskModule
@@ -91,7 +90,8 @@ def train(
     if not isinstance(net, VisionModel):
         raise ValueError(
             f"train takes a VisionColumnformer or a baseline of colgraph.models, got {type(net).__name__}: wrap a "
-            "Columnformer in VisionColumnformer, or train other networks with a loop of your own"
+            "Columnformer in VisionColumnformer, another network in colgraph.models.OwnNetwork, or give it to "
+            "colgraph.training.fit(model=...)"
         )
     if not isinstance(folder, RunFolder):
         folder = open_run_folder(config, RunFlags(Path(folder)))
@@ -138,7 +138,8 @@ def _train(net: VisionModel, images: ImageSplits, config: TrainConfig, folder: R
         callbacks = [*before, ProgressBar(), log, figures, checkpoints, stop, answers]
         several = (past is not None and past.sharded) or int(config.devices) > 1
         facts = _facts(sheet, images, config) if several else None
-        trainer = _trainer(config, folder, facts, callbacks)
+        loggers = make_loggers(config.loggers, folder)
+        trainer = _trainer(config, loggers, facts, callbacks)
         # Everything that can be refused has been refused once the folder is touched.
         resolve_backend(config.backend, trainer.strategy.root_device, torch.float32)
         with watched(trainer.strategy, hint):
@@ -147,17 +148,19 @@ def _train(net: VisionModel, images: ImageSplits, config: TrainConfig, folder: R
             if trainer.is_global_zero:
                 ended = past is not None and past.step >= steps
                 folder.prepare(record, ended)
-            _fit(trainer, module, batches, folder)
-            for ema in average:  # also where nothing was left to train
-                ema.on_train_end(trainer, module)
-            trainer.test(module, batches, verbose=False)
-            _take_back(net, module.net)
-    resumed = None if past is None else past.step
-    summary = _summary(net, module, images, record, log, checkpoints, resumed, trainer)
-    summary |= {"plasticity": plastic[0].summary()} if plastic else {}
-    if trainer.is_global_zero:
-        folder.write_predictions(answers.found)
-        folder.write_summary(summary)
+            with begun(loggers, config.loggers, folder, record):
+                _fit(trainer, module, batches, folder)
+                for ema in average:  # also where nothing was left to train
+                    ema.on_train_end(trainer, module)
+                trainer.test(module, batches, verbose=False)
+                _take_back(net, module.net)
+                resumed = None if past is None else past.step
+                summary = _summary(net, module, images, record, log, checkpoints, resumed, trainer)
+                summary |= {"plasticity": plastic[0].summary()} if plastic else {}
+                if trainer.is_global_zero:
+                    folder.write_predictions(answers.found)
+                    folder.write_summary(summary)
+                    log_summary(loggers, config.loggers, summary, record)
     return summary
 
 
@@ -188,22 +191,20 @@ def _notes(sheet: Sheet | None, config: TrainConfig, images: ImageSplits) -> lis
         notes.append(f"a step takes all {count} training images: --batch-size {config.batch_size} are more")
     if sheet is None:
         what = "of geometry, neighbours, wiring and the like only the patch size counts"
+        what = "geometry, neighbours, wiring and the like play no part" if config.is_own else what
         return [*notes, f"{config.baseline} has no sheet: {what}"]
     unreached_outputs(sheet, config.steps, config.speed)  # refused if that is all of them; the model has warned of some
     return notes
 
 
 def _trainer(
-    config: TrainConfig, folder: RunFolder, facts: dict[str, str] | None, callbacks: list[pl.Callback]
+    config: TrainConfig, loggers: list[Any], facts: dict[str, str] | None, callbacks: list[pl.Callback]
 ) -> pl.Trainer:
     """``facts`` are what several processes must agree on; None where one is at work that needs nothing of theirs."""
     # torchrun has started as many processes as there shall be; otherwise Lightning does, one for each device.
     started = int(os.environ.get("LOCAL_WORLD_SIZE", "0"))
     nodes = int(os.environ.get("WORLD_SIZE", started)) // started if started else 1
     devices = str(started) if started else config.devices
-    loggers: list[Any] = []
-    if config.tensorboard:
-        loggers.append(_tensorboard(folder))
     try:
         return pl.Trainer(
             max_epochs=config.epochs,
@@ -227,18 +228,6 @@ def _trainer(
             f"cannot train with --accelerator {config.accelerator} --devices {devices} "
             f"--precision {config.precision}: {reason}"
         ) from error
-
-
-def _tensorboard(folder: RunFolder) -> Any:
-    from lightning.pytorch.loggers import TensorBoardLogger
-
-    try:
-        # Lightning would miss it at the first line that it logs.
-        import_module("tensorboard")
-    except ModuleNotFoundError as error:
-        need = "--tensorboard (--no-tensorboard does without) needs"
-        raise missing_package(need, "tensorboard", "train") from error
-    return TensorBoardLogger(folder.path, name="tensorboard", version="")
 
 
 def _facts(sheet: Sheet | None, images: ImageSplits, config: TrainConfig) -> dict[str, str]:
@@ -353,6 +342,9 @@ def _flops(net: nn.Module, config: TrainConfig) -> int:
     Every step whose answer counts is read out.
     """
     views, least = find_task(config.task).views, config.least_steps or config.steps
+    if isinstance(net, OwnNetwork):
+        # One image in evaluation mode: statistics of batches stay as they are.
+        return count_flops(net.eval()).training
     if not isinstance(net, VisionColumnformer):
         runs = (least, config.steps) if config.recurs else (None,)
         return views * sum(count_flops(net, steps=steps).training for steps in runs) // len(runs)

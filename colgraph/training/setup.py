@@ -18,6 +18,7 @@ from colgraph.geometry import Geometry, build_control, geometry, read_columns, s
 from colgraph.models import (
     Columnformer,
     ConvNet,
+    OwnNetwork,
     RecurrentConvNet,
     VisionColumnformer,
     VisionModel,
@@ -32,8 +33,9 @@ from colgraph.tasks import find_task, make_task
 from colgraph.training.communicability import MOST_COLUMNS
 from colgraph.training.config import TrainConfig
 from colgraph.training.made import remember_net, remember_sheet
+from colgraph.training.own import make_own
 
-AnyBaseline: TypeAlias = VisionTransformer | ConvNet | RecurrentConvNet
+AnyBaseline: TypeAlias = VisionTransformer | ConvNet | RecurrentConvNet | OwnNetwork
 """A model without a sheet."""
 
 _PATCHES_PER_SIDE = 8
@@ -302,12 +304,16 @@ def _make_sheet_model(config: TrainConfig, sheet: Sheet, num_classes: int) -> Vi
 
 
 def baseline_patch_size(config: TrainConfig) -> int:
-    """That of the sheet that these settings would make, unless one is set."""
+    """That of the sheet that these settings would make, unless one is set; of a network of one's own the image's."""
+    if config.is_own:
+        return config.image_size
     return patch_size_for(config, _shape(config)) if config.patch_size is None else config.patch_size
 
 
 def _make_baseline(config: TrainConfig, num_classes: int) -> AnyBaseline:
     """A model without a sheet, on the patches that the sheet of these settings would see."""
+    if config.is_own:
+        return make_own(config, num_classes)
     sizes: dict[str, Any] = {"image_size": config.image_size, "patch_size": baseline_patch_size(config)}
     sizes |= {"in_channels": config.channels, "num_classes": num_classes, "dim": config.dim, "leak": config.leak}
     sizes |= {"readout": config.readout, "inject": config.inject}

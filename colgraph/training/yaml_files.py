@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from colgraph.extras import missing_package
-from colgraph.hints import in_one_line, nearest
+from colgraph.hints import in_one_line
 
 
 def _yaml() -> Any:
@@ -27,11 +27,6 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     yaml = _yaml()
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        folder = Path(path).parent
-        near = nearest(Path(path).name, [each.name for each in folder.glob("*.yaml")])
-        hint = f"; did you mean {str(folder / near)!r}?" if near else "; give a YAML file of settings"
-        raise ValueError(f"cannot read config {str(path)!r}: there is no such file{hint}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = in_one_line(error)
         raise ValueError(f"cannot read config {str(path)!r}: {reason}") from error

@@ -121,7 +121,7 @@ def sweep(place: Path, seeds: str, *words: str) -> None:
 
 
 def jobs_of(place: Path, *seeds: int) -> list:
-    return plan(["a.yaml"], seeds, place / "out", script=place / "train.py")
+    return plan(["a.yaml"], seeds, place / "out", script=str(place / "train.py"))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ pytest.importorskip("yaml")
 pytest.importorskip("matplotlib")
 
 from colgraph.cli import run
-from colgraph.experiments.jobs import Job, parse_seeds, parse_share, plan, setting_words, training_script
+from colgraph.experiments.jobs import Job, parse_seeds, parse_share, plan, setting_words
 from colgraph.experiments.queue import Outcome, _lock, run_jobs
 from colgraph.script import ScriptError
 from colgraph.training.errors import InterruptedRunError
@@ -66,7 +66,7 @@ def place(tmp_path: Path) -> Path:
 
 def jobs_of(place: Path, *seeds: int, configs: str = "ab", out: str = "out") -> list[Job]:
     files = [str(place / f"{name}.yaml") for name in configs]
-    return plan(files, seeds, place / out, sets=["lr=0.25"], script=place / "train.py")
+    return plan(files, seeds, place / out, sets=["lr=0.25"], script=str(place / "train.py"))
 
 
 def starts(job: Job) -> list[str]:
@@ -117,14 +117,37 @@ def test_what_cannot_be_is_refused_before_anything_runs(place: Path) -> None:
         (["nowhere.yaml"], "nowhere.yaml"),
     ):
         with pytest.raises(ValueError, match=message):
-            plan([str(place / name) for name in configs], [0], place / "out", script=place / "train.py")
+            plan([str(place / name) for name in configs], [0], place / "out", script=str(place / "train.py"))
     with pytest.raises(ValueError, match=r"nothing\.py"):
-        training_script(str(place / "nothing.py"))
+        plan([str(place / "a.yaml")], [0], place / "out", script=str(place / "nothing.py"))
     (place / "out" / "a-seed0").mkdir(parents=True)
     (place / "out" / "a-seed0" / "thesis.tex").write_text("important")
     with pytest.raises(ValueError, match="not a run folder"):
         jobs_of(place, 0)
-    assert training_script(None).name == "imagenet100.py"
+
+
+def test_presets_by_name_and_by_pattern_are_trained_by_the_command(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    jobs = plan(["digits-wiring-0.01", "digits-vit-*", "b.yaml"], [2], Path("out"))
+    assert [job.name for job in jobs] == [
+        "digits-wiring-0.01-seed2",
+        *(f"digits-vit-{name}-seed2" for name in ("flops", "parameters-long", "parameters")),
+        "b-seed2",
+    ]
+    assert jobs[0].text() == "colgraph train --config digits-wiring-0.01 --seed 2 --out out/digits-wiring-0.01-seed2"
+    assert jobs[0].command()[:4] == [sys.executable, "-m", "colgraph", "train"]
+    assert "--config examples/configs/digits-vit-flops.yaml" in jobs[1].text()
+    assert (jobs[0].settings.image_size, jobs[1].settings.model) == (8, "vit")
+    with pytest.raises(ValueError, match="two configs are called 'digits-tied'"):
+        plan(["digits-tied", "examples/configs/digits-tied.yaml"], [0], Path("out"))
+    with pytest.raises(ValueError, match=r"no preset matches 'digist\*'"):
+        plan(["digist*"], [0], Path("out"))
+    script = Path(__file__).parents[2] / "examples" / "imagenet100.py"
+    (job,) = plan(["b.yaml"], [2], Path("out"), script=str(script))
+    assert job.settings == jobs[-1].settings
+    assert job.text().startswith(f"python {script} --config b.yaml")
 
 
 def test_failures_are_reported_and_stop_nothing_and_are_tried_again(place: Path) -> None:
@@ -233,6 +256,6 @@ def test_real_run_from_a_config(tmp_path: Path) -> None:
     run(["sweep", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "out"), "--set", "epochs=1"])
     (row,) = json.loads((tmp_path / "out" / "results.json").read_text())
     assert row["train_flops"] > 0
-    assert row["command"].startswith("python ")
+    assert row["command"].startswith("colgraph train --config ")
     assert "--epochs=1" in row["command"]
     assert sys.executable not in row["command"]

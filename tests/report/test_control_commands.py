@@ -18,14 +18,11 @@ import colgraph as cg
 from colgraph.report.controls import TRAINED_CONTROLS, find_controls
 from colgraph.report.loading import PlainImages, Run
 from colgraph.training import TrainConfig, make_model, make_sheet, parse_flags
+from colgraph.training.presets import PRESETS
 from colgraph.training.yaml_files import save_yaml
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-
-
-def presets(script: str) -> Path | None:
-    return EXAMPLES / "configs" if script.endswith("imagenet100.py") else None
 
 
 def run_of(path: Path, config: TrainConfig, sheet: cg.Sheet) -> Run:
@@ -47,13 +44,14 @@ def check_commands(run: Run) -> None:
         _, marked, command = control.reason.partition("not trained yet: ")
         assert marked, control.reason
         python, script, *words = shlex.split(command)
-        config, flags = parse_flags(words, presets=presets(script))
-        assert python == "python"
+        by_settings = (python, script) == ("colgraph", "train")
+        config, flags = parse_flags(words, presets=PRESETS if by_settings else None)
+        assert by_settings or python == "python"
         assert flags.out == Path(f"{run.path}-{control.name.replace(' ', '-')}")
         assert getattr(config, name) == value
         unchanged = replace(config, **{name: getattr(run.config, name)})
         assert unchanged == run.config
-        own = own or runpy.run_path(script).get("make_sheet", make_sheet)(unchanged)
+        own = own or (make_sheet if by_settings else runpy.run_path(script)["make_sheet"])(unchanged)
         assert own.fingerprint == run.sheet.fingerprint
         assert own.geometry_fingerprint == run.sheet.geometry_fingerprint
 
@@ -76,7 +74,7 @@ def test_commands_of_the_training_script(words: str, tmp_path: Path, monkeypatch
     if "torus" in words:
         pytest.importorskip("trimesh")
     monkeypatch.chdir(ROOT)
-    config, _ = parse_flags(words.split(), presets=EXAMPLES / "configs")
+    config, _ = parse_flags(words.split(), presets=PRESETS)
     check_commands(run_of(tmp_path / "a run", config, make_sheet(config)))
 
 
@@ -84,7 +82,7 @@ def test_commands_of_the_cortex_example(tmp_path: Path, monkeypatch: pytest.Monk
     pytest.importorskip("nilearn")
     monkeypatch.chdir(ROOT)
     words = "--mesh fsaverage3 --image-size 16 --num-outputs 32 --wiring 0.5"
-    config, _ = parse_flags(["--config", str(EXAMPLES / "configs" / "cortex.yaml"), *words.split()])
+    config, _ = parse_flags(["--config", "cortex", *words.split()])
     run = run_of(tmp_path / "run", config, runpy.run_path(str(EXAMPLES / "cortex.py"))["make_sheet"](config))
     run.summary["command"] = "python examples/cortex.py"
     (reason,) = {c.reason.partition(": ")[2].split()[1] for c in find_controls(run)}
@@ -115,7 +113,7 @@ def test_a_sheet_that_no_command_makes_is_said(name: str, tmp_path: Path, monkey
     monkeypatch.chdir(ROOT)
     config, sheet = own_sheets()[name]
     (reason,) = {control.reason for control in find_controls(run_of(tmp_path / "run", config, sheet))}
-    assert "no command can: no training script here makes this run's sheet" in reason
+    assert "no command can: neither colgraph train nor a training script here makes this run's sheet" in reason
     assert "--untied" not in reason
 
 

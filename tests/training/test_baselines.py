@@ -206,7 +206,7 @@ def test_short_epochs_draw_anew() -> None:
         ({"model": "local", "spatial_weight": 1}, "spatial_weight: a locally connected network has no columns"),
         (
             {"model": "vitt"},
-            "model: must be one of columnformer, vit, cnn, local, recurrent, got 'vitt'; did you mean vit?",
+            "model: must be columnformer, vit, .*, or file.py:function, got 'vitt'; did you mean 'vit'",
         ),
         ({"model": "vit", "readout": "spatial"}, "readout: a vit has no columns to weigh: mean, got spatial"),
         ({"model": "recurrent", "depth": 3}, "depth: a recurrent convolution has at most 2 convolutions of 3 x 3"),

@@ -1,4 +1,4 @@
-"""Every preset in examples/configs: it loads, makes what its name says, and the small ones learn."""
+"""Every preset in colgraph/configs: it loads, makes what its name says, and the small ones learn."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from colgraph.models import VisionColumnformer, count_flops
 from colgraph.training import TrainConfig, make_model, make_sheet, parse_flags, unreached_outputs
 from colgraph.training.flags import load_settings
+from colgraph.training.presets import PRESETS
 
-PRESETS = Path(__file__).parents[2] / "examples" / "configs"
 NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml") if path.stem != "cortex")
 
 

@@ -190,7 +190,7 @@ def test_settings_of_numpy_and_of_paths_are_plain(tmp_path: Path) -> None:
 def test_a_record_is_trained_again_as_it_is_whatever_the_preset_of_its_data_says(
     images: ImageSplits, tmp_path: Path
 ) -> None:
-    presets = Path(__file__).parents[2] / "examples" / "configs"
+    presets = Path(__file__).parents[2] / "examples" / "configs"  # as scripts of before name them
     small = {"dim": 4, "qk_dim": 4, "mlp_dim": 4, "steps": 2, "epoch_images": 32}
     config = TrainConfig(**LOOP, geometry="stack", neighbors="complete", **small)
     sheet = make_sheet(config)

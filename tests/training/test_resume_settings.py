@@ -108,6 +108,7 @@ def other_value(name: str) -> Any:
         "data": "x",
         "devices": "2",
         "task": "contrast",
+        "model": "vit",
         "init": "runs/other",
         "fixation": "0.25,0.5",
         "rewire_budget": "edges:0.5",

@@ -11,10 +11,9 @@ import torch
 import yaml
 
 from colgraph.training import RunFlags, TrainConfig, open_run_folder, parse_flags
+from colgraph.training.presets import PRESETS
 from colgraph.training.resume import RunRecord
 from colgraph.training.yaml_files import load_yaml, save_yaml
-
-PRESETS = Path(__file__).parents[2] / "examples" / "configs"
 
 
 def parse(*words: str) -> TrainConfig:

@@ -1,0 +1,106 @@
+"""A network of the user's own, with the ends that training and evaluation ask of a vision model."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from colgraph.models.image_shape import check_image_shape
+from colgraph.models.vision import VisionUnroll
+from colgraph.options import check_sizes
+
+
+class OwnNetwork(nn.Module):
+    """Any module that takes normalized images ``[B,channels,S,S]`` to logits ``[B,classes]``.
+
+    It has no sheet, no patches and no steps: what asks for those is refused.
+
+    Args:
+        network: the module; it is tried on two images.
+        image_size: side S in pixels.
+        in_channels: channels of the image.
+        num_classes: number of classes, or of other values that are answered.
+        source: where it can be made again, as ``file.py:function``; None where nothing says so.
+
+    Attributes:
+        about: plain values that describe a trained network.
+
+    Raises:
+        ValueError: for a module that does not answer so.
+    """
+
+    def __init__(
+        self, network: nn.Module, image_size: int, in_channels: int, num_classes: int, source: str | None = None
+    ) -> None:
+        super().__init__()
+        if not isinstance(network, nn.Module):
+            raise ValueError(f"a network must be a torch.nn.Module, got {type(network).__name__}")
+        check_sizes(image_size=image_size, in_channels=in_channels, num_classes=num_classes)
+        self.network, self.source = network, source
+        self.image_size, self.in_channels, self.num_classes = (image_size, image_size), in_channels, num_classes
+        self.patch_size, self.readout, self.steps, self.recurs = image_size, "mean", 1, False
+        self.about: dict[str, Any] = {}
+        self._try()
+
+    def _try(self) -> None:
+        """Ask about two blank images, in evaluation mode; what is lazy is made then."""
+        was = self.network.training
+        parameter = next(self.network.parameters(), torch.zeros(()))
+        device, dtype = parameter.device, parameter.dtype
+        images = torch.zeros(2, self.in_channels, *self.image_size, device=device, dtype=dtype)
+        self.network.eval()
+        try:
+            with torch.no_grad():
+                self(images)
+        except ValueError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            name, shape = type(self.network).__name__, list(images.shape)
+            raise ValueError(f"the network {name} does not take images {shape}: {reason}") from error
+        finally:
+            self.network.train(was)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches: the image is one."""
+        return 1, 1
+
+    @property
+    def output_patches(self) -> Tensor:
+        """Empty: images are answered as wholes."""
+        return torch.empty(0, dtype=torch.int64)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``[B,classes]``; raises ValueError where the network answers otherwise."""
+        check_image_shape(images, self.in_channels, self.image_size)
+        logits: Any = self.network(images)
+        wanted = (len(images), self.num_classes)
+        if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted or not logits.is_floating_point():
+            found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(
+                f"the network {type(self.network).__name__} answers {found} to {len(images)} images, expected logits "
+                f"{list(wanted)}: one number for each class"
+            )
+        return logits
+
+    def unroll(self, images: Tensor, *, steps: int | None = None, record: Collection[str] = ()) -> VisionUnroll:
+        """The logits, without any state: there are no steps to stop after, and no columns to read.
+
+        Raises:
+            ValueError: for steps, or a state, that are asked for.
+        """
+        if steps is not None or record:
+            raise ValueError(f"the network {type(self.network).__name__} has no steps and no columns: only its answer")
+        logits = self(images)
+        return VisionUnroll(state=logits[None], wiring_cost=logits.new_zeros(()), logits=logits)
+
+    def save_pretrained(self, *folder: Any, **options: Any) -> NoReturn:
+        """Raise ValueError: only code of the user's own can make the network again."""
+        raise ValueError(
+            f"the network {type(self.network).__name__} cannot be shared as a model of colgraph, which cannot make it: "
+            "share its code, and torch.save(net.network.state_dict(), ...)"
+        )
