@@ -27,7 +27,7 @@ from colgraph import cli
 from colgraph.brain import networks
 from colgraph.brain.stimuli import find_stimuli
 from colgraph.report import load_run
-from colgraph.report.page import _recordings
+from colgraph.report.page_recordings import recordings
 from colgraph.training import RunFolder
 
 SMALL: dict[str, Any] = {"data": "digits", "image_size": 8, "channels": 1, "patch_size": 2, "steps": 3, "epochs": 2}
@@ -128,7 +128,7 @@ def test_a_run_stands_beside_its_controls_and_models(trained: Path, shown: Path,
     assert "random graph" in {one["name"] for one in about["missing"]}
     assert (tmp_path / "found.png").stat().st_size > 5000
     shutil.copy(out, tmp_path / "rsa.json")
-    page = _recordings(tmp_path / "rsa.json")
+    page = recordings(tmp_path / "rsa.json", "run")
     assert "IT: 4 subjects, noise ceiling" in page
     assert page.count("<tr><th scope='row'>") == len([r for r in rows if r["default"] or "default_step" in r])
 
