@@ -51,9 +51,8 @@ class Comparison:
 
     @property
     def freedom(self) -> int:
-        """Degrees of freedom, as rsatoolbox counts them."""
-        subjects = self.values.shape[1]
-        return (min(subjects, self.stimuli) if subjects > 1 else self.stimuli) - 1
+        """Degrees of freedom, see :func:`freedom_of`."""
+        return freedom_of(self.values.shape[1], self.stimuli)
 
     def result(self, models: Sequence[int]) -> Any:
         """rsatoolbox's ``Result`` for some of the models: the values of all data, with the bootstrap's variances.
@@ -104,6 +103,11 @@ class Comparison:
                 {"first": int(i), "second": int(j), "difference": apart, "interval": ends, "p": float(p_values[i, j])}
             )
         return found
+
+
+def freedom_of(subjects: int, stimuli: int) -> int:
+    """Degrees of freedom of a bootstrap over subjects and stimuli, as rsatoolbox counts them; of one, over stimuli."""
+    return (min(subjects, stimuli) if subjects > 1 else stimuli) - 1
 
 
 def check_method(method: str) -> None:

@@ -12,12 +12,13 @@ import numpy as np
 from scipy import stats
 
 from colgraph.analysis import correct_p_values
+from colgraph.brain.comparison import LEVEL, freedom_of
 from colgraph.output import check_different, check_file, write_text
 from colgraph.report.controls import learned_settings
 from colgraph.script import OneLineParser
 from colgraph.training import RunFolder
 
-LEVEL, POWER = 0.95, 0.8
+POWER = 0.8
 _SEED = re.compile(r"-seed\d+$")
 _FACTS = ("subjects", "stimuli", "method", "metric", "signal", "step_chosen")
 _Key = tuple[str, str]
@@ -253,7 +254,7 @@ def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _difference(pairs: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> dict[str, Any]:
     value, reach, error = _combined([p["difference"] for p in pairs], [p["interval"] for p in pairs], row)
-    freedom = _freedom(row)
+    freedom = freedom_of(row["subjects"], row["stimuli"])
     equal = [pair["equal_accuracy"] for pair in pairs]
     return {
         "difference": value,
@@ -268,14 +269,8 @@ def _combined(
     values: Sequence[float], intervals: Sequence[Sequence[float]], row: Mapping[str, Any]
 ) -> tuple[float, float, float]:
     """The mean, half of its interval, and its standard error."""
-    t = float(stats.t.ppf((1 + LEVEL) / 2, _freedom(row)))
+    t = float(stats.t.ppf((1 + LEVEL) / 2, freedom_of(row["subjects"], row["stimuli"])))
     within = np.mean([((high - low) / 2 / t) ** 2 for low, high in intervals])
     among = np.var(values, ddof=1) / len(values) if len(values) > 1 else 0.0
     error = float(np.sqrt(within + among))
     return float(np.mean(values)), t * error, error
-
-
-def _freedom(row: Mapping[str, Any]) -> int:
-    """Degrees of freedom of the bootstrap, as of :class:`colgraph.brain.comparison.Comparison`."""
-    subjects, stimuli = int(row["subjects"]), int(row["stimuli"])
-    return (min(subjects, stimuli) if subjects > 1 else stimuli) - 1

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +14,8 @@ import torch
 pytest.importorskip("lightning")
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
+
+from runs_that_die import killed_and_resumed
 
 import colgraph as cg
 from colgraph.data import load_images
@@ -81,23 +79,10 @@ def die_at(step: int, patch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_that_is_killed_goes_on_with_its_edges_to_the_same_bits(tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     changes = {**PLASTIC, "rewire_every": 3, "neighbors": "knn:3", "figure_every": 0, "num_heads": 2}
-    done = subprocess.run(
-        [sys.executable, str(HERE / "killed_runs.py"), str(tmp_path), json.dumps(changes)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stderr
-    ends = json.loads(done.stdout.splitlines()[-1])
-    assert ends["whole"] == 0, done.stderr
-    assert set(ends["killed"].values()) == {signal.SIGKILL}
-    assert set(ends["resumed"].values()) == {0}, done.stderr
+    killed = killed_and_resumed(tmp_path, changes)
     whole = RunFolder(tmp_path / "whole")
-    for name in ends["killed"]:
+    for name in killed:
         other = RunFolder(tmp_path / name)
         for key in ("parameters_sha256", "fingerprint", "plasticity", "test_accuracy", "wire"):
             assert other.results()[key] == whole.results()[key], (name, key)

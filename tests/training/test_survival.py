@@ -5,11 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +14,9 @@ import torch
 
 pytest.importorskip("lightning")
 pytest.importorskip("sklearn")
+
+from runs_that_die import killed_and_resumed
+
 pytest.importorskip("matplotlib")
 
 import lightning.pytorch as pl
@@ -67,26 +66,13 @@ def metrics(run: Path) -> list[dict[str, str]]:
 
 
 def test_run_killed_at_any_moment_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(HERE / "killed_runs.py"), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stderr
-    ends = json.loads(done.stdout.splitlines()[-1])
-    assert ends["whole"] == 0, done.stderr
-    assert set(ends["killed"].values()) == {signal.SIGKILL}
-    assert set(ends["resumed"].values()) == {0}, done.stderr
+    killed = killed_and_resumed(tmp_path)
     whole = json.loads((tmp_path / "whole" / "summary.json").read_text())
     assert whole["resumed_from_step"] is None
     # Five steps an epoch, a checkpoint every two: what was there when the run was killed after eight or ten.
     came_from = {"in_the_middle_of_an_epoch": 8, "while_a_checkpoint_is_written": 6, "between_epochs": 10}
     came_from["between_best_and_last"] = 8
-    for name in ends["killed"]:
+    for name in killed:
         summary = json.loads((tmp_path / name / "summary.json").read_text())
         assert summary["resumed_from_step"] == came_from[name] > 0
         for key in ("parameters_sha256", "test_accuracy", "train_loss", "best_epoch", "steps", "train_flops"):
