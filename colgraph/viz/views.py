@@ -66,8 +66,11 @@ def sides_of(sheet: Sheet, hemisphere: str | None = None) -> NDArray[np.int64] |
     if hemisphere is not None and hemisphere not in SIDES:
         raise ValueError(f"hemisphere must be left or right, got {hemisphere!r}{did_you_mean(hemisphere, SIDES)}")
     found = None
-    if sheet.geometry == "cortex" and set(sheet.layer.tolist()) <= {0, 1}:
-        found = sheet.layer.cpu().numpy()
+    layer, face = sheet.layer.cpu().numpy(), sheet.get("face")
+    # A hub outside the surface is of neither hemisphere, and counts to the one that it is nearer to.
+    outside = np.zeros(len(layer), dtype=bool) if face is None else ~np.isin(np.arange(len(layer)), face.cpu().numpy())
+    if sheet.geometry == "cortex" and set(layer[~outside].tolist()) <= {0, 1}:
+        found = np.where(outside, sheet.pos[:, 0].cpu().numpy() > 0, layer).astype(np.int64)
     elif str(sheet.geometry)[:3] in ("lh.", "rh."):
         found = np.full(sheet.num_columns, int(str(sheet.geometry).startswith("rh.")))
     if hemisphere is None:

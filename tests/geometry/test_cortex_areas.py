@@ -427,3 +427,14 @@ def test_figures_color_areas_and_draw_their_borders(files):
     drawn = {tuple(np.round(c[:3], 2)) for ax in figure.axes for coll in ax.collections for c in coll.get_facecolor()}
     assert len(drawn) > 2 * AREAS
     assert "in no area" in figure.legends[0].get_texts()[0].get_text()
+
+
+def test_a_cortex_with_a_hub_is_still_seen_by_its_hemispheres(files):
+    pytest.importorskip("matplotlib")
+    from colgraph.viz.views import sides_of, usual_views
+
+    sheet = sheet_of(files, hub=2)
+    sides = sides_of(sheet)
+    assert sides is not None
+    assert sides[:-2].tolist() == sheet.layer[:-2].tolist()
+    assert usual_views(sheet) == ["lateral", "medial"]
