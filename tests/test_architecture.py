@@ -23,6 +23,7 @@ PACKAGE = ROOT / "colgraph"
 ARROWS: dict[str, set[str]] = {
     "extras": set(),
     "text": set(),
+    "array_files": {"text"},
     "colors": set(),
     "tiles": set(),
     "layout": {"tiles", "checks", "torch_internals"},
@@ -38,7 +39,7 @@ ARROWS: dict[str, set[str]] = {
     "edges": set(),
     "space": {"layout", "edges"},
     "sheet": {"layout", "describe", "space", "checks", "edges", "output", "torch_internals"},
-    "geometry": {"sheet", "space", "rewire", "text", "checks", "edges", "plugins"},
+    "geometry": {"sheet", "space", "rewire", "text", "array_files", "checks", "edges", "plugins"},
     "ops": {"layout", "tiles", "torch_internals"},
     "nn": {"ops", "layout", "torch_internals", "options"},
     "models": {"nn", "ops", "sheet", "layout", "locality", "torch_internals", "options"},
@@ -53,7 +54,8 @@ ARROWS: dict[str, set[str]] = {
     "distributed": {"models", "nn", "ops", "sheet", "layout", "describe", "torch_internals"},
     "report": {"analysis", "space", "training", "data", "models", "viz", "sheet", "output", "script", "text"}
     | {"tasks"},
-    "brain": {"report", "analysis", "training", "data", "models", "viz", "sheet", "output", "script", "text"},
+    "brain": {"report", "analysis", "training", "data", "models", "viz", "sheet", "output", "script", "text"}
+    | {"array_files"},
     "experiments": {"training", "tasks", "data", "analysis", "models", "viz", "sheet", "output", "script"},
     "cli": {"geometry", "viz", "sheet", "data", "output", "script", "report", "brain", "experiments"} | {"training"},
     "__init__": {"geometry", "models", "nn", "ops", "sheet", "layout", "tasks"},

@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.analysis.arrays import Array
-from colgraph.brain.mat_files import load_tree, numbers_of
+from colgraph.array_files import load_numpy, load_tree
 from colgraph.brain.names import STIMULI, first_twice, plain_name
 from colgraph.brain.rdm_shapes import as_triangles, side_of
 from colgraph.brain.rdm_tables import read_rdm_table
 from colgraph.hints import in_one_line
-from colgraph.text import reason_of
 
 TREES = (".mat", ".h5", ".hdf5", ".hdf")
 TABLES = (".csv", ".tsv", ".txt")
@@ -122,8 +121,10 @@ def read_rdms(path: Path, count: int | None = None, *, times: str | None = None,
         raise ValueError(f"there is no file {str(path)!r}")
     if end in TABLES:
         tree: dict[str, Any] = read_rdm_table(path, count)
+    elif end in TREES:
+        tree = load_tree(path)
     else:
-        tree = load_tree(path) if end in TREES else _numpy(path)
+        tree = {name: array.squeeze() for name, array in load_numpy(path, path.stem).items()}
     notes: list[str] = []
     perhaps_in = ""
     if isinstance(tree.get("dissimilarities"), np.ndarray) and "rdm_descriptors" in tree:
@@ -136,19 +137,6 @@ def read_rdms(path: Path, count: int | None = None, *, times: str | None = None,
     return [
         _checked(replace(each, stimuli=named, perhaps_in=perhaps_in, notes=[*notes, *each.notes])) for each in found
     ]
-
-
-def _numpy(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return {path.stem: found.squeeze()}
-        with found:
-            return {name: found[name].squeeze() for name in found.files}
-    except (OSError, ValueError, EOFError) as error:
-        reason = reason_of(error)
-        reason = "it holds Python objects, or is broken: save numbers" if "pickle" in reason else reason
-        raise ValueError(f"cannot read {str(path)!r}: {reason}") from error
 
 
 def _checked(found: Rdms) -> Rdms:
@@ -196,7 +184,7 @@ def _from_tree(tree: dict[str, Any], path: Path, count: int | None, notes: list[
         sizes = ", ".join(f"{label} of {side_of(values.size)}" for label, values, _ in arrays if label in odd)
         raise ValueError(f"{str(path)!r} holds no matrices of {count} stimuli, as there are images: it has {sizes}")
     if not parts:
-        held = ", ".join(f"{label} {list(values.shape)}" for label, values in numbers_of(tree)) or "no numbers"
+        held = ", ".join(f"{label} {list(values.shape)}" for label, values, _ in _labelled(tree, "")) or "no numbers"
         size = "" if count is None else f" of {count} stimuli"
         raise ValueError(f"{str(path)!r} holds no dissimilarity matrices{size}: it has {held[:300]}")
     if passed and path.suffix.lower() != ".mat":

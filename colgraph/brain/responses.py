@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from colgraph.array_files import load_numpy, unreadable
 from colgraph.brain.names import NUMBER, STIMULI, TARGETS, first_twice, plain_name, plain_number
 from colgraph.extras import optional
-from colgraph.text import Table, is_number, parse_numbers, parse_table, read_table, reason_of
+from colgraph.text import Table, is_number, parse_numbers, parse_table, read_table
 
 _ENDS = (".npy", ".npz", ".h5", ".hdf5", ".csv", ".tsv", ".txt")
+_WANTED = "responses ", "numbers, and names as text (dtype=str)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,31 +53,19 @@ def read_responses(path: Path) -> Recordings:
         raise ValueError(f"cannot read responses {str(path)!r}: give a file that ends in {', '.join(_ENDS)}")
     if end in (".csv", ".tsv", ".txt"):
         return _from_table(read_table(path), path)
-    try:
-        arrays = _hdf5(path) if end in (".h5", ".hdf5") else _numpy(path)
-    except (OSError, ValueError, EOFError) as error:
-        reason = reason_of(error)
-        if "pickle" in reason:
-            reason = "it holds Python objects, or is broken: save numbers, and names as text (dtype=str)"
-        raise ValueError(f"cannot read responses {str(path)!r}: {reason}") from error
-    return _from_arrays(arrays, path)
-
-
-def _numpy(path: Path) -> dict[str, NDArray[Any]]:
-    found = np.load(path, allow_pickle=False)
-    if isinstance(found, np.ndarray):
-        return {"responses": found}
-    with found:
-        return {name: found[name] for name in found.files}
+    return _from_arrays(_hdf5(path) if end in (".h5", ".hdf5") else load_numpy(path, "responses", *_WANTED), path)
 
 
 def _hdf5(path: Path) -> dict[str, NDArray[Any]]:
     h5py = optional("HDF5 files need", "h5py", "analysis")
-    with h5py.File(path, "r") as file:
-        found = {name: value for name, value in file.items() if isinstance(value, h5py.Dataset)}
-        return {
-            name: np.asarray(v.asstr()[...] if h5py.check_string_dtype(v.dtype) else v) for name, v in found.items()
-        }
+    try:
+        with h5py.File(path, "r") as file:
+            found = {name: value for name, value in file.items() if isinstance(value, h5py.Dataset)}
+            return {
+                name: np.asarray(v.asstr()[...] if h5py.check_string_dtype(v.dtype) else v) for name, v in found.items()
+            }
+    except (OSError, ValueError, EOFError) as error:
+        raise unreadable(path, error, *_WANTED) from error
 
 
 def _from_arrays(arrays: Mapping[str, NDArray[Any]], path: Path) -> Recordings:

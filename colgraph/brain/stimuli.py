@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from colgraph.brain.mat_files import load_tree
+from colgraph.array_files import load_numpy, load_tree
 from colgraph.brain.names import NUMBER, STIMULI, first_twice, natural_key, plain_name, plain_number
 from colgraph.brain.responses import Recordings
 from colgraph.data import as_bytes, decode_image, find_images, image_to_tensor
@@ -145,8 +145,7 @@ def find_stimuli(path: Path) -> Shown:
     if path.suffix.lower() not in ENDS:
         raise ValueError(f"cannot read stimuli {str(path)!r}: give a folder of images, or a file in {', '.join(ENDS)}")
     if path.suffix.lower() in (".npy", ".npz"):
-        arrays = _numpy(path)
-        images, names = _named_images(arrays, path)
+        images, names = _named_images(load_numpy(path, "images", "stimuli "), path)
         return Shown(str(path), _pictures(images, str(path)), names)
     return _in_tree(load_tree(path), path)
 
@@ -204,19 +203,6 @@ def _decoded(picture: Path | NDArray[np.uint8], size: int, channels: int) -> Ten
 
 
 # ---------------------------------------------------------------------- arrays
-
-
-def _numpy(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return {"images": found}
-        with found:
-            return {name: found[name] for name in found.files}
-    except (OSError, ValueError, EOFError) as error:
-        reason = reason_of(error)
-        reason = "it holds Python objects, or is broken: save numbers" if "pickle" in reason else reason
-        raise ValueError(f"cannot read stimuli {str(path)!r}: {reason}") from error
 
 
 def _named_images(arrays: dict[str, Any], path: Path) -> tuple[NDArray[Any], list[str] | None]:

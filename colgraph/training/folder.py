@@ -26,6 +26,16 @@ from colgraph.training.resume import RunRecord, changes_text, read_record
 _KEPT = re.compile(r"step-\d{7,}")
 
 
+class _Inside:
+    """A file or folder of a run, by its place in the run's folder."""
+
+    def __init__(self, *parts: str) -> None:
+        self._parts = parts
+
+    def __get__(self, run: RunFolder, kind: type[RunFolder]) -> Path:
+        return run.path.joinpath(*self._parts)
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Where a run keeps what it writes, and the way back to it.
@@ -43,40 +53,42 @@ class RunFolder:
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))
 
-    @property
-    def config(self) -> Path:
-        """All settings of the run."""
-        return self.path / "config.yaml"
-
-    @property
-    def metrics(self) -> Path:
-        """One row per step, those at the end of an epoch with its results."""
-        return self.path / "metrics.csv"
-
-    @property
-    def summary(self) -> Path:
-        """Results, once the run has ended."""
-        return self.path / "summary.json"
-
-    @property
-    def predictions(self) -> Path:
-        """What the model says of each test image, once the run has ended."""
-        return self.path / "predictions.npz"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of ``last.ckpt``, ``best.ckpt`` and those kept on the way."""
-        return self.path / "checkpoints"
-
-    @property
-    def last(self) -> Path:
-        """The newest checkpoint."""
-        return self.checkpoints / "last.ckpt"
-
-    @property
-    def best(self) -> Path:
-        """The checkpoint with the highest held-out accuracy."""
-        return self.checkpoints / "best.ckpt"
+    config = _Inside("config.yaml")
+    """All settings of the run."""
+    metrics = _Inside("metrics.csv")
+    """One row per step, those at the end of an epoch with its results."""
+    summary = _Inside("summary.json")
+    """Results, once the run has ended."""
+    predictions = _Inside("predictions.npz")
+    """What the model says of each test image, once the run has ended."""
+    checkpoints = _Inside("checkpoints")
+    """The folder of ``last.ckpt``, ``best.ckpt`` and those kept on the way."""
+    last = _Inside("checkpoints", "last.ckpt")
+    """The newest checkpoint."""
+    best = _Inside("checkpoints", "best.ckpt")
+    """The checkpoint with the highest held-out accuracy."""
+    figures = _Inside("figures")
+    """The folder of the PNG files."""
+    tensorboard = _Inside("tensorboard")
+    """The folder of TensorBoard's event files."""
+    images = _Inside("images")
+    """The folder of parquet files of a run on arrays, see :func:`colgraph.training.fit`."""
+    mlflow = _Inside("mlflow")
+    """The folder of MLflow's files, where no tracking server is named."""
+    wandb = _Inside("wandb")
+    """The folder of W&B's files."""
+    loggers = _Inside("loggers.json")
+    """Which runs of W&B and MLflow are told of this one."""
+    searchlight = _Inside("searchlight.json")
+    """Where on the sheet recordings are found, which the report's page draws."""
+    analysis = _Inside("analysis")
+    """The folder of what ``colgraph analyse`` finds."""
+    plasticity = _Inside("plasticity.json")
+    """Which edges a run with ``rewire`` has won and lost."""
+    encoding = _Inside("encoding.json")
+    """What ``colgraph encode`` finds, where no other file is named."""
+    rsa = _Inside("rsa.json")
+    """What ``colgraph rsa`` finds, where no other file is named."""
 
     @property
     def kept(self) -> list[Path]:
@@ -86,61 +98,6 @@ class RunFolder:
     def kept_at(self, step: int) -> Path:
         """The checkpoint that is kept after a step."""
         return self.checkpoints / f"step-{step:07d}.ckpt"
-
-    @property
-    def figures(self) -> Path:
-        """The folder of the PNG files."""
-        return self.path / "figures"
-
-    @property
-    def tensorboard(self) -> Path:
-        """The folder of TensorBoard's event files."""
-        return self.path / "tensorboard"
-
-    @property
-    def images(self) -> Path:
-        """The folder of parquet files of a run on arrays, see :func:`colgraph.training.fit`."""
-        return self.path / "images"
-
-    @property
-    def mlflow(self) -> Path:
-        """The folder of MLflow's files, where no tracking server is named."""
-        return self.path / "mlflow"
-
-    @property
-    def wandb(self) -> Path:
-        """The folder of W&B's files."""
-        return self.path / "wandb"
-
-    @property
-    def loggers(self) -> Path:
-        """Which runs of W&B and MLflow are told of this one."""
-        return self.path / "loggers.json"
-
-    @property
-    def searchlight(self) -> Path:
-        """Where on the sheet recordings are found, which the report's page draws."""
-        return self.path / "searchlight.json"
-
-    @property
-    def analysis(self) -> Path:
-        """The folder of what ``colgraph analyse`` finds."""
-        return self.path / "analysis"
-
-    @property
-    def plasticity(self) -> Path:
-        """Which edges a run with ``rewire`` has won and lost."""
-        return self.path / "plasticity.json"
-
-    @property
-    def encoding(self) -> Path:
-        """What ``colgraph encode`` finds, where no other file is named."""
-        return self.path / "encoding.json"
-
-    @property
-    def rsa(self) -> Path:
-        """What ``colgraph rsa`` finds, where no other file is named."""
-        return self.path / "rsa.json"
 
     def evaluation(self, data: str | None = None, split: str = "test", checkpoint: str = "last") -> Path:
         """``evaluation.json``; one of another checkpoint, split or data says which in its name."""

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from colgraph.array_files import Structs, is_hdf5, matlab_tree
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import Source, optional, parsing, warn
 from colgraph.geometry.readers.matrices.adjacency import Cells, adjacency_geometry
 from colgraph.geometry.readers.tables.columns import plain
 from colgraph.hints import closest
 
-_HDF5 = b"\x89HDF\r\n\x1a\n"
 _NAMES = ("names", "labels", "regions", "areas", "rois", "parcels", "nodes", "name", "label", "region", "area", "roi")
 _PLACES = ("pos", "positions", "coords", "coord", "coordinates", "xyz", "mni", "centroids", "centers", "centres")
 
@@ -108,93 +108,35 @@ def load_mat(source: Source) -> dict[str, Any]:
         ValueError: for a broken file.
         ImportError: if it is v7.3 and h5py is not installed.
     """
-    if _HDF5 in (source.data[:8], source.data[512:520]):
-        h5py = optional("h5py", "mesh")
-        with parsing("a MATLAB v7.3 file"), h5py.File(io.BytesIO(source.data), "r") as file:
-            return {name: value for key in file if key[0] != "#" for name, value in _from_hdf5(key, file[key], file)}
     if source.data.startswith(b"# Created by Octave"):
         raise ValueError("this is Octave's text format: save it with `save -v7`")
-    from scipy.io import loadmat
+    h5py = optional("h5py", "mesh") if is_hdf5(source.data) else None
+    with parsing("a MATLAB file" if h5py is None else "a MATLAB v7.3 file"):
+        tree = matlab_tree(io.BytesIO(source.data), h5py)
+    return {name: value for key, node in tree.items() for name, value in _flat(key, node, h5py is not None)}
 
-    with parsing("a MATLAB file"):
-        loaded = loadmat(io.BytesIO(source.data))
-    return {name: value for key in loaded if key[:2] != "__" for name, value in _from_scipy(key, loaded[key])}
 
-
-def _from_scipy(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    from scipy.sparse import issparse
-
-    if issparse(value) or (isinstance(value, np.ndarray) and value.dtype.kind in "fiubc"):
-        yield key, value
-    elif not isinstance(value, np.ndarray) or type(value) is not np.ndarray:
-        return  # tables, strings, functions
-    elif value.dtype.kind == "U":
-        yield key, [str(row).strip() for row in value.reshape(-1)]
-    elif value.dtype.names:
-        for field in value.dtype.names if value.size == 1 else ():
-            yield from _from_scipy(f"{key}.{field}", value.reshape(-1)[0][field])
-    elif value.dtype.kind == "O":
-        cells = value.reshape(-1, order="F").tolist()
-        yield from _from_cells(key, cells, [_text(cell) for cell in cells], lambda name, cell: _from_scipy(name, cell))
+def _flat(key: str, node: Any, structs: bool) -> Iterator[tuple[str, Any]]:
+    """What lies below a node, by its place; the fields of several ``structs`` as cells, or not at all."""
+    if isinstance(node, dict):
+        for field, part in node.items():
+            yield from _flat(f"{key}.{field}", part, structs)
+    elif isinstance(node, Structs):
+        for field in node[0] if structs and node else ():
+            yield from _flat(f"{key}.{field}", [one[field] for one in node], structs)
+    elif isinstance(node, list):
+        texts = [_text(cell) for cell in node]
+        if texts and None not in texts:
+            yield key, texts
+            return
+        for i, cell in enumerate(node, start=1):
+            yield from _flat(f"{key}{{{i}}}", cell, structs)
+    elif node is not None:
+        yield key, [node] if isinstance(node, str) else node
 
 
 def _text(cell: Any) -> str | None:
-    """The text of a cell, which scipy has as an array of one string."""
-    if isinstance(cell, np.ndarray) and cell.dtype.kind == "O" and cell.size == 1:
-        return _text(cell.reshape(-1)[0])
-    return (
-        str(cell.reshape(-1)[0]) if isinstance(cell, np.ndarray) and cell.dtype.kind == "U" and cell.size == 1 else None
-    )
-
-
-def _from_cells(key: str, cells: list[Any], texts: list[str | None], read: Any) -> Iterator[tuple[str, Any]]:
-    if cells and None not in texts:
-        yield key, [str(text).strip() for text in texts]
-        return
-    for i, cell in enumerate(cells, start=1):
-        yield from read(f"{key}{{{i}}}", cell)
-
-
-def _from_hdf5(key: str, node: Any, file: Any) -> Iterator[tuple[str, Any]]:
-    """HDF5 has MATLAB's arrays with their axes in reverse."""
-    import h5py
-
-    kind = node.attrs.get("MATLAB_class", b"")
-    kind = kind.decode() if isinstance(kind, bytes) else str(kind)
-    if isinstance(node, h5py.Group):
-        if "MATLAB_sparse" in node.attrs:
-            yield key, _sparse(node)
-        elif not node.attrs.get("MATLAB_object_decode"):
-            for field in node:
-                yield from _from_hdf5(f"{key}.{field}", node[field], file)
-        return
-    if node.attrs.get("MATLAB_empty") or node.attrs.get("MATLAB_object_decode"):
-        return
-    if kind == "char":
-        yield key, _characters(node)
-    elif kind == "cell" or node.dtype == h5py.ref_dtype:
-        cells = [file[ref] for ref in node[()].reshape(-1)]
-        texts = [_characters(cell)[0] if _is_text(cell) else None for cell in cells]
-        yield from _from_cells(key, cells, texts, lambda name, cell: _from_hdf5(name, cell, file))
-    elif node.dtype.kind in "fiubc":
-        yield key, np.asarray(node[()]).T
-
-
-def _is_text(node: Any) -> bool:
-    return node.attrs.get("MATLAB_class") in (b"char", "char") and not node.attrs.get("MATLAB_empty")
-
-
-def _characters(node: Any) -> list[str]:
-    codes = np.atleast_2d(np.asarray(node[()], dtype=np.uint16).T)
-    return [row.astype("<u2").tobytes().decode("utf-16-le", "replace").strip() for row in codes]
-
-
-def _sparse(node: Any) -> Any:
-    """Compressed columns; a matrix of nothing but zeros has no ``data``."""
-    from scipy.sparse import csc_array
-
-    pointers = np.asarray(node["jc"][()], dtype=np.int64)
-    shape = (int(node.attrs["MATLAB_sparse"]), len(pointers) - 1)
-    if "data" not in node:
-        return csc_array(shape)
-    return csc_array((np.asarray(node["data"][()]), np.asarray(node["ir"][()], dtype=np.int64), pointers), shape=shape)
+    """The text of a cell, perhaps in a cell of its own."""
+    if isinstance(cell, list) and len(cell) == 1:
+        return _text(cell[0])
+    return cell if isinstance(cell, str) else None
