@@ -10,9 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.geometry.readers.files import Source, naming, open_source, optional, parsing
-from colgraph.geometry.readers.matrices.matlab import load_mat
-from colgraph.geometry.readers.matrices.numpy_files import load_arrays
-from colgraph.geometry.readers.surface_labels import is_no_parcel, is_wall, read_annot_labels, read_gifti_labels
+from colgraph.geometry.readers.surface_labels import (
+    beside_numbers,
+    is_no_parcel,
+    is_wall,
+    one_array,
+    one_each,
+    read_annot_labels,
+    read_gifti_labels,
+)
 from colgraph.hints import closest
 from colgraph.text import is_number, parse_numbers, parse_table
 
@@ -66,9 +72,7 @@ def read_mask(path: str | os.PathLike[str], num_columns: int) -> NDArray[np.bool
 
 def _flags(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Booleans from an array of booleans or of zeros and ones."""
-    flat = values.reshape(-1)
-    if values.ndim != 1 and flat.size != max(values.shape, default=0):
-        raise ValueError(f"a mask has one value per column, this array has shape {list(values.shape)}")
+    flat = one_each(values, "a mask has one value per column")
     if flat.dtype == np.bool_:
         return flat
     if flat.dtype.kind not in "iuf":
@@ -79,14 +83,8 @@ def _flags(values: NDArray[Any]) -> NDArray[np.bool_]:
     return flat.astype(np.bool_)
 
 
-def _read_numpy(source: Source, num_columns: int) -> NDArray[np.bool_]:
-    return _the_mask(load_arrays(source, "mask"))
-
-
-def _the_mask(arrays: dict[str, NDArray[Any]]) -> NDArray[np.bool_]:
-    if "mask" not in arrays and len(arrays) != 1:
-        raise ValueError(f"needs an array called 'mask', or one array alone; it holds {', '.join(arrays) or 'none'}")
-    return _flags(np.asarray(arrays.get("mask", next(iter(arrays.values())))))
+def _read_array(source: Source, num_columns: int) -> NDArray[np.bool_]:
+    return _flags(one_array(source, "mask"))
 
 
 def _read_text(source: Source, num_columns: int) -> NDArray[np.bool_]:
@@ -102,21 +100,8 @@ def _read_text(source: Source, num_columns: int) -> NDArray[np.bool_]:
             raise ValueError(
                 f"rows have {max(widths)} cells: a mask has one value per column, or a column's number and its value"
             )
-        return _by_number(rows, table.separator)
+        rows = [beside_numbers(rows, table.separator)]
     return np.array(_text_flags([cell for row in rows for cell in row], table.separator), dtype=np.bool_)
-
-
-def _by_number(rows: list[list[str]], separator: str) -> NDArray[np.bool_]:
-    """Flags in the order of the numbers, from 0 or from 1, that stand in the other cell of each row."""
-    size = len(rows)
-    for at in (0, 1):
-        keys = np.array(parse_numbers((row[at] for row in rows), separator), dtype=np.float64)
-        for start in (0, 1):
-            if np.array_equal(np.sort(keys), np.arange(start, size + start)):
-                keep = np.zeros(size, dtype=np.bool_)
-                keep[keys.astype(np.int64) - start] = _text_flags([row[1 - at] for row in rows], separator)
-                return keep
-    raise ValueError(f"neither of its two columns has each of the numbers 0 to {size - 1}, or 1 to {size}, once")
 
 
 def _flag(cell: str) -> bool | None:
@@ -131,11 +116,6 @@ def _text_flags(cells: list[str], separator: str) -> list[bool]:
         if word is None and number not in (0, 1):
             raise ValueError(f"a mask holds 0 and 1, or true and false, but entry {i} is {cells[i]!r}")
     return [number == 1 if word is None else word for word, number in zip(words, numbers, strict=True)]
-
-
-def _read_mat(source: Source, num_columns: int) -> NDArray[np.bool_]:
-    arrays = {key: value for key, value in load_mat(source).items() if isinstance(value, np.ndarray)}
-    return _the_mask(arrays)
 
 
 # ---------------------------------------------------------------------- labels of surfaces
@@ -178,9 +158,9 @@ def _read_label(source: Source, num_columns: int) -> NDArray[np.bool_]:
 
 
 _READERS: dict[str, Callable[[Source, int], NDArray[np.bool_]]] = {
-    "npy": _read_numpy,
-    "npz": _read_numpy,
-    "mat": _read_mat,
+    "npy": _read_array,
+    "npz": _read_array,
+    "mat": _read_array,
     "txt": _read_text,
     "csv": _read_text,
     "tsv": _read_text,

@@ -10,9 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.geometry.readers.files import Source, naming, open_source
-from colgraph.geometry.readers.matrices.matlab import load_mat
-from colgraph.geometry.readers.matrices.numpy_files import load_arrays
-from colgraph.geometry.readers.surface_labels import is_no_parcel, read_annot_labels, read_gifti_labels
+from colgraph.geometry.readers.surface_labels import (
+    beside_numbers,
+    is_no_parcel,
+    one_array,
+    one_each,
+    read_annot_labels,
+    read_gifti_labels,
+)
 from colgraph.hints import closest
 from colgraph.text import is_number, parse_numbers, parse_table
 
@@ -72,9 +77,7 @@ def _named(values: NDArray[Any], table: dict[int, str]) -> Labels:
 
 def _whole(values: NDArray[Any]) -> NDArray[np.int64]:
     """Codes ``[V]``: 0, -1 and NaN are no area."""
-    flat = values.reshape(-1)
-    if values.ndim != 1 and flat.size != max(values.shape, default=0):
-        raise ValueError(f"a parcellation has one code per vertex, this array has shape {list(values.shape)}")
+    flat = one_each(values, "a parcellation has one code per vertex")
     if flat.dtype.kind not in "iuf":
         raise ValueError(f"a parcellation holds whole numbers, this one {flat.dtype}")
     filled = np.where(np.isnan(flat), 0, flat) if flat.dtype.kind == "f" else flat
@@ -92,21 +95,11 @@ def _words(words: list[str]) -> Labels:
     return np.array([number.get(word, NO_AREA) for word in words], dtype=np.int64), {k: n for n, k in number.items()}
 
 
-def _of_arrays(arrays: dict[str, NDArray[Any]]) -> Labels:
-    if "parcellation" not in arrays and len(arrays) != 1:
-        raise ValueError(f"needs an array called 'parcellation', or one array alone; it holds {', '.join(arrays)}")
-    values = np.asarray(arrays.get("parcellation", next(iter(arrays.values()))))
+def _read_array(source: Source) -> Labels:
+    values = one_array(source, "parcellation")
     if values.dtype.kind == "U":
         return _words([str(word).strip() for word in values.reshape(-1)])
     return _whole(values), None
-
-
-def _read_numpy(source: Source) -> Labels:
-    return _of_arrays(load_arrays(source, "parcellation"))
-
-
-def _read_mat(source: Source) -> Labels:
-    return _of_arrays({key: value for key, value in load_mat(source).items() if isinstance(value, np.ndarray)})
 
 
 def _read_text(source: Source) -> Labels:
@@ -116,7 +109,7 @@ def _read_text(source: Source) -> Labels:
     if len(rows) > 2 and not any(map(is_number, rows[0])) and any(map(is_number, rows[1])):
         rows = rows[1:]  # a header
     if len(rows) > 1 and {len(row) for row in rows} == {2}:
-        rows = _in_order(rows, table.separator)
+        rows = [beside_numbers(rows, table.separator)]
     elif len(rows) > 1 and {len(row) for row in rows} != {1}:
         raise ValueError(f"rows have {max(map(len, rows))} cells: a parcellation has one code per vertex")
     cells = [cell for row in rows for cell in row]
@@ -127,16 +120,6 @@ def _read_text(source: Source) -> Labels:
         at = numbers.index(None)
         raise ValueError(f"a parcellation holds codes or names, but vertex {at} has {cells[at]!r} among numbers")
     return _words(cells)
-
-
-def _in_order(rows: list[list[str]], separator: str) -> list[list[str]]:
-    """The cells beside the numbers of the vertices, from 0 or from 1, in the order of these."""
-    for at in (0, 1):
-        keys = np.array([np.nan if k is None else k for k in parse_numbers((row[at] for row in rows), separator)])
-        for start in (0, 1):
-            if np.array_equal(np.sort(keys), np.arange(start, len(rows) + start)):
-                return [[rows[i][1 - at]] for i in np.argsort(keys)]
-    raise ValueError(f"neither of its two columns has each of the numbers 0 to {len(rows) - 1}, or 1 to {len(rows)}")
 
 
 def _read_gifti(source: Source) -> Labels:
@@ -153,9 +136,9 @@ def _read_annot(source: Source) -> Labels:
 _READERS = {
     "annot": _read_annot,
     "gii": _read_gifti,
-    "npy": _read_numpy,
-    "npz": _read_numpy,
-    "mat": _read_mat,
+    "npy": _read_array,
+    "npz": _read_array,
+    "mat": _read_array,
     "txt": _read_text,
     "csv": _read_text,
     "tsv": _read_text,

@@ -1,4 +1,4 @@
-"""Labels of the vertices of a surface: GIFTI's and FreeSurfer's, and which labels say that there is no parcel."""
+"""One value a vertex of a surface, in arrays, tables and labels (GIFTI, FreeSurfer), and which labels are no parcel."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.geometry.readers.files import Source, optional, parsing
+from colgraph.geometry.readers.matrices.matlab import load_mat
+from colgraph.geometry.readers.matrices.numpy_files import load_arrays
 from colgraph.geometry.readers.meshes.cortical import load_gifti
-from colgraph.text import decode_text
+from colgraph.text import decode_text, parse_numbers
 
 _SURFACE_INTENTS = ("NIFTI_INTENT_POINTSET", "NIFTI_INTENT_TRIANGLE")
 
@@ -35,6 +37,33 @@ def is_no_parcel(label: str) -> bool:
     joined = _joined(label)
     asked = re.search(r"(^|[^a-z0-9?])\?+($|[^a-z0-9?])", label.lower())
     return bool(asked or joined in _NO_PARCELS or _NO_PARCEL.search(joined) or _WALL.search(joined))
+
+
+def one_array(source: Source, name: str) -> NDArray[Any]:
+    """The array of a name, or the only one, of a file of numpy's or MATLAB's."""
+    found = load_mat(source) if source.suffix == "mat" else load_arrays(source, name)
+    arrays = {key: value for key, value in found.items() if isinstance(value, np.ndarray)}
+    if name not in arrays and len(arrays) != 1:
+        raise ValueError(f"needs an array called {name!r}, or one array alone; it holds {', '.join(arrays) or 'none'}")
+    return np.asarray(arrays.get(name, next(iter(arrays.values()))))
+
+
+def one_each(values: NDArray[Any], rule: str) -> NDArray[Any]:
+    """``[V]`` one value a vertex; a ValueError with the ``rule`` where an array has several."""
+    flat = values.reshape(-1)
+    if values.ndim != 1 and flat.size != max(values.shape, default=0):
+        raise ValueError(f"{rule}, this array has shape {list(values.shape)}")
+    return flat
+
+
+def beside_numbers(rows: list[list[str]], separator: str) -> list[str]:
+    """The cells beside the numbers of the vertices, from 0 or from 1, in the order of these."""
+    for at in (0, 1):
+        keys = np.array(parse_numbers((row[at] for row in rows), separator), dtype=np.float64)
+        for start in (0, 1):
+            if np.array_equal(np.sort(keys), np.arange(start, len(rows) + start)):
+                return [rows[i][1 - at] for i in np.argsort(keys)]
+    raise ValueError(f"neither of its two columns has each of the numbers 0 to {len(rows) - 1}, or 1 to {len(rows)}")
 
 
 def read_gifti_labels(source: Source, what: str) -> tuple[NDArray[Any], dict[int, str] | None]:
