@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.extras import optional
-from colgraph.text import reason_of
+from colgraph.hints import reason_of
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 

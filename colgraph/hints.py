@@ -11,6 +11,12 @@ def in_one_line(message: object) -> str:
     return " ".join(str(message).split())
 
 
+def reason_of(error: BaseException) -> str:
+    """What a library says is wrong, in one line: the first one of its message, or the name of the error."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def closest(name: object, known: Iterable[object]) -> str:
     """The end of an error message about an unknown name: the closest known one, if any is close, and all of them."""
     names = [str(k) for k in known]

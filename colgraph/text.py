@@ -33,12 +33,6 @@ _MISSING = {"nan", "na", "n/a", "#n/a", "<na>", "null", "none"}
 _INFINITE = {"inf", "infinity"}
 
 
-def reason_of(error: BaseException) -> str:
-    """What a library says is wrong, in one line: the first one of its message, or the name of the error."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 # ---------------------------------------------------------------------- characters
 
 
@@ -212,6 +206,16 @@ def _first_odd(rows: list[list[str]]) -> int | None:
 
 
 # ---------------------------------------------------------------------- numbers
+
+
+def plain_name(name: str) -> str:
+    """A name without capitals, blanks and marks."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def count_rows(cells: Sequence[str]) -> bool:
+    """Whether cells do nothing but count: 0, 1, 2, ... or 1, 2, 3, ..."""
+    return any(list(cells) == [str(i + start) for i in range(len(cells))] for start in (0, 1))
 
 
 def is_number(cell: str) -> bool:

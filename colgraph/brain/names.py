@@ -23,11 +23,6 @@ def natural_key(name: str) -> tuple[Any, ...]:
     return ([int(part) if i % 2 else part.casefold() for i, part in enumerate(parts)], name)
 
 
-def plain_name(name: str) -> str:
-    """A name without capitals, blanks and marks."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
 def first_twice(names: Sequence[str]) -> str | None:
     """The first name that comes again; None where each is there once."""
     return next((name for name, count in Counter(names).items() if count > 1), None)

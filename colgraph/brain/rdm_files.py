@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from colgraph.analysis.arrays import Array
 from colgraph.array_files import load_numpy, load_tree
-from colgraph.brain.names import STIMULI, first_twice, plain_name
+from colgraph.brain.names import STIMULI, first_twice
 from colgraph.brain.rdm_shapes import as_triangles, side_of
 from colgraph.brain.rdm_tables import read_rdm_table
 from colgraph.hints import in_one_line
+from colgraph.text import count_rows, plain_name
 
 TREES = (".mat", ".h5", ".hdf5", ".hdf")
 TABLES = (".csv", ".tsv", ".txt")
@@ -288,14 +289,10 @@ def _from_rsatoolbox(
     usual = [key for key in lists if STIMULI.fullmatch(plain_name(key)) or plain_name(key) in ("conds", "conditions")]
     if usual:
         return parts, lists[usual[0]]
-    unique = [key for key, value in lists.items() if len(set(value)) == len(value) and not _counts(value)]
+    unique = [key for key, value in lists.items() if len(set(value)) == len(value) and not count_rows(value)]
     if unique:
         notes.append(f"stimuli of {str(path)!r} are joined by its pattern descriptor {unique[0]!r}")
     return parts, lists[unique[0]] if unique else None
-
-
-def _counts(values: list[str]) -> bool:
-    return values in ([str(i + start) for i in range(len(values))] for start in (0, 1))
 
 
 # ---------------------------------------------------------------------- subjects, sessions and times

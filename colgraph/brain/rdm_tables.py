@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from colgraph.brain.names import NUMBER, first_twice, natural_key, plain_number
 from colgraph.brain.rdm_shapes import side_of
-from colgraph.text import Table, is_number, parse_numbers, read_table
+from colgraph.text import Table, count_rows, is_number, parse_numbers, read_table
 
 _NUMBERED = re.compile(r"(?:v|x|var|column|col)?(\d+)", re.IGNORECASE)
 """How R, MATLAB and spreadsheets number columns that have no names."""
@@ -112,7 +112,7 @@ def _counts(names: list[str]) -> bool:
     whole = [plain_number(name) for name in names]
     marks = {name.rstrip("0123456789").lower() for name in whole}
     plain = [str(int(match[1])) if (match := _NUMBERED.fullmatch(name)) else "" for name in whole]
-    return len(marks) == 1 and any(plain == [str(i + start) for i in range(len(plain))] for start in (0, 1))
+    return len(marks) == 1 and count_rows(plain)
 
 
 # ---------------------------------------------------------------------- condensed, and pair by pair

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from colgraph.brain.names import NUMBER, TARGETS, first_twice, plain_name, plain_number
+from colgraph.brain.names import NUMBER, TARGETS, first_twice, plain_number
 from colgraph.brain.responses import Recordings
-from colgraph.text import read_table
+from colgraph.text import plain_name, read_table
 
 _REGIONS = ("region", "regions", "area", "areas", "roi", "rois", "parcel", "label")
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.array_files import load_numpy, unreadable
-from colgraph.brain.names import NUMBER, STIMULI, TARGETS, first_twice, plain_name, plain_number
+from colgraph.brain.names import NUMBER, STIMULI, TARGETS, first_twice, plain_number
 from colgraph.extras import optional
-from colgraph.text import Table, is_number, parse_numbers, parse_table, read_table
+from colgraph.text import Table, count_rows, is_number, parse_numbers, parse_table, plain_name, read_table
 
 _ENDS = (".npy", ".npz", ".h5", ".hdf5", ".csv", ".tsv", ".txt")
 _WANTED = "responses ", "numbers, and names as text (dtype=str)"
@@ -160,8 +160,7 @@ def _without_stimuli(
         return header, None, body
     place = named or 0
     # A table's own row numbers are no names.
-    counted = ([str(i + start) for i in range(len(first))] for start in (0, 1))
-    stimuli = None if is_unnamed and not place and first in counted else [row[place] for row in body]
+    stimuli = None if is_unnamed and not place and count_rows(first) else [row[place] for row in body]
     gone = {place, 0} if is_unnamed else {place}
     kept = [[cell for i, cell in enumerate(row) if i not in gone] for row in body]
     return None if header is None else [cell for i, cell in enumerate(header) if i not in gone], stimuli, kept

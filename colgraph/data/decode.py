@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from colgraph.text import reason_of
+from colgraph.hints import reason_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -10,7 +10,7 @@ from typing import Any
 
 from colgraph.data.labels import EncodedSplits, Join, Part, import_datasets, join_parts
 from colgraph.data.splits import split_of
-from colgraph.text import reason_of
+from colgraph.hints import reason_of
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 PROBE_SECONDS = 12.0

@@ -9,7 +9,7 @@ from typing import Any
 from colgraph.data.folders import find_images
 from colgraph.data.labels import EncodedSplits, Join, Part, import_datasets, join_parts
 from colgraph.data.splits import harder_named, splits_named
-from colgraph.text import reason_of
+from colgraph.hints import reason_of
 
 
 def parquet_files(folder: Path) -> list[Path]:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
+from colgraph.hints import reason_of
+
 _INTERVAL = 2.0
 _GRACE = 5.0  # seconds to wait for the rank that failed first to say why
 _LINGER = 2.0  # seconds for which the rank that keeps the store waits for the others to leave it
@@ -98,7 +100,7 @@ class Watch:
         """
         if not self._quit():
             return None
-        words = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        words = reason_of(error)
         message = words if isinstance(error, ValueError) else f"{type(error).__name__}: {words}"
         try:
             mine = own or isinstance(error, ValueError | ImportError)

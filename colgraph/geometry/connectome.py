@@ -15,6 +15,7 @@ from colgraph.geometry.readers import from_object, read_geometry
 from colgraph.geometry.readers.area_names import SIDE_NAMES, base_of, read_area_names, side_of
 from colgraph.geometry.readers.files import warn
 from colgraph.hints import closest
+from colgraph.text import count_rows
 
 Array = NDArray[np.float64]
 
@@ -88,7 +89,7 @@ def read_connectome(source: Any, labels: Any, strength: str) -> Connectome:
         raise ValueError(f"{what} has the name {twice!r} twice")
     if len(names) != len(matrix):
         raise ValueError(f"{what} has {len(names)} names, and connectome {path!r} has {len(matrix)} rows")
-    if header is not None and not _counts(header):
+    if header is not None and not count_rows(header):
         matrix = _in_order_of(names, header, matrix, f"{what} and connectome {path!r}")
     return Connectome(matrix, names, codes, path)
 
@@ -126,14 +127,9 @@ def tract_lengths(source: Any, connectome: Connectome) -> Array:
     both = f"tract_lengths {path!r} and connectome {connectome.path!r}"
     if len(lengths) != len(connectome.names):
         raise ValueError(f"{both} have {len(lengths)} and {len(connectome.names)} rows: they must be the same areas")
-    if header is None or _counts(header):
+    if header is None or count_rows(header):
         return lengths
     return _in_order_of(connectome.names, header, lengths, both)
-
-
-def _counts(names: list[str]) -> bool:
-    """Whether names only number the rows."""
-    return any(names == [str(k + start) for k in range(len(names))] for start in (0, 1))
 
 
 def _in_order_of(names: list[str], header: list[str], matrix: Array, what: str) -> Array:

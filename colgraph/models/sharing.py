@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from colgraph.extras import missing_package
-from colgraph.hints import in_one_line
+from colgraph.hints import reason_of
 from colgraph.models.columnformer import Columnformer, SheetMismatchError
 from colgraph.options import OPTIONS_FORMAT, VisionOptions, as_now
 from colgraph.sheet import Sheet
@@ -136,7 +136,7 @@ class SharedModel(nn.Module):
         try:
             return str(wrapped.push_to_hub(repo_id, **options))
         except Exception as error:
-            raise ValueError(f"cannot push to {repo_id!r} on the Hugging Face Hub: {_line(error)}") from error
+            raise ValueError(f"cannot push to {repo_id!r} on the Hugging Face Hub: {reason_of(error)}") from error
 
     # ------------------------------------------------------------------ what a kind of model says of itself
 
@@ -169,7 +169,7 @@ class SharedModel(nn.Module):
         try:
             config = dict(json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
-            raise ValueError(f"{source!r}: cannot read {_CONFIG}: {_line(error)}") from error
+            raise ValueError(f"{source!r}: cannot read {_CONFIG}: {reason_of(error)}") from error
         kind = config.get("class", _ON_A_SHEET)
         if kind not in [each.__name__ for each in cls.__mro__]:
             raise ValueError(f"{source!r} holds a {kind}: read it with {kind}.from_pretrained, not {cls.__name__}'s")
@@ -178,14 +178,14 @@ class SharedModel(nn.Module):
         try:
             net = cls.from_config(config, sheet)
         except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"{source!r} was saved by another version of colgraph: {_line(error)}") from error
+            raise ValueError(f"{source!r} was saved by another version of colgraph: {reason_of(error)}") from error
         except ValueError as error:
             kind_of = SheetMismatchError if isinstance(error, SheetMismatchError) else ValueError
             raise kind_of(f"{source!r}: {error}") from error
         try:
             tensors = load_file(weights)
         except Exception as error:
-            raise ValueError(f"{source!r}: cannot read {_WEIGHTS}: {_line(error)}") from error
+            raise ValueError(f"{source!r}: cannot read {_WEIGHTS}: {reason_of(error)}") from error
         # Before they are copied: float64 would be rounded to what a new model has.
         dtype = next((value.dtype for value in tensors.values() if value.is_floating_point()), torch.float32)
         net.to(dtype)
@@ -245,7 +245,7 @@ def _find(model_id: str, name: str, options: dict[str, Any]) -> Path:
         return Path(hub.hf_hub_download(model_id, name, **options))
     except Exception as error:  # of several libraries: no answer, no such model, no permission, no cached copy
         raise ValueError(
-            f"cannot load {model_id!r} from the Hugging Face Hub ({name}: {_line(error)}): check its name and the "
+            f"cannot load {model_id!r} from the Hugging Face Hub ({name}: {reason_of(error)}): check its name and the "
             "connection, or give a folder written by save_pretrained"
         ) from error
 
@@ -255,10 +255,6 @@ def _there(file: Path, source: str) -> Path:
     if not file.is_file():
         raise ValueError(f"{source!r} is not a model saved by save_pretrained: it lacks {file.name}")
     return file
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 # ---------------------------------------------------------------------- files

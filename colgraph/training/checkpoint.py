@@ -16,7 +16,7 @@ from torch import nn
 
 from colgraph.data import BatchTransform, ImageSplits
 from colgraph.distributed import checkpoint as sharded
-from colgraph.hints import in_one_line
+from colgraph.hints import in_one_line, reason_of
 from colgraph.models import OwnNetwork, SheetMismatchError, VisionModel
 from colgraph.options import OPTIONS_FORMAT, as_now
 from colgraph.sheet import Sheet
@@ -164,8 +164,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"cannot read checkpoint {os.fspath(path)!r}: {reason[0]}") from error
+        raise ValueError(f"cannot read checkpoint {os.fspath(path)!r}: {reason_of(error)}") from error
     if not isinstance(content, dict) or KEY not in content or "state_dict" not in content:
         raise ValueError(f"{os.fspath(path)!r} is not a checkpoint of a colgraph training run")
     return content

@@ -7,7 +7,8 @@ from typing import Any
 
 from colgraph.geometry.readers.files import warn
 from colgraph.geometry.readers.lengths import Lengths
-from colgraph.geometry.readers.tables.columns import find_lengths, plain
+from colgraph.geometry.readers.tables.columns import find_lengths
+from colgraph.text import plain_name
 
 _NO_LENGTHS = {"id", "key", "source", "target", "start", "end"}
 
@@ -58,7 +59,7 @@ def name_places(graph: Any, name: str) -> None:
     if not {"x", "pos"} & (keys | set(named.values())):
         for key in sorted(keys):
             stems = [key[:-1] + axis for axis in "xyz"]
-            if key.endswith("x") and {*stems} <= keys and plain(key[:-1]).endswith(_PLACES):
+            if key.endswith("x") and {*stems} <= keys and plain_name(key[:-1]).endswith(_PLACES):
                 named |= dict(zip(stems, "xyz", strict=True))
                 break
     for data in nodes:

@@ -12,8 +12,8 @@ from colgraph.array_files import Structs, is_hdf5, matlab_tree
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import Source, optional, parsing, warn
 from colgraph.geometry.readers.matrices.adjacency import Cells, adjacency_geometry
-from colgraph.geometry.readers.tables.columns import plain
 from colgraph.hints import closest
+from colgraph.text import plain_name
 
 _NAMES = ("names", "labels", "regions", "areas", "rois", "parcels", "nodes", "name", "label", "region", "area", "roi")
 _PLACES = ("pos", "positions", "coords", "coord", "coordinates", "xyz", "mni", "centroids", "centers", "centres")
@@ -70,7 +70,7 @@ def read_mat(source: Source, *, variable: str | None = None, names: str | None =
 
 def _text_of_codes(key: str, value: Any) -> list[str] | None:
     """The lines of names that a program wrote as the codes of their characters (DSI Studio)."""
-    if plain(key.rpartition(".")[2]) not in _NAMES or not isinstance(value, np.ndarray) or value.dtype != np.uint8:
+    if plain_name(key.rpartition(".")[2]) not in _NAMES or not isinstance(value, np.ndarray) or value.dtype != np.uint8:
         return None
     return bytes(value.reshape(-1).tolist()).decode("utf-8", "replace").rstrip("\0").splitlines() or None
 
@@ -80,7 +80,7 @@ def _is_square(value: Any) -> bool:
 
 
 def _is_places(key: str) -> bool:
-    return plain(key.rpartition(".")[2]) in _PLACES
+    return plain_name(key.rpartition(".")[2]) in _PLACES
 
 
 def _named(found: dict[str, Any], names: str | None, size: int) -> str | None:
@@ -95,7 +95,7 @@ def _named(found: dict[str, Any], names: str | None, size: int) -> str | None:
             raise ValueError(f"{names!r} has {len(found[names])} names for {size} columns")
         return names
     fitting = [key for key in lists if len(found[key]) == size and len(set(found[key])) == size]
-    usual = [key for key in fitting if plain(key.rpartition(".")[2]).endswith(_NAMES)]
+    usual = [key for key in fitting if plain_name(key.rpartition(".")[2]).endswith(_NAMES)]
     return fitting[0] if len(fitting) == 1 else usual[0] if len(usual) == 1 else None
 
 

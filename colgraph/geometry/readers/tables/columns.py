@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from colgraph.geometry.readers.lengths import Lengths
-from colgraph.text import is_number
+from colgraph.text import is_number, plain_name
 
 # Who speaks and who listens. A word may be part of a name (pre_root_id, post_root_id) if the rest is the same.
 _ENDS = (
@@ -34,11 +34,6 @@ _LENGTHS = (
 )
 
 
-def plain(head: str) -> str:
-    """A name without capitals, blanks and marks."""
-    return re.sub(r"[^a-z0-9]", "", head.lower())
-
-
 def find_ends(heads: Sequence[str], *, alike: bool = False) -> tuple[int, int] | None:
     """The columns with the source and the target of edges.
 
@@ -46,7 +41,7 @@ def find_ends(heads: Sequence[str], *, alike: bool = False) -> tuple[int, int] |
         heads: the names of the columns.
         alike: whether to take pairs such as ``node1, node2`` or ``i, j`` too.
     """
-    names = [plain(head) for head in heads]
+    names = [plain_name(head) for head in heads]
     places: dict[str, list[int]] = {}
     for j, name in enumerate(names):
         places.setdefault(name, []).append(j)
@@ -140,7 +135,7 @@ def _find_direction(heads: Sequence[str], cells: Sequence[Sequence[str]], ends: 
     """The column that says of each edge whether it is directed, by its name and because it says nothing else."""
     for name in _DIRECTIONS:
         for i, head in enumerate(heads):
-            if i in ends or plain(head) != name or not any(_says(cell) is not None for cell in cells[i]):
+            if i in ends or plain_name(head) != name or not any(_says(cell) is not None for cell in cells[i]):
                 continue
             unsaid = next((row for row, cell in enumerate(cells[i]) if _says(cell) is None), None)
             if unsaid is not None:
@@ -153,7 +148,7 @@ def _find_direction(heads: Sequence[str], cells: Sequence[Sequence[str]], ends: 
 
 
 def _says(cell: str) -> bool | None:
-    word = plain(cell)
+    word = plain_name(cell)
     return True if word in _DIRECTED else False if word in _UNDIRECTED else None
 
 
@@ -176,7 +171,7 @@ def find_lengths(columns: Sequence[str], asked: Lengths) -> tuple[int, str, str 
     for kind, pattern in _LENGTHS if asked.weight is not None else ():
         if kind == "distance" and asked.weight_is is not None:
             continue  # who says what a weight is asks for the weight
-        fits = [i for i, column in enumerate(columns) if pattern.fullmatch(plain(column))]
+        fits = [i for i, column in enumerate(columns) if pattern.fullmatch(plain_name(column))]
         if fits:
             exact = [i for i in fits if columns[i] == kind]
             strength = kind == "strength" and asked.weight_is is None

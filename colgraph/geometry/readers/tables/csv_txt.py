@@ -11,10 +11,10 @@ from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import Source, refuse, warn
 from colgraph.geometry.readers.lengths import Lengths, edge_name
 from colgraph.geometry.readers.matrices.adjacency import Cells, adjacency_geometry
-from colgraph.geometry.readers.tables.columns import find_ends, find_lengths, plain
+from colgraph.geometry.readers.tables.columns import find_ends, find_lengths
 from colgraph.geometry.readers.tables.edge_lists import commented_header, edge_table_geometry, read_edge_list
 from colgraph.geometry.readers.tables.matrix_names import is_named_matrix, split_names
-from colgraph.text import Table, is_number, parse_numbers, parse_table
+from colgraph.text import Table, is_number, parse_numbers, parse_table, plain_name
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _may_be_bare_edges(rows: list[list[str]]) -> bool:
 
 def _cytoscape(heads: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]], tuple[int, int]] | None:
     """Cytoscape's table of edges: ``source (interaction) target`` in the column "shared name" or "name"."""
-    places = {plain(head): i for i, head in enumerate(heads)}
+    places = {plain_name(head): i for i, head in enumerate(heads)}
     name = places.get("sharedname", places.get("name"))
     interaction = places.get("sharedinteraction", places.get("interaction"))
     if name is None or interaction is None or not rows:

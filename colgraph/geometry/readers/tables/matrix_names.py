@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 from colgraph.geometry.readers.files import check_unique
-from colgraph.geometry.readers.tables.columns import plain
-from colgraph.text import is_number
+from colgraph.text import count_rows, is_number, plain_name
 
 _INTEGER = re.compile(r"-?\d+(\.0+)?")
 # What stands above the names of rows; another word above numbers is the first column's own name.
@@ -73,14 +72,14 @@ def _has_names(rows: list[list[str]], header: bool | None) -> bool:
         return True
     if corner and is_number(corner):
         return False
-    if corner and _has_words(across) and not _has_words(down) and not _CORNERS.fullmatch(plain(corner)):
+    if corner and _has_words(across) and not _has_words(down) and not _CORNERS.fullmatch(plain_name(corner)):
         raise ValueError(
             f"an adjacency matrix is square, this table has {len(rows) - 1} rows of numbers below {len(rows)} names "
             "(header=True if the first column holds names)"
         )
     if corner or _has_words(across) or _has_words(down):
         return True
-    numbered = [_numbers_from(cells) for cells in (across, down)]
+    numbered = [count_rows(cells) for cells in (across, down)]
     if all(numbered) and across == down:
         return True  # as pandas writes what has no names
     integers = all(_INTEGER.fullmatch(cell) for cell in across + down)
@@ -96,11 +95,6 @@ def _has_names(rows: list[list[str]], header: bool | None) -> bool:
     return False
 
 
-def _numbers_from(cells: list[str]) -> bool:
-    """Whether cells count 0, 1, 2, ... or 1, 2, 3, ..."""
-    return any(cells == [str(i + start) for i in range(len(cells))] for start in (0, 1))
-
-
 def _both_named(rows: list[list[str]]) -> tuple[list[str], list[list[str]], list[str]]:
     across, down = rows[0][1:], [row[0] for row in rows[1:]]
     body = [row[1:] for row in rows[1:]]
@@ -112,8 +106,8 @@ def _both_named(rows: list[list[str]]) -> tuple[list[str], list[list[str]], list
         if len(set(order)) == len(order) == len(down):
             notes = [] if order == sorted(order) else ["rows and columns are in different orders: joined by name"]
             return down, [[row[i] for i in order] for row in body], notes
-    if _numbers_from(down) or _numbers_from(across):
-        return _unique(across if _numbers_from(down) else down), body, []
+    if count_rows(down) or count_rows(across):
+        return _unique(across if count_rows(down) else down), body, []
     _unique(across), _unique(down)
     odd = next((name for name in down if name not in across), down[0])
     other = next((name for name in across if name not in down), across[0])
