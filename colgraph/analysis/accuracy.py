@@ -47,10 +47,7 @@ class Accuracy(Result):
     images_variance: float
     seeds_only: Array
 
-    def summary(self) -> dict[str, Any]:
-        """The same with the numbers of runs and images, and what each adds to the variance."""
-        more = {"seeds": self.seeds, "images": self.images, "images_variance": self.images_variance}
-        return super().summary() | more | {"seeds_variance": self.seeds_variance if self.seeds > 1 else None}
+    in_summary = ("seeds", "images", "images_variance", "seeds_variance")
 
 
 _ROUNDING = 1e-9  # of a mean of scores
@@ -196,10 +193,7 @@ class AccuracyDifference(Result):
         """That of the test."""
         return self.p
 
-    def summary(self) -> dict[str, Any]:
-        """The same with the test and what each alone gets right."""
-        alone = {"only_first": self.only_first, "only_second": self.only_second}
-        return super().summary() | {"test": self.test} | {k: v if np.isfinite(v) else None for k, v in alone.items()}
+    in_summary = ("test", "only_first", "only_second")
 
 
 def mcnemar(first: Any, second: Any) -> float:

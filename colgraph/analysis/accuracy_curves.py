@@ -38,9 +38,7 @@ class AccuracyCurve(Result):
     null_name: str
     images: int
 
-    def summary(self) -> dict[str, Any]:
-        """The numbers as plain values, with how many images there were."""
-        return super().summary() | {"images": self.images}
+    in_summary = ("images",)
 
     def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw accuracy against level, beside the null."""

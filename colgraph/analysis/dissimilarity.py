@@ -77,9 +77,7 @@ class Rsa(Result):
 
     attainable: float
 
-    def summary(self) -> dict[str, Any]:
-        """The same with ``attainable``."""
-        return super().summary() | {"attainable": self.attainable if np.isfinite(self.attainable) else None}
+    in_summary = ("attainable",)
 
     def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw the value beside its null, and the largest value that it can have."""

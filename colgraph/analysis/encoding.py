@@ -125,10 +125,7 @@ class Encoding(Result):
             return float("nan")
         return float(np.nanmean(self.normalised))
 
-    def summary(self) -> dict[str, Any]:
-        """The numbers as plain values, with the share of the ceiling."""
-        share = self.value_normalised
-        return super().summary() | {"value_normalised": share if np.isfinite(share) else None}
+    in_summary = ("value_normalised",)
 
     def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw the scores of the targets, against their ceiling where it is known."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -48,14 +48,18 @@ class Result:
         # A null of equal numbers has a spread of rounding errors.
         return (self.value - mean) / spread if spread > 1e-12 * abs(mean) else float("nan")
 
+    in_summary: ClassVar[tuple[str, ...]] = ()
+    """Attributes that :meth:`summary` holds as well."""
+
     def summary(self) -> dict[str, Any]:
-        """The numbers as plain values that JSON can hold (NaN becomes None)."""
+        """The numbers as plain values that JSON can hold (NaN becomes None), those of :attr:`in_summary` last."""
         low, high = (float(end) for end in self.interval)
         numbers = {"value": float(self.value), "low": low, "high": high, "p_value": self.p_value, "z": self.z}
         if len(self.null):
             numbers |= {"null_mean": float(self.null.mean()), "null_std": float(self.null.std())}
-        plain = {key: (number if np.isfinite(number) else None) for key, number in numbers.items()}
-        return {"name": self.name, "unit": self.unit, **plain}
+        more = {name: getattr(self, name) for name in self.in_summary}
+        found = {"name": self.name, "unit": self.unit, **numbers, **more}
+        return {key: None if isinstance(each, float) and not np.isfinite(each) else each for key, each in found.items()}
 
     def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw the value with its interval beside the null distribution.

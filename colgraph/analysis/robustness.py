@@ -55,9 +55,7 @@ class CorruptionErrors(Result):
     published: bool
     relative: float
 
-    def summary(self) -> dict[str, Any]:
-        """The numbers as plain values, with how many images there were and whose constants."""
-        return super().summary() | {"images": self.images, "constants": self.constants, "published": self.published}
+    in_summary = ("images", "constants", "published")
 
     def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw the error against severity: thin, each corruption; thick, the mean of its family."""

@@ -28,10 +28,7 @@ class Smoothness(CurveResult):
     resultant: float
     columns: int
 
-    def summary(self) -> dict[str, Any]:
-        """The same with ``resultant`` and ``columns``."""
-        resultant = float(self.resultant) if np.isfinite(self.resultant) else None
-        return super().summary() | {"resultant": resultant, "columns": self.columns}
+    in_summary = ("resultant", "columns")
 
     def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw the curve; the title says how far preferences coincide."""

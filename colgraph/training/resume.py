@@ -20,6 +20,8 @@ from colgraph.training.yaml_files import load_yaml, save_yaml
 _REFUSED, _APPLIED, _SCHEDULE, _SHARE, _IMAGES = "refused", "applied", "schedule", "share", "images"
 
 ON_RESUME: dict[str, str] = {
+    # What is learned, from what, and on which graph: whatever is not named below.
+    **dict.fromkeys((*declared(TrainConfig), "options"), _REFUSED),
     # Where and how fast it runs, and what is written beside the parameters.
     **dict.fromkeys(("workers", "memory_gb", "max_corrupt", "recompute", "backend", "accelerator"), _APPLIED),
     **dict.fromkeys(("checkpoint_every", "keep_checkpoints", "figure_every", "tensorboard", "logger"), _APPLIED),
@@ -29,25 +31,6 @@ ON_RESUME: dict[str, str] = {
     **dict.fromkeys(("devices", "sheet_parallel", "batch_size"), _SHARE),
     # Under another name, if they are the same images.
     "data": _IMAGES,
-    # What is learned, from what, and on which graph.
-    **dict.fromkeys(("image_size", "channels", "augment", "crop", "flip", "color", "mixup"), _REFUSED),
-    **dict.fromkeys(("split_seed", "train_share"), _REFUSED),
-    **dict.fromkeys(
-        ("model", "depth", "tied_blocks", "control", "geometry", "neighbors", "metric", "mask", "axis"), _REFUSED
-    ),
-    **dict.fromkeys(("num_inputs", "num_outputs", "inputs", "outputs", "patch_size", "options"), _REFUSED),
-    **dict.fromkeys(("columns_per_patch", "patch_stride", "sampling", "fixation"), _REFUSED),
-    **dict.fromkeys(("dim", "steps", "num_heads", "qk_dim", "mlp_dim", "untied", "parametrization"), _REFUSED),
-    **dict.fromkeys(("value_projection", "attention_residual", "edge_bias", "locality_sigma", "leak"), _REFUSED),
-    **dict.fromkeys(("position_embedding", "time_embedding", "inject", "wiring_power", "readout"), _REFUSED),
-    **dict.fromkeys(("epoch_images", "lr", "weight_decay", "beta1", "beta2", "difference_lr"), _REFUSED),
-    **dict.fromkeys(("difference_decay", "edge_bias_lr", "embedding_lr", "ema", "warmup", "clip"), _REFUSED),
-    **dict.fromkeys(("label_smoothing", "wiring", "wiring_kind", "spatial_weight", "spatial_signal"), _REFUSED),
-    **dict.fromkeys(("weight_similarity", "weight_similarity_kind", "weight_similarity_range", "speed"), _REFUSED),
-    **dict.fromkeys(("task", "step_loss", "class_weights", "mask_ratio", "temperature", "projection_dim"), _REFUSED),
-    **dict.fromkeys(("init", "freeze"), _REFUSED),
-    **dict.fromkeys(declared(RewireSettings), _REFUSED),
-    **dict.fromkeys(("seed", "precision"), _REFUSED),
 }
 """For each setting what ``--resume`` does with another value: refused, applied and recorded (the learning rate follows
 a new number of epochs), applied where a step still takes as many images in all, or where the images are the same."""
