@@ -28,6 +28,8 @@ from colgraph.nn.constructor import constructor
 from colgraph.options import CENTER, VisionOptions, fixation_point, held, patch_grid
 from colgraph.sheet import Sheet
 
+_OPTIONS = frozenset(item.name for item in dataclasses.fields(VisionOptions))
+
 
 @dataclass
 class VisionUnroll(Unroll):
@@ -114,20 +116,9 @@ class VisionColumnformer(SharedModel, SheetBuffers):
         sampling: str = "uniform",
         fixation: str | tuple[float, float] = CENTER,
     ) -> None:
+        given = {name: value for name, value in locals().items() if name in _OPTIONS}
         super().__init__()
-        self.options = VisionOptions(
-            image_size,
-            patch_size,
-            in_channels,
-            num_classes,
-            readout,
-            head,
-            mask_token,
-            columns_per_patch,
-            patch_stride,
-            sampling,
-            fixation,  # type: ignore[arg-type]
-        )
+        self.options = VisionOptions(**given)
         self.about = {}
         self._check_inputs(model.sheet.inputs.numel())
         self.model = model
