@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.data.puzzles.drawn import CHUNK, Drawn, Made, gather
+from colgraph.data.puzzles.drawn import CHUNK, Drawn, Kind, Made, gather
 from colgraph.data.puzzles.stream import Stream
 from colgraph.extras import optional
-from colgraph.options import check_fields, option
+from colgraph.options import option
 
 DEBRIS = {"light": (2, 4), "medium": (6, 9), "heavy": (11, 16)}
 """The fewest and the most fragments of an image."""
@@ -28,7 +28,7 @@ _SHARES = {"test": 5, "val": 10}  # one of so many digits of a class is for it
 
 
 @dataclass(frozen=True)
-class Clutter:
+class Clutter(Kind):
     """A digit near the center, below fragments of other digits; the class is that of the digit.
 
     Light debris are 2 to 4 fragments of 3 x 3 pixels, medium 6 to 9, heavy 11 to 16. Digits and fragments of the
@@ -46,23 +46,10 @@ class Clutter:
     harder: int = option(1_000, "images of each other kind of debris", low=0, high=10_000_000)
     seed: int = option(0, "what all is drawn from", low=0)
 
-    def __post_init__(self) -> None:
-        check_fields(self, written=True)
-
-    @property
-    def side(self) -> int:
-        """Pixels of an image's side."""
-        return _SIDE
-
     @property
     def unit(self) -> int:
         """Images can have multiples of this side."""
         return _SIDE
-
-    @property
-    def grid(self) -> tuple[int, int] | None:
-        """Targets are of whole images."""
-        return None
 
     def make(self) -> Made:
         """Draw the sets.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.data.sets import content_keys
+from colgraph.options import check_fields
 
 CHUNK = 4096
 """Images drawn together. The first images of a set are the same however many are asked for."""
@@ -42,6 +43,28 @@ class Drawn:
     def keys(self) -> NDArray[np.str_]:
         """A name for each image, from its pixels."""
         return content_keys(image.tobytes() for image in self.pixels)
+
+
+class Kind:
+    """What the kinds of made data have in common: options that are checked, and images of ``unit`` pixels a side."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, written=True)
+
+    @property
+    def unit(self) -> int:
+        """Images can have multiples of this side."""
+        raise NotImplementedError
+
+    @property
+    def side(self) -> int:
+        """Pixels of an image's side."""
+        return self.unit
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of the targets; None for targets of whole images."""
+        return None
 
 
 @dataclass(frozen=True)

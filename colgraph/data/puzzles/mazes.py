@@ -13,10 +13,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.data.puzzles.drawn import CHUNK, Drawn, Made, gather, join, unseen
+from colgraph.data.puzzles.drawn import CHUNK, Drawn, Kind, Made, gather, join, unseen
 from colgraph.data.puzzles.stream import Stream, lower, threshold, upper
 from colgraph.data.sets import IGNORED
-from colgraph.options import OptionError, check_fields, option
+from colgraph.options import OptionError, option
 
 _COLORS = np.array([[0, 0, 0], [255, 255, 255], [255, 0, 0]], dtype=np.uint8)  # wall, open, source
 _MOST_CHUNKS = 16  # of long mazes, before those that were found must do
@@ -28,7 +28,7 @@ Rows = NDArray[np.unsignedinteger]
 
 
 @dataclass(frozen=True)
-class Mazes:
+class Mazes(Kind):
     """Mazes with one source: walls are black, open cells white, the source is red.
 
     Targets ``[n, size, size]``: 1 for open cells that can be reached from the source by steps to the four neighbors
@@ -54,7 +54,7 @@ class Mazes:
     seed: int = option(0, "what all is drawn from", low=0)
 
     def __post_init__(self) -> None:
-        check_fields(self, written=True)
+        super().__post_init__()
         most = self.size**2 - 1
         if self.min_path > most:
             raise OptionError("min_path", f"must be at most {most} with size={self.size}, got {self.min_path}")

@@ -13,9 +13,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.data.puzzles.drawn import CHUNK, Drawn, Made, gather, join
+from colgraph.data.puzzles.drawn import CHUNK, Drawn, Kind, Made, gather, join
 from colgraph.data.puzzles.stream import Stream
-from colgraph.options import check_fields, option
+from colgraph.options import option
 
 _FINE = 256  # of these are a pixel: positions are whole numbers, the same on every machine
 _PITCH = 7 * _FINE // 2  # from the beginning of a dash to that of the next
@@ -39,7 +39,7 @@ Curve = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Pathfinder:
+class Pathfinder(Kind):
     """Two dots and dashed curves, white on black; class 1 if one curve joins the dots, as in half of the images.
 
     Dashes are two or three pixels long whatever the size of the image. Difficulty ``[n]`` is the distance between the
@@ -59,23 +59,10 @@ class Pathfinder:
     harder: int = option(1_000, "images of each harder set", low=0, high=10_000_000)
     seed: int = option(0, "what all is drawn from", low=0)
 
-    def __post_init__(self) -> None:
-        check_fields(self, written=True)
-
-    @property
-    def side(self) -> int:
-        """Pixels of an image's side."""
-        return self.size
-
     @property
     def unit(self) -> int:
         """Images can have multiples of this side."""
         return self.size
-
-    @property
-    def grid(self) -> tuple[int, int] | None:
-        """Targets are of whole images."""
-        return None
 
     def make(self) -> Made:
         """Draw the sets.
