@@ -141,19 +141,19 @@ def _at_equal_accuracy(run: Run, name: str, path: Path, seed: int) -> list[Netwo
     control = _load(run, name, path, RunFolder(path).last)
     try:
         chosen_on, measured_on = _halves(run, seed)
-        mine, its = (_accuracy(run, net, chosen_on, seed) for net in (run.net, control.net))
+        mine, its = (run.accuracy(net, chosen_on, seed) for net in (run.net, control.net))
     except ValueError as error:
         return [replace(control, accuracy={"why_not": in_one_line(error)})]
 
     def described(one: Network, other: Network, equal: bool) -> Network:
-        own, others = (_accuracy(run, net, measured_on, seed) for net in (one.net, other.net))
+        own, others = (run.accuracy(net, measured_on, seed) for net in (one.net, other.net))
         return replace(one, accuracy={"own": own, "other": others, "images": len(measured_on), "equal": equal})
 
     if abs(mine - its) <= TOLERANCE:
         return [described(control, Network("run", run.net), True)]
     is_better = its > mine
     best, goal = (path, mine) if is_better else (run.path, its)
-    reached = reached_by(best, lambda file: _accuracy(run, _load(run, name, best, file).net, chosen_on, seed))
+    reached = reached_by(best, lambda file: run.accuracy(_load(run, name, best, file).net, chosen_on, seed))
     reached[RunFolder(best).last] = max(mine, its)
     file = nearest(reached, goal) or RunFolder(best).last
     equal = abs(reached[file] - goal) <= TOLERANCE
@@ -169,12 +169,6 @@ def _halves(run: Run, seed: int) -> tuple[Any, Any]:
     if len(run.images) < 2:
         raise ValueError("accuracy was not measured: there are no held-out images")
     return halves(len(run.images), seed)
-
-
-def _accuracy(run: Run, net: PlainImages, chosen: Any, seed: int) -> float:
-    scoring = run.scoring(seed)
-    images, labels = scoring.check(run.images[chosen], run.labels[chosen])
-    return float(scoring.accuracy(scoring.counts(net, images, images, labels, batch_size=64)))
 
 
 def _load(run: Run, name: str, path: Path, file: Path) -> Network:

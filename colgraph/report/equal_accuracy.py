@@ -95,11 +95,8 @@ class EqualAccuracy:
 
     def _accuracy(self, context: Context, chosen: Index) -> float:
         """Of some of the context's held-out images."""
-        run, settings = context.run, context.settings
-        scoring = run.scoring(settings.seed)
-        data, labels = scoring.check(run.images[chosen], run.labels[chosen])
-        counts = scoring.counts(context.net, data, data, labels, batch_size=settings.batch_size)
-        return float(scoring.accuracy(counts))
+        settings = context.settings
+        return context.run.accuracy(context.net, chosen, settings.seed, settings.batch_size)
 
     def _at(self, file: Path, context: Context) -> Context:
         """A network as it was at an earlier step."""

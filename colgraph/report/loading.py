@@ -19,6 +19,7 @@ from colgraph.hints import in_one_line
 from colgraph.models import VisionColumnformer, independent_weights
 from colgraph.report.task_scoring import TaskScoring
 from colgraph.sheet import Sheet
+from colgraph.space import Index
 from colgraph.tasks import Classify, Task, make_task
 from colgraph.training import RunFolder, TrainConfig, images_of, load_trained, make_model
 
@@ -153,6 +154,12 @@ class Run:
             )
         is_share = self.task.labels != "none" and self.labels.dtype.kind in "iu"
         return TaskScoring(self.task, self.config.task, is_share, seed)
+
+    def accuracy(self, net: PlainImages, chosen: Index, seed: int, batch_size: int = 64) -> float:
+        """Of a network, on some of the held-out images."""
+        scoring = self.scoring(seed)
+        images, labels = scoring.check(self.images[chosen], self.labels[chosen])
+        return float(scoring.accuracy(scoring.counts(net, images, images, labels, batch_size=batch_size)))
 
     def untrained(self, *, independent: bool = False) -> PlainImages:
         """The same network before training, drawn with the run's seed.

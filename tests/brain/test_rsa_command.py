@@ -244,7 +244,7 @@ def test_controls_are_taken_at_equal_accuracy(trained: Path, monkeypatch: pytest
 
     kept_alive: list[Any] = []
     monkeypatch.setattr(networks, "_load", marked)
-    monkeypatch.setattr(networks, "_accuracy", lambda run, net, chosen, seed: of_net[id(net)])
+    monkeypatch.setattr(type(run), "accuracy", lambda run, net, chosen, seed: of_net[id(net)])
     (better,) = networks._at_equal_accuracy(run, "tied weights", trained / "tied", 0)
     assert (better.checkpoint, better.equal_to) == (kept[1].stem, None)
     assert better.accuracy == {"own": 0.52, "other": 0.5, "images": 100, "equal": False}
