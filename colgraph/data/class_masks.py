@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.data.decode import UnreadableImageError, opened, stored_as
+from colgraph.data.decode import UnreadableImageError, opened, stored_as, zero_is_white
 from colgraph.data.sets import IGNORED
 from colgraph.hints import in_one_line
 
@@ -23,8 +23,6 @@ Grid = tuple[int, int]
 _SCALES = {"L;2": 85, "L;4": 17}
 _STORED = ("1", "L", "L;2", "L;4", "P", "P;1", "P;2", "P;4", "I;16", "I;16B", "I;16N", "I;16L")
 _FORMATS = ("PNG", "TIFF")
-_WHITE_IS_ZERO = 0  # of the TIFF tag PhotometricInterpretation
-_PHOTOMETRIC = 262
 _ORIENTATION = 274
 _LAST_UPRIGHT = 4  # of the values of that tag; those above exchange rows and columns
 
@@ -57,10 +55,10 @@ def read_masks(
 
 def _patches(mask: bytes | str, image: bytes | str, grid: Grid) -> NDArray[np.int64]:
     numbers = class_numbers(mask)
-    size, stored = _sizes(image)
+    size, stored, is_turned = _sizes(image)
     if numbers.shape == (size[1], size[0]):
         # As many pixels as the image is shown with; turned as it is shown, or as it is stored?
-        if stored == size and _is_turned(image):
+        if stored == size and is_turned:
             raise UnreadableImageError("the image is turned by its orientation tag, save it upright")
         return patch_classes(numbers, grid)
     if numbers.shape == grid:
@@ -84,24 +82,20 @@ def class_numbers(mask: bytes | str) -> NDArray[np.int64]:
             raise ValueError(f"{form} does not keep class numbers as they are, save it as PNG")
         if stored not in _STORED and not (form == "PNG" and mode == "I"):
             raise ValueError(f"its pixels are {mode} ({stored}), class numbers are grey levels or those of a palette")
-        if getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        if zero_is_white(picture):
             raise ValueError("its zero is white, save it as PNG")
         if picture.getexif().get(_ORIENTATION, 1) != 1:
             raise ValueError("it is turned by its orientation tag, save it upright")
         return np.asarray(picture).astype(np.int64) // _SCALES.get(stored, 1)
 
 
-def _sizes(image: bytes | str) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Width and height of an image as it is shown, and as it is stored."""
+def _sizes(image: bytes | str) -> tuple[tuple[int, int], tuple[int, int], bool]:
+    """Width and height of an image as it is shown, and as it is stored; and whether it is turned, or mirrored."""
     with opened(image) as picture:
         width, height = picture.size
-        is_on_its_side = picture.getexif().get(_ORIENTATION, 1) > _LAST_UPRIGHT
-        return (height, width) if is_on_its_side else (width, height), (width, height)
-
-
-def _is_turned(image: bytes | str) -> bool:
-    with opened(image) as picture:
-        return picture.getexif().get(_ORIENTATION, 1) != 1
+        orientation = picture.getexif().get(_ORIENTATION, 1)
+        shown = (height, width) if orientation > _LAST_UPRIGHT else (width, height)
+        return shown, (width, height), orientation != 1
 
 
 def patch_classes(numbers: NDArray[np.int64], grid: Grid) -> NDArray[np.int64]:

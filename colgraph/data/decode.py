@@ -75,7 +75,7 @@ def image_to_tensor(image: Image, size: int, channels: int) -> Tensor:
     from PIL.Image import Resampling
 
     # All three are gone once an image has been loaded or copied.
-    stored, bits, is_inverted = stored_as(image), _bits(image), _is_inverted(image)
+    stored, bits, is_inverted = stored_as(image), _bits(image), image.mode.startswith("I;16") and zero_is_white(image)
     image.load()
     image = _eight_bits(ImageOps.exif_transpose(image), stored, bits, is_inverted)
     image = _to_mode(image, "RGB" if channels == 3 else "L")
@@ -141,9 +141,9 @@ def _bits(image: Image) -> int:
     raise ValueError(f"{what} integer pixels have no agreed range: save it with 8 or 16 bits a channel")
 
 
-def _is_inverted(image: Image) -> bool:
-    """Whether zero is white in a TIFF of 16 bits, which Pillow does not see to."""
-    return image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+def zero_is_white(image: Image) -> bool:
+    """Whether zero is white in a TIFF, which Pillow sees to in those of 8 bits alone."""
+    return bool(getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
 
 
 def _eight_bits(image: Image, stored: str, bits: int, is_inverted: bool) -> Image:

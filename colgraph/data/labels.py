@@ -103,7 +103,6 @@ def join_parts(parts: Sequence[Part], source: str, notes: Sequence[str] = ()) ->
             only some parts have names. A test split without any label (as competitions publish them) is left out, with
             a note.
     """
-    datasets = import_datasets()
     columns = _columns(parts)
     labels = [_labels(part, column) for part, (_, column) in zip(parts, columns, strict=True)]
     unlabelled = _unlabelled(parts, labels)
@@ -111,23 +110,28 @@ def join_parts(parts: Sequence[Part], source: str, notes: Sequence[str] = ()) ->
     kept = [i for i, part in enumerate(parts) if not (unlabelled and part.split == "test")]
     _check_kinds([labels[i] for i in kept])
     classes = _classes([labels[i] for i in kept if parts[i].split == "train"], source)
-    tables: dict[str, list[Any]] = {}
-    numbers: dict[str, list[np.ndarray]] = {}
-    for i in kept:
-        part, image, one = parts[i], columns[i][0], labels[i]
-        pictures = part.table.with_format(None).select_columns([image]).rename_columns({image: "image"})
-        tables.setdefault(part.split, []).append(pictures.cast_column("image", datasets.Image(decode=False)))
-        numbers.setdefault(part.split, []).append(_numbers(one, classes))
-    splits = {}
-    for split, some in tables.items():
-        table = some[0] if len(some) == 1 else datasets.concatenate_datasets(some)
-        found = np.concatenate(numbers[split])
-        difficulty = difficulty_of([parts[i] for i in kept if parts[i].split == split], found)
-        splits[split] = EncodedImages(table, np.arange(len(found)), found, f"{source} ({split})", difficulty)
+    splits = encoded_splits([(parts[i], columns[i][0], _numbers(labels[i], classes)) for i in kept], source)
     return EncodedSplits(splits, classes, [*left_out, *_order_note(labels, classes), *notes])
 
 
-def difficulty_of(parts: Sequence[Part], labels: np.ndarray) -> np.ndarray | None:
+def encoded_splits(parts: Sequence[tuple[Part, str, np.ndarray]], source: str) -> dict[str, EncodedImages]:
+    """The images of each split, from parts with the name of their image column and with their labels."""
+    datasets = import_datasets()
+    splits = {}
+    for split in dict.fromkeys(part.split for part, _, _ in parts):
+        mine = [each for each in parts if each[0].split == split]
+        tables = []
+        for part, image, _ in mine:
+            pictures = part.table.with_format(None).select_columns([image]).rename_columns({image: "image"})
+            tables.append(pictures.cast_column("image", datasets.Image(decode=False)))
+        table = tables[0] if len(tables) == 1 else datasets.concatenate_datasets(tables)
+        labels = np.concatenate([each for _, _, each in mine])
+        difficulty = _difficulty([part for part, _, _ in mine], labels)
+        splits[split] = EncodedImages(table, np.arange(len(labels)), labels, f"{source} ({split})", difficulty)
+    return splits
+
+
+def _difficulty(parts: Sequence[Part], labels: np.ndarray) -> np.ndarray | None:
     """The columns "difficulty" of some parts, one after the other, float32: one number a label, or one an image.
 
     None where a part has none, or something else under that name.

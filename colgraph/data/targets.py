@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.data.class_masks import VOID, Grid, read_lists, read_masks
-from colgraph.data.labels import IMAGE_COLUMNS, EncodedSplits, Part, difficulty_of, import_datasets
-from colgraph.data.sets import IGNORED, EncodedImages
+from colgraph.data.labels import IMAGE_COLUMNS, EncodedSplits, Part, encoded_splits, import_datasets
+from colgraph.data.sets import IGNORED
 from colgraph.text import read_text
 
 MASK_COLUMNS = ("mask", "masks", "segmentation_mask", "segmentation", "seg", "annotation", "target", "targets")
@@ -36,7 +36,6 @@ def join_targets(
     Raises:
         ValueError: if a column is missing, targets do not fit their image or the grid, or are classes without a name.
     """
-    datasets = import_datasets()
     columns = [_columns(part, grid) for part in parts]
     targets = [_read(part, *found, grid) for part, found in zip(parts, columns, strict=True)]
     named = [_class_names(part.table.features[target]) for part, (_, target) in zip(parts, columns, strict=True)]
@@ -44,22 +43,15 @@ def join_targets(
     if len(kinds) > 1:
         raise ValueError(f"{source} has {' and '.join(sorted(map(_kind, kinds)))}: all parts must have the same")
     classes = _classes(parts, targets, named, names, source)
-    tables: dict[str, list[Any]] = {}
     for i, (part, (image, _)) in enumerate(zip(parts, columns, strict=True)):
         if not targets[i].shape[3:]:
             targets[i] = _by_name(targets[i], named[i], classes, part)
             _check_named(targets[i], classes, part, image)
-        pictures = part.table.with_format(None).select_columns([image]).rename_columns({image: "image"})
-        tables.setdefault(part.split, []).append(pictures.cast_column("image", datasets.Image(decode=False)))
-    splits = {}
-    for split, some in tables.items():
-        labels = np.concatenate([one for part, one in zip(parts, targets, strict=True) if part.split == split])
-        difficulty = difficulty_of([part for part in parts if part.split == split], labels)
-        table = some[0] if len(some) == 1 else datasets.concatenate_datasets(some)
-        where = f"{source} ({split})"
-        splits[split] = EncodedImages(table, np.arange(len(labels)), labels, where, difficulty)
-        if not (np.isfinite(labels) & (labels != IGNORED)).any():
-            raise ValueError(f"{where}: every target is ignored, from that of image {splits[split].name(0)} on")
+    images = [image for image, _ in columns]
+    splits = encoded_splits(list(zip(parts, images, targets, strict=True)), source)
+    for each in splits.values():
+        if not (np.isfinite(each.labels) & (each.labels != IGNORED)).any():
+            raise ValueError(f"{each.where}: every target is ignored, from that of image {each.name(0)} on")
     return EncodedSplits(splits, classes, list(notes))
 
 
