@@ -6,7 +6,7 @@ import csv
 import fnmatch
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from colgraph.experiments.results import summarise
@@ -26,9 +26,9 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Results per config, and below them how each was made."""
     entries = summarise(rows)
     perfect = _has_perfect(entries)
-    columns = {name: cell for name, cell in _RESULT_COLUMNS.items() if perfect or name != _PERFECT}
+    columns = {name: cell for name, cell in RESULT_COLUMNS.items() if perfect or name != _PERFECT}
     note = f"{_NOTE} {_PERFECT_NOTE}" if perfect else _NOTE
-    return f"{_table(columns, entries)}\n\n{note}\n\n{_table(_ORIGIN_COLUMNS, entries)}\n"
+    return f"{table(columns, entries)}\n\n{note}\n\n{table(_ORIGIN_COLUMNS, entries, _ORIGIN_COLUMNS)}\n"
 
 
 def _has_perfect(entries: Sequence[Mapping[str, Any]]) -> bool:
@@ -47,7 +47,7 @@ def against_table(entries: Sequence[Mapping[str, Any]], config: str) -> str:
         "p, corrected": lambda e: f"{e['holm']:.2g}",
         "test": lambda e: e["test"],
     }
-    return f"{_table(columns, entries)}\n\n{_AGAINST_NOTE.format(config=config)}\n"
+    return f"{table(columns, entries, list(columns)[:1])}\n\n{_AGAINST_NOTE.format(config=config)}\n"
 
 
 def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -98,10 +98,11 @@ def fill_markers(document: str, rows: Sequence[Mapping[str, Any]]) -> tuple[str,
 # ---------------------------------------------------------------------- cells
 
 
-def _table(columns: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> str:
-    lines = [" | ".join(columns), "|".join("---" if i == 0 else "---:" for i in range(len(columns)))]
-    if columns is _ORIGIN_COLUMNS:
-        lines[1] = "|".join("---" for _ in columns)
+def table(
+    columns: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], texts: Collection[str] = ("config",)
+) -> str:
+    """A line for each entry; columns are numbers, on the right, but for those of ``texts``."""
+    lines = [" | ".join(columns), "|".join("---" if name in texts else "---:" for name in columns)]
     lines += [" | ".join(cell(entry) for cell in columns.values()) for entry in entries]
     return "\n".join(f"| {line} |" if i != 1 else f"|{line}|" for i, line in enumerate(lines))
 
@@ -127,14 +128,6 @@ def _count(value: float | None) -> str:
     return f"{value:.3g}"
 
 
-def _memory(value: float | None) -> str:
-    return "" if value is None else f"{value / 2**20:,.0f} MiB"
-
-
-def _seconds(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f}"
-
-
 def _short(commits: Sequence[str]) -> str:
     return ", ".join(f"{commit[:10]}{'-dirty' if commit.endswith('-dirty') else ''}" for commit in commits) or "unknown"
 
@@ -145,7 +138,7 @@ def _machine(entry: Mapping[str, Any]) -> str:
     return f"{where}, {threads} thread{'' if threads == '1' else 's'}" if threads else where
 
 
-_RESULT_COLUMNS: dict[str, Any] = {
+RESULT_COLUMNS: dict[str, Any] = {
     "config": lambda e: e["config"],
     "seeds": lambda e: str(len(e["seeds"])),
     "test accuracy (%)": lambda e: _percent(e, "test_accuracy", "test_accuracy_se"),
@@ -155,8 +148,8 @@ _RESULT_COLUMNS: dict[str, Any] = {
     "parameters": lambda e: _count(e["parameters"]),
     "FLOPs per image": lambda e: _count(e["flops_per_image"]),
     "training FLOPs": lambda e: _count(e["train_flops"]),
-    "seconds": lambda e: _seconds(e["seconds"]),
-    "peak memory": lambda e: _memory(e["peak_memory_bytes"]),
+    "seconds": lambda e: "" if e["seconds"] is None else f"{e['seconds']:,.0f}",
+    "peak memory": lambda e: "" if e["peak_memory_bytes"] is None else f"{e['peak_memory_bytes'] / 2**20:,.0f} MiB",
     "wiring cost": lambda e: "" if e["wiring_cost_in_spacings"] is None else f"{e['wiring_cost_in_spacings']:.2f}",
 }
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from colgraph.experiments.markdown import RESULT_COLUMNS, table
 from colgraph.experiments.results import groups_of, read_results, summarise
 from colgraph.output import check_different, check_file, write_text
 from colgraph.script import OneLineParser
@@ -100,21 +101,13 @@ def trade_off(rows: Sequence[Mapping[str, Any]], against: str = "wire") -> tuple
 def table_of(entries: Sequence[Mapping[str, Any]], left_out: Sequence[str], against: str) -> str:
     """The entries as Markdown."""
     most = max(entry["cost"] for entry in entries)
-    lines = [
-        f"| config | seeds | test accuracy (%) | 95% interval | {AGAINST[against][1]} | of the most (%) | front |",
-        "|---|---:|---:|---:|---:|---:|---|",
-    ]
-    for entry in entries:
-        error, ends = entry["test_accuracy_se"], entry["test_accuracy_interval"]
-        accuracy = f"{100 * entry['test_accuracy']:.1f}" + ("" if error is None else f" ± {100 * error:.1f}")
-        between = "" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
-        share = f"{100 * entry['cost'] / most:.0f}" if most > 0 else ""
-        front = "yes" if entry["on_front"] else ""
-        lines.append(
-            f"| {entry['config']} | {len(entry['seeds'])} | {accuracy} | {between} | {entry['cost']:.3g} | {share} | "
-            f"{front} |"
-        )
-    lines.append("")
+    columns = {name: RESULT_COLUMNS[name] for name in ("config", "seeds", "test accuracy (%)", "95% interval")}
+    columns |= {
+        AGAINST[against][1]: lambda e: f"{e['cost']:.3g}",
+        "of the most (%)": lambda e: f"{100 * e['cost'] / most:.0f}" if most > 0 else "",
+        "front": lambda e: "yes" if e["on_front"] else "",
+    }
+    lines = [table(columns, entries, ("config", "front")), ""]
     lines.append(
         "On the *front*: no other config is as accurate at no more cost, in the means over seeds; within the intervals "
         "the order may be chance."
