@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from colgraph.extras import missing_module
@@ -32,6 +33,17 @@ def _american(name: str) -> str:
     for british, american in _AMERICAN.items():
         name = name.replace(british, american)
     return name
+
+
+def from_here(path: Path) -> str:
+    """A path below the working directory without what leads there, so that a command can be repeated elsewhere."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith(os.pardir) else relative
+
+
+def flag_of(setting: str) -> str:
+    """The flag of a setting: ``--least-steps``."""
+    return "--" + setting.replace("_", "-")
 
 
 class ScriptError(RuntimeError):

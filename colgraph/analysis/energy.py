@@ -22,6 +22,7 @@ from colgraph.analysis.arrays import (
 from colgraph.analysis.nets import bar, device_of, evaluation
 from colgraph.analysis.stats import jackknife_interval, leaving_out, permuted, random_groups
 from colgraph.analysis.topography import MapResult
+from colgraph.output import finite
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -42,7 +43,7 @@ class Energy(MapResult):
     def summary(self) -> dict[str, Any]:
         """The numbers as plain values, with the energy's parts."""
         parts = {"activity": self.activity, "transmission": self.transmission.value, "state": self.state}
-        return super().summary() | {name: number if np.isfinite(number) else None for name, number in parts.items()}
+        return super().summary() | finite(parts)
 
 
 @dataclass(eq=False)

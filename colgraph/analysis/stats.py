@@ -116,17 +116,9 @@ def jackknife_interval(
     return np.stack([back(centre - reach), back(centre + reach)])
 
 
-def _atanh(x: Array) -> Array:
-    return np.arctanh(np.clip(x, -1 + 1e-12, 1 - 1e-12))
-
-
-def _same(x: Array) -> Array:
-    return x
-
-
 _TRANSFORMS: dict[str | None, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
-    None: (_same, _same),
-    "fisher": (_atanh, np.tanh),
+    None: (lambda x: x, lambda x: x),
+    "fisher": (lambda x: np.arctanh(np.clip(x, -1 + 1e-12, 1 - 1e-12)), np.tanh),
     "log": (lambda x: np.log(np.maximum(x, 1e-300)), np.exp),
 }
 

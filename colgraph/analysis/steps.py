@@ -11,6 +11,7 @@ from colgraph.analysis import plotting
 from colgraph.analysis.arrays import Array, as_array, as_labels
 from colgraph.analysis.dissimilarity import Rsa, rdm, rsa
 from colgraph.analysis.result import Result
+from colgraph.output import finite
 
 _MOST_TICKS = 16
 
@@ -36,9 +37,8 @@ class StepsByArea(Result):
 
     def summary(self) -> dict[str, Any]:
         """The same with ``attainable``, ``input`` and the summary of ``partial``."""
-        more = {"attainable": self.attainable, "input": self.input_value}
-        plain = {name: float(value) if np.isfinite(value) else None for name, value in more.items()}
-        return super().summary() | plain | {"partial": self.partial and self.partial.summary()}
+        more = finite({"attainable": float(self.attainable), "input": float(self.input_value)})
+        return super().summary() | more | {"partial": self.partial and self.partial.summary()}
 
     def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw each area over steps, beside the input itself and the largest value there can be."""

@@ -90,12 +90,8 @@ def _colors(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 
 def _defaults(rows: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    return [row for row in rows if row["recording"] == name and (row["default"] or _is_earlier(row))]
-
-
-def _is_earlier(row: dict[str, Any]) -> bool:
-    """Whether it is the run as it was when it was as accurate as a control, at the step that is its default."""
-    return bool(row.get("default_step"))
+    # Also the run as it was when it was as accurate as a control, at the step that is its default.
+    return [row for row in rows if row["recording"] == name and (row["default"] or row.get("default_step"))]
 
 
 def _of_steps(rows: Sequence[dict[str, Any]], name: str) -> dict[str, list[dict[str, Any]]]:

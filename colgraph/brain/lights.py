@@ -19,7 +19,7 @@ from colgraph.analysis.arrays import check_count
 from colgraph.analysis.plotting import draw_map, look_at
 from colgraph.analysis.signals import Signal
 from colgraph.hints import in_one_line
-from colgraph.output import write_text
+from colgraph.output import finite, write_text
 from colgraph.report.light_maps import FORMAT, MODELS
 from colgraph.report.loading import Run
 from colgraph.report.patches import Patches
@@ -161,11 +161,7 @@ def _model(
         seed=how.seed,
     )
     maps = {"map": result.map, "p": result.p_map, "p_corrected": result.p_corrected}
-    return {"model": which, **result.summary(), **{name: _plain(values) for name, values in maps.items()}}
-
-
-def _plain(values: NDArray[np.float64]) -> list[float | None]:
-    return [float(value) if np.isfinite(value) else None for value in values]
+    return {"model": which, **result.summary(), **{name: finite(values.tolist()) for name, values in maps.items()}}
 
 
 # ---------------------------------------------------------------------- files

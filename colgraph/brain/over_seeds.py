@@ -95,7 +95,8 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
             step = "" if row["step"] is None else f", step {row['step']}"
             less = row.get("run_minus_this")
             last = " |  |  |  " if less is None else _compared(less)
-            parts.append(f"| {row['model']}{step} | {row['seeds']} | {_with_ends(row, 'similarity')} |{last} |")
+            similarity = f"{row['similarity']:.3f} [{row['interval'][0]:.3f}, {row['interval'][1]:.3f}]"
+            parts.append(f"| {row['model']}{step} | {row['seeds']} | {similarity} |{last} |")
         parts.append("")
     parts.append(
         "Means over seeds with 95% intervals over subjects, stimuli and seeds. Differences of a control that is less "
@@ -104,10 +105,6 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
         "least difference that would be found in four of five such experiments."
     )
     return "\n".join(parts) + "\n"
-
-
-def _with_ends(row: Mapping[str, Any], name: str) -> str:
-    return f"{row[name]:.3f} [{row['interval'][0]:.3f}, {row['interval'][1]:.3f}]"
 
 
 def _compared(less: Mapping[str, Any]) -> str:
@@ -159,7 +156,8 @@ def _check_alike(found: Sequence[Mapping[str, Any]]) -> None:
     def facts(each: Mapping[str, Any]) -> dict[str, Any]:
         """The noise ceiling tells recordings of one name and size apart."""
         mine = [row for row in each["rows"] if row["model"] == "run" and row["default"]]
-        return {row["recording"]: [row.get(name) for name in _FACTS] + _rounded(row["ceiling"]) for row in mine}
+        ceilings = [[round(end, 9) for end in row["ceiling"] or ()] for row in mine]
+        return {row["recording"]: [*map(row.get, _FACTS), *ends] for row, ends in zip(mine, ceilings, strict=True)}
 
     first = facts(found[0])
     for each in found[1:]:
@@ -168,10 +166,6 @@ def _check_alike(found: Sequence[Mapping[str, Any]]) -> None:
                 f"{found[0]['path']!r} and {each['path']!r} were compared with other recordings or in another way: run "
                 "colgraph rsa with the same words on both"
             )
-
-
-def _rounded(ceiling: Sequence[float] | None) -> list[float]:
-    return [round(end, 9) for end in ceiling or ()]
 
 
 def _models(mine: Sequence[Sequence[Mapping[str, Any]]], pairs: Sequence[Any]) -> list[dict[str, Any]]:

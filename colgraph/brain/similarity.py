@@ -19,6 +19,7 @@ from colgraph.brain.networks import Network, Networks
 from colgraph.brain.rdm_files import Rdms
 from colgraph.brain.stimuli import Shown
 from colgraph.hints import in_one_line
+from colgraph.output import finite
 
 RESERVED = ("run", "untrained", "untrained-independent", "pixels")
 
@@ -334,7 +335,7 @@ def _rows(
                 "region": model.region,
                 "default": model.is_default and "equal_to" not in more,
                 "similarity": float(value),
-                "interval": [_plain(end) for end in ends],
+                "interval": finite([float(end) for end in ends]),
                 "ceiling": ceiling,
                 "of_subjects": {who: float(one) for who, one in zip(recorded.subjects, each, strict=True)},
                 "stimuli": recorded.count,
@@ -346,10 +347,6 @@ def _rows(
             }
         )
     return rows
-
-
-def _plain(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _differences(name: str, models: Sequence[_Model], compared: Comparison) -> list[dict[str, Any]]:

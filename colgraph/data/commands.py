@@ -10,7 +10,7 @@ from colgraph.data.sources import load_images
 from colgraph.data.writing import write_images
 from colgraph.hints import did_you_mean
 from colgraph.output import check_new_folder
-from colgraph.script import OneLineParser
+from colgraph.script import OneLineParser, flag_of
 
 _COLORED = ("mazes",)
 
@@ -21,10 +21,11 @@ def run_data(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: for data and options that do not exist, and a folder that is there already.
     """
+    flags = {name: ", ".join(flag_of(item.name) for item in fields(kind)) for name, kind in PUZZLES.items()}
     parser = OneLineParser(
         prog="colgraph data",
         description="Make data from a seed and write them as parquet files, for --data and the datasets library.",
-        epilog="Options: " + "; ".join(_options(name) for name in PUZZLES),
+        epilog="Options: " + "; ".join(f"{name}: {own}" for name, own in flags.items()),
         others={item.name for kind in PUZZLES.values() for item in fields(kind)},
     )
     parser.add_argument("source", metavar="NAME", help=f"{', '.join(PUZZLES)}, or with options: mazes:size=16")
@@ -34,15 +35,11 @@ def run_data(arguments: Sequence[str]) -> None:
         hint = did_you_mean(known.source.partition(":")[0].lower(), PUZZLES, "; ")
         raise ValueError(f"no made data are called {known.source!r}, expected {', '.join(PUZZLES)}{hint}")
     name, _, given = known.source.partition(":")
-    flags = [f"{option}={value}" for option, value in options.items()]
-    source = ":".join(filter(None, (name, ",".join(filter(None, (given, *flags))))))
+    pairs = [f"{option}={value}" for option, value in options.items()]
+    source = ":".join(filter(None, (name, ",".join(filter(None, (given, *pairs))))))
     puzzle_of(source)
     check_new_folder("--output", known.output)
     images = load_images(source, channels=3 if name in _COLORED else 1, memory_gb=64)
     for note in images.notes:
         print(f"note: {note}")
     print(write_images(images, known.output))
-
-
-def _options(name: str) -> str:
-    return f"{name}: {', '.join(f'--{item.name}'.replace('_', '-') for item in fields(PUZZLES[name]))}"

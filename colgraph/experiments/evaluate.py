@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from colgraph.data import ImageSet, ImageSplits
 from colgraph.experiments.by_task import accuracy_by_steps, check_steps, evaluate_task
 from colgraph.extras import missing_package
 from colgraph.models import VisionColumnformer
-from colgraph.output import check_file, write_text
+from colgraph.output import check_file, finite, write_text
 from colgraph.tasks import Classify, make_task
 from colgraph.training.checkpoint import KEY, TrainedModel, check_images, load_trained, read_checkpoint
 from colgraph.training.folder import RunFolder
@@ -253,20 +252,11 @@ def evaluate_split(
         content["confusion"] = confusion.tolist()
     if steps:
         content["accuracy_by_steps"] = accuracy_by_steps(trained, images, steps, batch_size)
-    write_text(output, json.dumps(_finite(content)) + "\n")
+    write_text(output, json.dumps(finite(content)) + "\n")
     if (split, subject.checkpoint) == ("test", "last") and subject.own_data:
         _write_predictions(subject.folder, splits, said)
     _draw(content, output, trained)
     return content
-
-
-def _finite(value: Any) -> Any:
-    """Plain values with None in place of numbers that JSON does not know."""
-    if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write_predictions(folder: RunFolder, splits: ImageSplits, said: Mapping[str, Tensor]) -> None:
@@ -283,11 +273,8 @@ def _write_predictions(folder: RunFolder, splits: ImageSplits, said: Mapping[str
 
 def figure_file(output: Path, name: str) -> Path:
     """A figure beside a JSON file: ``evaluation-best.json`` has ``confusion-best.png`` and ``steps-best.png``."""
-    return output.with_name(f"{name}{output.stem.removeprefix('evaluation') if _named(output) else ''}.png")
-
-
-def _named(output: Path) -> bool:
-    return output.stem.startswith("evaluation-")
+    has_end = output.stem.startswith("evaluation-")
+    return output.with_name(f"{name}{output.stem.removeprefix('evaluation') if has_end else ''}.png")
 
 
 def _chosen(checkpoint: str, here: bool) -> str:

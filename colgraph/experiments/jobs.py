@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from colgraph.script import flag_of, from_here
 from colgraph.training.config import TrainConfig, describe_settings
 from colgraph.training.flags import parse_flags
 from colgraph.training.folder import RunFolder
@@ -89,7 +89,7 @@ def training_words(given: str | None) -> tuple[str, ...]:
         return TRAIN
     if not Path(given).is_file():
         raise ValueError(f"no training script {given!r}: leave out --script, or name one that takes the same flags")
-    return (_short(Path(given)),)
+    return (from_here(Path(given)),)
 
 
 def _presets_of(script: str | None) -> Path:
@@ -142,12 +142,6 @@ def plan(
     return jobs
 
 
-def _short(path: Path) -> str:
-    """A path below the working directory without what leads there, so that a command can be repeated elsewhere."""
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith(os.pardir) else relative
-
-
 def setting_words(text: str) -> list[str]:
     """``key=value`` as words of the training script's command line.
 
@@ -160,7 +154,7 @@ def setting_words(text: str) -> list[str]:
         raise ValueError(f"--set {text!r}: expected key=value, such as epochs=10")
     if name in _NOT_SET:
         raise ValueError(f"--set {text!r}: {name} is chosen by the sweep (see --seeds and --out)")
-    flag = "--" + name.replace("_", "-")
+    flag = flag_of(name)
     if not describe_settings().get(name, (None, False, ""))[1]:
         return [f"{flag}={value.strip()}"]
     if value.strip().lower() not in ("true", "false"):

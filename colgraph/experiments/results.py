@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import colgraph.analysis as an
-from colgraph.output import write_text
+from colgraph.output import finite, write_text
 from colgraph.training.folder import RunFolder, finished_runs
 from colgraph.training.resume import changes_text
 
@@ -50,7 +50,7 @@ def row_of_run(folder: Path) -> _Row:
     summary = _load(file)
     if not isinstance(summary, dict) or "test_accuracy" not in summary or "seed" not in summary:
         raise ValueError(f"{str(file)!r} is no summary of a training run")
-    row = {"config": _SEED.sub("", folder.resolve().name), **{name: _finite(summary.get(name)) for name in FIELDS[1:]}}
+    row = {"config": _SEED.sub("", folder.resolve().name), **{name: finite(summary.get(name)) for name in FIELDS[1:]}}
     more = {name: summary[key] for name, key in OPTIONAL.items() if summary.get(key) is not None}
     return {name: row[name] for name in FIELDS} | more | {"folder": folder}
 
@@ -216,7 +216,3 @@ def _load(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"cannot read results {str(path)!r}: {error}") from error
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import runpy
 import shlex
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from colgraph.report.loading import Run
+from colgraph.script import from_here
 from colgraph.sheet import Sheet
 from colgraph.training.config import describe_settings
 from colgraph.training.flags import parse_flags
@@ -124,7 +124,7 @@ def training_program_of(run: Run) -> tuple[tuple[str, ...] | None, str]:
     ``make_sheet(config)`` of its own. What is made is compared with the sheet that the run trained on: a run from
     Python may lie on a sheet that its settings say nothing of.
     """
-    programs = [_TRAIN, ("python", _short(_CORTEX))] if _CORTEX.is_file() else [_TRAIN]
+    programs = [_TRAIN, ("python", from_here(_CORTEX))] if _CORTEX.is_file() else [_TRAIN]
     # The program that the run was started by is the first to be tried.
     if _CORTEX.name in str(run.summary.get("command")):
         programs.reverse()
@@ -153,11 +153,6 @@ def _same(first: Sheet, second: Sheet) -> bool:
         (s.fingerprint, s.geometry_fingerprint, s.input_rank.tolist(), s.output_mask.tolist()) for s in (first, second)
     ]
     return marks[0] == marks[1]
-
-
-def _short(script: Path) -> str:
-    short = os.path.relpath(script)
-    return str(script) if short.startswith(os.pardir) else short
 
 
 def _command(program: tuple[str, ...], run: Run, control: Control) -> str:

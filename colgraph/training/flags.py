@@ -16,7 +16,7 @@ from colgraph.geometry.areas import AREA_OPTIONS
 from colgraph.geometry.options import list_options
 from colgraph.hints import did_you_mean, nearest
 from colgraph.options import OptionError, as_now, other_names
-from colgraph.script import OneLineParser, spelled_as
+from colgraph.script import OneLineParser, flag_of, spelled_as
 from colgraph.training.config import GEOMETRY_SETTINGS, TrainConfig, coerce, describe_settings
 from colgraph.training.folder import RunFolder
 from colgraph.training.presets import find_config, preset_folder
@@ -117,10 +117,6 @@ def _gone_on(folder: Path | None, user: Sequence[tuple[Mapping[str, Any], bool]]
 # ---------------------------------------------------------------------- pieces
 
 
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
 def _parser(description: str, prog: str | None) -> OneLineParser:
     parser = OneLineParser(
         prog=prog,
@@ -143,7 +139,7 @@ def _parser(description: str, prog: str | None) -> OneLineParser:
         shown = "" if default is None else f" (default: {default})"
         # argparse expands % in help texts.
         text = f"{text}{shown}".replace("%", "%%")
-        flags = [*map(_flag, (name, *other_names(name)))]
+        flags = [*map(flag_of, (name, *other_names(name)))]
         if switch:
             parser.add_argument(*flags, dest=name, action=argparse.BooleanOptionalAction, help=text)
         else:
@@ -201,7 +197,7 @@ def _checked(path: Path, given: Collection[str] | None) -> dict[str, Any]:
         raise ValueError(f"{str(path)!r} gives a setting twice, in British and American spelling: leave one out")
     for name in ("resume", "overwrite", "config"):
         if name in settings:
-            raise ValueError(f"{name} in {str(path)!r} is a flag of the command line: give {_flag(name)} there")
+            raise ValueError(f"{name} in {str(path)!r} is a flag of the command line: give {flag_of(name)} there")
     known = [*describe_settings(), "base", "out"]
     for name in settings:
         near = nearest(name, known, cutoff=0.8)
@@ -250,7 +246,7 @@ def _config(layers: Sequence[tuple[Mapping[str, Any], bool]]) -> TrainConfig:
             try:
                 settings[name] = coerce(name, value)
             except OptionError as error:
-                raise ValueError(f"{_flag(name)}: {error.reason}") from error
+                raise ValueError(f"{flag_of(name)}: {error.reason}") from error
             if by_user:
                 chosen.add(name)
     _check_option_names(str(settings["geometry"]), options)
@@ -258,7 +254,7 @@ def _config(layers: Sequence[tuple[Mapping[str, Any], bool]]) -> TrainConfig:
         return TrainConfig(**settings, options=options)
     except ValueError as error:
         name, _, reason = str(error).partition(": ")
-        raise ValueError(f"{_flag(name)}: {reason}") from error
+        raise ValueError(f"{flag_of(name)}: {reason}") from error
 
 
 def _check_effect(config: TrainConfig, words: Mapping[str, Any]) -> None:
@@ -272,7 +268,7 @@ def _check_effect(config: TrainConfig, words: Mapping[str, Any]) -> None:
             continue
         needs = config.lacks(name if name in known else "geometry")
         if needs:
-            raise ValueError(f"{_flag(name)} has no effect here: it needs {needs}; leave it out")
+            raise ValueError(f"{flag_of(name)} has no effect here: it needs {needs}; leave it out")
 
 
 def _check_option_names(geometry: str, options: Mapping[str, Any]) -> None:
@@ -285,6 +281,6 @@ def _check_option_names(geometry: str, options: Mapping[str, Any]) -> None:
     parameters = [*dict.fromkeys((*(option.name for option in list_options(function)), *AREA_OPTIONS))]
     for name in options:
         if name not in parameters:
-            hint = did_you_mean(name, [*describe_settings(), *_SESSION, *parameters], "; ", _flag)
-            has = ", ".join(map(_flag, parameters)) or "none"
-            raise ValueError(f"unknown flag or key {_flag(name)}{hint} (options of geometry {geometry!r}: {has})")
+            hint = did_you_mean(name, [*describe_settings(), *_SESSION, *parameters], "; ", flag_of)
+            has = ", ".join(map(flag_of, parameters)) or "none"
+            raise ValueError(f"unknown flag or key {flag_of(name)}{hint} (options of geometry {geometry!r}: {has})")

@@ -14,6 +14,7 @@ from colgraph.geometry.areas import Areas
 from colgraph.geometry.registry import find_geometry, is_plugin, list_geometries, load_plugin
 from colgraph.options import declared
 from colgraph.plasticity import RewireSettings
+from colgraph.script import flag_of
 from colgraph.training.config import TrainConfig, parse_interval
 from colgraph.training.yaml_files import load_yaml, save_yaml
 
@@ -116,7 +117,7 @@ def repeatable(settings: Mapping[str, Any], given: Collection[str] | None, path:
         )
     for change in record.changes:
         if ON_RESUME[change["setting"]] in (_SCHEDULE, _SHARE) and change["setting"] not in given:
-            flag = "--" + change["setting"].replace("_", "-")
+            flag = flag_of(change["setting"])
             raise ValueError(
                 f"config {str(path)!r} is of a run with {describe_change(change)}, which one command cannot repeat: "
                 f"give {flag} for a new run with one value"
@@ -168,7 +169,7 @@ def changed_settings(record: TrainConfig, given: TrainConfig) -> dict[str, tuple
     changed = {name: pair for name, pair in pairs.items() if not _same(name, *pair)}
     refused = [name for name in changed if ON_RESUME.get(name, _REFUSED) == _REFUSED]
     if refused:
-        named = ", ".join(f"{_flag(name)} {changed[name][1]} (the run has {changed[name][0]})" for name in refused)
+        named = ", ".join(f"{flag_of(name)} {changed[name][1]} (the run has {changed[name][0]})" for name in refused)
         raise ValueError(
             f"a run goes on with what it began with, and cannot take {named}: leave that out, or begin another run "
             "with --out"
@@ -207,10 +208,6 @@ def num_processes(config: TrainConfig) -> int:
     if "LOCAL_WORLD_SIZE" in os.environ:
         return int(os.environ["WORLD_SIZE"])
     return int(config.devices) if config.devices.isdigit() else 0
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def _option_pairs(record: TrainConfig, given: TrainConfig) -> dict[str, tuple[Any, Any]]:

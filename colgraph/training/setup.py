@@ -27,6 +27,7 @@ from colgraph.models import (
 from colgraph.models.conduction import conduction_delays
 from colgraph.models.reach import late_columns, steps_to_reach
 from colgraph.options import CENTER, OptionError, patch_grid
+from colgraph.script import flag_of
 from colgraph.sheet import Sheet
 from colgraph.space import GRAPH_METRICS
 from colgraph.tasks import find_task, make_task
@@ -139,7 +140,7 @@ def _check_space_and_time(config: TrainConfig, sheet: Sheet) -> None:
     for name in ("spatial_weight", "weight_similarity"):
         if getattr(config, name) > 0 and not bool(far.any()):
             raise ValueError(
-                f"{name}: all columns of {sheet.geometry!r} lie in one place: give --{name.replace('_', '-')} 0, or a "
+                f"{name}: all columns of {sheet.geometry!r} lie in one place: give {flag_of(name)} 0, or a "
                 "geometry with positions"
             )
     if config.wiring > 0 and config.wiring_kind != "length" and sheet.num_columns > MOST_COLUMNS:
@@ -229,7 +230,7 @@ def grid_of(config: TrainConfig) -> tuple[int, int] | None:
         if given not in (None, usual):
             raise ValueError(
                 f"{setting}: {config.task} takes labels for squares of the image, side by side, got {given}: give "
-                f"--{setting.replace('_', '-')} {usual}"
+                f"{flag_of(setting)} {usual}"
             )
     side = config.image_size // size
     return side, side

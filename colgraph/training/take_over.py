@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from colgraph.models import SheetMismatchError, VisionColumnformer, VisionModel
+from colgraph.script import flag_of
 from colgraph.training.checkpoint import load_trained
 from colgraph.training.config import VISION_SETTINGS, TrainConfig
 from colgraph.training.folder import RunFolder
@@ -76,7 +77,7 @@ def _check_same_use(config: TrainConfig, theirs: TrainConfig) -> None:
     for name in (*VISION_SETTINGS, "num_heads", "attention_residual", "channels"):
         here, there = getattr(config, name), getattr(theirs, name)
         if here != there:
-            flag = "--" + name.replace("_", "-")
+            flag = flag_of(name)
             raise ValueError(f"init: {config.init!r} has learned with {flag} {there}, got {here}: give that of the run")
 
 

@@ -40,7 +40,8 @@ def draw_edges_over_time(
     flow.set_ylim(-1.25 * most, 1.25 * most)
     quiet(flow, title="Edges won and lost", xlabel="step", ylabel="edges")
     share = flow.twinx()
-    share.plot([0, *steps], _shares(start, rows), color=INK, linewidth=1.5, label="there since the start (right)")
+    left = [100.0, *(100 * row["from_start"] / start["edges"] for row in rows)]
+    share.plot([0, *steps], left, color=INK, linewidth=1.5, label="there since the start (right)")
     share.set_ylim(0, 105)
     share.set_ylabel("of the edges at the start (%)")
     share.spines["top"].set_visible(False)
@@ -51,10 +52,6 @@ def draw_edges_over_time(
     for axes in (flow, wire):
         axes.xaxis.set_major_locator(few_ticks())
     return figure
-
-
-def _shares(start: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    return [100.0, *(100 * row["from_start"] / start["edges"] for row in rows)]
 
 
 def _draw_wire(axes: Any, start: Any, rows: Any, epochs: Any, spacing: float) -> None:
