@@ -76,7 +76,8 @@ def save_checkpoint(
     contents.put("partition.edges", contents.rows["edges"].ids, "edges")
     contents.put(_FACTS, _text_tensor(dict(facts or {})))
     if optimizer is not None:
-        contents.put(_GROUPS, _text_tensor(_group_options(optimizer)))
+        groups = [{n: value for n, value in group.items() if n != "params"} for group in optimizer.param_groups]
+        contents.put(_GROUPS, _text_tensor(groups))
     part = path.with_name(path.name + ".part")
     alone = not dist.is_initialized()
     if alone or dist.get_rank() == 0:
@@ -115,10 +116,6 @@ def _unwrap(model: nn.Module) -> tuple[nn.Module, Columnformer]:
     if not isinstance(core, Columnformer):
         raise ValueError(f"model must be a columnformer or a vision model of one, got {type(module).__name__}")
     return module, core
-
-
-def _group_options(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    return [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
 
 
 def _text_tensor(value: Any) -> Tensor:

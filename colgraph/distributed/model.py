@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -161,21 +161,12 @@ class SheetParallel(Columnformer):
         """
         return self._call(self._forward, x)
 
-    def unroll(
-        self,
-        x: Tensor | None,
-        *,
-        state: Tensor | None = None,
-        steps: int | None = None,
-        start: int | None = None,
-        record: Collection[str] = (),
-        history: Tensor | None = None,
-    ) -> Unroll:
+    def unroll(self, x: Tensor | None, **options: Any) -> Unroll:
         """As for the plain model: states and hidden units of own columns, attention ``[T,e,B,H]`` of own edges.
 
         The wiring cost is the whole sheet's, equal on all ranks.
         """
-        out = self._call(self._unroll, x, state=state, steps=steps, start=start, record=record, history=history)
+        out = self._call(self._unroll, x, **options)
         share = self.num_columns / self._whole[0]
         out.wiring_cost = sum_over(out.wiring_cost * share, self.group)
         return out

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Collection
 from typing import Any, overload
 
 import torch
@@ -68,20 +67,8 @@ class SheetParallelVision(VisionColumnformer):
         """Logits ``[B,classes]``, equal on all ranks that share the sheet."""
         return call_entered(self, self.model, super().forward, images)
 
-    def unroll(
-        self,
-        images: Tensor | None,
-        *,
-        hidden: Tensor | None = None,
-        state: Tensor | None = None,
-        steps: int | None = None,
-        start: int | None = None,
-        record: Collection[str] = (),
-        history: Tensor | None = None,
-    ) -> VisionUnroll:
+    def unroll(self, images: Tensor | None, **options: Any) -> VisionUnroll:
         """As for the plain model: states and attention of own columns and edges, logits of the whole sheet."""
-        options = {"hidden": hidden, "state": state, "steps": steps, "start": start, "record": record}
-        options["history"] = history
         return call_entered(self, self.model, super().unroll, images, **options)
 
     def classify(self, state: Tensor) -> Tensor:
