@@ -205,6 +205,18 @@ def _first_odd(rows: list[list[str]]) -> int | None:
     return next((i for i, row in enumerate(rows) if len(row) != len(rows[0])), None)
 
 
+def commented_names(table: Table, size: int, *, may_lack: bool = False) -> list[str] | None:
+    """A comment with a name for each column, as ``numpy.savetxt(header=...)`` writes it.
+
+    With ``may_lack``, one of them may be empty.
+    """
+    for comment in filter(None, table.comments):
+        words = parse_table(comment, separators=table.separator, comments="").rows[0]
+        if len(words) == len(set(words)) == size and not any(map(is_number, words)) and (may_lack or all(words)):
+            return words
+    return None
+
+
 # ---------------------------------------------------------------------- numbers
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from colgraph.array_files import load_numpy, unreadable
 from colgraph.brain.names import NUMBER, STIMULI, TARGETS, first_twice, plain_number
 from colgraph.extras import optional
-from colgraph.text import Table, count_rows, is_number, parse_numbers, parse_table, plain_name, read_table
+from colgraph.text import Table, commented_names, count_rows, is_number, parse_numbers, plain_name, read_table
 
 _ENDS = (".npy", ".npz", ".h5", ".hdf5", ".csv", ".tsv", ".txt")
 _WANTED = "responses ", "numbers, and names as text (dtype=str)"
@@ -111,7 +111,7 @@ def _from_table(table: Table, path: Path) -> Recordings:
     if not body:
         raise ValueError(f"{str(path)!r} has no rows of responses")
     if header is None:
-        header = _commented(table)
+        header = commented_names(table, len(table.rows[0]), may_lack=True)
     if header is not None and len(header) < len(body[0]):
         header = ["", *header]
     header, stimuli, body = _without_stimuli(header, body)
@@ -128,15 +128,6 @@ def _from_table(table: Table, path: Path) -> Recordings:
         row, column = divmod(numbers.index(None), len(body[0]))
         raise ValueError(f"{str(path)!r}: {body[row][column]!r} in row {row + 1} of the responses is no number")
     return _checked(np.array(numbers, dtype=np.float64).reshape(len(body), -1), stimuli, header, [], path)
-
-
-def _commented(table: Table) -> list[str] | None:
-    """Names of columns in a comment, as ``numpy.savetxt(header=...)`` writes them."""
-    for comment in filter(None, table.comments):
-        cells = parse_table(comment, separators=table.separator, comments="").rows[0]
-        if len(set(cells)) == len(cells) == len(table.rows[0]) and not any(map(is_number, cells)):
-            return cells
-    return None
 
 
 def _counting(body: list[list[str]]) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.geometry.base import Geometry
+from colgraph.text import count_rows
 
 
 def matching_columns(network: Geometry, geometry: Geometry, path: str) -> NDArray[np.int64]:
@@ -20,7 +21,7 @@ def matching_columns(network: Geometry, geometry: Geometry, path: str) -> NDArra
     if names is not None and geometry.names is not None:
         return _by_name(names, geometry, path)
     size = network.num_columns
-    if size == n and (names is None or names in (_counted(0, n), _counted(1, n))):
+    if size == n and (names is None or count_rows(names)):
         return np.arange(n)
     if names is None:
         raise ValueError(f"{path!r} has {size:,} columns without names, {geometry.name!r} has {n:,}: they do not match")
@@ -44,7 +45,3 @@ def _by_name(names: Any, geometry: Geometry, path: str) -> NDArray[np.int64]:
     if len(set(names)) < len(names):
         raise ValueError(f"{path!r} names a column of {geometry.name!r} more than once")
     return np.array([number[name] for name in names], dtype=np.int64)
-
-
-def _counted(first: int, count: int) -> tuple[str, ...]:
-    return tuple(map(str, range(first, first + count)))

@@ -14,7 +14,7 @@ from colgraph.geometry.readers.matrices.adjacency import Cells, adjacency_geomet
 from colgraph.geometry.readers.tables.columns import find_ends, find_lengths
 from colgraph.geometry.readers.tables.edge_lists import commented_header, edge_table_geometry, read_edge_list
 from colgraph.geometry.readers.tables.matrix_names import is_named_matrix, split_names
-from colgraph.text import Table, is_number, parse_numbers, parse_table, plain_name
+from colgraph.text import Table, commented_names, is_number, parse_numbers, parse_table, plain_name
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def read_csv(source: Source, *, header: bool | None = None, asked: Rows) -> Geom
         )
     refuse("an adjacency matrix", distance=asked.distance, weight=asked.weight or None)
     names, body, notes = split_names(_without_order(table.rows), header)
-    if names is None and (names := _commented_names(table, len(body))) is not None:
+    if names is None and (names := commented_names(table, len(body))) is not None:
         notes = [f"the names are those of the comment: {', '.join(names)[:60]}"]
     matrix = _matrix(body, names, table.separator)
     warn(source.name, notes)
@@ -160,15 +160,6 @@ def _without_order(rows: list[list[str]]) -> list[list[str]]:
     if len(rows) < 3 or any(row[:2] != ["data", "data"] for row in rows[:2]):
         return rows
     return [["", *rows[1][2:]], *(row[1:] for row in rows[2:])]
-
-
-def _commented_names(table: Table, size: int) -> list[str] | None:
-    """A comment with a word for each column, as ``numpy.savetxt(header=...)`` writes it."""
-    for comment in filter(None, table.comments):
-        words = parse_table(comment, separators=table.separator, comments="").rows[0]
-        if len(words) == len(set(words)) == size and all(word and not is_number(word) for word in words):
-            return words
-    return None
 
 
 def _matrix(body: list[list[str]], names: list[str] | None, separator: str) -> NDArray[np.float64]:
