@@ -63,17 +63,14 @@ def _named(sheet: Any, regions: str, count: int) -> dict[str, Index]:
         return _bands(sheet, int(bands[1]), count)
     if regions == "areas":
         if getattr(sheet, "area", None) is None:
-            raise ValueError(f"regions 'areas' need a sheet with areas, and this one ({_name_of(sheet)}) has none")
+            name = getattr(sheet, "geometry", None) or type(sheet).__name__
+            raise ValueError(f"regions 'areas' need a sheet with areas, and this one ({name}) has none")
         return _areas(sheet, count)
     known = {"layers": _layers, "all": lambda _, count: _all(count)}
     if regions not in known:
         hint = did_you_mean(regions, REGIONS, "; ")
         raise ValueError(f"regions must be areas, layers, all, bands:K, a mapping or labels, got {regions!r}{hint}")
     return known[regions](sheet, count)
-
-
-def _name_of(sheet: Any) -> str:
-    return str(getattr(sheet, "geometry", None) or type(sheet).__name__)
 
 
 def _all(count: int) -> dict[str, Index]:

@@ -119,9 +119,10 @@ def line_up(run: Run, controls: dict[str, Path], missing: list[dict[str, str]], 
     """
     found, missing = [Network("run", run.net, run.sheet, "last")], list(missing)
     found.append(Network("untrained", run.untrained(), run.sheet))
-    _try(found, missing, "untrained-independent", lambda: [_independent(run)])
-    for name, path in controls.items():
-        _try(found, missing, name, partial(_at_equal_accuracy, run, name, path, seed))
+    name = "untrained-independent"
+    _try(found, missing, name, lambda: [Network(name, run.untrained(independent=True), run.sheet)])
+    for control, path in controls.items():
+        _try(found, missing, control, partial(_at_equal_accuracy, run, control, path, seed))
     return Networks(found, missing)
 
 
@@ -130,10 +131,6 @@ def _try(found: list[Network], missing: list[dict[str, str]], name: str, make: C
         found += make()
     except ValueError as error:
         missing.append({"name": name, "reason": in_one_line(error)})
-
-
-def _independent(run: Run) -> Network:
-    return Network("untrained-independent", run.untrained(independent=True), run.sheet)
 
 
 def _at_equal_accuracy(run: Run, name: str, path: Path, seed: int) -> list[Network]:

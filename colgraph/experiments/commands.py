@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,7 @@ def run_sweep(arguments: Sequence[str]) -> None:
         outcomes = run_jobs(jobs, out, known.jobs or 1, **told)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     _write_tables(out, plot=True)
-    counts = {
-        state: sum(outcome.state == state for outcome in outcomes) for state in dict.fromkeys(o.state for o in outcomes)
-    }
+    counts = Counter(outcome.state for outcome in outcomes)
     print(", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing to run")
     if (out / "results.json").is_file():
         print(f"tables in {out}: results.md, results.csv, results.json, results.png")
@@ -99,7 +98,7 @@ def run_evaluate(arguments: Sequence[str]) -> None:
     if known.harder and known.output:
         raise ValueError("--harder writes a file for each harder test set: leave out --output")
     if known.output:
-        figures = {f"its figure {name}": str(figure_file(Path(known.output), name)) for name in ("confusion", "steps")}
+        figures = {f"its figure {name}": str(figure_file(Path(known.output), name)) for name in _FIGURES}
         check_different({"--output": known.output, **figures})
         check_file("--output", known.output)
     run, checkpoint = _run_and_checkpoint(Path(known.run), known.best)
@@ -116,8 +115,8 @@ def run_evaluate(arguments: Sequence[str]) -> None:
     for split in (known.split, *harder):
         found = evaluate_split(subject, split, file(split), batch_size=known.batch_size, steps=steps)
         _say_evaluated(found, known.best)
-        figures_there = [figure_file(file(split), name) for name in _figures(found)]
-        print("\n".join(map(str, [file(split), *figures_there])))
+        drawn = [name for name, content in _FIGURES.items() if content in found]
+        print("\n".join(map(str, [file(split), *(figure_file(file(split), name) for name in drawn)])))
 
 
 def _evaluate_parser() -> OneLineParser:
@@ -144,11 +143,7 @@ def _evaluate_parser() -> OneLineParser:
     return parser
 
 
-def _figures(found: Mapping[str, Any]) -> list[str]:
-    drawn = (("confusion", "confusion"), ("steps", "accuracy_by_steps"))
-    return [figure for figure, content in drawn if content in found]
-
-
+_FIGURES = {"confusion": "confusion", "steps": "accuracy_by_steps"}
 _NO_MEASURES = ("images", "step", "loss", "calibration_error", "images_per_second")
 _SHARES = ("accuracy", "perfect")
 

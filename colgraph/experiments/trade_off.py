@@ -107,11 +107,12 @@ def table_of(entries: Sequence[Mapping[str, Any]], left_out: Sequence[str], agai
         "of the most (%)": lambda e: f"{100 * e['cost'] / most:.0f}" if most > 0 else "",
         "front": lambda e: "yes" if e["on_front"] else "",
     }
-    lines = [table(columns, entries, ("config", "front")), ""]
-    lines.append(
+    lines = [
+        table(columns, entries, ("config", "front")),
+        "",
         "On the *front*: no other config is as accurate at no more cost, in the means over seeds; within the intervals "
-        "the order may be chance."
-    )
+        "the order may be chance.",
+    ]
     if left_out:
         lines.append(f"Without a sheet, or without a record of it: {', '.join(left_out)}.")
     return "\n".join(lines) + "\n"

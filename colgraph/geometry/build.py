@@ -212,16 +212,13 @@ def _cut(shape: Geometry, new_id: Index, named: dict[str, bool]) -> Geometry:
         if not faces.size and shape.metric == "geodesic":
             raise ValueError(f"mask keeps {kept.size} of {n} columns but no whole face: no surface is left")
         changes["faces"] = faces if faces.size else None
-    if shape.edges is not None:
-        inner = Edges(shape.edges, shape.edge_distance).relabelled(new_id)
-        changes |= {"edges": inner.edge_index, "edge_distance": inner.distance}
-    if shape.tracts is not None:
-        inner = Edges(shape.tracts, shape.tract_lengths).relabelled(new_id)
-        changes |= {"tracts": inner.edge_index, "tract_lengths": inner.distance}
-    if shape.layer is not None:
-        changes["layer"] = shape.layer[kept]
-    if shape.area is not None:
-        changes["area"] = shape.area[kept]
+    for ends, lengths in (("edges", "edge_distance"), ("tracts", "tract_lengths")):
+        if getattr(shape, ends) is not None:
+            inner = Edges(getattr(shape, ends), getattr(shape, lengths)).relabelled(new_id)
+            changes |= {ends: inner.edge_index, lengths: inner.distance}
+    for labels in ("layer", "area"):
+        if getattr(shape, labels) is not None:
+            changes[labels] = getattr(shape, labels)[kept]
     if shape.names is not None:
         changes["names"] = [shape.names[i] for i in kept.tolist()]
     for what in ("inputs", "outputs"):

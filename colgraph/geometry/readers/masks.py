@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from colgraph.geometry.readers.files import Source, naming, open_source, optional, parsing
 from colgraph.geometry.readers.surface_labels import (
+    ARRAYS,
+    TEXTS,
     beside_numbers,
     is_no_parcel,
     is_wall,
@@ -158,12 +160,8 @@ def _read_label(source: Source, num_columns: int) -> NDArray[np.bool_]:
 
 
 _READERS: dict[str, Callable[[Source, int], NDArray[np.bool_]]] = {
-    "npy": _read_array,
-    "npz": _read_array,
-    "mat": _read_array,
-    "txt": _read_text,
-    "csv": _read_text,
-    "tsv": _read_text,
+    **dict.fromkeys(ARRAYS, _read_array),
+    **dict.fromkeys(TEXTS, _read_text),
     "gii": _read_gifti,
     "annot": _read_annot,
     "label": _read_label,

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from colgraph.geometry.readers.files import Source, naming, open_source
 from colgraph.geometry.readers.surface_labels import (
+    ARRAYS,
+    TEXTS,
     beside_numbers,
     is_no_parcel,
     one_array,
@@ -136,10 +138,6 @@ def _read_annot(source: Source) -> Labels:
 _READERS = {
     "annot": _read_annot,
     "gii": _read_gifti,
-    "npy": _read_array,
-    "npz": _read_array,
-    "mat": _read_array,
-    "txt": _read_text,
-    "csv": _read_text,
-    "tsv": _read_text,
+    **dict.fromkeys(ARRAYS, _read_array),
+    **dict.fromkeys(TEXTS, _read_text),
 }

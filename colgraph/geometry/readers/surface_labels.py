@@ -12,8 +12,10 @@ from colgraph.geometry.readers.files import Source, optional, parsing
 from colgraph.geometry.readers.matrices.matlab import load_mat
 from colgraph.geometry.readers.matrices.numpy_files import load_arrays
 from colgraph.geometry.readers.meshes.cortical import load_gifti
-from colgraph.text import decode_text, parse_numbers
+from colgraph.text import decode_text, parse_numbers, plain_name
 
+ARRAYS, TEXTS = ("npy", "npz", "mat"), ("txt", "csv", "tsv")
+"""How files end that hold arrays, and tables of text."""
 _SURFACE_INTENTS = ("NIFTI_INTENT_POINTSET", "NIFTI_INTENT_TRIANGLE")
 
 # What FreeSurfer, Connectome Workbench and the makers of parcellations call the columns that belong to no parcel: a
@@ -23,18 +25,14 @@ _NO_PARCEL = re.compile(r"unknown|background|unassigned|unlabell?ed|nolabel")
 _NO_PARCELS = {"", "none", "null", "nan", "empty", "undefined", "mw", "notlabeled", "notlabelled"}
 
 
-def _joined(label: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "", label.lower())
-
-
 def is_wall(label: str) -> bool:
     """Whether a label is that of the medial wall."""
-    return bool(_WALL.search(_joined(label)))
+    return bool(_WALL.search(plain_name(label)))
 
 
 def is_no_parcel(label: str) -> bool:
     """Whether a label says that its columns belong to no parcel of the cortex, in any spelling."""
-    joined = _joined(label)
+    joined = plain_name(label)
     asked = re.search(r"(^|[^a-z0-9?])\?+($|[^a-z0-9?])", label.lower())
     return bool(asked or joined in _NO_PARCELS or _NO_PARCEL.search(joined) or _WALL.search(joined))
 

@@ -63,7 +63,8 @@ def read_ply(data: bytes) -> Mesh:
     order, elements, body = _header(data)
     tables = _read_text(body, elements) if not order else _read_binary(body, elements, order)
     if "vertex" not in tables:
-        raise ValueError(f"a PLY file has the element 'vertex', this one has {_names(elements)}")
+        names = ", ".join(repr(element.name) for element in elements) or "none"
+        raise ValueError(f"a PLY file has the element 'vertex', this one has {names}")
     points = _points(tables["vertex"])
     parts = []
     if "face" in tables:
@@ -109,10 +110,6 @@ def _header(data: bytes) -> tuple[str, list[_Element], bytes]:
     if order is None:
         raise ValueError(f"the PLY header names no format: known are {', '.join(_ORDERS)}")
     return order, elements, body
-
-
-def _names(elements: list[_Element]) -> str:
-    return ", ".join(repr(element.name) for element in elements) or "none"
 
 
 def _points(columns: _Columns) -> NDArray[np.float64]:
