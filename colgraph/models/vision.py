@@ -335,7 +335,7 @@ class VisionColumnformer(SharedModel, SheetBuffers):
         with torch.random.fork_rng(devices=[]):
             other = type(self)(self.model.on_sheet(sheet), **arguments)
         take_parameters(other, self)
-        if (other.image_size, *_fingerprints(other)) == (self.image_size, *_fingerprints(self)):
+        if (other.image_size, other.model.sheet.marks) == (self.image_size, self.model.sheet.marks):
             # Where nothing has changed, patches stay where they are: they may have been matched in another way.
             for name in self.sheet_buffers():
                 setattr(other, name, getattr(self, name).clone())
@@ -352,12 +352,6 @@ class VisionColumnformer(SharedModel, SheetBuffers):
             f"image_size={self.image_size}, patch_size={self.patch_size}, classes={self.num_classes}, "
             f"readout={self.readout}{''.join(more)}"
         )
-
-
-def _fingerprints(net: VisionColumnformer) -> tuple[str, ...]:
-    sheet = net.model.sheet
-    ends = (tuple(columns.tolist()) for columns in (sheet.inputs, sheet.outputs))
-    return (sheet.fingerprint, sheet.geometry_fingerprint, *map(str, ends))
 
 
 def _head(dim: int, values: int, kind: str) -> nn.Module:

@@ -140,19 +140,12 @@ def training_program_of(run: Run) -> tuple[tuple[str, ...] | None, str]:
             unknown = f"not trained yet; to know of a command: {error}"
             continue
         begun = run.summary.get("plasticity", {}).get("fingerprint_at_start")
-        if _same(sheet, run.sheet) or (begun is not None and sheet.fingerprint == begun):
+        if sheet.marks == run.sheet.marks or (begun is not None and sheet.fingerprint == begun):
             return words, ""
     return None, unknown or (
         "not trained yet, and no command can: neither colgraph train nor a training script here makes this run's sheet "
         "of its config.yaml; train it as the run was trained, with this one setting, into a folder beside it"
     )
-
-
-def _same(first: Sheet, second: Sheet) -> bool:
-    marks = [
-        (s.fingerprint, s.geometry_fingerprint, s.input_rank.tolist(), s.output_mask.tolist()) for s in (first, second)
-    ]
-    return marks[0] == marks[1]
 
 
 def _command(program: tuple[str, ...], run: Run, control: Control) -> str:

@@ -155,7 +155,7 @@ class Run:
         is_share = self.task.labels != "none" and self.labels.dtype.kind in "iu"
         return TaskScoring(self.task, self.config.task, is_share, seed)
 
-    def accuracy(self, net: PlainImages, chosen: Index, seed: int, batch_size: int = 64) -> float:
+    def accuracy(self, net: Any, chosen: Index, seed: int, batch_size: int = 64) -> float:
         """Of a network, on some of the held-out images."""
         scoring = self.scoring(seed)
         images, labels = scoring.check(self.images[chosen], self.labels[chosen])

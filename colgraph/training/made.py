@@ -19,12 +19,12 @@ _nets: WeakKeyDictionary[nn.Module, tuple[int, str, int]] = WeakKeyDictionary()
 
 def remember_sheet(sheet: Sheet, config: TrainConfig) -> None:
     """Note that settings make a sheet."""
-    _sheets[_identity(sheet)] = _settings(config)
+    _sheets[sheet.marks] = _settings(config)
 
 
 def made_sheet(sheet: Sheet, config: TrainConfig) -> bool:
     """Whether these settings are known to have made this sheet."""
-    return _sheets.get(_identity(sheet)) == _settings(config)
+    return _sheets.get(sheet.marks) == _settings(config)
 
 
 def remember_net(net: nn.Module, config: TrainConfig) -> None:
@@ -35,16 +35,6 @@ def remember_net(net: nn.Module, config: TrainConfig) -> None:
 def made_net(net: nn.Module, config: TrainConfig) -> bool:
     """Whether these settings are known to have made this network, and nothing has written to it since."""
     return _nets.get(net) == _start(net, config)
-
-
-def same_sheet(one: Sheet, other: Sheet) -> bool:
-    """Whether two sheets have the same graph, geometry, input and output columns."""
-    return _identity(one) == _identity(other)
-
-
-def _identity(sheet: Sheet) -> tuple[Any, ...]:
-    ends = (tuple(columns.tolist()) for columns in (sheet.inputs, sheet.outputs))
-    return (sheet.fingerprint, sheet.geometry_fingerprint, *ends)
 
 
 def _settings(config: TrainConfig) -> dict[str, Any]:

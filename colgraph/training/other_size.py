@@ -12,7 +12,6 @@ from colgraph.options import OptionError, patch_grid
 from colgraph.training.checkpoint import TrainedModel
 from colgraph.training.config import TrainConfig
 from colgraph.training.images import images_of
-from colgraph.training.made import same_sheet
 from colgraph.training.setup import make_sheet
 
 
@@ -96,7 +95,7 @@ def _config_at(net: VisionColumnformer, config: TrainConfig, side: int, image_si
                 f"{setting}: {reason}: a sheet carries over to images of another size if it is a grid (geometry: grid) "
                 "with a column for each patch"
             )
-    if not same_sheet(make_sheet(config), net.model.sheet):
+    if make_sheet(config).marks != net.model.sheet.marks:
         raise ValueError(
             "geometry: the run's sheet is not the one that its settings give, so that they give no larger one"
         )

@@ -45,8 +45,7 @@ def draw_edges_over_time(
     share.set_ylim(0, 105)
     share.set_ylabel("of the edges at the start (%)")
     share.spines["top"].set_visible(False)
-    handles = [*flow.get_legend_handles_labels()[0], *share.get_legend_handles_labels()[0]]
-    _legend(flow, handles)
+    _legend(flow, share)
     _draw_wire(wire, start, rows, epochs, spacing)
     _draw_lengths(lengths, history, spacing)
     for axes in (flow, wire):
@@ -74,8 +73,7 @@ def _draw_wire(axes: Any, start: Any, rows: Any, epochs: Any, spacing: float) ->
         right.set_ylim(0, 105)
         right.set_ylabel("correct (%)")
         right.spines["top"].set_visible(False)
-        handles = [*axes.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
-        _legend(axes, handles)
+        _legend(axes, right)
 
 
 def _draw_lengths(axes: Any, history: Mapping[str, Any], spacing: float) -> None:
@@ -89,9 +87,10 @@ def _draw_lengths(axes: Any, history: Mapping[str, Any], spacing: float) -> None
         axes.stairs(chance, bins, color=GREY, linestyle=":", linewidth=1.5, label="by chance, anywhere allowed")
     axes.set_ylim(bottom=0)
     quiet(axes, title="How long edges are", xlabel="length (spacings)", ylabel="edges")
-    _legend(axes, axes.get_legend_handles_labels()[0])
+    _legend(axes)
 
 
-def _legend(axes: Any, handles: Sequence[Any]) -> None:
-    """Below the picture, which has lines everywhere."""
+def _legend(axes: Any, *others: Any) -> None:
+    """Below the picture, which has lines everywhere; also of axes that lie over these."""
+    handles = [handle for each in (axes, *others) for handle in each.get_legend_handles_labels()[0]]
     axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=8)
