@@ -130,7 +130,7 @@ def plain_value(value: Any) -> Any:
 
 def check_choice(name: str, value: object, choices: Collection[object], show: Callable[[Any], str] = repr) -> None:
     """Raise :class:`OptionError` unless a value is one of the choices; ``show`` writes them."""
-    if value not in choices:
+    if value not in list(choices):  # which, unlike a set, takes any value
         hint = did_you_mean(value, choices, "; ", show)
         raise OptionError(name, f"must be one of {', '.join(map(show, choices))}, got {value!r}{hint}")
 

@@ -23,7 +23,7 @@ PACKAGE = ROOT / "colgraph"
 ARROWS: dict[str, set[str]] = {
     "extras": set(),
     "text": set(),
-    "array_files": {"text"},
+    "array_files": set(),
     "colors": set(),
     "tiles": set(),
     "layout": {"tiles", "checks", "torch_internals"},
@@ -46,7 +46,7 @@ ARROWS: dict[str, set[str]] = {
     "plasticity": {"ops", "sheet", "space", "layout", "edges", "options"},
     "data": {"text", "options", "output", "script"},
     "viz": {"sheet", "output", "colors"},
-    "analysis": {"rewire", "edges", "hints", "output", "space", "colors"},
+    "analysis": {"rewire", "edges", "hints", "options", "output", "space", "colors"},
     "output": set(),
     "script": set(),
     "training": {"models", "ops", "options", "space", "data", "viz", "geometry", "sheet", "output", "script"}

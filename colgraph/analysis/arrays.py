@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.hints import did_you_mean
+from colgraph.options import check_choice as check_choice
 
 Array = NDArray[np.float64]
 
@@ -253,15 +252,6 @@ def same_length(what: str, **arrays: NDArray[Any]) -> None:
     if len({len(array) for array in arrays.values()}) > 1:
         counts = ", ".join(f"{name} has {len(array)}" for name, array in arrays.items())
         raise ValueError(f"the number of {what} must agree: {counts}")
-
-
-def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
-    """Raise ValueError, with the closest known name, unless ``value`` is one of ``choices``."""
-    known = list(choices)
-    if value in known:
-        return
-    hint = did_you_mean(value, known, "; ")
-    raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}{hint}")
 
 
 def check_count(name: str, value: int, least: int = 1) -> int:
