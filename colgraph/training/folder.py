@@ -32,7 +32,9 @@ class _Inside:
     def __init__(self, *parts: str) -> None:
         self._parts = parts
 
-    def __get__(self, run: RunFolder, kind: type[RunFolder]) -> Path:
+    def __get__(self, run: RunFolder | None, kind: type[RunFolder]) -> Path:
+        if run is None:
+            return self  # type: ignore[return-value]  # of the class itself, as a property is
         return run.path.joinpath(*self._parts)
 
 
