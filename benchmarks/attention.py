@@ -24,7 +24,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -33,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _common import rates, seconds
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import scatter, softmax
@@ -181,22 +181,6 @@ def largest_difference(a: list[Tensor], b: list[Tensor]) -> float:
     return max(float((x - y).abs().max() / y.abs().max()) for x, y in zip(a, b, strict=True))
 
 
-def seconds(function: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
-def machine_rates() -> dict[str, float]:
-    """sgemm in GF/s and copy bandwidth in GB/s (read and write both counted): the best of a few."""
-    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
-    source = torch.randn(2**25)
-    target = torch.empty_like(source)
-    gemm = min(seconds(lambda: a @ b) for _ in range(12))
-    copy = min(seconds(lambda: target.copy_(source)) for _ in range(12))
-    return {"sgemm_gflops": 2 * 2048**3 / gemm / 1e9, "copy_gbytes": 8 * source.numel() / copy / 1e9}
-
-
 def measure(problem: Problem, run: dict[str, Attention], rounds: int) -> dict[str, list[list[float]]]:
     """Seconds of every call, by peer and round; fast peers are called several times a round."""
     calls = {}
@@ -256,7 +240,7 @@ def run_size(name: str, size: Size, rounds: int, compiled: bool, sgemm: float) -
     own = [statistics.median(row) for row in times["colgraph"]]
     rows = {}
     for peer, by_round in times.items():
-        flat = sorted(time for row in by_round for time in row)
+        flat = sorted(spent for row in by_round for spent in row)
         ratio = statistics.median(statistics.median(row) / mine for row, mine in zip(by_round, own, strict=True))
         rows[peer] = {
             "milliseconds": 1e3 * statistics.median(flat),
@@ -348,16 +332,16 @@ def main() -> None:
     about = machine()
     print("sheet_attention, forward and backward, float32")
     print(", ".join(f"{key} {value}" for key, value in about.items()))
-    rates = machine_rates()
-    print(f"sgemm {rates['sgemm_gflops']:.0f} GF/s, copy {rates['copy_gbytes']:.1f} GB/s")
+    rate = rates()
+    print(f"sgemm {rate['sgemm'] / 1e9:.0f} GF/s, copy {rate['copy'] / 1e9:.1f} GB/s")
     call = first_call()
     print(f"first call of a process: {call['compiling']:.1f} s to compile, {call['cached']:.2f} s from the cache")
     results = {}
     for name in arguments.only:
         compiled = not arguments.no_compile and name == "wide"
-        results[name] = run_size(name, SIZES[name], arguments.rounds, compiled, rates["sgemm_gflops"])
+        results[name] = run_size(name, SIZES[name], arguments.rounds, compiled, rate["sgemm"] / 1e9)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    report = {"machine": about, "rates": rates, "first_call_seconds": call, "sizes": results}
+    report = {"machine": about, "rates": rate, "first_call_seconds": call, "sizes": results}
     (arguments.out / "attention.json").write_text(json.dumps(report, indent=1) + "\n")
     try:
         draw(results, arguments.out / "attention.png")

@@ -37,7 +37,7 @@ BATCH, HEADS = 2, 1
 ROWS = [(5, 16, "none"), (6, 16, "none"), (7, 16, "none"), (6, 32, "none"), (6, 16, "steps")]
 
 
-def train(subdivisions: int, neighbors: int, recompute: str, repeats: int) -> dict[str, Any]:
+def train(subdivisions: int, neighbors: int, recompute: str, repeats: int, rate: dict[str, float]) -> dict[str, Any]:
     """Median seconds of a step, peak bytes, and what the bound counts."""
     sheet = cg.build_sheet("sphere", subdivisions=subdivisions, neighbors=cg.KNN(neighbors), num_inputs=64)
     model = cg.Columnformer(sheet, **SIZES, recompute=None if recompute == "none" else recompute)
@@ -71,15 +71,15 @@ def train(subdivisions: int, neighbors: int, recompute: str, repeats: int) -> di
         "peak": peak,
         "counted": 4 * (4 * parameters + activations),
         "split": split,
-        "floor": floor_of(model, BATCH, rates()).of(statistics.median(times)),
+        "floor": floor_of(model, BATCH, rate).of(statistics.median(times)),
     }
 
 
-def measure(subdivisions: int, neighbors: int, recompute: str) -> dict[str, Any]:
-    """One row; run in a process of its own."""
-    train(2, 4, recompute, 1)
+def measure(subdivisions: int, neighbors: int, recompute: str, rate: dict[str, float]) -> dict[str, Any]:
+    """One row; run in a process of its own, at the rates that all rows share."""
+    train(2, 4, recompute, 1, rate)
     before = psutil.Process().memory_info().rss
-    row = train(subdivisions, neighbors, recompute, 3 if subdivisions > 6 else 5)
+    row = train(subdivisions, neighbors, recompute, 3 if subdivisions > 6 else 5, rate)
     row["peak"] -= before
     return row
 
@@ -143,15 +143,17 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0], allow_abbrev=False)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for scaling.json and scaling.png")
-    parser.add_argument("--row", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--row", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.row:
-        print(json.dumps(measure(int(arguments.row[0]), int(arguments.row[1]), arguments.row[2])))
+        subdivisions, neighbors, recompute, rate = arguments.row
+        print(json.dumps(measure(int(subdivisions), int(neighbors), recompute, json.loads(rate))))
         return
     about = machine()
     print(f"training step on icospheres: {SIZES}, B = {BATCH}, forward, backward, AdamW(fused=True), float32")
     print_machine(about)
-    rows = [fresh_process(__file__, "--row", *map(str, row)) for row in ROWS]
+    rate = json.dumps(rates())
+    rows = [fresh_process(__file__, "--row", *map(str, row), rate) for row in ROWS]
     print_table(rows)
     found = conclusions(rows)
     print(f"\nper column from 10,242 to 163,842: time within {found['time_spread']:.0%}, ", end="")

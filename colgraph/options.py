@@ -240,7 +240,11 @@ class ColumnformerOptions:
     time_embedding: bool = option(False, "a learned vector per step")
     inject: str = option("first", "where input enters", choices=("first", "every", "sequence"))
     wiring_power: float = option(1.0, "the power of an edge's length that listening through it costs")
-    recompute: str | None = option(None, "steps: recompute each step in the backward pass", choices=("steps",))
+    recompute: str | None = option(
+        None,
+        "what the backward pass computes once more: steps (each by itself), sqrt (a square root of them at a time)",
+        choices=("steps", "sqrt"),
+    )
     backend: str = option("auto", "attention backend, see colgraph.ops.available_backends()")
     parametrization: str = option(
         "plain", "untied weights as they are, or as shared ones + a difference per column", choices=PARAMETRIZATIONS

@@ -21,6 +21,7 @@ from colgraph.training import RunFolder
 POWER = 0.8
 _SEED = re.compile(r"-seed\d+$")
 _FACTS = ("subjects", "stimuli", "method", "metric", "signal", "step_chosen")
+_SHARED = " *1 in 5*: one and the same in five runs, as pixels are; of a network, intervals are about this one alone."
 _Key = tuple[str, str]
 
 
@@ -58,7 +59,8 @@ def over_seeds(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         found: of each run ``rows`` (its rsa.json), ``differences`` (of its rsa-differences.json) and ``path``.
 
     Returns:
-        Rows of ``recording``, ``subjects``, ``stimuli``, ``model``, ``step``, ``seeds``, ``similarity``, ``interval``,
+        Rows of ``recording``, ``subjects``, ``stimuli``, ``model``, ``step``, ``seeds``, ``different`` (how many of
+        these are not the same to the last bit: fewer where runs share a control), ``similarity``, ``interval``,
         ``ceiling``, and of all but the run ``run_minus_this``: ``difference``, ``interval``, ``p``, ``p_corrected``
         (Benjamini and Hochberg, over one recording's), ``detectable`` (the least difference that would be found in four
         of five experiments of this size) and ``equal_accuracy``. Steps of the run are rows too.
@@ -83,6 +85,7 @@ def over_seeds(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows as Markdown, a table for each recording."""
     parts = []
+    repeated = any(row["different"] != row["seeds"] for row in rows)
     for recording in dict.fromkeys(row["recording"] for row in rows):
         mine = [row for row in rows if row["recording"] == recording]
         first, ceiling = mine[0], mine[0]["ceiling"]
@@ -96,15 +99,21 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
             less = row.get("run_minus_this")
             last = " |  |  |  " if less is None else _compared(less)
             similarity = f"{row['similarity']:.3f} [{row['interval'][0]:.3f}, {row['interval'][1]:.3f}]"
-            parts.append(f"| {row['model']}{step} | {row['seeds']} | {similarity} |{last} |")
+            parts.append(f"| {row['model']}{step} | {_seeds(row)} | {similarity} |{last} |")
         parts.append("")
     parts.append(
         "Means over seeds with 95% intervals over subjects, stimuli and seeds. Differences of a control that is less "
         "accurate than the run are from the run as it was when it was as accurate, where it kept such a checkpoint; "
         "\\* where accuracies differ by more than a point. *Corrected* for the lines of a table. *Detectable*: the "
         "least difference that would be found in four of five such experiments."
+        + (_SHARED if repeated else "")
     )
     return "\n".join(parts) + "\n"
+
+
+def _seeds(row: Mapping[str, Any]) -> str:
+    seeds, different = row["seeds"], row["different"]
+    return str(seeds) if different == seeds else f"{different} in {seeds}"
 
 
 def _compared(less: Mapping[str, Any]) -> str:
@@ -243,7 +252,10 @@ def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     first = rows[0]
     value, reach, _ = _combined([row["similarity"] for row in rows], [row["interval"] for row in rows], first)
     same = {name: first[name] for name in ("recording", "subjects", "stimuli", "method", "ceiling", "step")}
-    return same | {"seeds": len(rows), "similarity": value, "interval": [value - reach, value + reach]}
+    # To the last bit as similar is the same network (or pixels, or a model), held against several runs.
+    different = len({row["similarity"] for row in rows})
+    counts = {"seeds": len(rows), "different": different}
+    return same | counts | {"similarity": value, "interval": [value - reach, value + reach]}
 
 
 def _difference(pairs: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from colgraph.models.buffers import initial_edge_bias, wiring_costs
 from colgraph.models.conduction import conduction_delays
 from colgraph.nn import ColumnLinear
 from colgraph.nn.block import attention_arguments
-from colgraph.nn.unroll import Drive
+from colgraph.nn.drive import Drive
 from colgraph.sheet import Sheet
 from colgraph.torch_internals import is_transformed
 

@@ -18,20 +18,21 @@ from colgraph.layout import Layout
 from colgraph.models.buffers import SheetBuffers, factory_device, in_dtype_of, initial_edge_bias, wiring_costs
 from colgraph.models.conduction import conduction_delays
 from colgraph.models.other_sheet import check_carries_over, take_parameters
-from colgraph.models.unrolled import Unroll
+from colgraph.models.segments import can_checkpoint, run_in_segments, segment_length
+from colgraph.models.unrolled import RECORDS, Unroll, why_recorded_plain
 from colgraph.models.untied import written_untied
 from colgraph.nn import ColumnBlock, ColumnMlp
 from colgraph.nn.constructor import constructor
 from colgraph.nn.delays import DelayedBlock, DelayedEdges, Said, states_before
+from colgraph.nn.drive import Drive
 from colgraph.nn.shared import replace_by_plain, weights_held
-from colgraph.nn.unroll import Drive, unroll_columns, why_plain
+from colgraph.nn.unroll import unroll_columns, why_plain
 from colgraph.ops import attention_weights, check_backend
 from colgraph.options import PARTS, ColumnformerOptions, check_choice, check_sizes, held, plain_value
 from colgraph.sheet import Sheet
-from colgraph.torch_internals import is_transformed, static_shape
+from colgraph.torch_internals import static_shape
 
 _OPTIONS = frozenset(item.name for item in dataclasses.fields(ColumnformerOptions))
-_RECORDS = ("state", "attention", "heard", "hidden")
 
 _log = logging.getLogger("colgraph")
 
@@ -69,7 +70,10 @@ class Columnformer(SheetBuffers):
             (input ``[T,...]``, one per step).
         wiring_power: the power p to which distances are raised in the wiring cost; not negative where edges have no
             length, as self-loops do.
-        recompute: None, or "steps" to keep only the state of each step and recompute the rest in the backward pass.
+        recompute: None; "steps" to keep only the state of each step and compute the rest once more in the backward
+            pass; or "sqrt" to keep only every so manieth state, about a square root of the steps, so that memory grows
+            with that root (Chen et al. 2016, "Training deep nets with sublinear memory cost"). Where more than the last
+            state is recorded, and with delays, the plain path does the first for the second.
         backend: attention backend, see :func:`colgraph.ops.sheet_attention`.
         leak: the share of a column's state that is lost at the beginning of each step but the first, before input is
             added: leaky integration, ``x <- (1 - leak) x + input``. With none, the state of a pre-norm residual grows
@@ -223,7 +227,7 @@ class Columnformer(SheetBuffers):
             An :class:`Unroll`.
         """
         for name in record if not isinstance(record, str) else (record,):
-            check_choice("record", name, _RECORDS)
+            check_choice("record", name, RECORDS)
         x = None if x is None else in_dtype_of(self, x, "x")
         state = None if state is None else in_dtype_of(self, state, "state")
         going_on = state is not None
@@ -305,14 +309,17 @@ class Columnformer(SheetBuffers):
         keep, keep_hidden = "state" in record, "hidden" in record
         if keep_hidden and not isinstance(self.block.mlp, ColumnMlp):
             raise ValueError(f"record: 'hidden' needs the MLP of a ColumnBlock, got {type(self.block.mlp).__name__}")
-        reason = _recorded(record) or why_plain(self.block, state) if past is None else "conduction delays"
+        reason = why_recorded_plain(record) or why_plain(self.block, state) if past is None else "conduction delays"
         self._announce(reason)
         if reason is None:
-            options: dict[str, Any] = {"edge_cost": edge_cost, "record": keep, "recompute": self.recompute == "steps"}
+            segment = segment_length(self.recompute, steps)
+            options: dict[str, Any] = {"edge_cost": edge_cost, "record": keep, "segment": segment}
             return *unroll_columns(self.block, state, self.layout, steps, drive=drive, **options), {}
+        if self.recompute == "sqrt" and not record and past is None and can_checkpoint():
+            return *run_in_segments(self.block, state, self.layout, steps, edge_cost, drive), {}
         states: list[Tensor] = []
         costs: list[Tensor] = []
-        kept: dict[str, list[Tensor]] = {name: [] for name in _RECORDS[1:] if name in record}
+        kept: dict[str, list[Tensor]] = {name: [] for name in RECORDS[1:] if name in record}
         # A compiler finds out for itself that every step adds the same numbers.
         with contextlib.nullcontext() if torch.compiler.is_compiling() else weights_held(self.block):
             block: Any = self.block
@@ -343,8 +350,7 @@ class Columnformer(SheetBuffers):
         options: dict[str, Any] = {"keep_hidden": True} if keep_hidden else {}
         if said is not None:
             layout, options = self.delayed, {"keep_hidden": keep_hidden, "past": said}
-        # Torch's checkpoints do not work under its transforms, where every state is kept.
-        if self.recompute == "steps" and torch.is_grad_enabled() and not is_transformed():
+        if self.recompute is not None and can_checkpoint():
             out = checkpoint(self.block, state, layout, edge_cost, use_reentrant=False, **options)
         else:
             out = self.block(state, layout, edge_cost, **options)
@@ -426,12 +432,6 @@ class Columnformer(SheetBuffers):
             f"columns={self.sheet.num_columns}, edges={self.sheet.edge_index.size(1)}, dim={self.dim}, "
             f"steps={self.steps}, tied={tied}, inject={self.inject}, {self.block.attention.extra_repr()}{ran}"
         )
-
-
-def _recorded(record: Collection[str]) -> str | None:
-    """What is recorded that the fused column step does not keep."""
-    kept = [name for name in _RECORDS[1:] if name in record]
-    return f"recording {' and '.join(kept)}" if kept else None
 
 
 def _embedding(rows: int, dim: int) -> nn.Parameter:

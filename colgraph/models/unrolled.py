@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from torch import Tensor
+
+RECORDS = ("state", "attention", "heard", "hidden")
 
 
 @dataclass
@@ -36,3 +39,9 @@ class Unroll:
     hidden: Tensor | None = None
     history: Tensor | None = None
     heard_rows: Tensor | None = None
+
+
+def why_recorded_plain(record: Collection[str]) -> str | None:
+    """What is recorded that the fused column step does not keep; None where that is nothing."""
+    kept = [name for name in RECORDS[1:] if name in record]
+    return f"recording {' and '.join(kept)}" if kept else None

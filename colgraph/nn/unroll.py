@@ -27,6 +27,7 @@ from torch.nn import functional as F
 from colgraph.layout import Layout
 from colgraph.nn.attention import Observer, SheetAttention
 from colgraph.nn.block import ColumnBlock, ColumnMlp
+from colgraph.nn.drive import Drive
 from colgraph.nn.layers import ColumnLayerNorm, ColumnLinear, apply_linear, apply_norm
 from colgraph.nn.shared import SharedColumnLayerNorm, SharedColumnLinear, SharedDifference
 from colgraph.ops import column_step as ops
@@ -35,56 +36,16 @@ from colgraph.ops.column_step import ColumnWeights, GradientTape, StepTape
 from colgraph.ops.higher_order import differentiable_gradients, is_differentiated_again
 from colgraph.ops.primitive import AttentionStep, Back
 from colgraph.ops.reference import Operands
-from colgraph.torch_internals import has_hooks, is_tracing, is_transformed, static_shape, watches_messages, will_run
-
-
-@dataclass(frozen=True)
-class Drive:
-    """What happens to the state at the beginning of steps: what is lost and added, or the gradients of that.
-
-    Attributes:
-        x: ``[1,P,B,C]``, the same at every step, or ``[T,P,B,C]``, one per step, or None.
-        embedding: ``[T,C]``, added to all columns, or None.
-        columns: ``[P]`` the columns that receive ``x``, or None where P = N.
-        start: the first step that receives ``x``, and loses what leaks.
-        leak: the share of the state that is lost, before the rest is added.
-    """
-
-    x: Tensor | None = None
-    embedding: Tensor | None = None
-    columns: Tensor | None = None
-    start: int = 0
-    leak: float = 0.0
-
-    def kept(self, t: int) -> float:
-        """The share of the state that is left at the beginning of step t."""
-        return 1.0 - self.leak if t >= self.start else 1.0
-
-    def added_to(self, state: Tensor, t: int) -> Tensor:
-        """The state with what step t receives."""
-        if self.leak and t >= self.start:
-            state = state * self.kept(t)
-        if self.x is not None and t >= self.start:
-            x = self.x[min(t, static_shape(self.x)[0] - 1)]
-            if self.columns is None:
-                state = state + x
-            else:
-                # Under autocast the two come in different precision, and index_add does not promote as + does.
-                both = torch.promote_types(state.dtype, x.dtype)
-                state = state.to(both).index_add(0, self.columns, x.to(both))
-        return state if self.embedding is None else state + self.embedding[t]
-
-    def collect(self, grad: Tensor, t: int) -> None:
-        """Add to these gradients what step t contributes, given the gradient of its state."""
-        if self.x is not None and t >= self.start:
-            ops.accumulate(grad, self.x[min(t, self.x.size(0) - 1)], self.columns)
-        if self.embedding is not None:
-            self.embedding[t] = grad.sum((0, 1))
+from colgraph.torch_internals import has_hooks, is_tracing, is_transformed, watches_messages, will_run
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What an unroll needs beside the tensors that are differentiated; the drive's own are left out of it."""
+    """What an unroll needs beside the tensors that are differentiated; the drive's own are left out of it.
+
+    ``segment`` is how many steps the backward pass has on its tape at a time. Where that is fewer than there are, the
+    states at which segments begin are kept, and a segment is computed once more when its turn comes.
+    """
 
     attention: AttentionStep
     edge_cost: Tensor | None
@@ -94,27 +55,22 @@ class _Plan:
     eps: tuple[float, float]
     drive: Drive
     record: bool
-    recompute: bool
+    segment: int
     differentiate: bool
     observer: Observer | None
 
     @property
-    def slots(self) -> int:
-        """How many steps a tape has room for."""
-        return self.steps if self.differentiate and not self.recompute else 1
-
-    def slot(self, t: int) -> int:
-        """Where on a tape step t lies."""
-        return t if self.slots > 1 else 0
+    def recompute(self) -> bool:
+        """Whether the backward pass computes steps once more."""
+        return self.segment < self.steps
 
     def operands(self, query: Tensor, key: Tensor, value: Tensor, edge_bias: Tensor | None) -> Operands:
         """Of the attention: query, key ``[N,B,HD]`` and value ``[N,B,C]``, by heads."""
         query, key, value = (x.unflatten(-1, (self.heads, -1)) for x in (query, key, value))
         return Operands(query, key, value, edge_bias, self.edge_cost, query.size(-1) ** -0.5)
 
-    def attended(self, tape: StepTape, t: int, edge_bias: Tensor | None) -> Operands:
-        """The operands of step t."""
-        slot = self.slot(t)
+    def attended(self, tape: StepTape, slot: int, edge_bias: Tensor | None) -> Operands:
+        """The operands of the step that lies there on a tape."""
         return self.operands(tape.query[slot], tape.key[slot], tape.normed[slot], edge_bias)
 
     def run(self, given: _Given, step: Callable[[Tensor, int], tuple[Tensor, Tensor | None]]) -> tuple[Tensor, ...]:
@@ -151,11 +107,12 @@ class _Given(NamedTuple):
         return cls(state, drive_x, embedding, edge_bias, ColumnWeights(*weights))
 
 
-def _step(plan: _Plan, given: _Given, tape: StepTape, x: Tensor, t: int) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+def _step(
+    plan: _Plan, given: _Given, tape: StepTape, slot: int, x: Tensor
+) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
     """The next state, each column's wiring cost, and what the attention leaves for the backward pass."""
-    slot = plan.slot(t)
     ops.column_in(x, given.weights, plan.eps[0], tape, slot)
-    heard, cost, kept = plan.attention.forward(plan.attended(tape, t, given.edge_bias))
+    heard, cost, kept = plan.attention.forward(plan.attended(tape, slot, given.edge_bias))
     residual = x if plan.residual else None
     return ops.column_out(residual, heard.view(x.shape), given.weights, plan.eps[1], tape, slot), cost, kept
 
@@ -166,21 +123,23 @@ class _Unroll(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: _Plan, *inputs: Any) -> tuple[Tensor, ...]:  # type: ignore[override]
         given = _Given.of(inputs)
-        tape = StepTape.blank(plan.slots, given.state.size(1), given.weights)
+        keep = plan.differentiate and not plan.recompute
+        tape = StepTape.blank(plan.steps if keep else 1, given.state.size(1), given.weights)
         entered: list[Tensor] = []
         kept: list[Tensor] = []
 
         def step(x: Tensor, t: int) -> tuple[Tensor, Tensor]:
-            state, cost, left = _step(plan, given, tape, x, t)
-            if plan.differentiate:
-                entered.append(x)
+            state, cost, left = _step(plan, given, tape, t if keep else 0, x)
+            if keep:
                 kept.extend(left)
+            if keep or (plan.differentiate and t % plan.segment == 0):
+                entered.append(x)
             return state, cost
 
         results = plan.run(given, step)
         if plan.differentiate:
             ctx.plan = plan
-            ctx.save_for_backward(*inputs, *entered, *([] if plan.recompute else [*kept, *tape]))
+            ctx.save_for_backward(*inputs, *entered, *([*kept, *tape] if keep else []))
             ctx.set_materialize_grads(False)
         return results
 
@@ -218,19 +177,20 @@ class _BackwardPass:
         count = len(ctx.needs_input_grad) - 1
         inputs, saved = saved[:count], saved[count:]
         self.plan, self.given = plan, _Given.of(inputs)
-        self.entered, saved = saved[: plan.steps], saved[plan.steps :]
-        columns, batch = self.entered[0].shape[:2]
+        self.columns, self.batch = self.given.state.shape[:2]
         if plan.recompute:
-            self.tape = StepTape.blank(1, batch, self.given.weights)
+            self.entered, self.begins = [], saved
+            self._blank((plan.steps - 1) % plan.segment + 1)
         else:
+            self.entered, saved = list(saved[: plan.steps]), saved[plan.steps :]
             kept = saved[: -len(StepTape._fields)]
             each = len(kept) // plan.steps
             self.kept = [kept[t * each : (t + 1) * each] for t in range(plan.steps)]
             self.tape = StepTape(*saved[len(kept) :])
-        self.grads = GradientTape.blank_like(self.tape)
+            self.grads = GradientTape.blank_like(self.tape)
         self.grad_cost: Tensor | None = None
         if grad_cost is not None:
-            shape = (columns, batch, plan.heads)
+            shape = (self.columns, self.batch, plan.heads)
             self.grad_cost = (grad_cost / (plan.steps * math.prod(shape))).expand(shape).contiguous()
         _, drive_x, embedding, edge_bias = inputs[:4]
         _, want_x, want_embedding, want_bias, *want = _wanted(ctx, inputs)
@@ -244,33 +204,57 @@ class _BackwardPass:
 
     def run(self, grad_states: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
         """Gradients of the state, the drive, the embedding, the edge bias and the weights."""
-        plan = self.plan
-        self._receive(grad_states[-1])
-        for t in reversed(range(plan.steps)):
-            into = self.grads.out[:, plan.slot(t - 1)] if t else ops.empty(*self.entered[0].shape)
-            self._step(t, into)
-            self.drive.collect(into, t)
-            if self.drive.kept(t) != 1:
-                into.mul_(self.drive.kept(t))
-            recorded = grad_states[t - 1] if plan.record and t else None
-            if recorded is not None:
-                ops.accumulate(recorded, into)
-        if not plan.recompute:
-            self._add_weight_gradients(False)
+        plan, grad = self.plan, grad_states[-1]
+        for begin in reversed(range(0, plan.steps, plan.segment)):
+            end = min(begin + plan.segment, plan.steps)
+            if plan.recompute:
+                self._recompute(begin, end)
+            self._receive(grad, end - begin - 1)
+            for t in reversed(range(begin, end)):
+                slot = t - begin
+                into = self.grads.out[:, slot - 1] if slot else ops.empty(*self.entered[0].shape)
+                self._step(slot, into)
+                self.drive.collect(into, t)
+                if self.drive.kept(t) != 1:
+                    into.mul_(self.drive.kept(t))
+                recorded = grad_states[t - 1] if plan.record and t else None
+                if recorded is not None:
+                    ops.accumulate(recorded, into)
+            add = end < plan.steps
+            ops.weight_gradients(self.given.weights, plan.eps[1], self.tape, self.grads, self.totals, add)
+            grad = into
         return into, self.drive.x, self.drive.embedding, self.grad_bias, *self.totals
 
-    def _receive(self, grad: Tensor | None) -> None:
-        """The gradient of the last state; None where only the wiring cost or an earlier state is differentiated."""
-        last = self.grads.out[:, self.plan.slot(self.plan.steps - 1)]
+    def _blank(self, slots: int) -> None:
+        """Tapes that so many steps fill."""
+        self.tape = StepTape.blank(slots, self.batch, self.given.weights)
+        self.grads = GradientTape.blank_like(self.tape)
+
+    def _recompute(self, begin: int, end: int) -> None:
+        """Steps ``begin`` to ``end`` once more, onto the tape, from the state that was kept of the first."""
+        plan, given = self.plan, self.given
+        if end - begin != self.grads.out.size(1):
+            self._blank(end - begin)
+        drive = replace(plan.drive, x=given.drive_x, embedding=given.embedding)
+        x = self.begins[begin // plan.segment]
+        self.entered, self.kept = [x], []
+        for t in range(begin, end):
+            state, _, left = _step(plan, given, self.tape, t - begin, self.entered[-1])
+            self.kept.append(left)
+            if t + 1 < end:
+                self.entered.append(drive.added_to(state, t + 1))
+
+    def _receive(self, grad: Tensor | None, slot: int) -> None:
+        """The gradient of a segment's last state; None where only a cost or an earlier state is differentiated."""
+        last = self.grads.out[:, slot]
         last.zero_() if grad is None else ops.copy(grad, last)
 
-    def _step(self, t: int, into: Tensor) -> None:
-        """Step t: the gradient of its state ``into``, and onto the tape what the weights need."""
-        plan, w, tape, grads, slot = self.plan, self.given.weights, self.tape, self.grads, self.plan.slot(t)
-        x = self.entered[t]
-        kept = _step(plan, self.given, tape, x, t)[2] if plan.recompute else self.kept[t]
+    def _step(self, slot: int, into: Tensor) -> None:
+        """The step at a slot: the gradient of its state ``into``, and onto the tape what the weights need."""
+        plan, w, tape, grads = self.plan, self.given.weights, self.tape, self.grads
+        x = self.entered[slot]
         grad_middle = ops.column_out_backward(w, plan.eps[1], tape, grads, slot, self.totals)
-        given = plan.attended(tape, t, self.given.edge_bias)
+        given = plan.attended(tape, slot, self.given.edge_bias)
         if self.grad_cost is None and given.edge_cost is not None:
             given = given._replace(edge_cost=None)
         wanted = (True, True, True, self.grad_bias is not None)
@@ -278,20 +262,15 @@ class _BackwardPass:
         if plan.observer is not None:
             heard = tape.middle[:, slot] - x if plan.residual else tape.middle[:, slot]
             plan.observer(given._replace(edge_cost=None), heard.view(given.value.shape), grad_heard)
-        back = Back(grad_heard, self.grad_cost, kept, wanted)
+        back = Back(grad_heard, self.grad_cost, self.kept[slot], wanted)
         grad_query, grad_key, grad_value, grad_bias = plan.attention.backward(given, back)
         ops.copy(grad_query.flatten(2), grads.query[:, slot])
         ops.copy(grad_key.flatten(2), grads.key[:, slot])
         if self.grad_bias is not None:
             ops.accumulate(grad_bias, self.grad_bias)
-        if plan.recompute:
-            self._add_weight_gradients(t < plan.steps - 1)
         residual = grad_middle if plan.residual else None
         grad_normed = grad_value.view(x.shape)
         ops.column_in_backward(x, grad_normed, residual, w, plan.eps[0], tape, grads, slot, self.totals, into)
-
-    def _add_weight_gradients(self, add: bool) -> None:
-        ops.weight_gradients(self.given.weights, self.plan.eps[1], self.tape, self.grads, self.totals, add)
 
 
 def _zeros_like(tensor: Tensor) -> Tensor:
@@ -317,7 +296,7 @@ def unroll_columns(
     edge_cost: Tensor | None = None,
     drive: Drive | None = None,
     record: bool = False,
-    recompute: bool = False,
+    segment: int | None = None,
 ) -> tuple[list[Tensor], Tensor]:
     """``steps`` times ``state, cost = block(drive.added_to(state, t), layout, edge_cost)``.
 
@@ -329,7 +308,8 @@ def unroll_columns(
         edge_cost: ``[E]`` or None.
         drive: what is added at the beginning of each step.
         record: return all states, not only the last.
-        recompute: keep only the states, and compute each step once more in the backward pass.
+        segment: keep only every so manieth state, and compute the steps between them once more in the backward pass;
+            None keeps everything.
 
     Returns:
         The states ``[N,B,C]`` after each step (or the last alone) and the mean over steps, columns, batch and heads of
@@ -348,7 +328,7 @@ def unroll_columns(
         eps=(block.norm1.eps, block.norm2.eps),
         drive=replace(drive, x=None, embedding=None),
         record=record,
-        recompute=recompute,
+        segment=steps if segment is None else segment,
         differentiate=torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in inputs),
         observer=block.attention.observer,
     )

@@ -15,7 +15,7 @@ from colgraph.analysis.result import OnSheet
 from colgraph.sheet import Sheet
 from colgraph.viz import draw_map
 from colgraph.viz.planes import layout_of
-from colgraph.viz.style import BLUE, GREEN, GREY, INK, ORANGE, new_figure, save_figure, without_gaps
+from colgraph.viz.style import BLUE, GREEN, GREY, INK, ORANGE, new_figure, save_for_papers, without_gaps
 
 # Small enough to be read on a telephone, where each takes the whole width; two stand side by side on a screen.
 _SIZE = (5.2, 4.0)
@@ -49,7 +49,7 @@ def draw_with_controls(
         lines = max(name.count("\n") + 1 for name in _row_names(rows))
         figure = _new(f"{title}: controls", max(_SIZE[1], 1.4 + 0.18 * lines * len(rows)))
         _draw_values(figure.subplots(), rows)
-        _save(figure, folder / f"{key}-controls.png")
+        save_for_papers(figure, folder / f"{key}-controls.png")
         pictures.append((f"{key}-controls.png", f"{title}: the number beside its controls"))
     return [{"file": f"{folder.name}/{name}", "alt": alt} for name, alt in pictures]
 
@@ -70,7 +70,7 @@ def _picture(
 ) -> tuple[str, str]:
     shown = _on_surface(title, more, result, on)
     if shown is not None:
-        _save(shown, path)
+        save_for_papers(shown, path)
         return path.name, title
     curves = _curves(result, controls)
     # The legend of many curves stands below them, two beside each other.
@@ -89,7 +89,7 @@ def _picture(
         if (legend := axes.get_legend()) is not None:
             legend.remove()
         figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
-    _save(figure, path)
+    save_for_papers(figure, path)
     return path.name, title
 
 
@@ -113,12 +113,6 @@ def _on_surface(title: str, more: str, result: Result, on: tuple[Sheet, NDArray[
         label=picture["label"],
         title="\n".join([title, *lines]),
     )
-
-
-def _save(figure: Any, path: Path) -> None:
-    """The picture, and beside it the same as a PDF for papers."""
-    save_figure(figure, path)
-    save_figure(figure, path.with_suffix(".pdf"))
 
 
 def _curves(result: Result, controls: Mapping[str, Result]) -> dict[str, tuple[Any, Any]]:

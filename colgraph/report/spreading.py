@@ -20,6 +20,7 @@ from colgraph.report.loading import Run
 from colgraph.report.patches import patch_of_column
 from colgraph.report.task_scoring import TaskScoring, together
 from colgraph.tasks import Task
+from colgraph.viz.moving import animate_spreading
 from colgraph.viz.step_answers import Spreading, draw_spreading
 from colgraph.viz.style import save_figure
 
@@ -50,7 +51,7 @@ _PREFIX = "spreading_"
 
 
 def spread_and_draw(run: Run, settings: Settings, figures: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """What ``results.json`` and ``maps.npz`` hold of :func:`spreading_of`, and ``spreading.png`` among the figures.
+    """What ``results.json`` and ``maps.npz`` hold of :func:`spreading_of`; figures get ``spreading.png`` and ``.gif``.
 
     That is ``title``, ``figure`` and the texts, or ``why_not`` in place of all but the title.
     """
@@ -59,6 +60,7 @@ def spread_and_draw(run: Run, settings: Settings, figures: Path) -> tuple[dict[s
     except ValueError as error:
         return {"title": TITLE, "why_not": in_one_line(error)}, {}
     save_figure(draw_spreading(found, title=f"{TITLE}: {run.path.name}"), figures / "spreading.png")
+    animate_spreading(found, figures / "spreading.gif")
     arrays, content = found.parts()
     alt = f"{TITLE}: {found.overall[found.trained - 1]} as trained, {found.overall[-1]} after {found.steps} steps"
     figure = {"file": f"{figures.name}/spreading.png", "alt": alt}

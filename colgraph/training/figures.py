@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from colgraph.viz import (
     draw_sheet,
     save_figure,
 )
+from colgraph.viz.style import save_for_papers
 from colgraph.viz.views import unit_of
 
 _MOST_IMAGES = 64
@@ -61,7 +63,8 @@ class RunFigures(Callback):
     that come and go ``plasticity.png``; of a baseline without a sheet, the curves alone.
 
     Attention is measured on held-out images. What it was before training travels in checkpoints, so that a resumed run
-    still compares with its true beginning. A figure that cannot be drawn is a warning and never ends a run.
+    still compares with its true beginning. What is drawn last has a PDF beside it. A figure that cannot be drawn is a
+    warning and never ends a run.
 
     Args:
         folder: where the files go.
@@ -92,7 +95,7 @@ class RunFigures(Callback):
             self.before = self._attention(pl_module).mean(0)
             self.distance_before = pl_module.net.model.sheet.edge_distance.clone()
         if trainer.is_global_zero:
-            self._save("sheet.png", lambda: draw_sheet(pl_module.net.model.sheet))
+            self._save("sheet.png", lambda: draw_sheet(pl_module.net.model.sheet), save_for_papers)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Redraw at the interval."""
@@ -101,16 +104,17 @@ class RunFigures(Callback):
             self.draw(pl_module, trainer.is_global_zero)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Draw the end."""
-        self.draw(pl_module, trainer.is_global_zero)
+        """Draw the end, for papers too."""
+        self.draw(pl_module, trainer.is_global_zero, save_for_papers)
 
-    def draw(self, module: Any, save: bool) -> None:
+    def draw(self, module: Any, save: bool, write: Callable[[Any, Path], Path] = save_figure) -> None:
         """Draw everything that changes during a run: all processes compute, and the one told to ``save`` draws."""
+        keep = functools.partial(self._save, write=write)
         said = _said_of(module.task, len(self.images.classes))
         if not isinstance(module.net, VisionColumnformer):
             if save:
                 title = f"{self.images.source}, {module.config.model}"
-                self._save("curves.png", lambda: draw_curves(self.history.rows, title=title, **said))
+                keep("curves.png", lambda: draw_curves(self.history.rows, title=title, **said))
             return
         sheet = module.net.model.sheet
         attention = self._attention(module).numpy()
@@ -120,8 +124,8 @@ class RunFigures(Callback):
         then = None if self.distance_before is None else self.distance_before.numpy()
         title = f"{self.images.source} on {sheet.geometry}"
         distance, unit = sheet.edge_distance.numpy(), unit_of(sheet)
-        self._save("curves.png", lambda: draw_curves(self.history.rows, title=title, unit=unit, **said))
-        self._save(
+        keep("curves.png", lambda: draw_curves(self.history.rows, title=title, unit=unit, **said))
+        keep(
             "attention_by_distance.png",
             lambda: draw_attention_by_distance(
                 distance,
@@ -132,11 +136,11 @@ class RunFigures(Callback):
                 title=f"Attention by distance: {title}",
             ),
         )
-        self._save("column.png", lambda: draw_column(sheet, attention))
+        keep("column.png", lambda: draw_column(sheet, attention))
         if self.plasticity is not None:
             told, rows, heading = self.plasticity(), self.history.rows, f"Edges that come and go: {title}"
-            self._save("plasticity.png", lambda: draw_edges_over_time(told, rows, spacing=sheet.spacing, title=heading))
-            self._save("sheet.png", lambda: draw_sheet(sheet))
+            keep("plasticity.png", lambda: draw_edges_over_time(told, rows, spacing=sheet.spacing, title=heading))
+            keep("sheet.png", lambda: draw_sheet(sheet))
 
     def _attention(self, module: Any) -> Tensor:
         net = module.net
@@ -151,9 +155,9 @@ class RunFigures(Callback):
         finally:
             net.train(training)
 
-    def _save(self, name: str, draw: Any) -> None:
+    def _save(self, name: str, draw: Any, write: Callable[[Any, Path], Path]) -> None:
         try:
-            save_figure(draw(), self.folder / name)
+            write(draw(), self.folder / name)
         except Exception as error:
             warnings.warn(f"{name} could not be drawn: {error}", stacklevel=2)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from colgraph.models import VisionColumnformer, VisionUnroll
@@ -35,6 +36,18 @@ class Regularizers:
         self._walks = config.wiring > 0 and config.wiring_kind != "length"
         records = {"hidden": config.spatial_weight > 0 and self._signal == "hidden", "attention": self._walks}
         self.records = {name for name, wanted in records.items() if wanted}
+
+    @torch.no_grad()
+    def prepare(self, net: VisionColumnformer) -> None:
+        """Find the neighbors that the terms compare.
+
+        Raises:
+            ValueError: for a sheet on which a term has none, or too many.
+        """
+        if self.config.spatial_weight > 0:
+            _ = self.neighborhoods
+        if self.config.weight_similarity > 0:
+            self.similarity.of(comparable_weights(net), net.model.num_columns)
 
     @cached_property
     def neighborhoods(self) -> Neighborhoods:

@@ -216,5 +216,5 @@ def _numbers(place: Index, those: Index) -> Index:
 def _as_torch(matrix: Any, like: Tensor) -> Tensor:
     row, column, value, size = matrix
     index = torch.from_numpy(np.stack([row, column]))
-    made = torch.sparse_coo_tensor(index, torch.from_numpy(value), size, is_coalesced=True)
+    made = torch.sparse_coo_tensor(index, torch.from_numpy(value), size, is_coalesced=True, check_invariants=False)
     return made.to(like.device, like.dtype)

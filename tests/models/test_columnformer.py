@@ -161,13 +161,19 @@ def test_input_ranks_decide_where_input_lands():
     assert torch.equal(state[1], torch.zeros(1, 6))
 
 
-def test_recompute_gives_the_same_gradients(sheet):
-    model, x = make(sheet), torch.randn(3, 2, 6)
-    again = make(sheet, recompute="steps")
+@pytest.mark.parametrize("recompute", ["steps", "sqrt"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"steps": 7, "inject": "every", "leak": 0.3}, {"steps": 5, "untied": "none", "time_embedding": True}],
+)
+@pytest.mark.parametrize("record", [(), ("state",)])
+def test_recompute_gives_the_same_gradients(sheet, recompute, options, record):
+    model, x = make(sheet, **options), torch.randn(3, 2, 6)
+    again = make(sheet, recompute=recompute, **options)
     again.load_state_dict(model.state_dict())
     for m in (model, again):
-        out = m.unroll(x)
-        (out.state.square().sum() + out.wiring_cost).backward()
+        out = m.unroll(x, record=record)
+        (out.state.square().sum() + out.wiring_cost + (out.states[0].sum() if record else 0)).backward()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(again.get_parameter(name).grad, parameter.grad)
 
@@ -219,7 +225,7 @@ def test_autocast(sheet):
         ({"inject": "last"}, "inject must be one of"),
         ({"backend": "nunba"}, "did you mean 'numba'"),
         ({"locality_sigma": 0.0}, "locality_sigma must be greater than 0"),
-        ({"recompute": "step"}, "did you mean 'steps'"),
+        ({"recompute": "step"}, "must be one of 'steps', 'sqrt'.*did you mean 'steps'"),
     ],
 )
 def test_bad_options(sheet, options, message):

@@ -16,6 +16,7 @@ from colgraph.models import Columnformer
 from colgraph.ops import column_step
 
 SIZES = {"dim": 12, "steps": 3, "qk_dim": 5, "mlp_dim": 7}
+RECOMPUTE = (None, "steps", "sqrt")
 
 
 def make(sheet, seed=0, **options):
@@ -89,9 +90,9 @@ def assert_as_good_as_plain(model, x, factor=4.0, **options):
         {"time_embedding": True},
         {"inject": "every"},
         {"inject": "sequence", "time_embedding": True},
-        {"position_embedding": False},
-        {"recompute": "steps"},
         {"recompute": "steps", "inject": "every", "time_embedding": True, "attention_residual": False},
+        {"recompute": "sqrt", "steps": 9, "inject": "every", "time_embedding": True, "leak": 0.3},
+        {"recompute": "sqrt", "steps": 8, "inject": "sequence", "num_heads": 3, "qk_dim": 2},
         {"dim": 1, "qk_dim": 1, "mlp_dim": 1},
         {"dim": 37, "qk_dim": 19, "mlp_dim": 21},
         {"dim": 70, "qk_dim": 16, "mlp_dim": 33},
@@ -109,14 +110,14 @@ def test_as_good_as_the_plain_path(sheet, options, batch):
     assert_as_good_as_plain(model, make_input(model, batch))
 
 
-@pytest.mark.parametrize("recompute", [None, "steps"])
+@pytest.mark.parametrize("recompute", RECOMPUTE)
 @pytest.mark.parametrize("batch", [32, 130])
 def test_as_good_as_the_plain_path_with_a_large_batch(sheet, recompute, batch):
     model = make(sheet, recompute=recompute)
     assert_as_good_as_plain(model, make_input(model, batch))
 
 
-@pytest.mark.parametrize("options", [{}, {"inject": "every", "leak": 0.2}, {"recompute": "steps"}], ids=str)
+@pytest.mark.parametrize("options", [{"inject": "every", "leak": 0.2}, *({"recompute": r} for r in RECOMPUTE)], ids=str)
 def test_recorded_states_are_differentiated_too(sheet, options):
     model = make(sheet, **options)
     assert_as_good_as_plain(model, make_input(model), record=("state",))
@@ -183,7 +184,7 @@ def test_bitwise_the_same_on_every_run(sheet):
         assert all(torch.equal(first[name], again[name]) for name in first)
 
 
-@pytest.mark.parametrize("recompute", [None, "steps"])
+@pytest.mark.parametrize("recompute", RECOMPUTE)
 def test_nothing_wakes_the_threads_of_torch_between_kernels(recompute):
     """They go on spinning on the cores that the next kernel needs; a step took a fifth longer."""
     model = make(build_sheet("grid", neighbors="knn:20", shape=(40, 40)), recompute=recompute)
@@ -358,15 +359,16 @@ def kept_floats(function):
 
 def test_memory_kept_for_the_backward_pass(random_sheet):
     """The formulas of the documentation; nothing kept depends on the number of edges but the bias itself."""
-    n, batch, steps, c, j, m = 40, 4, 5, 12, 10, 7
+    n, batch, steps, c, j, m = 40, 4, 9, 12, 10, 7
     sheet = random_sheet(n=n, edges=300)
     kept = {}
-    for recompute in (None, "steps"):
+    for recompute in RECOMPUTE:
         model = make(sheet, num_heads=2, steps=steps, recompute=recompute, qk_dim=j // 2)
         own = sum(parameter.numel() for parameter in model.parameters())
         kept[recompute] = kept_floats(lambda model=model: model(make_input(model, batch)))[0] - own
     assert kept[None] <= steps * n * batch * (4 * c + 2 * j + 2 * m + 2)
     assert kept["steps"] <= steps * n * batch * c
+    assert kept["sqrt"] <= 3 * n * batch * c
 
 
 def test_non_contiguous_input(sheet):

@@ -17,9 +17,11 @@ pytest.importorskip("lightning")
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
+from PIL import Image, ImageColor
 from small_tasks import SMALL, TASKS, images_for, run_of
 
 from colgraph.brain.encode import encoding_of
+from colgraph.colors import BLUE
 from colgraph.report import Settings, analyse
 from colgraph.report import loading as report_loading
 from colgraph.report.loading import load_run
@@ -29,6 +31,7 @@ from colgraph.report.seeds import compare_seeds
 from colgraph.report.spreading import spreading_of
 from colgraph.training import RunFlags, RunFolder, TrainConfig, make_model, make_sheet, num_answers, train
 from colgraph.training.opening import open_run_folder
+from colgraph.viz.moving import animate_spreading
 from colgraph.viz.step_answers import Spreading, draw_spreading, some_steps, spreading_viewer
 
 QUICK = Settings(probes=80, permutations=5, nulls=2, progress=False)
@@ -145,6 +148,21 @@ def test_the_figure_has_a_row_for_each_image_and_the_trained_step() -> None:
     assert some_steps(30, 60, 6) == [0, 7, 14, 22, 29, 59]
 
 
+def test_the_moving_picture_has_a_frame_for_each_step_that_was_trained(tmp_path: Path) -> None:
+    shown = some(images=2)
+    sure = replace(shown, share=np.where(np.isnan(shown.share), np.nan, np.float32(1)), on_image=False)
+    with Image.open(animate_spreading(sure, tmp_path / "moving.gif", images=5, side=90)) as picture:
+        assert picture.n_frames == shown.trained
+        picture.seek(picture.n_frames - 1)
+        assert picture.info["duration"] > 1000
+        colors = picture.convert("RGB")
+    asked = np.flatnonzero(np.isfinite(sure.share[0, -1]) & sure.right[0, shown.trained - 1])
+    for x, y in 14 + 90 * sure.place[asked] + [0, 18]:
+        assert colors.getpixel((int(x), int(y))) == ImageColor.getrgb(BLUE)
+    with pytest.raises(ValueError, match=r"is a \.gif, got moving\.png"):
+        animate_spreading(shown, tmp_path / "moving.png")
+
+
 # ---------------------------------------------------------------------- in a browser
 
 
@@ -234,7 +252,8 @@ def test_runs_of_columns_are_analysed_compared_and_encoded(trained: Path, tmp_pa
     assert found["spreading"]["why_not"] is None
     accuracy = RunFolder(runs[1]).results()["test_accuracy"]
     assert found["spreading"]["overall"][2].startswith(f"{100 * accuracy:.1f}% over 360 held-out images")
-    assert (RunFolder(runs[1]).analysis / "figures" / "spreading.png").stat().st_size > 5000
+    for figure in ("spreading.png", "spreading.gif"):
+        assert (RunFolder(runs[1]).analysis / "figures" / figure).stat().st_size > 5000
     page = write_page(runs[1], tmp_path / "report.html")
     assert f"{100 * accuracy:.1f}% on 360 test images" in page.read_text()
     assert "over images): share of columns that are right, the mean over classes" in page.read_text()

@@ -109,7 +109,7 @@ def test_baselines_train_resume_and_load(
     assert json.loads((tmp_path / "whole" / "summary.json").read_text()) == whole
     rows = list(csv.DictReader((tmp_path / "whole" / "metrics.csv").open()))
     assert {row["wiring_cost"] for row in rows} == {""}
-    assert {path.name for path in (tmp_path / "whole" / "figures").iterdir()} == {"curves.png"}
+    assert {path.name for path in (tmp_path / "whole" / "figures").iterdir()} == {"curves.png", "curves.pdf"}
     trained = load_trained(tmp_path / "whole")
     assert type(trained.net) is made
     assert trained.config == RunFolder(tmp_path / "whole").record().config

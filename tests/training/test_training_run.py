@@ -82,12 +82,15 @@ def test_run_folder_holds_what_it_should(finished: tuple[Path, dict[str, Any]]) 
     names = {"config.yaml", "metrics.csv", "summary.json", "predictions.npz", "checkpoints", "figures", "tensorboard"}
     assert {entry.name for entry in path.iterdir()} == names
     figures = {"sheet.png", "curves.png", "attention_by_distance.png", "column.png"}
-    assert {entry.name for entry in (path / "figures").iterdir()} == figures
+    for_papers = {figure.replace(".png", ".pdf") for figure in figures}
+    assert {entry.name for entry in (path / "figures").iterdir()} == figures | for_papers
     assert {entry.name for entry in (path / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
     assert json.loads((path / "summary.json").read_text()) == summary
     assert any(entry.name.startswith("events.out") for entry in (path / "tensorboard").iterdir())
     for figure in figures:
         assert (path / "figures" / figure).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    for figure in for_papers:
+        assert (path / "figures" / figure).read_bytes()[:5] == b"%PDF-"
 
 
 def test_summary_and_metrics_say_how_it_went(finished: tuple[Path, dict[str, Any]], images: ImageSplits) -> None:

@@ -211,6 +211,12 @@ def test_too_many_pairs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         WeightSimilarity(sheet.space, sheet.spacing, "cosine", 4.0).of({"all": (torch.randn(64, 3), None)}, 64)
 
 
+def test_columns_without_neighbors_are_refused_before_the_folder_is_made(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="larger weight_similarity_range"):
+        train_on_digits(tmp_path / "run", **SMALL, weight_similarity=0.1, weight_similarity_range=0.01)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_adds_it_and_lowers_it(tmp_path: Path, kind: str) -> None:
     settings = {**SMALL, "epochs": 4, "lr": 1e-2, "warmup": 0.5, "weight_similarity_kind": kind}
