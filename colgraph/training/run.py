@@ -142,7 +142,7 @@ def _train(net: VisionModel, images: ImageSplits, config: TrainConfig, folder: R
         trainer = _trainer(config, loggers, facts, callbacks)
         # Everything that can be refused has been refused once the folder is touched.
         resolve_backend(config.backend, trainer.strategy.root_device, torch.float32)
-        if module.regularizers is not None:
+        if module.regularizers is not None and isinstance(net, VisionColumnformer):
             module.regularizers.prepare(net)
         with watched(trainer.strategy, hint):
             if isinstance(trainer.strategy, SheetParallelStrategy):
