@@ -30,7 +30,7 @@ import psutil
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from PIL import Image
 
 FOLDER = Path(__file__).resolve().parent
@@ -75,7 +75,8 @@ def execute(path: Path) -> tuple[Any, float]:
     """The notebook with its outputs, and the seconds of a processor that it took; nothing is written.
 
     Raises:
-        nbclient.exceptions.CellExecutionError: if a cell fails.
+        nbclient.exceptions.CellExecutionError: if a cell fails; CellTimeoutError and DeadKernelError where it takes too
+            long, or its process dies.
     """
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory(prefix="notebook-") as folder:
@@ -90,7 +91,7 @@ def execute(path: Path) -> tuple[Any, float]:
             record_timing=False,
         )
         used = [0.0]
-        client.on_notebook_complete = lambda notebook: used.append(sum(_process_of(client).cpu_times()[:4]))
+        client.on_notebook_complete = lambda notebook: used.append(_processor_seconds(client))
         client.execute(env=environment)
         for cell in notebook.cells:
             if cell.cell_type == "code":
@@ -103,9 +104,13 @@ def execute(path: Path) -> tuple[Any, float]:
     return notebook, used[-1]
 
 
-def _process_of(client: NotebookClient) -> psutil.Process:
-    """The kernel; its times are those of processes that it has waited for, too."""
-    return psutil.Process(client.km.provisioner.pid)  # type: ignore[union-attr]
+def _processor_seconds(client: NotebookClient) -> float:
+    """Of the kernel, and of the processes that it has waited for; 0 where it has died."""
+    try:
+        times = psutil.Process(client.km.provisioner.pid).cpu_times()  # type: ignore[union-attr]
+    except psutil.NoSuchProcess:
+        return 0.0
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _is_progress(output: Any) -> bool:
@@ -171,6 +176,8 @@ def run(path: Path) -> bool:
     except CellExecutionError as error:
         entry |= {"ok": False, "error": f"{error.ename}: {error.evalue}"}
         sys.stderr.write(f"{error}\n")
+    except (CellTimeoutError, DeadKernelError) as error:
+        entry |= {"ok": False, "error": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
     else:
         write(path, nbformat.writes(notebook) + "\n")
     entry |= {"seconds": round(time.monotonic() - begin, 1), "processor_seconds": round(used, 1)}
