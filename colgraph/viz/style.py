@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import textwrap
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +52,7 @@ _LETTERS = 8  # of a bold title of 13 points, to an inch
 def new_figure(width: float, height: float, title: str | None = None) -> Figure:
     """A figure of ``width`` x ``height`` inches that belongs to no window, with the shared style.
 
-    The title takes as many lines as the width leaves it.
+    The title takes as many lines as the width leaves it. At the end of a notebook's cell the figure shows itself.
 
     Raises:
         ImportError: if matplotlib is missing, with the line that installs it.
@@ -61,10 +63,19 @@ def new_figure(width: float, height: float, title: str | None = None) -> Figure:
     mpl.rcParams.update(_RC)
     figure: Figure = figures.Figure(figsize=(width, height), layout="constrained", facecolor="white")
     backend.FigureCanvasAgg(figure)
+    # IPython asks for this at the end of a cell; figures of no window are shown by nobody else.
+    figure._repr_png_ = partial(_as_png, figure)  # type: ignore[attr-defined]
     if title:
         lines = [part for line in title.splitlines() for part in textwrap.wrap(line, int(_LETTERS * width)) or [""]]
         figure.suptitle("\n".join(lines), fontsize=13, fontweight="bold", color=INK)
     return figure
+
+
+def _as_png(figure: Figure) -> bytes:
+    """The figure in its own resolution, for notebooks."""
+    with io.BytesIO() as file:
+        figure.savefig(file, format="png", dpi=figure.dpi)
+        return file.getvalue()
 
 
 def quiet(axes: Axes, **labels: Any) -> None:

@@ -228,6 +228,14 @@ def test_figures_are_drawn_where_nothing_else_has_imported_matplotlib() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_figure_shows_itself_in_a_notebook() -> None:
+    figure = new_figure(3.0, 2.0, "a title")
+    shown = figure._repr_png_()
+    assert shown.startswith(b"\x89PNG")
+    width, height = (int.from_bytes(shown[at : at + 4], "big") for at in (16, 20))
+    assert (width, height) == (round(3 * figure.dpi), round(2 * figure.dpi))
+
+
 def test_a_long_title_stays_within_its_figure() -> None:
     figure = new_figure(5.0, 3.0, "mazes:size=16,train=960,val=100,test=100,harder=50: 59.4% on 100 of " + "x" * 90)
     figure.canvas.draw()
