@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: train test lint types unit bench install clean help
+.PHONY: train test lint types unit docs docs-full bench install clean help
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 train: $(READY)  ## train a columnformer on handwritten digits and draw figures
 	$(BIN)/python examples/imagenet100.py --data digits --out runs/make-train --overwrite $(ARGS)
@@ -24,6 +24,13 @@ types: $(READY)  ## mypy
 
 unit: $(READY)  ## pytest
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+docs: $(READY)  ## the documentation as a site, into site/
+	$(BIN)/python docs/site/build.py
+
+docs-full: $(READY)  ## the same, after running all notebooks anew
+	$(BIN)/python notebooks/run.py
+	$(BIN)/python docs/site/build.py
 
 bench: $(READY)  ## side-by-side measurements, under ten minutes on two cores
 	$(BIN)/python benchmarks/geometry.py
@@ -41,5 +48,5 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-clean:  ## remove .venv and caches, but no runs
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+clean:  ## remove .venv, caches and the site, but no runs
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build site *.egg-info

@@ -16,7 +16,7 @@ DEFAULT_SIZES = {"dim": 64, "num_heads": 1, "qk_dim": 16, "mlp_dim": 32}
 
 
 class SheetReport(str):
-    """The report as text, with the numbers behind it in :attr:`values`."""
+    """The report as text, with the numbers behind it in ``values``."""
 
     values: dict[str, Any]
 

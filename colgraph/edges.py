@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Index = NDArray[np.int64]
+"""Numbers of columns or edges."""
 
 
 def edge_codes(edges: Index, columns: int, directed: bool = True) -> Index:

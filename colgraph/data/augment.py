@@ -193,6 +193,7 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "kornia": augment_kornia,
 }
 AUGMENTATIONS = ("none", *_FUNCTIONS)
+"""What :class:`BatchTransform` does to images in training."""
 
 
 class BatchTransform:

@@ -30,6 +30,7 @@ from colgraph.hints import did_you_mean
 _HELD_OUT = 0.2
 _STATISTICS_IMAGES = 2000
 MADE = ("digits", *PUZZLES)
+"""Images that :func:`load_images` makes or finds installed, by name, without a download."""
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def halo_bytes(
 
 
 class PartitionReport(SheetReport):
-    """The report as text, with the numbers behind it in :attr:`values`."""
+    """The report as text, with the numbers behind it in ``values``."""
 
 
 @dataclass(frozen=True, eq=False)

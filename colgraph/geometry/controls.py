@@ -24,6 +24,7 @@ from colgraph.sheet import Sheet
 from colgraph.space import Index, Links, Space
 
 CONTROLS = ("none", "shuffled-positions", "random-graph")
+"""What :func:`build_control` makes in place of a sheet."""
 
 
 def build_control(source: Any, control: str, seed: int = 0, **arguments: Any) -> Sheet:

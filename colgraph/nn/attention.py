@@ -93,6 +93,7 @@ class SheetAttention(MessagePassing):
     def forward(
         self, x: Tensor, layout: Layout, edge_cost: Tensor | None = None
     ) -> Tensor | tuple[Tensor, Tensor | None]:
+        """What every column hears; see the class for the formula and the shapes."""
         query, key, value = self.project(x)
         backend = self._resolve(query)
         self._announce(backend, query)

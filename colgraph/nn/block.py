@@ -30,6 +30,7 @@ class ColumnMlp(nn.Module):
         self.fc2 = make_linear(hidden_dim, dim, num_columns, parametrization)
 
     def forward(self, x: Tensor, keep_hidden: bool = False) -> Any:
+        """``fc2(gelu(fc1(x)))``, ``[N,B,C]``, and with ``keep_hidden`` ``gelu(fc1(x))``, ``[N,B,M]``, as well."""
         hidden = F.gelu(self.fc1(x))
         out = self.fc2(hidden)
         return (out, hidden) if keep_hidden else out
@@ -69,6 +70,7 @@ class ColumnBlock(nn.Module):
     def forward(
         self, x: Tensor, layout: Layout, edge_cost: Tensor | None = None, keep_hidden: bool = False
     ) -> Tensor | tuple[Tensor | None, ...]:
+        """The next state ``x'`` of columns in state ``x``, with what else is asked for."""
         heard = self.attention(self.norm1(x), layout, edge_cost)
         heard, cost = (heard, None) if edge_cost is None else heard
         out, cost, hidden = self.take_in(x, heard, cost, keep_hidden)

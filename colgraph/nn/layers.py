@@ -78,6 +78,7 @@ class ColumnLinear(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``W_i x_i + b_i`` for every column i."""
         if self.num_columns is None:
             return F.linear(x, self.weight, self.bias)
         return apply_linear(x, self.weight, self.bias)
@@ -107,6 +108,7 @@ class ColumnLayerNorm(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``weight_i (x_i - mean) / sqrt(variance + eps) + bias_i`` for every column i, over its channels."""
         if self.num_columns is None:
             if is_transformed():
                 return torch.addcmul(self.bias, _normal(x, self.dim, self.eps), self.weight)

@@ -115,6 +115,7 @@ class SharedColumnLinear(SharedDifference):
         self.in_features, self.out_features = in_features, out_features
 
     def forward(self, x: Tensor) -> Tensor:
+        """As of :class:`ColumnLinear`."""
         return apply_linear(x, self.weight, self.bias)
 
 
@@ -127,6 +128,7 @@ class SharedColumnLayerNorm(SharedDifference):
         self.dim, self.eps = dim, eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """As of :class:`ColumnLayerNorm`."""
         return apply_norm(x, self.weight, self.bias, self.eps)
 
 

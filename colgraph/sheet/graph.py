@@ -51,7 +51,7 @@ class Sheet(CheckedData):
             without areas.
         area_names: list of the areas' names, or None. After a cut, areas without columns keep their place in it.
         tract_index: ``[2,T]`` int64, long-range edges (source and target) whose lengths are those of tracts and not of
-            the metric, or None. :attr:`is_tract` says which of the edges they are.
+            the metric, or None. ``is_tract`` says which of the edges they are.
         period: side lengths of the periodic box that distances are measured in, or None.
         wire_index: ``[2,W]`` int64, the connections that distances of the metrics "given" and "hops" follow, or None
             where those are the edges themselves.

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from colgraph.hints import closest
 
 METRICS = ("euclidean", "great_circle", "periodic", "geodesic", "hops", "given")
+"""What distance may mean; see :func:`colgraph.space.make_space`."""
 
-# Metrics that follow connections; the only ones that mean something where positions do not.
 GRAPH_METRICS = ("hops", "given")
+"""Metrics that follow connections; the only ones that mean something where positions do not."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ import re
 import torch
 
 STEP_LOSSES = ("last", "every", "rising")
+"""Which steps a loss counts, for :func:`step_weights`."""
 
 
 def step_weights(kind: str, steps: int) -> list[float]:

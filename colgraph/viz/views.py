@@ -23,6 +23,7 @@ _ANATOMICAL = {
 }
 _OF_ONE_SIDE = ("lateral", "medial", "flat")
 VIEWS = (*_OF_ONE_SIDE, *_ANATOMICAL, "inputs", "opposite")
+"""From where :func:`colgraph.viz.draw_map` shows a surface."""
 SIDES = ("left", "right")
 
 

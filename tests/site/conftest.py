@@ -1,0 +1,27 @@
+"""The documentation is opened in a real browser."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from in_browser import browser, open_page
+
+__all__ = ["browser", "open_page"]
+
+MAKER = str(Path(__file__).parents[2] / "docs" / "site")
+
+
+@pytest.fixture(scope="module")
+def parts() -> Iterator[types.SimpleNamespace]:
+    """The modules that build the site, by their names."""
+    names = ("api", "build", "commands", "links", "sheets", "stage")
+    sys.path.insert(0, MAKER)
+    try:
+        yield types.SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+    finally:
+        sys.path.remove(MAKER)
