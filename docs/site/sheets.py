@@ -1,22 +1,36 @@
-"""The interactive sheets of the gallery: what its own code writes, run when the site is built."""
+"""What the gallery draws of sheets: its own code and ``colgraph view`` lines, run when the site is built."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import re
+import shlex
 import tempfile
 from pathlib import Path
 
+from colgraph import cli
+
+_BLOCK = re.compile(
+    r"(?P<not_run><!-- not run: [^\n]+ -->\n\n)?(?:^```python\n(?P<code>.*?)^```|^    colgraph (?P<words>view [^\n]+))",
+    re.S | re.M,
+)
+
 
 def drawn(page: str, root: Path) -> dict[str, bytes]:
-    """The files that a page's blocks of Python write, by their names.
+    """The files that a page's blocks of Python and its ``colgraph view`` lines write, by their names.
 
-    The blocks run one after the other, as in an interpreter of one's own, where ``geometries`` lies beside.
+    They run one after the other, as in an interpreter of one's own, where ``geometries`` lies beside. A block that the
+    page says is not run (``<!-- not run: ... -->``) is not run here.
     """
-    blocks = re.findall(r"^```python\n(.*?)^```", page, re.S | re.M)
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
         Path("geometries").symlink_to(root / "geometries")
         names: dict[str, object] = {}
-        for block in blocks:
-            exec(compile(block, "gallery.md", "exec"), names)
+        for block in _BLOCK.finditer(page):
+            if block["not_run"]:
+                continue
+            if block["words"]:
+                cli.run(shlex.split(block["words"], comments=True))
+            else:
+                exec(compile(block["code"], "gallery.md", "exec"), names)
         return {path.name: path.read_bytes() for path in sorted(Path().iterdir()) if path.is_file()}

@@ -88,8 +88,10 @@ def stage(root: Path, folder: Path) -> None:
     generated = {**api.pages(root), "reference/commands": commands.page()}
     written |= {Path(f"{name}.rst"): text.encode() for name, text in generated.items()}
     written[Path("index.md")] += _navigation({*listed, *generated, *(["tutorials"] if tutorials else [])}).encode()
-    sheet_block = (root / "docs" / "gallery.md").read_text(encoding="utf-8")
-    written |= {Path("extra/docs/sheets") / name: data for name, data in sheets.drawn(sheet_block, root).items()}
+    gallery = (root / "docs" / "gallery.md").read_text(encoding="utf-8")
+    shown = {path.name: path.read_bytes() for path in sorted((root / "docs" / "sheets").iterdir())}
+    shown |= sheets.drawn(gallery, root)
+    written |= {Path("extra/docs/sheets") / name: data for name, data in shown.items()}
     _write(folder, written)
 
 

@@ -110,6 +110,54 @@ def test_what_warns_fails(parts: Any, tmp_path: Path, capfd: pytest.CaptureFixtu
     assert "Layout" not in said
 
 
+def notebook(*cells: dict[str, Any]) -> str:
+    return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+
+
+def test_notebooks_show_what_they_put_out_and_run_no_code(parts: Any, tmp_path: Path) -> None:
+    code = {"cell_type": "code", "id": "b", "metadata": {}, "execution_count": 1, "source": "raise SystemExit"}
+    frame = '<iframe srcdoc="&lt;p&gt;a sheet&lt;/p&gt;"></iframe>'
+    outputs = [
+        {"output_type": "stream", "name": "stdout", "text": "said before"},
+        {"output_type": "display_data", "metadata": {}, "data": {"text/html": frame, "text/plain": "a viewer"}},
+    ]
+    text = {"cell_type": "markdown", "id": "a", "metadata": {}, "source": "# A tutorial\n\n$x_i^2$, [up](../index.md)"}
+    source = tmp_path / "source"
+    (source / "notebooks").mkdir(parents=True)
+    (source / "notebooks" / "01_a.ipynb").write_text(notebook(text, {**code, "outputs": outputs}))
+    (source / "index.md").write_text("# A page\n\n```{toctree}\nnotebooks/01_a\n```\n")
+    parts.build.make_html(source, tmp_path / "out", tmp_path / "trees")
+    page = (tmp_path / "out" / "notebooks" / "01_a.html").read_text()
+    assert all(part in page for part in ("<math", "said before", frame, 'href="../index.html"'))
+    assert parts.links.broken(tmp_path / "out") == []
+
+
+def test_a_gallery_runs_its_code_and_its_views(parts: Any) -> None:
+    page = """# T
+
+```python
+from pathlib import Path
+```
+
+<!-- not run: why -->
+
+```python
+raise SystemExit
+```
+
+    colgraph view ring --columns 9 -o ring.png  # a ring
+    colgraph train --data no-such-data
+
+```python
+assert Path("geometries/moebius.py").is_file()
+Path("a.html").write_text("a")
+```
+"""
+    files = parts.sheets.drawn(page, ROOT)
+    assert set(files) == {"a.html", "ring.png"}
+    assert files["ring.png"].startswith(b"\x89PNG")
+
+
 def test_a_command_shows_every_flag_of_its_parser(parts: Any) -> None:
     parser = parts.commands.parser_of("describe")
     parser.description = "a *star*, a|b and `code`s"
