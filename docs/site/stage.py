@@ -114,8 +114,9 @@ def _tutorials(names: Iterable[str]) -> str:
 
 
 def _notebook(path: Path, text: Callable[[str], str]) -> bytes:
-    """A notebook as it is, with the links of its texts."""
+    """A notebook as it is, with the links of its texts, and said to be Python where it does not say."""
     content = json.loads(path.read_text(encoding="utf-8"))
+    content["metadata"].setdefault("language_info", {"name": "python", "pygments_lexer": "ipython3"})
     for cell in content["cells"]:
         if cell["cell_type"] == "markdown":
             cell["source"] = text("".join(cell["source"]))

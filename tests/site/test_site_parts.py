@@ -111,7 +111,8 @@ def test_what_warns_fails(parts: Any, tmp_path: Path, capfd: pytest.CaptureFixtu
 
 
 def notebook(*cells: dict[str, Any]) -> str:
-    return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+    metadata = {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
+    return json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
 
 
 def test_notebooks_show_what_they_put_out_and_run_no_code(parts: Any, tmp_path: Path) -> None:
