@@ -267,6 +267,11 @@ _INDICES = re.compile(r"\s*\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*\s*")
 def read_columns(columns: Any, n: int, what: str) -> Any:
     """Columns from a text such as "0-15,20" or "all", or from the path of a label file; anything else as it is.
 
+    Args:
+        columns: the text or path.
+        n: how many columns there are.
+        what: their name in errors.
+
     Raises:
         ValueError: for columns that are not there, and files that cannot be read.
     """

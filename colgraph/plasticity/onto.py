@@ -17,6 +17,11 @@ def rewired_sheet(sheet: Sheet, candidates: Candidates, change: Exchange) -> tup
     Distances of the metrics "given" and "hops" go on following the connections that they followed before the first
     exchange: what is found is no new way.
 
+    Args:
+        sheet: as it is.
+        candidates: pairs of columns that may be joined.
+        change: the numbers of edges that are kept, and of candidates that grow.
+
     Returns:
         The sheet, and ``[E']`` for each of its edges the number that it had, -1 where it has grown.
     """

@@ -182,6 +182,11 @@ class Run:
 def load_run(path: str | os.PathLike[str], *, images: int = 2000, seed: int = 0) -> Run:
     """Read a run folder, with at most ``images`` of its held-out images, drawn with the seed; with 0, none is read.
 
+    Args:
+        path: the run folder.
+        images: how many, at most.
+        seed: of their choice.
+
     Raises:
         ValueError: if it is no run folder, lacks its checkpoint, was written by another version, or its images cannot
             be read again, or if another process is writing to it.

@@ -46,6 +46,12 @@ def make_space(place: Place, metric: str) -> Space:
 
 
 def apart(space: Space, first: Index, second: Index) -> NDArray[np.float64]:
-    """``[P]`` how far the columns of each pair are from each other, whichever is the source: the shorter way."""
+    """``[P]`` how far the columns of each pair are from each other, whichever is the source: the shorter way.
+
+    Args:
+        space: of the columns.
+        first: ``[P]`` one column of each pair.
+        second: ``[P]`` the other.
+    """
     distance = space.between(first, second)
     return np.minimum(distance, space.between(second, first)) if space.metric in GRAPH_METRICS else distance

@@ -39,5 +39,11 @@ def parse_steps(text: object) -> tuple[int | None, object]:
 
 
 def drawn_steps(least: int | None, most: int, generator: torch.Generator) -> int:
-    """A number of steps between two, each as likely; the larger one where there is no smaller."""
+    """A number of steps from ``least`` to ``most``, each as likely; ``most`` where there is no least.
+
+    Args:
+        least: the smaller number, or None.
+        most: the larger.
+        generator: what draws, on the CPU.
+    """
     return most if least is None else int(torch.randint(least, most + 1, (1,), generator=generator))

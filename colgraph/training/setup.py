@@ -237,7 +237,13 @@ def grid_of(config: TrainConfig) -> tuple[int, int] | None:
 
 
 def num_answers(config: TrainConfig, sheet: Sheet | None, images: ImageSplits) -> int:
-    """Numbers that a model of these settings answers with: classes of images, for one, or pixels of a patch."""
+    """Numbers that a model of these settings answers with: classes of images, for one, or pixels of a patch.
+
+    Args:
+        config: the settings.
+        sheet: of the model, None for a baseline without one.
+        images: what is learned from.
+    """
     size = _patch_size_on(config, sheet) if sheet is not None else baseline_patch_size(config)
     return make_task(config).outputs(images, size)
 
@@ -330,6 +336,11 @@ def _make_baseline(config: TrainConfig, num_classes: int) -> AnyBaseline:
 
 def unreached_outputs(sheet: Sheet, steps: int, speed: float | None = None) -> int:
     """Number of output columns that cannot know of the input after ``steps`` steps.
+
+    Args:
+        sheet: of the model.
+        steps: of a forward pass.
+        speed: how far news travels in a step, in the sheet's units; None where every edge takes one.
 
     Raises:
         ValueError: if that is all of them: such a model could only guess.

@@ -182,15 +182,25 @@ def _is_ours(each: Any) -> bool:
 
 
 def undocumented(found: Iterable[Public]) -> list[str]:
-    """Names without a docstring, among them methods and properties of public classes."""
+    """Names without a docstring, among them members of public classes, and arguments that a docstring leaves out."""
     missing = []
     for public in found:
         # Python writes a docstring of its own for data classes without one: the signature.
         if not public.text or public.text.startswith(f"{public.name.rpartition('.')[2]}("):
             missing.append(public.name)
+        missing += [f"{public.name}({name})" for name in _untold(public)]
         if inspect.isclass(public.value):
             missing += [f"{public.name}.{name}" for name in _members(public.value) if not _says(public.value, name)]
     return missing
+
+
+def _untold(public: Public) -> list[str]:
+    """Arguments of a function of more than two that its docstring does not name, if it refers to no other's."""
+    text = public.text or ""
+    if public.kind != "function" or re.search(r"^As :|arguments: see :", text):
+        return []
+    names = list(inspect.signature(public.value).parameters)
+    return [name for name in names if len(names) > 2 and not re.search(rf"\b{name}\b", text)]
 
 
 def _members(each: type) -> list[str]:

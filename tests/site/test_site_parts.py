@@ -56,9 +56,13 @@ def bare() -> None:
     pass
 
 
+def half(one: int, two: int, three: int) -> None:
+    """What one and two are."""
+
+
 def test_public_names_without_a_docstring_are_found(parts: Any) -> None:
-    public = [parts.api.Public(f"a.{each.__name__}", each, __name__) for each in (Documented, bare)]
-    assert parts.api.undocumented(public) == ["a.Documented.unsaid", "a.bare"]
+    public = [parts.api.Public(f"a.{each.__name__}", each, __name__) for each in (Documented, bare, half)]
+    assert parts.api.undocumented(public) == ["a.Documented.unsaid", "a.bare", "a.half(three)"]
     constant = parts.api.Public("colgraph.analysis.CORRUPTIONS", 1, "colgraph.analysis.corruptions")
     assert parts.api.undocumented([constant]) == []
 
