@@ -74,7 +74,8 @@ def stage(root: Path, folder: Path) -> None:
     move = Links(root, names)
     for name in sorted(names):
         written[Path(move.place(name))] = move.text((root / name).read_text(encoding="utf-8"), name).encode()
-    notebooks = sorted((root / "notebooks").glob("*.ipynb"))
+    # The one to play with is the first tutorial; the others are numbered from two.
+    notebooks = sorted((root / "notebooks").glob("*.ipynb"), key=lambda path: (path.stem != "playground", path.name))
     for path in notebooks:
         name = path.relative_to(root).as_posix()
         written[Path(name)] = _notebook(path, lambda text, name=name: move.text(text, name))
