@@ -105,8 +105,7 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
         "Means over seeds with 95% intervals over subjects, stimuli and seeds. Differences of a control that is less "
         "accurate than the run are from the run as it was when it was as accurate, where it kept such a checkpoint; "
         "\\* where accuracies differ by more than a point. *Corrected* for the lines of a table. *Detectable*: the "
-        "least difference that would be found in four of five such experiments."
-        + (_SHARED if repeated else "")
+        "least difference that would be found in four of five such experiments." + (_SHARED if repeated else "")
     )
     return "\n".join(parts) + "\n"
 

@@ -25,6 +25,11 @@ from colgraph.training.config import describe_settings
 
 ROOT = Path(__file__).parents[2]
 NARROW = 400
+# Pages with the longest lines, names and tables.
+WITH_WIDE_PARTS = (
+    *("index", "RESULTS", "CHANGELOG", "docs/questions", "docs/training", "docs/files", "docs/gallery"),
+    *("docs/questions-digits", "reference/colgraph", "reference/analysis", "reference/commands"),
+)
 ROOMS = {"analysis", "data", "distributed", "geometry", "ops", "report", "tasks", "training", "viz"}
 
 
@@ -69,7 +74,8 @@ def test_every_public_name_and_every_flag_is_in_the_reference(site: Path, parts:
 
 
 def test_no_page_is_wider_than_the_window(site: Path, open_page: Callable[..., Any]) -> None:
-    names = sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html") if "sheets" not in path.parts)
+    names = [f"{name}.html" for name in WITH_WIDE_PARTS]
+    names += [path.relative_to(site).as_posix() for path in sorted(site.glob("notebooks/*.html"))[:3]]
     narrow = open_page(site / "index.html", width=NARROW)
     narrow.page.route("**/sheets/*", lambda route: route.abort())  # looked at alone, below
     wide = []
