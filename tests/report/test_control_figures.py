@@ -42,7 +42,7 @@ def curve(seed: int = 0) -> CurveResult:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The figures that are saved, by the names of their files."""
     found: dict[str, Any] = {}
-    monkeypatch.setattr(figures, "save_figure", lambda figure, path: found.update({path.name: figure}))
+    monkeypatch.setattr(figures, "save_for_papers", lambda figure, path: found.update({path.name: figure}))
     return found
 
 
