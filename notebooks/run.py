@@ -21,6 +21,7 @@ import re
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,8 @@ def execute(path: Path) -> tuple[Any, float]:
         )
         used = [0.0]
         client.on_notebook_complete = lambda notebook: used.append(_processor_seconds(client))
-        client.execute(env=environment)
+        with ThreadPoolExecutor(1) as alone:  # its event loop is not to stay in a thread that others use
+            alone.submit(client.execute, env=environment).result()
         for cell in notebook.cells:
             if cell.cell_type == "code":
                 shown = [_without_paths(each, folder) for each in cell.outputs if not _is_progress(each)]

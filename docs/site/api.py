@@ -152,10 +152,15 @@ def _named_by(value: Any) -> Iterator[type]:
         yield from filter(_is_ours, value.__mro__[1:])
         for member in vars(value).values():
             member = getattr(member, "fget", None) or getattr(member, "__func__", member)
-            if inspect.isfunction(member) and (not member.__name__.startswith("_") or member.__name__ == "__init__"):
+            if _is_written(member, value) and (not member.__name__.startswith("_") or member.__name__ == "__init__"):
                 yield from _in_signature(member)
     elif inspect.isfunction(value):
         yield from _in_signature(value)
+
+
+def _is_written(member: Any, owner: type) -> bool:
+    """Whether it is a function that its class was written with: PyG adds others when a class is first used."""
+    return inspect.isfunction(member) and not member.__module__.startswith(f"{owner.__module__}_{owner.__name__}_")
 
 
 def _in_signature(function: Any) -> Iterator[type]:
@@ -207,7 +212,7 @@ def _members(each: type) -> list[str]:
     """Public methods and properties that a class defines itself."""
     kinds = (property, classmethod, staticmethod)
     own = {name: value for name, value in vars(each).items() if not name.startswith("_") and name not in NOT_FOR_USERS}
-    return [name for name, value in own.items() if inspect.isfunction(value) or isinstance(value, kinds)]
+    return [name for name, value in own.items() if _is_written(value, each) or isinstance(value, kinds)]
 
 
 def _says(each: type, name: str) -> bool:
