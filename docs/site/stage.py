@@ -46,6 +46,7 @@ NAVIGATION: dict[str, dict[str, str]] = {
         "docs/questions-cifar10": "CIFAR-10, every analysis",
         "docs/questions-brain": "CIFAR-10 and recordings",
         "RESULTS": "Results of training",
+        "docs/speed": "Exact, and fast",
         "benchmarks/README": "Benchmarks",
     },
     "Reference": {"reference/index": "Python", "reference/commands": "Command lines"},
