@@ -235,6 +235,9 @@ class VisionColumnformer(SharedModel, SheetBuffers):
         if hidden is not None:
             if self.mask_token is None:
                 raise ValueError("hidden patches need a VisionColumnformer(..., mask_token=True)")
+            wanted = [patches.size(1), patches.size(0) // self.columns_per_patch]
+            if list(hidden.shape) != wanted:
+                raise ValueError(f"hidden must be [images, patches] = {wanted}, got {list(hidden.shape)}")
             hidden = hidden.T.repeat_interleave(self.columns_per_patch, 0)
             patches = torch.where(hidden.unsqueeze(-1), self.mask_token.to(patches.dtype), patches)
         return patches.index_select(0, self.input_vectors if several else self.assignment)

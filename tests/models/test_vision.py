@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from colgraph import build_sheet
 from colgraph.models import Columnformer, VisionColumnformer
 from colgraph.models.vision import assign_patches
 from colgraph.sheet import Sheet
@@ -158,3 +159,13 @@ def test_bad_images():
     net = make(grid_sheet())
     with pytest.raises(ValueError, match=r"\[B, 3, 8, 8\], got \[2, 1, 8, 8\]"):
         net(torch.randn(2, 1, 8, 8))
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (1, 16), (2, 4), (16, 2)])
+def test_hidden_patches_are_told_for_each_image_and_patch(shape):
+    sheet = build_sheet("grid", shape=(4, 4), num_inputs=16)
+    model = Columnformer(sheet, dim=4, steps=1, qk_dim=2, mlp_dim=3)
+    net = VisionColumnformer(model, 8, 2, 1, 3, mask_token=True)
+    with pytest.raises(ValueError, match=r"hidden must be \[images, patches\] = \[2, 16\], got \[\d+, \d+\]"):
+        net.unroll(torch.rand(2, 1, 8, 8), hidden=torch.zeros(shape, dtype=torch.bool))
+    assert net.unroll(torch.rand(2, 1, 8, 8), hidden=torch.rand(2, 16) < 0.5).logits.shape == (2, 3)

@@ -44,8 +44,7 @@ def test_preset_makes_a_model_whose_outputs_know_of_the_image(name: str) -> None
         assert {"recurrent": "conv", "cnn": "stack"}.get(config.model, config.model) in name or config.model in name
         return
     assert unreached_outputs(net.model.sheet, config.steps) == 0
-    patches = (config.image_size // net.patch_size) ** 2
-    assert net.model.sheet.inputs.numel() == config.columns_per_patch * patches
+    assert net.model.sheet.inputs.numel() == config.columns_per_patch * patches_of(config)
     assert set(load_settings(PRESETS / f"{name}.yaml")) <= {
         *config.flat(),
         "widths",
@@ -55,14 +54,18 @@ def test_preset_makes_a_model_whose_outputs_know_of_the_image(name: str) -> None
     }
 
 
+def patches_of(config: TrainConfig) -> int:
+    size = config.patch_size or 1
+    return ((config.image_size - size) // (config.patch_stride or size) + 1) ** 2
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if "imagenet" not in name])
 def test_small_presets_have_a_finite_loss_and_gradients(name: str) -> None:
     config = settings(name)
     torch.manual_seed(0)
     net = model(name)
     images = torch.randn(2, config.channels, config.image_size, config.image_size)
-    patches = (config.image_size // (config.patch_size or 1)) ** 2
-    some = torch.rand(2, patches) < 0.5
+    some = torch.rand(2, patches_of(config)) < 0.5
     answers = net.unroll(images, hidden=some).logits if config.task == "reconstruct" else net(images)
     F.cross_entropy(answers.flatten(0, -2), torch.ones(answers[..., 0].numel(), dtype=torch.int64)).backward()
     for part, parameter in net.named_parameters():
