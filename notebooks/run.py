@@ -21,7 +21,6 @@ import re
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -93,8 +92,7 @@ def execute(path: Path) -> tuple[Any, float]:
         )
         used = [0.0]
         client.on_notebook_complete = lambda notebook: used.append(_processor_seconds(client))
-        with ThreadPoolExecutor(1) as alone:  # its event loop is not to stay in a thread that others use
-            alone.submit(client.execute, env=environment).result()
+        client.execute(env=environment)
         for cell in notebook.cells:
             if cell.cell_type == "code":
                 shown = [_without_paths(each, folder) for each in cell.outputs if not _is_progress(each)]
