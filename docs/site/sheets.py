@@ -20,11 +20,12 @@ _BLOCK = re.compile(
 def drawn(page: str, root: Path) -> dict[str, bytes]:
     """The files that a page's blocks of Python and its ``colgraph view`` lines write, by their names.
 
-    They run one after the other, as in an interpreter of one's own, where ``geometries`` lies beside. A block that the
-    page says is not run (``<!-- not run: ... -->``) is not run here.
+    They run one after the other, as in an interpreter of one's own, where ``docs`` and ``geometries`` lie beside. A
+    block that the page says is not run (``<!-- not run: ... -->``) is not run here.
     """
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
-        Path("geometries").symlink_to(root / "geometries")
+        for name in ("docs", "geometries"):
+            Path(name).symlink_to(root / name)
         names: dict[str, object] = {}
         for block in _BLOCK.finditer(page):
             if block["not_run"]:

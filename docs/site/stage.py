@@ -91,9 +91,7 @@ def stage(root: Path, folder: Path) -> None:
     written |= {Path(f"{name}.rst"): text.encode() for name, text in generated.items()}
     written[Path("index.md")] += _navigation({*listed, *generated, *(["tutorials"] if tutorials else [])}).encode()
     gallery = (root / "docs" / "gallery.md").read_text(encoding="utf-8")
-    shown = {path.name: path.read_bytes() for path in sorted((root / "docs" / "sheets").iterdir())}
-    shown |= sheets.drawn(gallery, root)
-    written |= {Path("extra/docs/sheets") / name: data for name, data in shown.items()}
+    written |= {Path("extra/docs/sheets") / name: data for name, data in sheets.drawn(gallery, root).items()}
     _write(folder, written)
 
 
