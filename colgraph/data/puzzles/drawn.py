@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,16 +46,16 @@ class Drawn:
         return content_keys(image.tobytes() for image in self.pixels)
 
 
-class Kind:
+class Kind(ABC):
     """What the kinds of made data have in common: options that are checked, and images of ``unit`` pixels a side."""
 
     def __post_init__(self) -> None:
         check_fields(self, written=True)
 
     @property
+    @abstractmethod
     def unit(self) -> int:
         """Images can have multiples of this side."""
-        raise NotImplementedError
 
     @property
     def side(self) -> int:
