@@ -24,7 +24,7 @@ from colgraph.report.verdict import against_controls, entry_rows, verdict
 from colgraph.sheet import Sheet
 from colgraph.training import RunFolder
 from colgraph.viz.step_answers import spreading_viewer
-from colgraph.viz.viewer import SheetMap, viewer_html, viewer_views
+from colgraph.viz.viewer import SheetMap, viewer_html, viewer_views, whole_page
 
 _FAMILIES = {
     "topography": "Topography: does place matter?",
@@ -83,8 +83,7 @@ def _contents(sections: list[str]) -> str:
 
 def fill_page(title: str, body: str) -> str:
     """A whole page, from its title and the HTML of its body."""
-    empty = files("colgraph.report").joinpath("page.html").read_text(encoding="utf-8")
-    return empty.replace("{title}", escape(title)).replace("{body}", body)
+    return whole_page(title, files("colgraph.report").joinpath("page.css").read_text("utf-8"), body)
 
 
 def check_page(out: str | os.PathLike[str]) -> Path:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -104,8 +105,14 @@ def sheet_viewer(
         faces=sheet.face.cpu().numpy().T,
         views=viewer_views(sheet, hemisphere),
     )
-    empty = files("colgraph.viz").joinpath("viewer_page.html").read_text("utf-8")
-    return SheetViewer(empty.replace("{title}", escape(title or str(sheet.geometry))).replace("{body}", body))
+    style = files("colgraph.viz").joinpath("viewer_page.css").read_text("utf-8")
+    return SheetViewer(whole_page(title or str(sheet.geometry), style, body))
+
+
+def whole_page(title: str, style: str, body: str) -> str:
+    """A page that may ask nobody for anything: from its title, CSS, and the HTML of its body."""
+    empty = Template(files("colgraph.viz").joinpath("page.html").read_text("utf-8"))
+    return empty.substitute(title=escape(title), style=style, body=body)
 
 
 def _as_map(name: str, values: Any) -> SheetMap:
