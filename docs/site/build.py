@@ -6,7 +6,6 @@ site, too. Sphinx makes HTML of them, and then every link of the HTML is followe
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from colgraph.extras import missing_package
-from colgraph.script import ScriptError, run_script
+from colgraph.script import OneLineParser, ScriptError, run_script
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,28 +42,34 @@ def build(out: Path, work: Path) -> int:
     """Build the site, and count its pages.
 
     Args:
-        out: the folder of the site, replaced if there is one.
+        out: the folder of the site: new, empty, or that of a site, which is replaced.
         work: what is kept from one build to the next.
 
     Raises:
-        ScriptError: for a warning of Sphinx's, or a link of the HTML that leads nowhere or to another host.
+        ScriptError: for a folder that holds something else, a warning of Sphinx's, or a link of the HTML that leads
+            nowhere or to another host.
     """
+    if out.exists() and not (out / "objects.inv").is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise ScriptError(f"--out: {str(out)!r} holds something other than a site: name a new folder")
     from links import broken
     from stage import stage
 
     stage(ROOT, work / "source")
-    if not (out / "objects.inv").is_file() and (work / "doctrees").exists():
-        shutil.rmtree(work / "doctrees")
-    make_html(work / "source", out, work / "doctrees")
-    if wrong := broken(out):
+    # Beside its HTML, the reader of notebooks leaves a folder of them.
+    html = work / "html"
+    make_html(work / "source", html, work / "doctrees")
+    if wrong := broken(html):
         print(*wrong, sep="\n", file=sys.stderr)
         raise ScriptError(f"{len(wrong)} links of the site lead nowhere, or to another host: see above")
+    if out.exists():
+        shutil.rmtree(out)
+    shutil.copytree(html, out)
     return sum(1 for _ in out.rglob("*.html"))
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Build the documentation's site.")
+    parser = OneLineParser(description="Build the documentation's site.")
     parser.add_argument("--out", type=Path, default=ROOT / "site", help="folder of the site (site)")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "site", help="kept between builds (build/site)")
     given = parser.parse_args()

@@ -12,6 +12,8 @@ pytest.importorskip("sphinx")
 pytest.importorskip("furo")
 pytest.importorskip("myst_nb")
 
+from colgraph.script import ScriptError
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -170,3 +172,11 @@ def test_a_command_shows_every_flag_of_its_parser(parts: Any) -> None:
     assert r"a \*star\*, a\|b and \ ``code``\ s" in text
     assert ".. option:: --num-inputs P" in text
     assert ".. option:: GEOMETRY" in text
+
+
+def test_a_folder_of_something_else_is_no_place_for_a_site(parts: Any, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    for out in (tmp_path, tmp_path / "mine.txt"):
+        with pytest.raises(ScriptError, match="holds something other than a site: name a new folder"):
+            parts.build.build(out, tmp_path / "work")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
