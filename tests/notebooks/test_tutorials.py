@@ -132,12 +132,14 @@ def kinds(cell: Any) -> list[list[str]]:
 
 @pytest.mark.parametrize("name", RUN)
 def test_a_notebook_runs_to_its_end(name, tmp_path):
-    # About 30 s of one core together. In a process of its own, as make docs-full: among the threads of a test runner
-    # the client of a kernel may wait for ever, and its event loop is in the way of browser tests.
+    # About 30 s of one core together, and many times that of threads that wait for cores which other tests keep busy.
+    # In a process of its own, as make docs-full: the event loop of one that fails stays, in the way of browser tests.
     (path,) = run.notebooks([name])
     for needed in (path, FOLDER / "run.py"):
         shutil.copy(needed, tmp_path)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(FOLDER.parent), os.environ.get("PYTHONPATH", "")])}
+    path_of_modules = os.pathsep.join([str(FOLDER.parent), os.environ.get("PYTHONPATH", "")])
+    alone = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    environment = {**os.environ, **alone, "PYTHONPATH": path_of_modules}
     command = [sys.executable, str(tmp_path / "run.py"), name]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900, env=environment)
     assert ended.returncode == 0, ended.stdout + ended.stderr
