@@ -59,7 +59,7 @@ def over_seeds(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         found: of each run ``rows`` (its rsa.json), ``differences`` (of its rsa-differences.json) and ``path``.
 
     Returns:
-        Rows of ``recording``, ``subjects``, ``stimuli``, ``model``, ``step``, ``seeds``, ``different`` (how many of
+        Rows of ``recording``, ``subjects``, ``stimuli``, ``model``, ``step``, ``seeds``, ``distinct`` (how many of
         these are not the same to the last bit: fewer where runs share a control), ``similarity``, ``interval``,
         ``ceiling``, and of all but the run ``run_minus_this``: ``difference``, ``interval``, ``p``, ``p_corrected``
         (Benjamini and Hochberg, over one recording's), ``detectable`` (the least difference that would be found in four
@@ -85,7 +85,7 @@ def over_seeds(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows as Markdown, a table for each recording."""
     parts = []
-    repeated = any(row["different"] != row["seeds"] for row in rows)
+    repeated = any(row["distinct"] != row["seeds"] for row in rows)
     for recording in dict.fromkeys(row["recording"] for row in rows):
         mine = [row for row in rows if row["recording"] == recording]
         first, ceiling = mine[0], mine[0]["ceiling"]
@@ -111,8 +111,8 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _seeds(row: Mapping[str, Any]) -> str:
-    seeds, different = row["seeds"], row["different"]
-    return str(seeds) if different == seeds else f"{different} in {seeds}"
+    seeds, distinct = row["seeds"], row["distinct"]
+    return str(seeds) if distinct == seeds else f"{distinct} in {seeds}"
 
 
 def _compared(less: Mapping[str, Any]) -> str:
@@ -252,8 +252,8 @@ def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     value, reach, _ = _combined([row["similarity"] for row in rows], [row["interval"] for row in rows], first)
     same = {name: first[name] for name in ("recording", "subjects", "stimuli", "method", "ceiling", "step")}
     # To the last bit as similar is the same network (or pixels, or a model), held against several runs.
-    different = len({row["similarity"] for row in rows})
-    counts = {"seeds": len(rows), "different": different}
+    distinct = len({row["similarity"] for row in rows})
+    counts = {"seeds": len(rows), "distinct": distinct}
     return same | counts | {"similarity": value, "interval": [value - reach, value + reach]}
 
 

@@ -71,9 +71,9 @@ class Columnformer(SheetBuffers):
         wiring_power: the power p to which distances are raised in the wiring cost; not negative where edges have no
             length, as self-loops do.
         recompute: None; "steps" to keep only the state of each step and compute the rest once more in the backward
-            pass; or "sqrt" to keep only every so manieth state, about a square root of the steps, so that memory grows
-            with that root (Chen et al. 2016, "Training deep nets with sublinear memory cost"). Where more than the last
-            state is recorded, and with delays, the plain path does the first for the second.
+            pass; or "sqrt" to keep the state of every s-th step alone, s about the square root of the steps, so that
+            memory grows with that root (Chen et al. 2016, "Training deep nets with sublinear memory cost"). Where more
+            than the last state is recorded, and with delays, the plain path does the first for the second.
         backend: attention backend, see :func:`colgraph.ops.sheet_attention`.
         leak: the share of a column's state that is lost at the beginning of each step but the first, before input is
             added: leaky integration, ``x <- (1 - leak) x + input``. With none, the state of a pre-norm residual grows

@@ -308,8 +308,8 @@ def unroll_columns(
         edge_cost: ``[E]`` or None.
         drive: what is added at the beginning of each step.
         record: return all states, not only the last.
-        segment: keep only every so manieth state, and compute the steps between them once more in the backward pass;
-            None keeps everything.
+        segment: keep the state of every ``segment``-th step alone, and compute those between once more in the backward
+            pass; None keeps everything.
 
     Returns:
         The states ``[N,B,C]`` after each step (or the last alone) and the mean over steps, columns, batch and heads of

@@ -68,7 +68,7 @@ def test_means_and_intervals_are_over_seeds_and_what_seeds_share() -> None:
 
 def test_a_control_that_runs_share_counts_once() -> None:
     rows = over_seeds([of_seed(seed, value) for seed, value in enumerate([0.20, 0.24, 0.31])])
-    counts = {each["model"]: (each["seeds"], each["different"]) for each in rows if each["model"] != "run (each step)"}
+    counts = {each["model"]: (each["seeds"], each["distinct"]) for each in rows if each["model"] != "run (each step)"}
     assert counts == {"run": (3, 3), "tied weights": (3, 1), "cifar10-one-step": (3, 1)}
     assert "| tied weights, step 2 | 1 in 3 |" in table_of(rows)
     assert "about this one alone" in table_of(rows)
