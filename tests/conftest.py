@@ -1,18 +1,19 @@
-"""Shared fixtures: small graphs, and the comparison of two functions with all their gradients."""
+"""Shared fixtures: small graphs, the comparison of two functions with all their gradients, a real browser."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pytest
 import torch
+from in_browser import browser, open_page
 from torch import Tensor
 
 from colgraph.sheet import Sheet
 
-sys.path.insert(0, str(Path(__file__).parent))
+# Named here and nowhere below: a fixture imported by two conftest files is two fixtures, and a second browser in one
+# process is refused.
+__all__ = ["browser", "open_page"]
 
 
 def random_sheet(

@@ -1,4 +1,4 @@
-"""The documentation is opened in a real browser."""
+"""The modules that build the documentation."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from in_browser import browser, open_page
-
-__all__ = ["browser", "open_page"]
 
 MAKER = str(Path(__file__).parents[2] / "docs" / "site")
 
