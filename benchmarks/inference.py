@@ -10,7 +10,7 @@ give the same output. Rounds alternate, so that what else the machine does falls
 several times a round. A ratio is the median over rounds of peer to colgraph; that of training is read from
 ``results/training_step.json``, where the batch is 8 or 4.
 
-A dense model holds three score matrices ``[B,N,N]`` at once. Where they take more than four fifths of the memory that
+A dense model holds three score matrices ``[B,N,N]`` at once, compiled little more than one. Where they take more than four fifths of the memory that
 is free it does not run, where a call takes longer than --limit it is not called again, and the table says so.
 """
 
@@ -36,7 +36,7 @@ import colgraph as cg
 from colgraph.models.flops import count_sheet_flops
 
 BATCHES = (1, 64)
-PEERS = ("dense", "dense, compiled")
+PEERS = {"dense": 3.0, "dense, compiled": 1.5}  # how many score matrices each holds at once
 TOY = Case(
     "grid",
     {"shape": (4, 4), "num_inputs": 4},
@@ -47,7 +47,6 @@ TOY = Case(
     3,
     "knn:8",
 )
-TOGETHER = 3  # score matrices: what a step before has left, and a product and what is made of it
 SHARE = 0.8  # of the free memory
 SLOW, SLOW_ROUNDS = 5.0, 2  # seconds a call, and how many rounds such peers take part in
 ALLOWED = 1e-4
@@ -63,7 +62,7 @@ def training_ratios(path: Path) -> dict[str, float]:
 
 def why_not(kind: str, columns: int, batch: int, compiled: bool) -> str | None:
     """Why a peer is not even tried, or None."""
-    wanted, free = 4 * TOGETHER * batch * columns**2, psutil.virtual_memory().available
+    wanted, free = 4 * PEERS[kind] * batch * columns**2, psutil.virtual_memory().available
     if wanted > SHARE * free:
         return f"not run: its score matrices take {wanted / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
     if kind == "dense":
