@@ -10,8 +10,9 @@ give the same output. Rounds alternate, so that what else the machine does falls
 several times a round. A ratio is the median over rounds of peer to colgraph; that of training is read from
 ``results/training_step.json``, where the batch is 8 or 4.
 
-A dense model holds three score matrices ``[B,N,N]`` at once, compiled little more than one. Where they take more than four fifths of the memory that
-is free it does not run, where a call takes longer than --limit it is not called again, and the table says so.
+A dense model holds three score matrices ``[B,N,N]`` at once, compiled little more than one. Where they take more than
+four fifths of the memory that is free it does not run, where a call takes longer than --limit it is not called again,
+and the table says so.
 """
 
 from __future__ import annotations
