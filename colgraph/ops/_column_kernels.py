@@ -13,7 +13,7 @@ import numpy as np
 from colgraph.ops._column_products import linear, linear_backward, sum_of_products, sum_of_rows
 from colgraph.ops._column_rows import add, gelu, gelu_backward, norm, norm_backward
 from colgraph.ops._numba_cache import cached_kernel, compiled
-from colgraph.ops._numba_vector import Pointer, begin_of, fetch, is_there, pointers_at, row_of
+from colgraph.ops._numba_vector import Pointer, begin_of, fetch, is_there, plain, pointers_at, row_of
 
 _kernel = cached_kernel("_column_kernels.py", "_column_products.py", "_column_rows.py", "_numba_vector.py")
 
@@ -71,9 +71,9 @@ def column_out_backward(start: int, stop: int, sizes: tuple[int, ...], eps: floa
         fetch(y, apart * c, batch * c)
         fetch(inner, apart * m, batch * m)
         fetch(grad_inner, apart * m, batch * m)
-        linear_backward(grad, batch, c, w2 + i * c * m, m, False, begin_of(active))
+        linear_backward(grad, batch, c, w2 + i * c * m, m, plain(False), begin_of(active))
         gelu_backward(begin_of(active), inner, batch * m, grad_inner)
-        linear_backward(grad_inner, batch, m, w1 + i * m * c, c, False, begin_of(normed))
+        linear_backward(grad_inner, batch, m, w1 + i * m * c, c, plain(False), begin_of(normed))
         totals = row_of(weight_total, i * c), row_of(bias_total, i * c)
         for r in range(batch):
             at, result = r * c, grad_middle + (i * batch + r) * c
@@ -98,8 +98,8 @@ def column_in_backward(
         fetch(grad_k, apart * j, batch * j)
         fetch(result, out_slots * batch * c, batch * c)
         add(grad_value + row, nothing, batch * c, begin_of(normed))
-        linear_backward(grad_q, batch, j, wq + i * j * c, c, True, begin_of(normed))
-        linear_backward(grad_k, batch, j, wk + i * j * c, c, True, begin_of(normed))
+        linear_backward(grad_q, batch, j, wq + i * j * c, c, plain(True), begin_of(normed))
+        linear_backward(grad_k, batch, j, wk + i * j * c, c, plain(True), begin_of(normed))
         totals = row_of(weight_total, i * c), row_of(bias_total, i * c)
         for r in range(batch):
             at, past = r * c, row_of(grad_x, row + r * c)

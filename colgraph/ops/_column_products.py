@@ -19,6 +19,7 @@ from colgraph.ops._numba_vector import (
     fma,
     load,
     peek,
+    plain,
     prefetch,
     put_first,
     splat,
@@ -195,12 +196,12 @@ def _combine(
                 prefetch(o[1], c)
                 prefetch(o[2], c)
                 prefetch(o[3], c)
-        c = 0
+        c = plain(0)
         while width - c >= _FOUR:
-            _panel_four(f, of_k, x, width, count, ahead, add, o, c, _FOUR)
+            _panel_four(f, of_k, x, width, count, ahead, add, o, c, plain(_FOUR))
             c += _FOUR
         if width - c >= _TWO:
-            _panel_two(f, of_k, x, width, count, ahead, add, o, c, _TWO)
+            _panel_two(f, of_k, x, width, count, ahead, add, o, c, plain(_TWO))
             c += _TWO
         while width > c:
             _panel_one(f, of_k, x, width, count, ahead, add, o, c, width - c)
@@ -210,17 +211,19 @@ def _combine(
 @inlined
 def linear_backward(grad: Pointer, rows: int, outs: int, weight: Pointer, width: int, add: bool, out: Pointer) -> None:
     """``out[r, c] (+)= sum_o grad[r, o] weight[o, c]``."""
+    # One compiled sum for all callers: of constants each would have its own, and most of the first step is compiling.
+    nothing, one = plain(0), plain(1)
     early = min(rows, _EARLY)
     late = rows - early
-    _combine(grad, outs, 1, weight, outs, width, outs * width, add, early, out, 0)
+    _combine(grad, outs, one, weight, outs, width, outs * width, add, early, out, nothing)
     if late:
-        _combine(grad + early * outs, outs, 1, weight, outs, width, 0, add, late, out + early * width, 0)
+        _combine(grad + early * outs, outs, one, weight, outs, width, nothing, add, late, out + early * width, nothing)
 
 
 @inlined
 def sum_of_products(grad: Pointer, rows: int, outs: int, x: Pointer, width: int, add: bool, out: Pointer) -> None:
     """``out[o, c] (+)= sum_r grad[r, o] x[r, c]``."""
-    _combine(grad, 1, outs, x, rows, width, 0, add, outs, out, outs * width)
+    _combine(grad, plain(1), outs, x, rows, width, plain(0), add, outs, out, outs * width)
 
 
 @compiled

@@ -36,6 +36,7 @@ from colgraph.ops._numba_vector import (
     load,
     maximum,
     peek,
+    plain,
     put_first,
     splat,
     store,
@@ -177,7 +178,7 @@ def forward(
                 softmax[2 * at], softmax[2 * at + 1] = top, factor[t]
                 if cost.size:
                     cost[at] = factor[t] * _dot(weight, slot, edge_cost, first, count)
-            group_sums(weight, factor, value, slices, g, channels, group, near, ahead, packed, True, out)
+            group_sums(weight, factor, value, slices, g, channels, group, near, ahead, packed, plain(True), out)
         group, ahead = ahead, group
         near, near_ahead = near_ahead, near
     fence()
@@ -240,7 +241,7 @@ def backward_targets(
                 if grad_bias.size:
                     _add_scaled(grad_bias, bias_head * neighbours.size + first, _ONE, grad, slot, count)
             if grad_query.size:
-                group_sums(grad, factor, key, slices, g, depth, group, near, ahead, packed, False, grad_query)
+                group_sums(grad, factor, key, slices, g, depth, group, near, ahead, packed, plain(False), grad_query)
         group, ahead = ahead, group
         near, near_ahead = near_ahead, near
     fence()
@@ -279,9 +280,11 @@ def backward_sources(
                     weight[slot + e] = peek(scratch, pair)
                     grad[slot + e] = peek(scratch, pair + 1)
             if grad_key.size:
-                group_sums(grad, factor, query, slices, g, depth, group, near, ahead, packed, True, grad_key)
+                group_sums(grad, factor, query, slices, g, depth, group, near, ahead, packed, plain(True), grad_key)
             if grad_value.size:
-                group_sums(weight, ones, grad_out, slices, g, channels, group, near, ahead, packed, True, grad_value)
+                group_sums(
+                    weight, ones, grad_out, slices, g, channels, group, near, ahead, packed, plain(True), grad_value
+                )
         group, ahead = ahead, group
         near, near_ahead = near_ahead, near
     fence()

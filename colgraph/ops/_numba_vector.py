@@ -248,6 +248,12 @@ def exp(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.Value]) -> 
     return builder.select(tiny, number(0.0), result)
 
 
+@_emitted(lambda value: types.unliteral(value)(value))
+def plain(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.Value]) -> ir.Value:
+    """``plain(value)``: a constant as any other value. What is called with a constant is compiled for it alone."""
+    return args[0]
+
+
 # ---------------------------------------------------------------------- pointers
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from colgraph.ops._memory import empty as empty
 from colgraph.ops._threads import run_pieces, worth_waking
+from colgraph.ops.compile_ahead import ready
 
 _PIECES_PER_THREAD = 8
 
@@ -137,7 +138,7 @@ def _over_columns(kernel: str, w: ColumnWeights[Tensor], eps: float, tape: StepT
     """The kernel of that name, ``kernel(start, stop, sizes, eps, *args)``, over all columns, in equal pieces."""
     from colgraph.ops import _column_kernels
 
-    run = getattr(_column_kernels, kernel)
+    run = ready(getattr(_column_kernels, kernel))
     columns, m, c = w.fc1_weight.shape
     j = w.query_weight.size(1)
     slots, _, batch, _ = tape.normed.shape

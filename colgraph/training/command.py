@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from colgraph.ops.compile_ahead import compile_ahead
+from colgraph.script import is_helper_process
 from colgraph.training import images_of, make_model, num_answers, open_run_folder, parse_flags, sheet_of_run, train
 from colgraph.training.presets import PRESETS
 
@@ -46,6 +48,8 @@ def main(
 
     # 2. The sheet: columns in space, and who listens to whom. It is quick to build, so its mistakes show up first.
     sheet = None if config.baseline else sheet_of_run(config, folder)
+    if sheet is not None and config.backend in ("auto", "numba") and not is_helper_process():
+        compile_ahead(config.accelerator)
 
     # 3. Images, split into training, validation and test.
     images = images_of(config)
