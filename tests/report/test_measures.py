@@ -22,9 +22,10 @@ from colgraph import analysis
 from colgraph.geometry.registry import find_geometry, list_geometries
 from colgraph.report.analyse import attempt
 from colgraph.report.catalogue import Analysis
-from colgraph.report.context import Context, Settings, make_probes
+from colgraph.report.context import Context
 from colgraph.report.loading import PlainImages, Run
 from colgraph.report.measures import CATALOGUE
+from colgraph.report.shown import Settings, make_probes
 from colgraph.space import METRICS
 from colgraph.training import TrainConfig
 from colgraph.viz.style import new_figure
@@ -45,7 +46,7 @@ def small_run(sheet: cg.Sheet, *, steps: int = 3, counts: tuple[int, ...] = (9, 
 
 
 def context_of(run: Run, settings: Settings) -> Context:
-    return Context("run", "run", run.net, run.sheet, make_probes(run, settings), settings, run)
+    return Context("run", "run", run.net, make_probes(run, settings), settings, run)
 
 
 def same(first: Any, second: Any) -> bool:
