@@ -18,8 +18,8 @@ from colgraph.analysis import Result, varying
 from colgraph.analysis.signals import check_signal
 from colgraph.models import OwnColumns
 from colgraph.output import check_folder, replacing, write_text
-from colgraph.report.answers import draw_answers
 from colgraph.report.catalogue import Analysis, attempt, no_control
+from colgraph.report.confusion_figure import draw_answers
 from colgraph.report.context import Context
 from colgraph.report.equal_accuracy import EqualAccuracy
 from colgraph.report.figures import draw_with_controls

@@ -67,6 +67,14 @@ def grid_run() -> Run:
     return small_run(cg.build_sheet(shape, neighbors="knn:7", num_inputs=16))
 
 
+def test_edges_are_those_of_the_network_at_hand(grid_run: Run) -> None:
+    """An earlier checkpoint of a run whose edges come and go has others, beside which its attention belongs."""
+    earlier = small_run(cg.build_sheet("grid", shape=(6, 6), neighbors="knn:9", num_inputs=16))
+    then = replace(context_of(grid_run, SETTINGS), net=earlier.net, shared={})
+    assert np.array_equal(then.edges, earlier.sheet.edge_index.numpy())
+    assert len(then.attention) == then.edges.shape[1] == len(then.distance)
+
+
 @pytest.mark.parametrize("item", CATALOGUE, ids=lambda item: item.key)
 def test_the_seed_reaches_every_measure(item: Analysis, grid_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the same stimuli another seed gives other nulls or intervals, the same seed the same bits."""
