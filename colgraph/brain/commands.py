@@ -102,6 +102,7 @@ def run_rsa(arguments: list[str]) -> None:
     optional("comparing dissimilarities needs", "rsatoolbox", "brain")
     if known.output:
         _check_outputs(Path(known.output))
+    RunFolder(Path(known.run)).check_sheet("compared with recordings")
     run = load_run(known.run, images=0)
     _check_run(run, choices)
     out = Path(known.output) if known.output else _check_outputs(RunFolder(run.path).rsa)

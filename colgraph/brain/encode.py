@@ -43,6 +43,7 @@ def run_encode(arguments: list[str]) -> None:
     known = parser.parse_args(arguments)
     if known.output:
         check_json_and_figure(Path(known.output))
+    RunFolder(Path(known.run)).check_sheet("compared with recordings")
     run = load_run(known.run, images=0)
     out = Path(known.output) if known.output else check_json_and_figure(RunFolder(run.path).encoding)
     recorded = read_responses(Path(known.responses))

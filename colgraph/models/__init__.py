@@ -7,6 +7,7 @@ from colgraph.models.columnformer import Columnformer, SheetMismatchError
 from colgraph.models.convnet import ConvNet
 from colgraph.models.flops import Flops, count_flops
 from colgraph.models.independent import independent_weights
+from colgraph.models.own_columns import OwnColumns, SheetNetwork
 from colgraph.models.own_network import OwnNetwork
 from colgraph.models.recurrent import RecurrentConvNet
 from colgraph.models.transformer import VisionTransformer
@@ -18,9 +19,11 @@ __all__ = [
     "Columnformer",
     "ConvNet",
     "Flops",
+    "OwnColumns",
     "OwnNetwork",
     "RecurrentConvNet",
     "SheetMismatchError",
+    "SheetNetwork",
     "Unroll",
     "VisionColumnformer",
     "VisionModel",

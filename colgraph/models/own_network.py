@@ -9,14 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from colgraph.models.image_shape import check_image_shape
-from colgraph.models.vision import VisionUnroll
+from colgraph.models.own_columns import OwnColumns, sheet_of
+from colgraph.models.vision import VisionColumnformer, VisionUnroll
 from colgraph.options import check_sizes
+from colgraph.sheet import Sheet
 
 
 class OwnNetwork(nn.Module):
     """Any module that takes normalized images ``[B,channels,S,S]`` to logits ``[B,classes]``.
 
-    It has no sheet, no patches and no steps: what asks for those is refused.
+    For training and evaluation it has no patches and no steps: what asks for those is refused. Where the module is a
+    :class:`colgraph.models.SheetNetwork` (or a :class:`colgraph.VisionColumnformer`), analyses see its :meth:`columns`.
 
     Args:
         network: the module; it is tried on two images.
@@ -29,7 +32,7 @@ class OwnNetwork(nn.Module):
         about: plain values that describe a trained network.
 
     Raises:
-        ValueError: for a module that does not answer so.
+        ValueError: for a module that does not answer so, and for one whose sheet and states do not fit.
     """
 
     def __init__(
@@ -43,14 +46,44 @@ class OwnNetwork(nn.Module):
         self.image_size, self.in_channels, self.num_classes = (image_size, image_size), in_channels, num_classes
         self.patch_size, self.readout, self.steps, self.recurs = image_size, "mean", 1, False
         self.about: dict[str, Any] = {}
+        sheet_of(network)  # what is wrong with it is said before what follows from that
         self._try()
+        self.columns()
+
+    @property
+    def sheet(self) -> Sheet | None:
+        """That of the network; None where it has no columns."""
+        return sheet_of(self.network)
+
+    def columns(self) -> VisionColumnformer | OwnColumns | None:
+        """The network as analyses run it, with the same parameters; None without a sheet.
+
+        Raises:
+            ValueError: as :class:`colgraph.models.own_columns.OwnColumns`.
+        """
+        if isinstance(self.network, VisionColumnformer):
+            return self.network
+        sheet, was = self.sheet, self.network.training
+        if sheet is None:
+            return None
+        # With as many images as columns, a state would not tell which come first.
+        images = self._images(3 if sheet.num_columns == 2 else 2)
+        images = images + torch.randn(images.shape, generator=torch.Generator().manual_seed(0)).to(images)
+        self.network.eval()
+        try:
+            return OwnColumns(self.network, images)
+        finally:
+            self.network.train(was)
+
+    def _images(self, count: int) -> Tensor:
+        """Blank ones."""
+        parameter = next(self.network.parameters(), torch.zeros(()))
+        shape = (count, self.in_channels, *self.image_size)
+        return torch.zeros(shape, device=parameter.device, dtype=parameter.dtype)
 
     def _try(self) -> None:
         """Ask about two blank images, in evaluation mode; what is lazy is made then."""
-        was = self.network.training
-        parameter = next(self.network.parameters(), torch.zeros(()))
-        device, dtype = parameter.device, parameter.dtype
-        images = torch.zeros(2, self.in_channels, *self.image_size, device=device, dtype=dtype)
+        was, images = self.network.training, self._images(2)
         self.network.eval()
         try:
             with torch.no_grad():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,21 @@ def activity_of(signal: Signal, head: str = "linear", classes: bool = True) -> A
     if signal in ("normed", "evidence"):
         return _NO_EVIDENCE if head != "linear" else _EVIDENCE if classes else _ANSWER
     return _ACTIVITY.get(str(signal)) or Activity(signal, None, f"channel {signal} of the normed state")
+
+
+def own_activity(signal: Signal, lacks: Collection[str], channels: int) -> Activity:
+    """The same of a network of one's own with columns, as far as it has what is asked for.
+
+    Args:
+        signal: what of a column is measured.
+        lacks: "evidence" and "hidden" where the network has none.
+        channels: of a state.
+    """
+    if signal not in ("normed", "evidence", "state"):
+        return activity_of(signal)
+    if signal != "state" and "evidence" not in lacks:
+        return _EVIDENCE
+    return Activity("norm", None, "length of the state") if channels > 1 else Activity("mean", None, "state")
 
 
 def is_one_number(signal: Signal) -> bool:

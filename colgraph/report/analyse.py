@@ -16,9 +16,11 @@ import numpy as np
 
 from colgraph.analysis import Result, varying
 from colgraph.analysis.signals import check_signal
+from colgraph.models import OwnColumns
 from colgraph.output import check_folder, replacing, write_text
 from colgraph.report.catalogue import Analysis, attempt, no_control
-from colgraph.report.context import Context, Settings, make_probes
+from colgraph.report.confusion_figure import draw_answers
+from colgraph.report.context import Context
 from colgraph.report.equal_accuracy import EqualAccuracy
 from colgraph.report.figures import draw_with_controls
 from colgraph.report.line_up import line_up
@@ -27,6 +29,7 @@ from colgraph.report.measures import CATALOGUE, orientation, reverse_correlation
 from colgraph.report.multiple_comparisons import correct_entries
 from colgraph.report.notes import about, note_of
 from colgraph.report.paired_accuracy import paired_accuracies
+from colgraph.report.shown import Settings, make_probes
 from colgraph.report.spreading import spread_and_draw
 from colgraph.training import RunFolder
 from colgraph.viz.style import picture_suffixes
@@ -67,7 +70,12 @@ def analyse(
     out = check_folder("the folder of analyses", RunFolder(run.path).analysis)
     picture_suffixes()  # what draws figures is missed now, or after the first analysis
     probes = make_probes(run, settings)
-    say(f"{run.sheet.num_columns:,} columns, {len(probes.gratings)} gratings, {len(probes.natural)} natural images")
+    without = "columns" in run.lacks
+    if without:
+        say(f"{run.lacks['columns']}: what is asked of columns is left out")
+    else:
+        shown = f"{len(probes.gratings)} gratings, {len(probes.natural)} natural images"
+        say(f"{run.sheet.num_columns:,} columns, {shown}")
     compared = line_up(run, probes, settings)
     contexts, main = compared.contexts, compared.contexts[0]
     (out / "figures").mkdir(parents=True, exist_ok=True)
@@ -85,17 +93,18 @@ def analyse(
         say("note: what is kept was made beside other controls; without --only all of it is made again")
     results = {
         "format": FORMAT,
-        "columns": run.sheet.num_columns,
+        "columns": None if without else run.sheet.num_columns,
+        "lacks": dict(run.lacks),
         "finished": bool(run.summary),
         "settings": asdict(settings),
-        "activity": main.activity.label,
+        "activity": None if without else main.activity.label,
         "probes": {name: len(getattr(probes, name)) for name in ("gratings", "natural", "noise")},
         "controls": [context.name for context in contexts[1:]],
         "about": {context.name: about(context) for context in contexts[1:]},
         "missing": compared.missing,
-        "test_accuracy": paired_accuracies(compared),
+        "test_accuracy": paired_accuracies(compared) | {"confusion": draw_answers(run.path, out / "figures")},
         "spreading": spread,
-        "inactive_columns": int((~main.active).sum()),
+        "inactive_columns": 0 if without else int((~main.active).sum()),
         "analyses": [entries[item.key] for item in CATALOGUE if item.key in entries],
         "seconds": round(perf_counter() - start, 1),
     }
@@ -109,8 +118,18 @@ def analyse(
 
 
 def _check_signal(run: Run, settings: Settings) -> None:
-    check_signal(run.net, settings.signal, run.config.dim)
-    head = run.net.net.options.head
+    if "columns" in run.lacks:
+        if settings.signal != Settings().signal:
+            raise ValueError(f"signal {settings.signal!r} is of columns, and {run.lacks['columns']}: leave it out")
+        return
+    net: Any = run.net.net
+    if isinstance(net, OwnColumns):
+        if settings.signal in net.lacks:
+            raise ValueError(f"signal {settings.signal!r}: {net.lacks[str(settings.signal)]}")
+        check_signal(run.net, settings.signal, net.channels)
+        return
+    check_signal(run.net, settings.signal, net.model.dim)
+    head = net.options.head
     if settings.signal == "evidence" and head != "linear":
         raise ValueError(
             f"signal 'evidence': in task {run.config.task} an {head} answers to the mean over columns, which have no "
@@ -220,11 +239,11 @@ def _entry(item: Analysis, contexts: list[Context], figures: Path, say: Callable
             others |= {} if found is None else {context.name: found}
             if context.kind == "untrained" and found is not None:
                 before = "all columns alike" if context.run.starts_alike else "", found
-        entry["figures"] = draw_with_controls(
-            item.title, result, others, before, figures, item.key, on=(contexts[0].sheet, contexts[0].active)
-        )
+        on = None if "columns" in contexts[0].run.lacks else (contexts[0].sheet, contexts[0].active)
+        entry["figures"] = draw_with_controls(item.title, result, others, before, figures, item.key, on=on)
     entry["seconds"] = round(perf_counter() - start, 1)
-    say(f"{item.title}: {why_not or _line(result)} ({entry['seconds']} s)")
+    if why_not is None or why_not != contexts[0].run.lacks.get("columns"):  # which is said once
+        say(f"{item.title}: {why_not or _line(result)} ({entry['seconds']} s)")
     return entry
 
 
@@ -243,13 +262,14 @@ def _line(result: Result | None) -> str:
 
 
 def _maps(c: Context) -> dict[str, np.ndarray]:
-    """Arrays for the interactive sheet."""
+    """Arrays for the interactive sheet; none without a sheet."""
+    if "columns" in c.run.lacks:
+        return {}
     sheet = c.sheet
     maps: dict[str, np.ndarray] = {
         "pos": sheet.pos.numpy(),
         "face": sheet.face.numpy().T,
         "edges": c.edges.astype(np.int32),
-        "attention": c.attention.astype(np.float32),
         "distance": c.distance.astype(np.float32),
         "layer": sheet.layer.numpy(),
         "inputs": (sheet.input_rank >= 0).numpy(),
@@ -258,6 +278,8 @@ def _maps(c: Context) -> dict[str, np.ndarray]:
         "examples": c.natural_states[:: max(1, len(c.natural_states) // 6)][:6].astype(np.float32),
         "active": c.active,
     }
+    if "attention" not in c.run.lacks:
+        maps["attention"] = c.attention.astype(np.float32)
     if c.active.any():
         try:
             found = orientation(c)

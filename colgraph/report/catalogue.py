@@ -27,6 +27,7 @@ class Analysis:
         reading: how to read the figure; see :meth:`colgraph.report.context.Context.said` for what braces stand for.
         controls: the kinds of controls for which it is computed, too.
         compute: from a context to a result.
+        needs: what of :data:`colgraph.report.needs.NEEDS` the network must have.
     """
 
     key: str
@@ -35,6 +36,7 @@ class Analysis:
     reading: str
     controls: tuple[str, ...]
     compute: Callable[[Context], Result]
+    needs: tuple[str, ...] = ()
 
 
 PLACED = ("untrained", "untrained-independent", "input", "shuffled", "shuffled-within-patches", "trained")
@@ -62,13 +64,18 @@ def no_control(item: Analysis, kind: str) -> str | None:
 class Catalogue(list[Analysis]):
     """Analyses in the order in which they are declared."""
 
-    def family(self, family: str) -> Callable[..., Callable[[Callable[[Context], R]], Callable[[Context], R]]]:
+    def family(
+        self, family: str, *all_need: str
+    ) -> Callable[..., Callable[[Callable[[Context], R]], Callable[[Context], R]]]:
         """A decorator that makes of a function an analysis of this family, whose key is the function's name.
 
+        What ``all_need`` of a network, and what one of them ``needs`` beside it, is said before it is computed.
         An analysis that has nothing to do with places is computed once for a network, wherever its columns stand.
         """
 
-        def declare(title: str, reading: str, controls: tuple[str, ...] = PLACED) -> Any:
+        def declare(
+            title: str, reading: str, controls: tuple[str, ...] = PLACED, *, needs: tuple[str, ...] = ()
+        ) -> Any:
             def add(compute: Callable[[Context], R]) -> Callable[[Context], R]:
                 key = compute.__name__
 
@@ -79,7 +86,7 @@ class Catalogue(list[Analysis]):
                     return found
 
                 chosen = compute if "shuffled" in controls else once
-                self.append(Analysis(key, title, family, reading, controls, chosen))
+                self.append(Analysis(key, title, family, reading, controls, chosen, (*all_need, *needs)))
                 return chosen
 
             return add
@@ -89,6 +96,10 @@ class Catalogue(list[Analysis]):
 
 def attempt(item: Analysis, context: Context) -> tuple[Result | None, str | None]:
     """A result, or why the analysis does not apply; a missing package is a reason, too."""
+    lacks = context.run.lacks
+    lacking = next((lacks[need] for need in item.needs if need in lacks), None)
+    if lacking is not None:
+        return None, lacking
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)

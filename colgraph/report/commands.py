@@ -12,8 +12,8 @@ from colgraph.analysis.signals import SIGNALS
 from colgraph.output import check_file, write_text
 from colgraph.report.activity import as_signal
 from colgraph.report.analyse import analyse, is_analysed, read_results
-from colgraph.report.context import Settings
 from colgraph.report.seeds import compare_seeds, seeds_json, seeds_table
+from colgraph.report.shown import Settings
 from colgraph.script import OneLineParser
 
 

@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from colgraph.analysis import (
@@ -17,19 +16,24 @@ from colgraph.analysis import (
     Probes,
     Result,
     among,
-    category_set,
-    gratings,
-    noise,
     responses,
     sample_pairs,
     spatial_edges,
     varying,
 )
-from colgraph.analysis.signals import Signal
 from colgraph.analysis.stats import permuted
-from colgraph.report.activity import Activity, activity_of, as_signal, class_evidence, collect, is_one_number
+from colgraph.models import OwnColumns
+from colgraph.report.activity import (
+    Activity,
+    activity_of,
+    class_evidence,
+    collect,
+    is_one_number,
+    own_activity,
+)
 from colgraph.report.loading import PlainImages, Run
 from colgraph.report.patches import Patches
+from colgraph.report.shown import ProbeSet, Settings, mean_attention
 from colgraph.report.some_columns import SomeColumns, is_searched
 from colgraph.sheet import Sheet
 from colgraph.space import Index
@@ -46,66 +50,15 @@ _SAID = {
     "mean": "mean channels",
 }
 """Signals, as sentences have them."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How much is shown to a network.
-
-    Attributes:
-        probes: number of probe images in all: a third gratings, a quarter natural images, the rest noise.
-        permutations: shuffles of each null, at most: where each takes long, fewer are made.
-        nulls: random graphs of each graph null.
-        seed: of everything drawn.
-        signal: what of a column is measured, see :func:`colgraph.analysis.responses`. Maps of one number per column are
-            of "evidence" where it is "normed".
-        robustness: None for what the size of the sheet allows, or whether to run corruptions, attacks and lesions.
-        batch_size: images at a time.
-        progress: show progress bars.
-    """
-
-    probes: int = 1000
-    permutations: int = 200
-    nulls: int = 3
-    seed: int = 0
-    signal: Signal = "normed"
-    robustness: bool | None = None
-    batch_size: int = 32
-    progress: bool = True
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "signal", as_signal(self.signal))
-
-
-@dataclass(frozen=True, eq=False)
-class ProbeSet:
-    """The stimuli of one analysis, the same for a run and its controls."""
-
-    gratings: Probes
-    natural: Probes
-    noise: Probes
-
-
-def make_probes(run: Run, settings: Settings) -> ProbeSet:
-    """Gratings, natural images of every class, and noise, of the size that the run's network takes.
-
-    Of every class come equally many images, or all where it has fewer. Where images have no class each, they are any.
-    """
-    size, channels = run.config.image_size, run.config.channels
-    frequencies = int(np.clip(settings.probes // 3 // 40, 1, 8))
-    classes = run.labels if run.has_classes else np.zeros(len(run.images), np.int64)
-    per_class = max(settings.probes // 4 // len(np.unique(classes)), 2)
-    natural = category_set(run.images, classes, per_class=per_class, fewer=True, seed=settings.seed)
-    if not run.has_classes:
-        natural = Probes(natural.images, {"index": natural.labels["index"]}, "natural images")
-    bars = gratings(size, frequencies=frequencies, channels=channels)
-    rest = max(settings.probes - len(bars) - len(natural), 32)
-    return ProbeSet(bars, natural, noise(size, rest, channels=channels, contrast=0.25, seed=settings.seed))
-
-
-def evenly(images: torch.Tensor, most: int) -> torch.Tensor:
-    """At most so many of the images, spread over all of them, because they come class by class."""
-    return images[np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int))]
+_AS_LARGE = 64
+_OF_COLUMNS = (
+    "of every column is disturbed, by shares of the size of its kind, and independently, also where columns share "
+    "weights: so networks of one function score the same, however they are written"
+)
+_AS_WRITTEN = (
+    "is disturbed by shares of the size of its kind, as the network has it: where one weight serves many places, all "
+    "get the same noise, and the curve is not comparable with that of a sheet"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +70,6 @@ class Context:
         kind: "run", "untrained", "untrained-independent" (every column's own weights drawn by themselves), "input" (the
             patches), "shuffled" (positions), "shuffled-within-patches", or "trained" (a run of its own).
         net: the network.
-        sheet: its sheet.
         probes: the stimuli.
         settings: how much is computed.
         run: the run that is analysed.
@@ -129,7 +81,6 @@ class Context:
     name: str
     kind: str
     net: PlainImages | Patches
-    sheet: Sheet
     probes: ProbeSet
     settings: Settings
     run: Run
@@ -147,25 +98,27 @@ class Context:
         everywhere = within is None
         name, kind = ("positions", "shuffled") if everywhere else ("within patches", "shuffled-within-patches")
         other = replace(self, name=f"shuffled {name}", kind=kind, order=order)
-        for name in ("natural_states", "natural", "grating", "attention"):
+        alike = ("natural_states", "natural", "grating", *(() if "attention" in self.run.lacks else ("attention",)))
+        for name in alike:
             other.__dict__[name] = getattr(self, name)
         return other
 
     def call(self, function: Callable[..., R], *given: Any, **named: Any) -> R:
         """Call an analysis, with what its signature has and the caller does not give taken from here.
 
-        That is the seed, the number of permutations, positions and number of the columns, and how images are run.
+        That is the seed, the number of permutations, how images are run, and where there are columns, their positions
+        and their number.
         """
         signature = inspect.signature(function)
         taken = signature.bind_partial(*given, **named).arguments
-        offered = {
+        offered: dict[str, Any] = {
             "seed": self.settings.seed,
             "permutations": self.settings.permutations,
-            "positions": self.drawn(self.positions),
-            "columns": len(self.positions),
             "batch_size": self.settings.batch_size,
             "progress": self.settings.progress,
         }
+        if "columns" not in self.run.lacks:
+            offered |= {"positions": self.drawn(self.positions), "columns": len(self.positions)}
         more = {name: value for name, value in offered.items() if name in signature.parameters and name not in taken}
         return function(*given, **named, **more)
 
@@ -181,17 +134,31 @@ class Context:
         """How to read a figure: ``{sampled}``, ``{signal}`` and ``{activity}`` stand for what was measured.
 
         And ``{untrained}`` for what the network was before training, ``{itself}`` for what categories are compared by,
-        ``{accuracy}`` for what it is where it is no share of images, and ``{blind}`` for the null of answers.
+        ``{accuracy}`` for what it is where it is no share of images, ``{blind}`` for the null of answers, and
+        ``{weights}`` for what noise on weights falls on.
         """
         signal = self.settings.signal
         name = f"channel {signal}" if isinstance(signal, int) else _SAID[signal]
         untrained = "before training" + (", when all columns were alike" if self.run.starts_alike else "")
-        measured = {"sampled": len(self.sample), "signal": name, "activity": self.activity.label}
+        measured: dict[str, Any] = {"sampled": "", "signal": name, "activity": ""}
+        if "columns" not in self.run.lacks:
+            measured |= {"sampled": len(self.sample), "activity": self.activity.label}
         told: dict[str, str] = {"itself": "", "accuracy": f"Accuracy is the {self.run.task.accuracy_is}. ", "blind": ""}
         if self.run.says_classes:
             blind = "The null answers as often, but blindly: below it, something is left, and no more is shown. "
             told = {"itself": "; of evidence, that for the class itself", "accuracy": "", "blind": blind}
+        told["weights"] = _OF_COLUMNS if hasattr(self.run.net, "to_untied") else _AS_WRITTEN
         return reading.format(untrained=untrained, **measured, **told)
+
+    @property
+    def sheet(self) -> Sheet:
+        """That of the network; raises ValueError where it has none."""
+        return self.net.sheet
+
+    @property
+    def size(self) -> int:
+        """Columns, by which time is reckoned; without any, as many as a small sheet has."""
+        return _AS_LARGE if "columns" in self.run.lacks else self.sheet.num_columns
 
     @property
     def edges(self) -> NDArray[np.int64]:
@@ -257,6 +224,8 @@ class Context:
         run = self.run
         # A label per column is answered class by class, too.
         classes = run.says_classes or (run.task.labels == "column" and run.labels.dtype.kind in "iu")
+        if isinstance(run.net.net, OwnColumns):
+            return own_activity(self.settings.signal, run.lacks, run.net.net.channels)
         return activity_of(self.settings.signal, run.net.net.options.head, classes)
 
     @cached_property
@@ -431,17 +400,3 @@ class Context:
 
     def _activity(self, probes: Probes, **options: Any) -> Any:
         return collect(self.net, probes, self.activity, self.settings.batch_size, self.settings.progress, **options)
-
-
-@torch.no_grad()
-def mean_attention(net: PlainImages | Patches, images: torch.Tensor, most: int = 32) -> NDArray[np.float64]:
-    """``[E]``: the mean over at most ``most`` images from all over the set, all steps and heads."""
-    edges, steps = net.sheet.edge_index.size(1), net.steps
-    # Recording attention holds steps x edges x images numbers.
-    batch = int(np.clip(2e7 // (edges * steps), 1, most))
-    total, count = np.zeros(edges), 0
-    for part in evenly(images, most).split(batch):
-        attention = net.unroll(part, record=("attention",)).attention
-        total += attention.double().mean((0, 3)).sum(1).numpy()
-        count += len(part)
-    return total / count

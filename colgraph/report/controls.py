@@ -79,6 +79,9 @@ def find_controls(run: Run) -> list[Control]:
     A folder counts if its settings are the run's but for the control's own one, seeds and settings of the machine
     aside, and it holds a checkpoint; one of the same seed is preferred. Runs of a sweep lie in one folder.
     """
+    if run.config.baseline:
+        reason = f"the settings of a sheet, in one of which it would differ, play no part in {run.config.baseline}"
+        return [replace(control, reason=reason) for control in TRAINED_CONTROLS]
     mine = RunFolder(run.path).settings()
     others = sorted(p for p in run.path.resolve().parent.iterdir() if p.is_dir() and p != run.path.resolve())
     configs = {path: _config_of(path) for path in others if RunFolder(path).last.is_file()}

@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from colgraph.hints import in_one_line
-from colgraph.report.context import Context, ProbeSet, Settings
+from colgraph.report.context import Context
 from colgraph.report.controls import Control, find_controls
 from colgraph.report.loading import Run, load_run
 from colgraph.report.patches import Patches, patch_of_column
+from colgraph.report.shown import ProbeSet, Settings
 
 INDEPENDENT = "untrained, independent weights"
 WITHIN_PATCHES = "shuffled within patches"
+OF_COLUMNS = "untrained networks, input, shuffled positions"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,25 +50,45 @@ class LineUp:
 
 def line_up(run: Run, probes: ProbeSet, settings: Settings) -> LineUp:
     """A run and all controls that there are."""
-    untrained = Context("untrained", "untrained", run.untrained(), run.sheet, probes, settings, run)
-    # What attention was before is that of the network which was trained, alike in all columns or not.
-    main = replace(untrained, name="run", kind="run", net=run.net, attention_before=untrained.attention, shared={})
-    found = LineUp([main, untrained], [], {"run": run.path})
-    found.add(INDEPENDENT, lambda: _independent(untrained))
-    found.contexts.append(replace(untrained, name="input", kind="input", net=Patches(run), shared={}))
-    found.contexts.append(main.shuffled())
-    found.add(WITHIN_PATCHES, lambda: _within_patches(main))
+    main = Context("run", "run", run.net, probes, settings, run)
+    found = LineUp([main], [], {"run": run.path})
+    if "columns" in run.lacks:
+        found.missing.append({"name": OF_COLUMNS, "reason": f"they are of columns, and {run.lacks['columns']}"})
+    else:
+        _add_untrained(found, main)
+        main = found.contexts[0]
+        found.add("input", lambda: replace(main, name="input", kind="input", net=_patches(run), shared={}))
+        found.contexts.append(main.shuffled())
+        found.add(WITHIN_PATCHES, lambda: _within_patches(main))
     for control in find_controls(run):
         found.add(control.name, partial(_trained, control, main, found.paths))
     return found
 
 
-def _independent(untrained: Context) -> Context:
-    net = untrained.run.untrained(independent=True)
-    return replace(untrained, name=INDEPENDENT, kind="untrained-independent", net=net, shared={})
+def _add_untrained(found: LineUp, main: Context) -> None:
+    """The networks before training. Before is what the attention of the first was, alike in all columns or not."""
+
+    def make(name: str, kind: str, independent: bool) -> Context:
+        return replace(main, name=name, kind=kind, net=main.run.untrained(independent=independent), shared={})
+
+    found.add("untrained", lambda: make("untrained", "untrained", False))
+    if len(found.contexts) > 1 and "attention" not in main.run.lacks:
+        found.contexts[0] = replace(main, attention_before=found.contexts[1].attention)
+    found.add(INDEPENDENT, lambda: make(INDEPENDENT, "untrained-independent", True))
+
+
+def _patches(run: Run) -> Patches:
+    _check_patches(run)
+    return Patches(run)
+
+
+def _check_patches(run: Run) -> None:
+    if "patches" in run.lacks:
+        raise ValueError(run.lacks["patches"])
 
 
 def _within_patches(main: Context) -> Context:
+    _check_patches(main.run)
     patch = patch_of_column(main.run.net.net)
     if np.unique(patch).size == patch.size:
         raise ValueError("every patch is seen by one column: there is nothing to shuffle within it")
@@ -84,4 +106,4 @@ def _trained(control: Control, main: Context, paths: dict[str, Path]) -> Context
         raise ValueError(f"{control.path} answers with its classes in another order: train it again")
     paths[control.name] = control.path
     seed, same = other.config.seed, replace(main, name=control.name, kind="trained", attention_before=None, shared={})
-    return replace(same, net=other.net, sheet=other.sheet, seed=seed)
+    return replace(same, net=other.net, seed=seed)

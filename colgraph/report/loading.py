@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 from colgraph.analysis.scoring import PER_IMAGE, Scoring
 from colgraph.data import as_bytes
 from colgraph.hints import in_one_line
-from colgraph.models import VisionColumnformer, independent_weights
+from colgraph.models import VisionModel, independent_weights
+from colgraph.report.needs import lacks_of, network_of
 from colgraph.report.task_scoring import TaskScoring
 from colgraph.sheet import Sheet
 from colgraph.space import Index
@@ -45,12 +47,20 @@ class PlainImages(nn.Module):
     @property
     def steps(self) -> int:
         """Time steps of a forward pass."""
-        return self.net.model.steps
+        steps: int = getattr(self.net, "model", self.net).steps
+        return steps
 
     @property
     def sheet(self) -> Sheet:
-        """The sheet of the model."""
-        return self.net.model.sheet
+        """The sheet of the model.
+
+        Raises:
+            ValueError: where it has none.
+        """
+        sheet: Sheet | None = getattr(getattr(self.net, "model", self.net), "sheet", None)
+        if sheet is None:
+            raise ValueError(f"a {type(self.net).__name__} has no sheet")
+        return sheet
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``[B, classes]``, or ``[B, outputs, classes]``."""
@@ -65,19 +75,14 @@ class PlainImages(nn.Module):
         """Logits from a state."""
         return self.net.classify(state)
 
-    def normed(self, state: Tensor) -> Tensor:
-        """What the readout reads of states."""
-        return self.net.normed(state)
+    def __getattr__(self, name: str) -> Any:
+        """``normed``, ``evidence`` and ``to_untied`` where the network has them, for analyses that ask whether."""
+        if name in _WHERE_THERE:
+            found = getattr(super().__getattr__("net"), name)
+            return (lambda: self.of(found())) if name == "to_untied" else found
+        return super().__getattr__(name)
 
-    def evidence(self, state: Tensor) -> Tensor:
-        """What each column says for each class, or other value that is answered."""
-        return self.net.evidence(state)
-
-    def to_untied(self) -> PlainImages:
-        """A copy with plain parameters for every column: the same function."""
-        return self.of(self.net.to_untied())
-
-    def of(self, net: VisionColumnformer) -> PlainImages:
+    def of(self, net: nn.Module) -> PlainImages:
         """Another network on the same images."""
         return PlainImages(net, tuple(self.mean.flatten().tolist()), tuple(self.std.flatten().tolist())).eval()
 
@@ -86,6 +91,9 @@ class PlainImages(nn.Module):
         if not images.is_floating_point():
             images = as_bytes(images).to(self.mean) / 255
         return (images.to(self.mean) - self.mean) / self.std
+
+
+_WHERE_THERE = ("normed", "evidence", "to_untied")
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,12 +120,23 @@ class Run:
 
     @property
     def sheet(self) -> Sheet:
-        """The sheet of the model."""
+        """The sheet of the model.
+
+        Raises:
+            ValueError: where it has none.
+        """
         return self.net.sheet
+
+    @cached_property
+    def lacks(self) -> Mapping[str, str]:
+        """What analyses may need and the network does not have (:data:`colgraph.report.needs.NEEDS`), and why."""
+        return lacks_of(self.net.net, self.config.baseline or "the model")
 
     @property
     def starts_alike(self) -> bool:
-        """Whether before training a column's own parameters are the same in all columns."""
+        """Whether before training a column's own parameters are known to be the same in all columns."""
+        if self.config.is_own:
+            return False
         return self.config.parametrization != "plain" or not self.config.untied_parts
 
     @cached_property
@@ -162,21 +181,28 @@ class Run:
         return float(scoring.accuracy(scoring.counts(net, images, images, labels, batch_size=batch_size)))
 
     def untrained(self, *, independent: bool = False) -> PlainImages:
-        """The same network before training, drawn with the run's seed.
+        """The same network before training, drawn with the run's seed; of one's own what its code makes with it.
 
         Args:
             independent: draw every column's own weights by themselves, of the same variance
                 (:func:`colgraph.models.independent_weights`).
 
         Raises:
-            ValueError: for independent weights of a network that ties all of its own, or has drawn them so already.
+            ValueError: for independent weights of a network that ties all of its own, or has drawn them so already, or
+                is none of colgraph's; and where code of the user's own makes another sheet than it made.
         """
+        if independent and self.config.is_own:
+            raise ValueError(f"of {self.config.baseline} only its code knows which weights are a column's own")
         if independent and self.config.parametrization == "plain" and self.config.untied_parts:
             raise ValueError("the control 'untrained' is this: its columns' own weights are independent")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            fresh = make_model(self.config, self.sheet, self.net.net.num_classes)
-        return self.net.of(independent_weights(fresh, self.config.seed) if independent else fresh)
+            sheet = None if self.config.baseline else self.sheet
+            fresh = network_of(make_model(self.config, sheet, self.net.net.num_classes))
+        drawn = self.net.of(independent_weights(fresh, self.config.seed) if independent else fresh)
+        if drawn.sheet.marks != self.sheet.marks:
+            raise ValueError(f"{self.config.model} makes another sheet each time: it draws without a fixed seed")
+        return drawn
 
 
 def load_run(path: str | os.PathLike[str], *, images: int = 2000, seed: int = 0) -> Run:
@@ -193,7 +219,6 @@ def load_run(path: str | os.PathLike[str], *, images: int = 2000, seed: int = 0)
     """
     run, folder = RunFolder(Path(path)), Path(path)
     run.checkpoint()
-    run.check_sheet("analysed")
     try:
         trained = load_trained(folder)
     except (KeyError, TypeError, RuntimeError) as error:
@@ -202,15 +227,13 @@ def load_run(path: str | os.PathLike[str], *, images: int = 2000, seed: int = 0)
             f"run {str(folder)!r} was written by another version of colgraph: its checkpoint does not fit ({reason})"
         ) from error
     config = trained.config
-    if not isinstance(trained.net, VisionColumnformer):
-        raise ValueError(f"run {str(folder)!r} trained a {type(trained.net).__name__}, which has no sheet to analyse")
     data, labels = _held_out(config, trained.net, trained.classes, images, seed)
-    net = PlainImages(trained.net, trained.transform.mean, trained.transform.std).eval()
+    net = PlainImages(network_of(trained.net), trained.transform.mean, trained.transform.std).eval()
     return Run(folder, net, config, trained.classes, data, labels, run.results())
 
 
 def _held_out(
-    config: TrainConfig, net: VisionColumnformer, classes: list[str], most: int, seed: int
+    config: TrainConfig, net: VisionModel, classes: list[str], most: int, seed: int
 ) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     """Some held-out images and their labels."""
     if not most:  # a whole data set would be decoded for nothing

@@ -15,12 +15,15 @@ from colgraph.analysis import Result
 from colgraph.analysis.energy import Energy
 from colgraph.analysis.undirected import Undirected
 from colgraph.report.catalogue import PLACED, PLACELESS, Catalogue
-from colgraph.report.context import Context, evenly
+from colgraph.report.context import Context
 from colgraph.report.robustness_measures import ROBUSTNESS
+from colgraph.report.shown import evenly
 
 CATALOGUE = Catalogue()
-_topography, _connectivity = CATALOGUE.family("topography"), CATALOGUE.family("connectivity")
-_representation, _fields = CATALOGUE.family("representation"), CATALOGUE.family("fields")
+_topography = CATALOGUE.family("topography", "columns")
+_connectivity = CATALOGUE.family("connectivity", "columns", "attention")
+_representation = CATALOGUE.family("representation", "columns")
+_fields = CATALOGUE.family("fields", "columns")
 
 
 # ---------------------------------------------------------------------- topography
@@ -44,6 +47,7 @@ def correlation_by_distance(c: Context) -> Result:
     "is left of the correlation with proximity, among columns that see a patch, once a linear fit on how alike their "
     "patches are is taken away.",
     tuple(kind for kind in PLACED if kind != "input"),
+    needs=("patches",),
 )
 def correlation_given_input(c: Context) -> Result:
     return c.call(analysis.partial_correlation_by_distance, **c.beside_input)
@@ -300,6 +304,7 @@ def dimensionality(c: Context) -> Result:
     "Linear CKA: 1 where the steps change nothing but rotation and scale, at the null where they have nothing in "
     "common.",
     PLACELESS,
+    needs=("states",),
 )
 def cka(c: Context) -> Result:
     states = c.sample_states
@@ -332,6 +337,7 @@ def rsa(c: Context) -> Result:
     "A third for activity, as the readout reads it, two thirds for what arrives along edges (All-TNN), without unit. "
     "The growth of states from step to step, which nothing reads, is not in it.",
     PLACELESS,
+    needs=("states", "attention", "heard"),
 )
 def energy(c: Context) -> Energy:
     """Of a few images: recording attention holds steps x edges x images x heads numbers."""
@@ -346,6 +352,7 @@ def energy(c: Context) -> Energy:
     "What arrives at a column: attention times the size of the values that it weighs, over edges and heads. The null "
     "deals out each column's attention anew: below it, columns listen to those that say less.",
     PLACELESS,
+    needs=("states", "attention", "heard"),
 )
 def transmission(c: Context) -> Result:
     return energy(c).transmission
@@ -385,6 +392,7 @@ def reverse_correlation(c: Context) -> analysis.fields.ReverseCorrelation:
     "Below: the size of the envelope across and along the bars, in periods. The null has the same fields with random "
     "phases: small or coarse fields are fitted well whatever they are.",
     PLACELESS,
+    needs=("hidden",),
 )
 def gabors(c: Context) -> Result:
     given: dict[str, Any] = {"batch_size": c.settings.batch_size, "progress": c.settings.progress}

@@ -42,6 +42,8 @@ def about(context: Context) -> str:
     """What a control takes away from the run, in words."""
     if context.kind == "trained":
         return f"a run of its own, trained otherwise in one setting alone (seed {context.seed})"
+    if context.kind == "untrained" and context.run.config.is_own:
+        return f"learning: the network as {context.run.config.model} makes it, with the run's seed"
     begun = context.run.config.init
     took = "" if begun is None else f", and what the run took over from {begun}"
     tied = context.kind == "untrained" and context.run.starts_alike

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from colgraph.output import check_file, write_text
 from colgraph.report.analyse import read_maps, read_results
 from colgraph.report.light_maps import light_maps, read_lights
+from colgraph.report.needs import WITHOUT
 from colgraph.report.page_parts import absent, cells, csv_link, in_unit, interval, p_text, picture, short, table
 from colgraph.report.page_recordings import recordings, searchlight
 from colgraph.report.provenance import provenance, summary_facts
@@ -35,6 +36,7 @@ _FAMILIES = {
 }
 _ROLES = ("neither", "input", "read out", "both")
 _SETTINGS = ("data", "geometry", "neighbors", "dim", "steps", "untied", "wiring", "epochs", "inject")
+_OF_BASELINES = ("model", "data", "dim", "depth", "steps", "epochs", "batch_size", "lr", "augment")
 
 
 def write_page(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path:
@@ -45,17 +47,20 @@ def write_page(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path
     """
     folder, path = Path(run), check_page(out)
     results, maps = read_results(folder), read_maps(RunFolder(folder).analysis)
-    lights = read_lights(folder, len(maps["pos"]))
+    without = "pos" not in maps
+    lights = None if without else read_lights(folder, len(maps["pos"]))
     geometry = str(RunFolder(folder).results().get("geometry", ""))
+    sheet = "" if without else _viewer(maps, results["activity"], light_maps(lights), geometry)
     sections = [
-        _section("sheet", "The sheet", _viewer(maps, results["activity"], light_maps(lights), geometry)),
+        _section("sheet", "The sheet", sheet) if sheet else "",
         _spreading(results.get("spreading"), maps, folder),
-        _accuracy(results["test_accuracy"], folder.name),
+        _accuracy(results["test_accuracy"], folder),
         against_controls(results, folder.name),
         _training(folder),
         recordings(RunFolder(folder).rsa, folder.name),
         *(_family(name, title, results, folder) for name, title in _FAMILIES.items()),
         searchlight(lights, folder),
+        _without_sheet(results) if without else "",
         _reading(results),
         provenance(folder, results),
     ]
@@ -92,20 +97,14 @@ def check_page(out: str | os.PathLike[str]) -> Path:
 
 
 def _viewer(maps: dict[str, NDArray[Any]], activity: str, more: list[SheetMap], geometry: str) -> str:
-    n = len(maps["pos"])
-    edges, attention = maps["edges"], maps["attention"].astype(np.float64)
-    other = edges[0] != edges[1]
-    spoken = np.bincount(edges[0][other], attention[other], n)
-    heard = np.bincount(edges[1][other], attention[other], n)
+    edges = maps["edges"]
     shown = [
         SheetMap("activity (mean)", maps["activity"], f"{activity}, mean over natural images"),
         *(
             SheetMap(f"activity, image {i + 1}", one, f"{activity}, for one natural image")
             for i, one in enumerate(maps["examples"])
         ),
-        SheetMap("in-strength", heard, "attention to others (the rest goes to itself)"),
-        SheetMap("out-strength", spoken, "attention of others"),
-        SheetMap("wire", np.bincount(edges[1], attention * maps["distance"], n), "expected length listened through"),
+        *_wired(maps),
         SheetMap("layer", maps["layer"], "layer or hemisphere", "labels"),
         SheetMap("inputs and outputs", maps["inputs"] + 2 * maps["outputs"], "", "labels", _ROLES),
         *more,
@@ -124,8 +123,35 @@ def _viewer(maps: dict[str, NDArray[Any]], activity: str, more: list[SheetMap], 
     fields = (maps["field_columns"], maps["fields"]) if "fields" in maps else None
     views = viewer_views(_sheet(maps, geometry))
     return viewer_html(
-        maps["pos"], shown, edges=edges, attention=attention, faces=maps["face"], fields=fields, views=views
+        maps["pos"], shown, edges=edges, attention=maps.get("attention"), faces=maps["face"], fields=fields, views=views
     )
+
+
+def _wired(maps: Mapping[str, NDArray[Any]]) -> list[SheetMap]:
+    """What columns listen to, where that is known."""
+    if "attention" not in maps:
+        return []
+    edges, attention, n = maps["edges"], maps["attention"].astype(np.float64), len(maps["pos"])
+    other = edges[0] != edges[1]
+    spoken = np.bincount(edges[0][other], attention[other], n)
+    heard = np.bincount(edges[1][other], attention[other], n)
+    wire = np.bincount(edges[1], attention * maps["distance"], n)
+    return [
+        SheetMap("in-strength", heard, "attention to others (the rest goes to itself)"),
+        SheetMap("out-strength", spoken, "attention of others"),
+        SheetMap("wire", wire, "expected length listened through"),
+    ]
+
+
+def _without_sheet(results: Mapping[str, Any]) -> str:
+    """What a sheet would add, and which analyses are missing without one."""
+    reason = escape(results["lacks"]["columns"])
+    left_out = [
+        escape(entry["title"]) for entry in results["analyses"] if entry["why_not"] == results["lacks"]["columns"]
+    ]
+    listed = f"<p class='quiet'>Left out, for want of columns: {'; '.join(left_out)}.</p>" if left_out else ""
+    text = f"<p>{reason[0].upper()}{reason[1:]}. {escape(WITHOUT)}</p>{listed}"
+    return _section("sheet", "No sheet", text)
 
 
 def _sheet(maps: Mapping[str, NDArray[Any]], geometry: str) -> Sheet:
@@ -146,6 +172,8 @@ def _spreading(entry: dict[str, Any] | None, maps: dict[str, NDArray[Any]], fold
     """The slider over steps; nothing where an earlier version has analysed the run."""
     if entry is None:
         return ""
+    if not maps:
+        return ""
     head = f"<section id='answers'><h2>{escape(entry['title'])}</h2>"
     if entry["why_not"]:
         return f"{head}<p class='quiet'>Left out: {escape(entry['why_not'])}.</p></section>"
@@ -162,7 +190,7 @@ def _spreading(entry: dict[str, Any] | None, maps: dict[str, NDArray[Any]], fold
 def _head(folder: Path, results: dict[str, Any]) -> str:
     config = RunFolder(folder).settings()
     rows = summary_facts(RunFolder(folder).results())
-    rows += [(name, short(config[name])) for name in _SETTINGS if config.get(name) is not None]
+    rows += [(name, short(config[name])) for name in _settings(folder) if config.get(name) is not None]
     facts = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in rows)
     note = ""
     if not results["finished"]:
@@ -170,7 +198,16 @@ def _head(folder: Path, results: dict[str, Any]) -> str:
     return f"<header><h1>{escape(folder.name)}</h1>{note}</header>{verdict(results)}<dl class='facts'>{facts}</dl>"
 
 
+def _settings(folder: Path) -> list[str]:
+    """The settings that are named first, those that play a part."""
+    config = RunFolder(folder).record().config
+    names = _SETTINGS if config.baseline is None else _OF_BASELINES
+    return [name for name in names if config.lacks(name) is None]
+
+
 def _reading(results: dict[str, Any]) -> str:
+    if results["columns"] is None:
+        return _reading_without(results)
     missing = "".join(f"<li><b>{escape(m['name'])}</b>: {escape(m['reason'])}</li>" for m in results["missing"])
     idle = results["inactive_columns"]
     note = f"<p>{idle:,} columns answer no probe and are left out of the maps.</p>" if idle else ""
@@ -189,6 +226,18 @@ def _reading(results: dict[str, Any]) -> str:
         f"Probes: {escape(probes)}.</p>"
         f"{note}{about}{lacking}</section>"
     )
+
+
+def _reading_without(results: Mapping[str, Any]) -> str:
+    """The same of a network without columns."""
+    missing = "".join(f"<li><b>{escape(m['name'])}</b>: {escape(m['reason'])}</li>" for m in results["missing"])
+    text = (
+        "Numbers stand beside what chance gives, where there is such a number. Intervals are 95%, over images, of this "
+        "one run; how much networks of other seeds differ, colgraph compare says. Networks that err more on clean "
+        "images err more on all others: compare at equal accuracy."
+    )
+    lacking = f"<details><summary>Controls that are missing</summary><ul>{missing}</ul></details>"
+    return _section("reading", "How to read this page", f"<p>{text}</p>{lacking}")
 
 
 _TRAINING = {
@@ -216,6 +265,8 @@ def _training(folder: Path) -> str:
 
 def _family(name: str, title: str, results: dict[str, Any], folder: Path) -> str:
     entries = [entry for entry in results["analyses"] if entry["family"] == name]
+    if results["columns"] is None:  # what there is without columns; the rest is named with the sheet
+        entries = [entry for entry in entries if entry["why_not"] != results["lacks"]["columns"]]
     if not entries:
         return ""
     return _section(f"family-{name}", title, "".join(_entry(entry, folder) for entry in entries))
@@ -286,7 +337,7 @@ def _equal(equal: Mapping[str, Any]) -> str:
     return f"<p>{note}</p>{table(heads, rows)}"
 
 
-def _accuracy(found: Mapping[str, Any], run_name: str) -> str:
+def _accuracy(found: Mapping[str, Any], folder: Path) -> str:
     """The run and its trained controls on the same test images."""
     run = found["run"]
     if "why_not" in run:
@@ -313,6 +364,9 @@ def _accuracy(found: Mapping[str, Any], run_name: str) -> str:
         f"p ({test})",
         "p, corrected",
     )
-    numbers = csv_link(f"{run_name}-accuracy", [{"control": key, **one} for key, one in found["controls"].items()])
+    numbers = csv_link(f"{folder.name}-accuracy", [{"control": key, **one} for key, one in found["controls"].items()])
     shown = f"<p>On the same images, in percentage points:</p>{table(heads, rows, numbers)}" if rows else ""
-    return f"<section id='accuracy'><h2>Accuracy</h2>{text}{shown}</section>"
+    answers = found.get("confusion")
+    drawn = "" if answers is None else picture(RunFolder(folder).analysis / answers["file"], answers["alt"])
+    drawn = f"<div class='pictures'>{drawn}</div>" if drawn else ""
+    return f"<section id='accuracy'><h2>Accuracy</h2>{text}{shown}{drawn}</section>"

@@ -50,6 +50,7 @@ def provenance(folder: Path, results: Mapping[str, Any]) -> str:
         ("resumed from step", summary.get("resumed_from_step")),
         ("run ended", _when(run.summary)),
         ("data", summary.get("data")),
+        ("network's file (SHA-256)", summary.get("network_sha256")),
         ("parameters (SHA-256)", summary.get("parameters_sha256")),
         ("sheet (fingerprint)", summary.get("fingerprint")),
         ("machine", ", ".join(str(summary[key]) for key in ("device", "processor") if summary.get(key))),

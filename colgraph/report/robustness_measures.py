@@ -24,7 +24,7 @@ _robustness = ROBUSTNESS.family("robustness")
     ANSWERS,
 )
 def corruptions(c: Context) -> Result:
-    severities = (1, 2, 3, 4, 5) if len(c.positions) <= 2000 else (1, 3, 5)
+    severities = (1, 2, 3, 4, 5) if c.size <= 2000 else (1, 3, 5)
     images, options = _held_out(c, 15 * len(severities)), {"severities": severities, "scoring": _scoring(c)}
     return c.call(analysis.corruption_errors, c.net, *images, **options)
 
@@ -53,6 +53,7 @@ def attack(c: Context) -> Result:
     "adds the same to every answer, whoever listens to it; where each answers by itself, output columns are spared, "
     "too. {accuracy}",
     ANSWERS,
+    needs=("columns", "attention", "stepping"),
 )
 def lesions(c: Context) -> Result:
     _small_enough(c)
@@ -66,7 +67,7 @@ def lesions(c: Context) -> Result:
 def _spared(c: Context) -> np.ndarray:
     """``[columns]``: those that the image enters by, and those that answer by themselves; or a ValueError if all."""
     spared = np.asarray((c.sheet.input_rank >= 0).numpy())
-    by_themselves = c.run.net.net.readout == "columns"
+    by_themselves = getattr(c.run.net.net, "readout", "mean") == "columns"
     if by_themselves:
         spared = spared | c.sheet.output_mask.numpy()
     if spared.all():
@@ -79,6 +80,7 @@ def _spared(c: Context) -> np.ndarray:
     "Noise on activity",
     "Accuracy when every state is disturbed after every step, by shares of its own size. {accuracy}",
     ANSWERS,
+    needs=("columns", "stepping"),
 )
 def activity_noise(c: Context) -> Result:
     _small_enough(c)
@@ -87,9 +89,7 @@ def activity_noise(c: Context) -> Result:
 
 @_robustness(
     "Noise on weights",
-    "Accuracy when every weight of every column is disturbed, by shares of the size of its kind, and independently, "
-    "also where columns share weights: so networks of one function score the same, however they are written. "
-    "{accuracy}",
+    "Accuracy when every weight {weights}. {accuracy}",
     ANSWERS,
 )
 def weight_noise(c: Context) -> Result:
@@ -106,7 +106,7 @@ def _held_out(c: Context, passes: int) -> tuple[np.ndarray, np.ndarray]:
 
     Time grows with the columns and the passes over the images, memory with the pixels.
     """
-    most = min(1.4e7 // (len(c.positions) * passes), 5e7 // c.run.images[0].size)
+    most = min(1.4e7 // (c.size * passes), 5e7 // c.run.images[0].size)
     count = int(np.clip(most, 16, 2000))
     chosen = np.sort(np.random.default_rng(c.settings.seed).permutation(len(c.run.images))[:count])
     return c.run.images[chosen], c.run.labels[chosen]
@@ -114,11 +114,9 @@ def _held_out(c: Context, passes: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _draws(c: Context) -> int:
     """Random lesions and noises: enough for a p-value of 5% where that takes seconds."""
-    return int(np.clip(c.settings.permutations // 10, 3, 20)) if len(c.positions) <= 300 else 3
+    return int(np.clip(c.settings.permutations // 10, 3, 20)) if c.size <= 300 else 3
 
 
 def _small_enough(c: Context) -> None:
-    if len(c.positions) > 3000 and not c.settings.robustness:
-        raise ValueError(
-            f"left out on a sheet of {len(c.positions):,} columns for its time: ask for it by --robustness"
-        )
+    if c.size > 3000 and not c.settings.robustness:
+        raise ValueError(f"left out on a sheet of {c.size:,} columns for its time: ask for it by --robustness")

@@ -142,7 +142,6 @@ def seeds_json(compared: Mapping[str, Any]) -> dict[str, Any]:
 
 def _analysis(path: Path) -> dict[str, Any]:
     RunFolder(path).check()
-    RunFolder(path).check_sheet("analysed")
     content = read_results(path)
     if not content["finished"]:
         raise ValueError(f"{str(path)!r} had not been trained to its end when it was analysed: compare finished runs")

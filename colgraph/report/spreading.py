@@ -15,9 +15,9 @@ from torch import Tensor
 from colgraph.analysis.nets import evaluation
 from colgraph.data import as_bytes
 from colgraph.hints import in_one_line
-from colgraph.report.context import Settings
 from colgraph.report.loading import Run
 from colgraph.report.patches import patch_of_column
+from colgraph.report.shown import Settings
 from colgraph.report.task_scoring import TaskScoring, together
 from colgraph.tasks import Task
 from colgraph.viz.moving import animate_spreading
@@ -89,6 +89,8 @@ def spreading_of(run: Run, settings: Settings) -> Spreading:
     Raises:
         ValueError: where columns answer nothing by themselves, or too much for a page.
     """
+    if run.lacks:
+        raise ValueError(run.lacks["columns" if "columns" in run.lacks else "patches"])
     net, images = run.net.net, run.images
     outputs, steps = net.outputs.numel(), 2 * net.model.steps
     cells = steps * outputs

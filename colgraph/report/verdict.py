@@ -100,8 +100,14 @@ def verdict(results: Mapping[str, Any]) -> str:
             parts.append(f"<p><b>{title}</b> ({len(mine)} of {len(found)}; {meaning}): {names}.</p>")
     if not found:
         parts.append("<p>No measure applies to this run: what follows describes it.</p>")
+    lacks = results.get("lacks") or {}
+    if "columns" in lacks:
+        parts.append(
+            f"<p><b>Not asked</b>: what columns do; {escape(lacks['columns'])} (<a href='#sheet'>more</a>).</p>"
+        )
+    over = "images" if "columns" in lacks else "stimuli or blocks of the sheet"
     parts.append(
-        "<p class='quiet'>Of one run: intervals are over stimuli or blocks of the sheet, not over seeds, which "
+        f"<p class='quiet'>Of one run: intervals are over {over}, not over seeds, which "
         "<code>colgraph compare</code> takes. A difference from a control counts where the 95% intervals do not "
         "overlap, and not where it follows from how the control is made.</p>"
     )

@@ -82,6 +82,7 @@ def fit(
     val: tuple[Any, Any] | None = None,
     classes: Sequence[str] | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     **settings: Any,
 ) -> dict[str, Any]:
     """Train on arrays, and write a run folder that ``evaluate``, ``analyze``, ``report`` and ``load_trained`` read.
@@ -101,18 +102,22 @@ def fit(
         val: images and labels to follow training by; by default those of the test.
         classes: names, where labels are numbers: of 0, 1, 2 and so on.
         overwrite: replace the run that the folder holds.
+        resume: go on with the interrupted run that the folder holds, to the same bits as if it had never ended: the
+            same call as its beginning, with the same arrays, labels, classes and network (or sheet). What may change is
+            what ``colgraph train --resume`` lets change, such as ``epochs``.
         **settings: of :class:`TrainConfig`, and options of the geometry. ``augment`` is "none" unless given.
 
     Returns:
         What ``summary.json`` holds.
 
     Raises:
-        ValueError: for arrays, labels, settings and models that do not fit together, before anything is written, and
-            as :func:`train` does.
+        ValueError: for arrays, labels, settings and models that do not fit together, before anything is written, for
+            others than those that a run began with, and as :func:`train` does.
         ImportError: without Lightning, or what writes the images.
     """
     from colgraph.training.from_arrays import fit_arrays
 
-    given: dict[str, Any] = {"sheet": sheet, "model": model, "classes": classes, "overwrite": overwrite}
+    given: dict[str, Any] = {"sheet": sheet, "model": model, "classes": classes}
+    given |= {"overwrite": overwrite, "resume": resume}
     net, splits, config, folder = fit_arrays(images, labels, out=out, test=test, val=val, **given, **settings)
     return train(net, splits, config, folder)

@@ -22,7 +22,7 @@ from colgraph.options import OPTIONS_FORMAT, as_now
 from colgraph.sheet import Sheet
 from colgraph.training.config import TrainConfig
 from colgraph.training.folder import RunFolder
-from colgraph.training.own import file_digest, warn_of_other_code
+from colgraph.training.own import check_own_sheet, file_digest, warn_of_other_code
 from colgraph.training.resume import RunRecord, as_recorded
 from colgraph.training.setup import make_model, make_sheet
 
@@ -202,6 +202,7 @@ def load_trained(run: str | os.PathLike[str], network: nn.Module | None = None) 
     else:
         warn_of_other_code(config.model, packed.get("network"))
         net = make_model(config, sheet, answers)
+    check_own_sheet(net, packed, str(run))
     if "shards" in content:
         sharded.load_checkpoint(path.parent / content["shards"], net)
     else:

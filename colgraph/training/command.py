@@ -54,7 +54,8 @@ def main(
     # 3. Images, split into training, validation and test.
     images = images_of(config)
     # Mistakes in the data come before the report on the sheet, which would hide them.
-    print(f"no sheet: {config.baseline}, a baseline" if sheet is None else sheet.describe())
+    if not config.is_own:
+        print(f"no sheet: {config.baseline}, a baseline" if sheet is None else sheet.describe())
     print(
         f"\n{config.data}: {len(images.train):,} training and {len(images.test):,} test images "
         f"of {len(images.classes)} classes"
@@ -63,8 +64,8 @@ def main(
     # 4. The model: patches enter at the input columns, the sheet talks for some steps, output columns are read out.
     # Its parameters are drawn from the seed.
     model = make_model(config, sheet, num_classes=num_answers(config, sheet, images))
-    size = f"{config.steps} steps" if config.recurs else f"{config.depth} blocks"
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {size}, writing to {folder.path}\n")
+    size = f", {config.steps} steps" if config.recurs else "" if config.is_own else f", {config.depth} blocks"
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters{size}, writing to {folder.path}\n")
 
     # 5. Training, with checkpoints, logs and figures.
     summary = train(model, images, config, folder)

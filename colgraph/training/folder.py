@@ -149,17 +149,17 @@ class RunFolder:
         return read_record(self.config)
 
     def check_sheet(self, what: str) -> None:
-        """Raise ValueError for a run of a baseline, which has no sheet; ``what`` is not done with those."""
-        baseline = self.record().config.baseline
-        if self.record().config.is_own:
+        """Raise ValueError for a run of a baseline, or a network of one's own; ``what`` is not done with those."""
+        self.check()
+        config = self.record().config
+        if config.is_own:
             raise ValueError(
-                f"run {str(self.path)!r} trained {baseline}, which has no columns and no steps: it can be evaluated, "
-                f"compared and loaded (load_trained), but only models with a sheet are {what}; colgraph.analysis takes "
-                "its responses as arrays, with positions of your own"
+                f"run {str(self.path)!r} trained {config.baseline}: only colgraph's own models with a sheet are "
+                f"{what}; colgraph evaluate, analyze and report take it, and colgraph.analysis its responses as arrays"
             )
-        if baseline is not None:
+        if config.baseline is not None:
             raise ValueError(
-                f"run {str(self.path)!r} trained {baseline}, a baseline: only models with a sheet are {what}"
+                f"run {str(self.path)!r} trained {config.baseline}, a baseline: only models with a sheet are {what}"
             )
 
     def settings(self) -> dict[str, Any]:

@@ -18,12 +18,14 @@ from colgraph.models import VisionModel
 from colgraph.plugins import is_plugin
 from colgraph.script import is_helper_process
 from colgraph.sheet import Sheet
+from colgraph.training.checkpoint import sheet_of_run
 from colgraph.training.config import TrainConfig, describe_settings
 from colgraph.training.flags import RunFlags
 from colgraph.training.folder import RunFolder, writing
 from colgraph.training.images import images_of
 from colgraph.training.opening import open_run_folder
 from colgraph.training.own import as_own
+from colgraph.training.same_arrays import check_same_arrays, check_same_sheet
 from colgraph.training.setup import make_model, make_sheet, num_answers
 
 _HELD_OUT = 0.2
@@ -41,6 +43,7 @@ def fit_arrays(
     val: Pair | None = None,
     classes: Sequence[str] | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     **settings: Any,
 ) -> tuple[VisionModel, ImageSplits, TrainConfig, RunFolder]:
     """What :func:`colgraph.training.fit` trains: arguments and errors are those of it."""
@@ -50,13 +53,24 @@ def fit_arrays(
     for name, pixels in arrays.items():
         if pixels.shape[1:] != arrays["train"].shape[1:]:
             raise ValueError(f"{name} images are {list(pixels.shape[1:])}, training images {[channels, side, side]}")
+    if overwrite and resume:
+        raise ValueError("resume goes on with a run, and overwrite replaces it: give one of them")
     if sheet is not None and model is not None:
         raise ValueError("give a sheet, on which a columnformer is made, or a model, not both")
     config = _config(settings, side, channels, out, model, sheet)
     numbers, names = _labels({name: pair[1] for name, pair in parts.items() if pair is not None}, classes)
     splits = _splits(arrays, numbers, names, config.split_seed)
-    folder = open_run_folder(config, RunFlags(Path(out), overwrite=overwrite))
-    if folder.images.exists() and not overwrite:
+    if resume and not RunFolder(Path(out)).is_run and RunFolder(Path(out)).images.is_dir():
+        resume, overwrite = False, True  # it ended between its images and its settings: to go on is to begin
+    folder = open_run_folder(config, RunFlags(Path(out), resume, overwrite))
+    if folder.resume:
+        check_same_arrays(folder, config, splits)
+        if sheet is not None:
+            check_same_sheet(folder, sheet)
+        elif config.baseline is None and model is None:
+            sheet = sheet_of_run(config, folder)
+        return _network(config, sheet, model, splits), images_of(config), config, folder
+    if folder.images.exists() and not folder.overwrite:
         raise ValueError(f"{str(folder.images)!r} is there already: name another out, or give overwrite=True")
     net = _network(config, sheet, model, splits)
     if not is_helper_process():

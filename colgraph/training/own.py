@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,49 @@ def file_digest(model: str) -> str | None:
     """SHA-256 of the file that a model is made by; None for those of colgraph."""
     path = Path(model.rpartition(":")[0]).expanduser()
     return hashlib.sha256(path.read_bytes()).hexdigest() if is_plugin(model) and path.is_file() else None
+
+
+def sheet_marks(net: nn.Module) -> list[str] | None:
+    """Digests of the graph, the places and the ends of the sheet that a network of one's own brings; None without."""
+    if not isinstance(net, OwnNetwork) or net.sheet is None:
+        return None
+    graph, places, *ends = net.sheet.marks
+    return [graph, places, hashlib.sha256(repr(ends).encode()).hexdigest()]
+
+
+def parts_of(net: nn.Module) -> list[str] | None:
+    """The name and the class of every module in a network of one's own, such as "layers.0 Linear".
+
+    The class without its module, which is another where a file is imported under another name.
+    """
+    if not isinstance(net, OwnNetwork):
+        return None
+    kinds = ((name, type(part)) for name, part in net.network.named_modules())
+    return [f"{name} {kind.__qualname__}" for name, kind in kinds]
+
+
+def check_own_sheet(net: nn.Module, packed: Mapping[str, Any], run: str) -> None:
+    """Raise ValueError where a network lies on another sheet than when it was trained: its parameters tell columns.
+
+    Args:
+        net: the network, as it is made now.
+        packed: what a checkpoint says of the run; of a version that knew of no such sheet, nothing is compared.
+        run: for the message.
+    """
+    then, now = packed.get("network_sheet"), sheet_marks(net)
+    if "network_sheet" not in packed or then == now:
+        return
+    if then is None or now is None:
+        what = "has a sheet now, and had none" if then is None else "has no sheet now, and had one"
+    else:
+        parts = ("graph", "positions or distances", "input or output columns")
+        differs = next(part for part, before, after in zip(parts, then, now, strict=True) if before != after)
+        what = f"lies on a sheet with another {differs} now than"
+    name = type(net.network).__name__ if isinstance(net, OwnNetwork) else type(net).__name__
+    raise ValueError(
+        f"the network {name} {what} when {run!r} was trained: make the sheet as it "
+        "was then (where something in it is drawn, from a fixed seed)"
+    )
 
 
 def warn_of_other_code(model: str, digest: str | None) -> None:

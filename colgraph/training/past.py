@@ -17,6 +17,7 @@ from colgraph.training.config import TrainConfig
 from colgraph.training.folder import RunFolder
 from colgraph.training.made import SHEET_SETTINGS
 from colgraph.training.origin import own_parts, settings_of, with_sheet
+from colgraph.training.own import check_own_sheet, parts_of, warn_of_other_code
 from colgraph.training.parallel import is_sharded
 from colgraph.training.resume import Change, RunRecord, changed_settings, check_share
 
@@ -34,6 +35,7 @@ def read_past(folder: RunFolder, net: nn.Module) -> Past:
     """The checkpoint to go on from, once it is known to fit."""
     content = read_checkpoint(folder.last)
     past = Past(int(content["global_step"]), content[KEY], is_sharded(content))
+    check_own_sheet(net, past.packed, str(folder.path))
     if past.sharded:
         return past
     _check_ends(past.packed["sheet"], net)
@@ -52,6 +54,21 @@ def read_past(folder: RunFolder, net: nn.Module) -> Past:
                 "or on the sheet of its checkpoint, colgraph.training.sheet_of_run(config, folder)"
             )
     return past
+
+
+def _check_network(packed: dict[str, Any], net: nn.Module, record: TrainConfig) -> None:
+    """Refuse a network of one's own that is made of other parts; warn where the file that makes it has changed."""
+    warn_of_other_code(record.model, packed.get("network"))
+    then, now = packed.get("network_parts"), parts_of(net)
+    if then is None or now is None or list(then) == now:
+        return
+    before, here = (dict(part.rsplit(" ", 1) for part in parts) for parts in (then, now))
+    name = next(name for name in (*before, *here) if before.get(name) != here.get(name))
+    what = f"its part {name!r} was" if name else "it was"
+    raise ValueError(
+        f"the run has trained another network: {what} a {before.get(name, 'nothing')}, and is a "
+        f"{here.get(name, 'nothing')} here; resume with the network of the run"
+    )
 
 
 def _check_ends(packed: dict[str, Any] | None, net: nn.Module) -> None:
@@ -79,6 +96,7 @@ def begin(net: VisionModel, images: ImageSplits, config: TrainConfig) -> tuple[R
 def go_on(past: Past, net: VisionModel, images: ImageSplits, config: TrainConfig) -> tuple[RunRecord, list[Change]]:
     """The record of a run that goes on, and what is new in it; refuses what cannot change."""
     record = config_of(past.packed)
+    _check_network(past.packed, net, record)
     if "images" not in past.packed:
         # An older version wrote what was asked for: neither the number of processes nor the network's own sizes.
         record = dataclasses.replace(settings_of(net, record), devices=config.devices)

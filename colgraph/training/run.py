@@ -45,6 +45,7 @@ from colgraph.training.metrics import MetricsLog
 from colgraph.training.module import TaskModule
 from colgraph.training.opening import check_run_folder, open_run_folder
 from colgraph.training.origin import settings_of
+from colgraph.training.own import parts_of, sheet_marks
 from colgraph.training.parallel import SheetParallelStrategy, watched
 from colgraph.training.past import begin, go_on, read_past
 from colgraph.training.plastic import Plasticity
@@ -114,7 +115,7 @@ def _train(net: VisionModel, images: ImageSplits, config: TrainConfig, folder: R
     init = take_over(net, config) if past is None else past.packed.get("init")
     if config.freeze:
         freeze_all_but_head(net)
-    _warn([*images.notes, *_notes(sheet, config, images), *map(describe_change, new)])
+    _warn([*images.notes, *_notes(net, config, images), *map(describe_change, new)])
     hint = f"go on with --resume --out {folder.path}"
     steps = config.epochs * steps_per_epoch(config, len(images.train))
     plastic = [Plasticity(net, config, steps, folder.plasticity, hint)] if config.rewire else []
@@ -125,7 +126,9 @@ def _train(net: VisionModel, images: ImageSplits, config: TrainConfig, folder: R
     checkpoints = Checkpoints(folder, config.checkpoint_every, hint, keep)
     told = plastic[0].history if plastic else None
     figures = RunFigures(folder.figures, images, log, config.figure_every, told)
-    module = TaskModule(net, config, pack_run(record, sheet, images, net.num_classes, init))
+    packed = pack_run(record, sheet, images, net.num_classes, init)
+    packed |= {"network_sheet": sheet_marks(net), "network_parts": parts_of(net)}
+    module = TaskModule(net, config, packed)
     module.task.begin(images)
     module.reschedule = any(change["setting"] == "epochs" for change in new)
     batches = ImageBatches(images, config)
@@ -184,18 +187,21 @@ def _world(config: TrainConfig) -> int:
     return num_processes(config) or (torch.cuda.device_count() if on_gpu else 1)
 
 
-def _notes(sheet: Sheet | None, config: TrainConfig, images: ImageSplits) -> list[str]:
+def _notes(net: VisionModel, config: TrainConfig, images: ImageSplits) -> list[str]:
     """What a user should know before a run begins."""
     notes, count = [], len(images.train)
     if config.epoch_images is not None and config.epoch_images > count:
         notes.append(f"an epoch is all {count} training images: --epoch-images {config.epoch_images} are more")
     if config.batch_size > count:
         notes.append(f"a step takes all {count} training images: --batch-size {config.batch_size} are more")
-    if sheet is None:
+    if isinstance(net, OwnNetwork):
+        size = "" if net.sheet is None else f" with a sheet of {net.sheet.num_columns:,} columns"
+        return [*notes, f"{config.baseline}{size}: geometry, neighbours, wiring and the like play no part"]
+    if not isinstance(net, VisionColumnformer):
         what = "of geometry, neighbours, wiring and the like only the patch size counts"
-        what = "geometry, neighbours, wiring and the like play no part" if config.is_own else what
         return [*notes, f"{config.baseline} has no sheet: {what}"]
-    unreached_outputs(sheet, config.steps, config.speed)  # refused if that is all of them; the model has warned of some
+    # Refused if that is all of them; the model has warned of some.
+    unreached_outputs(net.model.sheet, config.steps, config.speed)
     return notes
 
 
@@ -276,6 +282,11 @@ def _parts(trained: nn.Module, config: TrainConfig, columns: int) -> dict[str, l
 def _sheet_facts(net: nn.Module, module: TaskModule, config: TrainConfig) -> dict[str, Any]:
     """The sheet, and what its wires cost; null where there is no sheet."""
     names = ("wiring_cost", "wiring_cost_in_spacings", "wire", "spacing", "columns", "edges", "geometry", "fingerprint")
+    if isinstance(net, OwnNetwork) and net.sheet is not None:
+        mine = net.sheet
+        known = {"spacing": mine.spacing, "columns": mine.num_columns, "edges": mine.edge_index.size(1)}
+        known |= {"geometry": mine.geometry, "fingerprint": mine.fingerprint}
+        return dict.fromkeys(names) | known
     if not isinstance(net, VisionColumnformer) or module.regularizers is None:
         return dict.fromkeys(names)
     sheet, cost = net.model.sheet, module.metrics["test_wiring_cost"]
@@ -314,6 +325,7 @@ def _summary(
         **_sheet_facts(net, module, config),
         "task": config.task,
         "init": module.packed["init"],
+        "network_sha256": module.packed["network"],
         "freeze": config.freeze,
         "classes": len(images.classes),
         "train_images": len(images.train),

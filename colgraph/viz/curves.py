@@ -28,7 +28,8 @@ def draw_curves(
 
     Args:
         rows: with ``epoch``, ``train_accuracy``, ``val_accuracy`` (fractions), ``train_loss``, ``val_loss`` and
-            ``wiring_cost`` (in the sheet's units); a value that is missing leaves a gap.
+            ``wiring_cost`` (in the sheet's units); a value that is missing leaves a gap, and a wiring cost that no row
+            has is not drawn.
         held_out: what to call the images that are not trained on.
         title: above the figure.
         accuracy_is: what accuracy means, where it is no share of images that are right.
@@ -41,8 +42,10 @@ def draw_curves(
         A matplotlib ``Figure``.
     """
     rows = [row for row in rows if any(row.get(name) not in (None, "") for name in _DRAWN)]
-    figure = new_figure(12.0, 3.8, title)
-    accuracy, loss, wiring = figure.subplots(1, 3)
+    cost = _series(rows, "wiring_cost")
+    wired = bool(np.isfinite(cost).any()) or not rows
+    figure = new_figure(12.0 if wired else 8.4, 3.8, title)
+    accuracy, loss, *more = figure.subplots(1, 3 if wired else 2)
     epoch = _series(rows, "epoch")
     marker = "o" if len(rows) < 15 else ""
     style: dict[str, Any] = {"marker": marker, "markersize": 3.5, "linewidth": 1.7}
@@ -68,9 +71,10 @@ def draw_curves(
         least = least_smoothed_loss(smoothing, classes)
         loss.axhline(least, color=BLUE, linestyle=":", linewidth=1.2, label=f"least with smoothed labels: {least:.2f}")
     loss.legend(loc="best")
-    wiring.plot(epoch, _series(rows, "wiring_cost"), color=GREEN, **style)
-    quiet(wiring, title="Wiring cost", xlabel="epoch", ylabel=f"mean distance heard ({unit})")
-    for axes in (accuracy, loss, wiring):
+    for wiring in more:
+        wiring.plot(epoch, cost, color=GREEN, **style)
+        quiet(wiring, title="Wiring cost", xlabel="epoch", ylabel=f"mean distance heard ({unit})")
+    for axes in (accuracy, loss, *more):
         axes.xaxis.set_major_locator(few_ticks(whole=True))
     return figure
 

@@ -224,7 +224,7 @@ def test_stimuli_and_matrices_of_different_number_are_refused(run: Path, shown: 
     with pytest.raises(ValueError, match=r"IT\.npy' has 11 stimuli, but '.*shown.*' holds 12 images"):
         rsa(run, tmp_path / "IT.npy", shown)
     (run / "config.yaml").write_text("model: vit\n")
-    with pytest.raises(ValueError, match="only models with a sheet are analysed"):
+    with pytest.raises(ValueError, match="only models with a sheet are compared with recordings"):
         rsa(run, tmp_path / "IT.npy", shown)
 
 

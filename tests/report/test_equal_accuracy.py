@@ -19,11 +19,11 @@ from small_runs import train_on_digits
 from colgraph.analysis.nets import predict
 from colgraph.report import Settings, load_run
 from colgraph.report.catalogue import Analysis
-from colgraph.report.context import make_probes
 from colgraph.report.equal_accuracy import TOLERANCE, EqualAccuracy
 from colgraph.report.line_up import LineUp, line_up
 from colgraph.report.measures import CATALOGUE
 from colgraph.report.page import _equal
+from colgraph.report.shown import make_probes
 
 SETTINGS = Settings(probes=60, permutations=5, nulls=2, progress=False)
 SMALL: dict[str, Any] = {"data": "digits", "image_size": 8, "channels": 1, "patch_size": 2, "neighbors": "knn:6"}

@@ -19,12 +19,13 @@ import torch
 import colgraph as cg
 from colgraph.analysis import responses
 from colgraph.report.catalogue import attempt, no_control
-from colgraph.report.context import Context, Settings, make_probes
+from colgraph.report.context import Context
 from colgraph.report.line_up import line_up
 from colgraph.report.loading import PlainImages, Run
 from colgraph.report.measures import CATALOGUE
 from colgraph.report.notes import about, note_of
 from colgraph.report.patches import Patches, patch_of_column
+from colgraph.report.shown import Settings, make_probes
 from colgraph.training import TrainConfig, make_model
 
 SETTINGS = Settings(probes=160, permutations=12, nulls=2, progress=False)

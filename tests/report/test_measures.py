@@ -22,9 +22,10 @@ from colgraph import analysis
 from colgraph.geometry.registry import find_geometry, list_geometries
 from colgraph.report.analyse import attempt
 from colgraph.report.catalogue import Analysis
-from colgraph.report.context import Context, Settings, make_probes
+from colgraph.report.context import Context
 from colgraph.report.loading import PlainImages, Run
 from colgraph.report.measures import CATALOGUE
+from colgraph.report.shown import Settings, make_probes
 from colgraph.space import METRICS
 from colgraph.training import TrainConfig
 from colgraph.viz.style import new_figure
@@ -45,7 +46,7 @@ def small_run(sheet: cg.Sheet, *, steps: int = 3, counts: tuple[int, ...] = (9, 
 
 
 def context_of(run: Run, settings: Settings) -> Context:
-    return Context("run", "run", run.net, run.sheet, make_probes(run, settings), settings, run)
+    return Context("run", "run", run.net, make_probes(run, settings), settings, run)
 
 
 def same(first: Any, second: Any) -> bool:
@@ -64,6 +65,14 @@ def grid_run() -> Run:
     shape = cg.geometry("grid", shape=(6, 6))
     shape = replace(shape, area=(shape.positions > 2.5) @ [1, 2, 0], area_names=list("abcd"))
     return small_run(cg.build_sheet(shape, neighbors="knn:7", num_inputs=16))
+
+
+def test_edges_are_those_of_the_network_at_hand(grid_run: Run) -> None:
+    """An earlier checkpoint of a run whose edges come and go has others, beside which its attention belongs."""
+    earlier = small_run(cg.build_sheet("grid", shape=(6, 6), neighbors="knn:9", num_inputs=16))
+    then = replace(context_of(grid_run, SETTINGS), net=earlier.net, shared={})
+    assert np.array_equal(then.edges, earlier.sheet.edge_index.numpy())
+    assert len(then.attention) == then.edges.shape[1] == len(then.distance)
 
 
 @pytest.mark.parametrize("item", CATALOGUE, ids=lambda item: item.key)

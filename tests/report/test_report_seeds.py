@@ -203,14 +203,14 @@ def test_a_report_has_the_accuracies_of_trained_controls_on_the_same_images(tmp_
     assert tied["folder"] == "tied0"
     assert "has no predictions.npz" in found["controls"]["no wiring cost"]["why_not"]
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    page = _accuracy(found, "run0")
+    page = _accuracy(found, Path("run0"))
     alone = int((mine & ~theirs).sum())
     for text in (f"{100 * mine.mean():.1f}% on 200 test images", f"<td>{alone} and 0</td>", "has no predictions.npz"):
         assert text in page, text
     (tmp_path / "run0" / "predictions.npz").unlink()
     found = paired_accuracies(LineUp(contexts, [], paths))
     assert "why_not" in found["run"]
-    assert "colgraph evaluate" in _accuracy(found, "run0")
+    assert "colgraph evaluate" in _accuracy(found, Path("run0"))
 
 
 def test_runs_without_predictions_are_compared_by_seeds_and_it_is_said(runs, tmp_path):

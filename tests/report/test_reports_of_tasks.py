@@ -23,11 +23,12 @@ from colgraph.analysis.scoring import PER_IMAGE
 from colgraph.models import independent_weights
 from colgraph.report.analyse import _check_signal
 from colgraph.report.catalogue import attempt
-from colgraph.report.context import Context, Settings, make_probes
+from colgraph.report.context import Context
 from colgraph.report.loading import Run
 from colgraph.report.measures import CATALOGUE
 from colgraph.report.notes import about
 from colgraph.report.patches import Patches
+from colgraph.report.shown import Settings, make_probes
 from colgraph.report.task_scoring import TaskScoring, together
 
 SETTINGS = Settings(probes=100, permutations=6, nulls=2, progress=False, batch_size=32)
@@ -39,7 +40,7 @@ def contexts() -> dict[str, Context]:
     found = {}
     for kind in TASKS:
         run = run_of(kind, 48)
-        found[kind] = Context("run", "run", run.net, run.sheet, make_probes(run, SETTINGS), SETTINGS, run)
+        found[kind] = Context("run", "run", run.net, make_probes(run, SETTINGS), SETTINGS, run)
     return found
 
 
@@ -188,7 +189,7 @@ def test_the_untrained_network_answers_with_as_many_numbers(kind: str, contexts:
         assert net.net.num_classes == run.net.net.num_classes
         assert net.net.model.leak == 0.2
         assert [p.shape for p in net.net.head.parameters()] == [p.shape for p in run.net.net.head.parameters()]
-    untrained = Context("u", "untrained", begun.untrained(), run.sheet, contexts[kind].probes, SETTINGS, begun)
+    untrained = Context("u", "untrained", begun.untrained(), contexts[kind].probes, SETTINGS, begun)
     assert "took over from gone/away" in about(untrained)
 
 

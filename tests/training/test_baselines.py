@@ -120,9 +120,11 @@ def test_baselines_train_resume_and_load(
         right = trained.net(trained.transform.evaluate(pixels)).argmax(-1) == labels
     assert float(right.float().mean()) == pytest.approx(whole["test_accuracy"], abs=2e-3)
     assert evaluate_run(tmp_path / "whole")["accuracy"] == pytest.approx(whole["test_accuracy"], abs=2e-3)
-    with pytest.raises(ValueError, match=f"trained {what}, a baseline: only models with a sheet are analysed"):
-        load_run(tmp_path / "whole")
-    with pytest.raises(ValueError, match="only models with a sheet are analysed"):
+    with pytest.raises(ValueError, match=f"trained {what}, a baseline: only models with a sheet are compared"):
+        RunFolder(tmp_path / "whole").check_sheet("compared with recordings")
+    with pytest.raises(ValueError, match="has no sheet"):
+        _ = load_run(tmp_path / "whole", images=0).sheet
+    with pytest.raises(ValueError, match="has not been analysed: run colgraph analyze"):
         compare_seeds([tmp_path / "whole"])
     run_share([str(tmp_path / "whole"), str(tmp_path / "shared")])
     shared = made.from_pretrained(tmp_path / "shared")

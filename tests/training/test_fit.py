@@ -111,8 +111,8 @@ def test_a_network_by_its_file_is_made_again(tmp_path: Path, arrays: Any, file: 
     saved = torch.load(folder.last, weights_only=True)
     assert all(isinstance(value, torch.Tensor) for value in saved["state_dict"].values())
     for command, said in (
-        ("analyze RUN", "no columns and no steps: it can be evaluated"),
-        ("report RUN -o x.html", "only models with a sheet are"),
+        ("encode RUN --responses x.npy --stimuli x", "only colgraph's own models .* analyze and report take it"),
+        ("analyze RUN --signal norm", "signal 'norm' is of columns, and a network of your own has no columns"),
         ("share RUN OUT", "share its code"),
         ("evaluate RUN --steps 3", "--steps 3"),
     ):

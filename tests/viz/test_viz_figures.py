@@ -196,6 +196,8 @@ def test_curves_show_the_rows() -> None:
     assert np.isnan(loss.get_lines()[1].get_ydata()).all()
     assert [axes.get_xlabel() for axes in (accuracy, loss, wiring)] == ["epoch"] * 3
     draw_curves([])
+    unwired = [{name: value for name, value in row.items() if name != "wiring_cost"} for row in rows]
+    assert [axes.get_title() for axes in draw_curves(unwired).axes] == ["Accuracy", "Loss"]
 
 
 def test_files_are_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
