@@ -1,7 +1,8 @@
-"""The backward pass's kernels are compiled by a process of their own, while this one reads what it will train on.
+"""Backward kernels of the column step are compiled by a process of their own, while this one reads its images.
 
-Numba holds one lock over all compilation, so that threads are of no use. The first step then compiles the forward
-pass, and finds the rest on disk, or waits for it. Without a second core, or a place to keep kernels, it compiles all.
+Numba holds one lock over all compilation, so that threads are of no use. The first step then compiles the forward pass
+and attention, which have most of their functions in common, and finds the rest on disk, or waits for it. Without a
+second core, or a place to keep kernels, it compiles all.
 """
 
 from __future__ import annotations
@@ -49,12 +50,10 @@ def ready(kernel: Any) -> Any:
 
 
 def _kernels() -> list[Any]:
-    """Those of the backward pass."""
+    """Those that the other process compiles."""
     from colgraph.ops import _column_kernels as columns
-    from colgraph.ops import _numba_kernels as edges
 
-    over_columns = [columns.column_out_backward, columns.column_in_backward, columns.weight_gradients]
-    return [edges.backward_targets, edges.backward_sources, *over_columns]
+    return [columns.column_out_backward, columns.column_in_backward, columns.weight_gradients]
 
 
 def _on_disk(kernel: Any) -> bool:
