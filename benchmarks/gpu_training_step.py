@@ -23,20 +23,9 @@ import torch
 from _common import RESULTS, floor_of, rates
 from gpu_attention import copy_rate, machine, matmul_rate, reason
 from torch import nn
-from training_step import CASES, Case, DenseColumnformer, Trainer, check
+from training_step import CASES, TOY, Case, DenseColumnformer, Trainer, check
 
 import colgraph as cg
-
-TOY = Case(
-    "grid",
-    {"shape": (4, 4), "num_inputs": 4},
-    {"dim": 16, "qk_dim": 8, "mlp_dim": 8, "steps": 2},
-    2,
-    0.0,
-    None,
-    1,
-    "knn:8",
-)
 
 
 def make(case: Case, device: str) -> dict[str, Callable[[], Trainer]]:

@@ -31,23 +31,13 @@ import psutil
 import torch
 from _common import RESULTS, Floor, machine, print_machine, rates, seconds, write_json
 from torch import Tensor, nn
-from training_step import CASES, Case, make
+from training_step import CASES, TOY, Case, make
 
 import colgraph as cg
 from colgraph.models.flops import count_sheet_flops
 
 BATCHES = (1, 64)
 PEERS = {"dense": 3.0, "dense, compiled": 1.5}  # how many score matrices each holds at once
-TOY = Case(
-    "grid",
-    {"shape": (4, 4), "num_inputs": 4},
-    {"dim": 16, "qk_dim": 8, "mlp_dim": 8, "steps": 2},
-    2,
-    0.0,
-    None,
-    3,
-    "knn:8",
-)
 SHARE = 0.8  # of the free memory
 SLOW, SLOW_ROUNDS = 5.0, 2  # seconds a call, and how many rounds such peers take part in
 ALLOWED = 1e-4

@@ -79,6 +79,18 @@ CASES = {
         "knn:16",
     ),
 }
+
+# For dry runs of the scripts that measure these cases otherwise.
+TOY = Case(
+    "grid",
+    {"shape": (4, 4), "num_inputs": 4},
+    {"dim": 16, "qk_dim": 8, "mlp_dim": 8, "steps": 2},
+    2,
+    0.0,
+    None,
+    1,
+    "knn:8",
+)
 TINY = Case("stack", {"widths": [2, 2]}, {"dim": 16, "qk_dim": 8, "mlp_dim": 8, "steps": 2}, 2, 0, None, 1, "complete")
 
 

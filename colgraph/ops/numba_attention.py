@@ -26,7 +26,6 @@ from torch import Tensor
 
 from colgraph.ops._memory import empty_array
 from colgraph.ops._threads import run_pieces, worth_waking
-from colgraph.ops.compile_ahead import ready
 from colgraph.ops.primitive import Back, Gradients, Primitive, Tables, register
 from colgraph.ops.reference import Operands
 
@@ -135,7 +134,7 @@ def _over_columns(kernel: str, direction: _Direction, multiply_adds: int, *args:
     """The kernel of that name, ``kernel(pieces, edges, *args)``, on as many threads as are worth waking."""
     from colgraph.ops import _numba_kernels
 
-    run, threads = ready(getattr(_numba_kernels, kernel)), worth_waking(multiply_adds)
+    run, threads = getattr(_numba_kernels, kernel), worth_waking(multiply_adds)
     pieces, edges = direction.pieces(threads), direction.edges
     run_pieces(lambda _: run(pieces, edges, *args), threads, threads)
 

@@ -169,10 +169,8 @@ def _sheet(maps: Mapping[str, NDArray[Any]], geometry: str) -> Sheet:
 
 
 def _spreading(entry: dict[str, Any] | None, maps: dict[str, NDArray[Any]], folder: Path) -> str:
-    """The slider over steps; nothing where an earlier version has analysed the run."""
-    if entry is None:
-        return ""
-    if not maps:
+    """The slider over steps; nothing without a sheet, and where an earlier version has analysed the run."""
+    if entry is None or not maps:
         return ""
     head = f"<section id='answers'><h2>{escape(entry['title'])}</h2>"
     if entry["why_not"]:

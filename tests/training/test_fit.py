@@ -47,19 +47,6 @@ def no_module():
 """
 
 
-@pytest.fixture(scope="module")
-def arrays() -> tuple[np.ndarray, np.ndarray]:
-    draw = np.random.default_rng(0)
-    labels = np.repeat([0, 1, 2], 30)
-    return draw.integers(0, 60, (90, 8, 8), dtype=np.uint8) + (70 * labels[:, None, None]).astype(np.uint8), labels
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    (tmp_path / "my_network.py").write_text(NETWORK)
-    return tmp_path / "my_network.py"
-
-
 def test_arrays_on_the_sheet_of_settings(tmp_path: Path, arrays: Any) -> None:
     images, labels = arrays
     names = np.array(["dark", "grey", "light"])[labels]

@@ -41,19 +41,6 @@ class Ended(Exception):
     pass
 
 
-@pytest.fixture(scope="module")
-def arrays() -> tuple[np.ndarray, np.ndarray]:
-    draw = np.random.default_rng(0)
-    labels = np.repeat([0, 1, 2], 30)
-    return draw.integers(0, 60, (90, 8, 8), dtype=np.uint8) + (70 * labels[:, None, None]).astype(np.uint8), labels
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    (tmp_path / "my_network.py").write_text(NETWORK)
-    return tmp_path / "my_network.py"
-
-
 def interrupted(at: int, *given: Any, **named: Any) -> None:
     """Train until a step, and no further."""
     original = TaskModule.training_step
