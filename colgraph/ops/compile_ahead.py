@@ -33,7 +33,9 @@ def compile_ahead(accelerator: str = "cpu") -> None:
         return
     if _elsewhere is not None or all(map(_on_disk, _kernels())):
         return
-    code = f"import sys; sys.path[:] = {sys.path!r}; from colgraph.ops import _backward_pass as b; b.compile_it()"
+    code = (
+        f"import sys; sys.path[:] = {sys.path!r}; from colgraph.ops import _compile_backward as b; b.compile_backward()"
+    )
     quiet = subprocess.DEVNULL
     command = [sys.executable, "-c", code]
     alone = os.environ | {"OMP_NUM_THREADS": "1"}

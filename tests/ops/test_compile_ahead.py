@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import colgraph as cg
-from colgraph.ops import _backward_pass, compile_ahead
+from colgraph.ops import _compile_backward, compile_ahead
 
 pytest.importorskip("numba")
 
@@ -28,7 +28,7 @@ class Kernel:
 
 
 def test_a_step_needs_no_other_variants_than_those_compiled_ahead() -> None:
-    _backward_pass.compile_it()
+    _compile_backward.compile_backward()
     before = {kernel.py_func.__name__: len(kernel.signatures) for kernel in compile_ahead._kernels()}
     assert set(before.values()) == {1}
     sheet = cg.build_sheet("grid", shape=[4, 4], neighbors="knn:4")
@@ -81,6 +81,15 @@ def test_other_kernels_and_those_in_memory_are_not_waited_for(
     compile_ahead.ready(other)
     compile_ahead.ready(kernel)
     assert time.monotonic() - begin < 0.5
+
+
+def test_the_other_process_does_it(started: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compile_ahead, "_on_disk", lambda kernel: False)
+    compile_ahead.compile_ahead()
+    (command,) = started
+    monkeypatch.undo()
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("why", ["one thread", "a GPU", "nothing can be kept", "no numba"])

@@ -7,7 +7,7 @@ import torch
 from colgraph.ops import column_step as step
 
 
-def compile_it() -> None:
+def compile_backward() -> None:
     """In the order in which the first step wants them."""
     weights = step.ColumnWeights(*(torch.zeros(1, *[1] * dims) for dims in (1, 1, 2, 1, 2, 1) * 2))
     tape = step.StepTape(*(torch.zeros(1, 1, 1, 1) for _ in step.StepTape._fields))
