@@ -100,6 +100,10 @@ class Baseline(SharedModel):
         """``[B,P,C]``, patches row by row, from what a block returns."""
         return state.flatten(2).transpose(1, 2)
 
+    def from_patch(self, state: Tensor, given: Tensor) -> Tensor:
+        """What a block takes, of the shape of ``given``, from ``[B,P,C]``: :meth:`by_patch` undone."""
+        return state.transpose(1, 2).reshape(given.shape)
+
     def arguments(self) -> dict[str, Any]:
         """Plain values that the class can be called with, for a model of the same shapes."""
         names = inspect.signature(type(self)).parameters
@@ -162,12 +166,22 @@ class Baseline(SharedModel):
         logits: Any = self.unroll(images).logits
         return logits
 
-    def unroll(self, images: Tensor, *, steps: int | None = None, record: Collection[str] = ()) -> VisionUnroll:
+    def unroll(
+        self,
+        images: Tensor,
+        *,
+        state: Tensor | None = None,
+        steps: int | None = None,
+        start: int | None = None,
+        record: Collection[str] = (),
+    ) -> VisionUnroll:
         """Run the blocks and keep what is asked for, as :meth:`colgraph.VisionColumnformer.unroll` does.
 
         Args:
             images: ``[B,channels,S,S]``.
+            state: ``[P,B,C]`` to go on from, of a model that recurs.
             steps: how many blocks to run; all of them by default. More than there are is for one that recurs alone.
+            start: how many steps ``state`` has behind it; no model here tells the time, so that it makes no difference.
             record: "state", for ``states`` ``[T,P,B,C]`` after each block and ``step_logits`` ``[T,...]``, what would
                 be read out there.
 
@@ -177,16 +191,18 @@ class Baseline(SharedModel):
         for name in record if not isinstance(record, str) else (record,):
             check_choice("record", name, ("state",))
         blocks = self._blocks(steps)
-        given = state = self.start(self.embed(images))
+        given = self.start(self.embed(images))
+        going_on = state is not None
+        x = given if state is None else self._from_patches(state, given)
         states = []
         for t, block in enumerate(blocks):
-            if t:
-                state = (1 - self.leak) * state if self.leak else state
-                state = state + given if self.inject == "every" else state
-            state = block(state)
+            if t or going_on:
+                x = (1 - self.leak) * x if self.leak else x
+                x = x + given if self.inject == "every" else x
+            x = block(x)
             if "state" in record:
-                states.append(self.by_patch(state))
-        last = self.by_patch(state)
+                states.append(self.by_patch(x))
+        last = self.by_patch(x)
         every = torch.stack(states) if states else None
         return VisionUnroll(
             state=last.transpose(0, 1),
@@ -195,6 +211,17 @@ class Baseline(SharedModel):
             logits=self.classify(last),
             step_logits=None if every is None else self.classify(every),
         )
+
+    def _from_patches(self, state: Tensor, given: Tensor) -> Tensor:
+        """A state ``[P,B,C]`` to go on from as blocks take it, what they were given first being ``given``."""
+        if not self.recurs:
+            raise ValueError(
+                f"state: blocks of this {type(self).__name__} have weights of their own, and none comes after the last"
+            )
+        shape = static_shape(self.by_patch(given).transpose(0, 1))
+        if static_shape(state) != shape:
+            raise ValueError(f"state must have shape {list(shape)}, got {list(state.shape)}")
+        return self.from_patch(state.transpose(0, 1), given)
 
     def _blocks(self, steps: int | None) -> Sequence[nn.Module]:
         """The blocks of a number of steps, or a ValueError where there are not so many."""

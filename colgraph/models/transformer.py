@@ -104,6 +104,10 @@ class VisionTransformer(Baseline):
         """The state as it is."""
         return state
 
+    def from_patch(self, state: Tensor, given: Tensor) -> Tensor:
+        """The state as it is."""
+        return state
+
     def arguments(self) -> dict[str, Any]:
         """Plain values that the class can be called with, for a model of the same shapes."""
         return super().arguments() | {"position_embedding": self.position_embedding is not None}

@@ -339,7 +339,11 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] =
         lambda c: c.model in BASELINES and not c.tied_blocks,
         "--model vit, cnn, local or recurrent (a vit of tied blocks has --steps)",
     ),
-    (("steps", "leak"), lambda c: c.recurs, "--model columnformer or recurrent, or --model vit --tied-blocks"),
+    (
+        ("steps", "leak", "burn_in"),
+        lambda c: c.recurs,
+        "--model columnformer or recurrent, or --model vit --tied-blocks",
+    ),
     (("mlp_dim",), lambda c: c._has_heads or c.model == "recurrent", "--model columnformer, vit or recurrent"),
     (("num_heads", "embedding_lr", "position_embedding"), lambda c: c._has_heads, "--model columnformer or vit"),
     (

@@ -57,6 +57,12 @@ class InputSettings:
         "patches), contrast (which views belong together), or file.py:Class",
     )
     step_loss: str = option("last", "after which steps answers count: last, every or rising", choices=STEP_LOSSES)
+    burn_in: int = option(
+        0,
+        "training begins after 0 to so many steps that run without gradient, drawn anew for each batch: 60 for a model "
+        "that is to stay right when it runs longer",
+        low=0,
+    )
     class_weights: str = option(
         "none", "balanced: classes weigh by the inverse of their number of labels", choices=("none", "balanced")
     )

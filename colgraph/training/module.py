@@ -68,7 +68,8 @@ class TaskModule(pl.LightningModule):
         record = {"state"} if config.step_loss != "last" else set()
         if self.regularizers is not None:
             record |= self.regularizers.records
-        answers, wiring, out = self._run(question, steps, record)
+        burn_in = drawn_steps(0, config.burn_in, draws) if config.burn_in else 0
+        answers, wiring, out = self._run(question, steps, record, burn_in)
         entropy = self._loss(answers, out, question.targets)
         loss, values = entropy, {}
         if self.regularizers is not None:
@@ -111,11 +112,21 @@ class TaskModule(pl.LightningModule):
         return self.task.per_image(answers, question.targets)
 
     def _run(
-        self, question: Question, steps: int | None = None, record: Collection[str] = ()
+        self, question: Question, steps: int | None = None, record: Collection[str] = (), burn_in: int = 0
     ) -> tuple[Tensor, Tensor, VisionUnroll]:
-        """Answers in full precision, the wiring cost (zero without a sheet), and what the unroll returned."""
+        """Answers in full precision, the wiring cost (zero without a sheet), and what the unroll returned.
+
+        So many steps of ``burn_in`` come first, through which nothing is learned: Kapturowski et al. 2019, "Recurrent
+        experience replay in distributed reinforcement learning"; for running longer than in training, Bansal et al.
+        2022, "End-to-end algorithm synthesis with recurrent networks".
+        """
         options: dict[str, Any] = {} if question.hidden is None else {"hidden": question.hidden}
         net: Any = self.net
+        if burn_in:
+            with torch.no_grad():
+                before = net.unroll(question.images, steps=burn_in, **options)
+            options |= {"state": before.state, "start": burn_in}
+            options |= {} if before.history is None else {"history": before.history}
         out = net.unroll(question.images, steps=steps, record=record, **options)
         said: Any = out.logits
         return said.float(), out.wiring_cost.float(), out

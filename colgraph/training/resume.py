@@ -45,7 +45,7 @@ _KEY = "record"
 _LATER = (
     *("options", "inputs", "outputs", "wiring_power", "spatial_signal", "keep_checkpoints", "tied_blocks"),
     *("task", "step_loss", "class_weights", "mask_ratio", "temperature", "projection_dim", "init", "freeze", "leak"),
-    *("columns_per_patch", "patch_stride", "sampling", "fixation", "train_share", "speed", "wiring_kind"),
+    *("burn_in", "columns_per_patch", "patch_stride", "sampling", "fixation", "train_share", "speed", "wiring_kind"),
     *("weight_similarity", "weight_similarity_kind", "weight_similarity_range", "logger"),
     *declared(RewireSettings),
 )

@@ -353,22 +353,26 @@ def _summary(
 def _flops(net: nn.Module, config: TrainConfig) -> int:
     """Those of training on an image: at the mean number of steps, with one product where nothing but the head learns.
 
-    Every step whose answer counts is read out.
+    Steps of a burn-in have one product, too. Every step whose answer counts is read out.
     """
     views, least = find_task(config.task).views, config.least_steps or config.steps
     if isinstance(net, OwnNetwork):
         # One image in evaluation mode: statistics of batches stay as they are.
         return count_flops(net.eval()).training
     if not isinstance(net, VisionColumnformer):
-        runs = (least, config.steps) if config.recurs else (None,)
-        return views * sum(count_flops(net, steps=steps).training for steps in runs) // len(runs)
+        if not config.recurs:
+            return views * count_flops(net).training
+        trained = sum(count_flops(net, steps=steps).training for steps in (least, config.steps)) / 2
+        a_step = count_flops(net, steps=2).forward - count_flops(net, steps=1).forward
+        return round(views * (trained + a_step * config.burn_in / 2))
     flops = count_flops(net)
     mean = (least + config.steps) / 2
-    sheet = (flops["column_linears"] + flops["attention"]) * mean / config.steps
+    a_step = (flops["column_linears"] + flops["attention"]) / config.steps
     readout = flops["readout"] * (1 if config.step_loss == "last" else mean)
     products = (1, 2) if config.freeze else (3, 3)
     patches = flops["patch_embedding"] * (1 if config.freeze else 2)
-    return round(views * (patches + products[0] * sheet + products[1] * readout))
+    sheet = a_step * (products[0] * mean + config.burn_in / 2)
+    return round(views * (patches + sheet + products[1] * readout))
 
 
 def _cost(net: nn.Module, config: TrainConfig, log: MetricsLog, trainer: pl.Trainer) -> dict[str, Any]:
