@@ -262,11 +262,12 @@ class ColumnformerOptions:
             object.__setattr__(self, "untied", ",".join(map(str, self.untied)) or "none")
         check_fields(self, written=written)
         object.__setattr__(self, "untied", ",".join(self.untied_parts) or "none")
-        if self._has_heads and self.dim % self.num_heads:
+        if self.has_heads and self.dim % self.num_heads:
             raise OptionError("dim", f"{self.dim} is not divisible by num_heads={self.num_heads}")
 
     @property
-    def _has_heads(self) -> bool:
+    def has_heads(self) -> bool:
+        """Whether states are split among heads."""
         return True
 
     @property

@@ -87,7 +87,15 @@ class ConvNet(Baseline):
         """Whether kernels are the same at all places, and nothing is halved."""
         return self.readout == "columns" and not self.local
 
-    def unroll(self, images: Tensor, *, steps: int | None = None, record: Collection[str] = ()) -> VisionUnroll:
+    def unroll(
+        self,
+        images: Tensor,
+        *,
+        state: Tensor | None = None,
+        steps: int | None = None,
+        start: int | None = None,
+        record: Collection[str] = (),
+    ) -> VisionUnroll:
         """Run the blocks and keep what is asked for, see :meth:`Baseline.unroll`.
 
         Raises:
@@ -98,7 +106,7 @@ class ConvNet(Baseline):
                 f"this ConvNet halves its map, and is read out after all of its {self.depth} blocks alone, got "
                 f"steps={steps}, record={record!r}: readout='columns' keeps the map as it is"
             )
-        return super().unroll(images, steps=steps, record=record)
+        return super().unroll(images, state=state, steps=steps, start=start, record=record)
 
 
 def _halvings(side: int, depth: int) -> list[bool]:

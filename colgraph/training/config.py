@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from colgraph.data import MADE
 from colgraph.hints import did_you_mean
 from colgraph.models.recurrent import MOST_CONVOLUTIONS
 from colgraph.options import (
@@ -28,12 +27,10 @@ from colgraph.plasticity import Budget, RewireSettings
 from colgraph.plugins import is_plugin
 from colgraph.tasks import find_task, parse_steps
 from colgraph.training.communicability import WIRING_KINDS
+from colgraph.training.effects import NEEDS
 from colgraph.training.inputs import BASELINES, OWN, InputSettings
 from colgraph.training.logger_names import parse_loggers
 from colgraph.training.weight_similarity import KINDS
-
-VISION_SETTINGS = ("columns_per_patch", "patch_stride", "sampling", "fixation")
-"""How a sheet sees images, beside the size of patches: options of a :class:`colgraph.VisionColumnformer`."""
 
 GEOMETRY_SETTINGS = ("neighbors", "metric", "mask", "axis", "num_inputs", "num_outputs", "inputs", "outputs")
 """Settings that fit one geometry: defaults and presets of them go when another geometry is chosen."""
@@ -244,6 +241,12 @@ class TrainConfig(ColumnformerOptions, RewireSettings, InputSettings):
                 "wiring_kind",
                 f"{self.wiring_kind} takes the whole sheet's attention: use sheet_parallel=1, or length",
             ),
+            (
+                self.burn_in > 0 and self.inject != "every",
+                "burn_in",
+                "no gradient would reach the image, which enters at the first step alone: give inject every, or leave "
+                f"{self.burn_in} out",
+            ),
             (self.augment == "kornia" and self.channels != 3, "augment", "kornia takes 3 channels: use natural"),
             (
                 self.time_embedding and self.steps == 1,
@@ -280,7 +283,8 @@ class TrainConfig(ColumnformerOptions, RewireSettings, InputSettings):
         return self.model == OWN or is_plugin(self.model)
 
     @property
-    def _has_heads(self) -> bool:
+    def has_heads(self) -> bool:
+        """Whether states are split among heads."""
         return self.model in ("columnformer", "vit")
 
     @property
@@ -295,7 +299,7 @@ class TrainConfig(ColumnformerOptions, RewireSettings, InputSettings):
 
     def lacks(self, name: str) -> str | None:
         """What a setting would need to have an effect with the others, as a flag; None where it has one."""
-        return next((flag for names, fits, flag in _NEEDS if name in names and not fits(self)), None)
+        return next((flag for names, fits, flag in NEEDS if name in names and not fits(self)), None)
 
     def flat(self) -> dict[str, Any]:
         """All settings as one mapping of plain values, the geometry's options among them: what a YAML file holds."""
@@ -315,96 +319,6 @@ class TrainConfig(ColumnformerOptions, RewireSettings, InputSettings):
         settings = as_now(settings)
         options = {name: value for name, value in settings.items() if name not in _FIELDS}
         return cls(**{name: value for name, value in settings.items() if name in _FIELDS}, options=options)
-
-
-_OF_BASELINES = (
-    *("dim", "num_heads", "mlp_dim", "parametrization"),
-    *("steps", "inject", "position_embedding", "leak"),
-)
-"""Options of a columnformer that some baseline has, too."""
-
-_NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] = (
-    (
-        ("dim", "readout", "inject", "patch_size", "geometry", "num_inputs", "inputs"),
-        lambda c: not c.is_own,
-        "--model columnformer, or a baseline",
-    ),
-    (("class_weights",), lambda c: find_task(c.task).labels != "none", "--task classify or columns"),
-    (("mask_ratio",), lambda c: find_task(c.task).hides, "--task reconstruct"),
-    (("temperature", "projection_dim"), lambda c: find_task(c.task).views > 1, "--task contrast"),
-    (("step_loss",), lambda c: c.step_loss == "last" or c.num_blocks > 1, "--steps 2 or more"),
-    (("tied_blocks",), lambda c: c.model == "vit", "--model vit"),
-    (
-        ("depth",),
-        lambda c: c.model in BASELINES and not c.tied_blocks,
-        "--model vit, cnn, local or recurrent (a vit of tied blocks has --steps)",
-    ),
-    (
-        ("steps", "leak", "burn_in"),
-        lambda c: c.recurs,
-        "--model columnformer or recurrent, or --model vit --tied-blocks",
-    ),
-    (("mlp_dim",), lambda c: c._has_heads or c.model == "recurrent", "--model columnformer, vit or recurrent"),
-    (("num_heads", "embedding_lr", "position_embedding"), lambda c: c._has_heads, "--model columnformer or vit"),
-    (
-        ("parametrization", "difference_lr", "difference_decay"),
-        lambda c: c.model in ("columnformer", "local"),
-        "--model columnformer or local",
-    ),
-    (
-        (
-            *("control", "neighbors", "metric", "mask", "axis", "num_outputs", "outputs", "wiring", "wiring_kind"),
-            *("weight_similarity", "weight_similarity_kind", "weight_similarity_range"),
-            *("spatial_weight", "spatial_signal", "sheet_parallel", "edge_bias_lr", *VISION_SETTINGS),
-            *declared(RewireSettings),
-            *(name for name in declared(ColumnformerOptions) if name not in _OF_BASELINES),
-        ),
-        lambda c: c.model == "columnformer",
-        "--model columnformer",
-    ),
-    # A geometry says how large the patches of a baseline are, unless they are given.
-    (
-        ("geometry", "num_inputs", "inputs"),
-        lambda c: c.model == "columnformer" or c.patch_size is None,
-        "--model columnformer",
-    ),
-    (("fixation",), lambda c: c.sampling == "log-polar", "--sampling log-polar"),
-    (("crop", "color"), lambda c: c.augment in ("natural", "kornia"), "--augment natural or kornia"),
-    (("flip",), lambda c: c.augment in ("natural", "kornia", "shift"), "--augment natural, kornia or shift"),
-    (
-        ("parametrization",),
-        lambda c: c.parametrization == "plain" or c.model == "local" or c.untied != "none",
-        "untied parts (--untied all)",
-    ),
-    (
-        ("difference_lr", "difference_decay"),
-        lambda c: c.parametrization != "plain" and (c.model == "local" or c.untied != "none"),
-        "--parametrization shared+difference",
-    ),
-    ((*(name for name in declared(RewireSettings) if name != "rewire"),), lambda c: c.rewire > 0, "--rewire"),
-    (("rewire_length",), lambda c: c.rewire_grow == "distance", "--rewire-grow distance"),
-    (("spatial_signal",), lambda c: c.spatial_weight > 0, "--spatial-weight"),
-    (
-        ("weight_similarity_kind", "weight_similarity_range"),
-        lambda c: c.weight_similarity > 0,
-        "--weight-similarity",
-    ),
-    (("wiring_kind",), lambda c: c.wiring > 0, "--wiring"),
-    (("edge_bias_lr",), lambda c: c.edge_bias == "learned", "--edge-bias learned"),
-    (("locality_sigma",), lambda c: c.edge_bias is not None, "--edge-bias learned or fixed"),
-    (
-        ("embedding_lr",),
-        lambda c: c.position_embedding or (c.time_embedding and c.model == "columnformer"),
-        "--position-embedding or --time-embedding",
-    ),
-    (
-        ("inject",),
-        lambda c: c.inject == "first" or c.num_blocks > 1,
-        "--steps (of vit, cnn and local: --depth) 2 or more",
-    ),
-    (("max_corrupt", "memory_gb"), lambda c: c.data.partition(":")[0] not in MADE, "--data of image files"),
-)
-"""Settings, when they have an effect, and what they need for it."""
 
 
 def parse_interval(text: str) -> tuple[int, float]:

@@ -9,6 +9,9 @@ from colgraph.geometry import CONTROLS, NEIGHBORHOODS
 from colgraph.options import CENTER, VisionOptions, option, option_again
 from colgraph.tasks import STEP_LOSSES
 
+VISION_SETTINGS = ("columns_per_patch", "patch_stride", "sampling", "fixation")
+"""How a sheet sees images, beside the size of patches: options of a :class:`colgraph.VisionColumnformer`."""
+
 BASELINES = {
     "vit": "a vit",
     "cnn": "a cnn",

@@ -19,8 +19,8 @@ from colgraph.models import (
 )
 from colgraph.sheet import Sheet
 from colgraph.tasks import find_task
-from colgraph.training.config import VISION_SETTINGS, TrainConfig, describe_settings
-from colgraph.training.inputs import OWN
+from colgraph.training.config import TrainConfig, describe_settings
+from colgraph.training.inputs import OWN, VISION_SETTINGS
 from colgraph.training.made import made_net, made_sheet
 from colgraph.training.measure import parameters_sha256
 from colgraph.training.setup import make_model, make_sheet

@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -219,7 +219,7 @@ def _trainer(
             accelerator=config.accelerator,
             devices=devices if devices == "auto" else int(devices),
             num_nodes=nodes,
-            strategy="auto" if facts is None else SheetParallelStrategy(config.sheet_parallel, facts),
+            strategy=_strategy(config, facts),
             precision=config.precision,  # type: ignore[arg-type]
             gradient_clip_val=config.clip or None,
             logger=loggers or False,
@@ -350,6 +350,14 @@ def _summary(
     }
 
 
+def _strategy(config: TrainConfig, facts: Mapping[str, str] | None) -> str | SheetParallelStrategy:
+    """How Lightning spreads the work; its own choice on one process."""
+    if facts is None:
+        return "auto"
+    # No gradient passes a burn-in: on some replicas a position embedding, which comes before it, has none in a step.
+    return SheetParallelStrategy(config.sheet_parallel, facts, find_unused_parameters=config.burn_in > 0)
+
+
 def _flops(net: nn.Module, config: TrainConfig) -> int:
     """Those of training on an image: at the mean number of steps, with one product where nothing but the head learns.
 
@@ -363,8 +371,8 @@ def _flops(net: nn.Module, config: TrainConfig) -> int:
         if not config.recurs:
             return views * count_flops(net).training
         trained = sum(count_flops(net, steps=steps).training for steps in (least, config.steps)) / 2
-        a_step = count_flops(net, steps=2).forward - count_flops(net, steps=1).forward
-        return round(views * (trained + a_step * config.burn_in / 2))
+        burn_in = (count_flops(net, steps=2).forward - count_flops(net, steps=1).forward) * config.burn_in / 2
+        return round(views * (trained + burn_in))
     flops = count_flops(net)
     mean = (least + config.steps) / 2
     a_step = (flops["column_linears"] + flops["attention"]) / config.steps

@@ -11,8 +11,9 @@ from torch import nn
 from colgraph.models import SheetMismatchError, VisionColumnformer, VisionModel
 from colgraph.script import flag_of
 from colgraph.training.checkpoint import load_trained
-from colgraph.training.config import VISION_SETTINGS, TrainConfig
+from colgraph.training.config import TrainConfig
 from colgraph.training.folder import RunFolder
+from colgraph.training.inputs import VISION_SETTINGS
 
 _HEAD = ("head.", "pool", "mask_token", "output_patches")
 """What belongs to a task, and is not taken over: by the names that parameters begin with."""

@@ -258,3 +258,14 @@ def test_every_task_on_several_processes(on_ranks, tmp_path, task, ranks, option
     # Held-out views are told from those of fewer others, where several processes have a share each.
     for name in ("train_loss",) if task == "contrast" else ("train_loss", "test_loss", "test_accuracy"):
         assert many[name] == pytest.approx(one[name], rel=close), name
+
+
+def test_a_burn_in_is_of_as_many_steps_on_all_parts(on_ranks, tmp_path):
+    """Parts of a sheet draw alike; replicas do not, and may differ in whether a position embedding has a gradient."""
+    options = {"burn_in": 3, "inject": "every", "epochs": 1, "figure_every": 0}
+    one = train_digits(tmp_path / "one", **options)
+    parts = on_ranks(tmp_path / "parts", 2, sheet_parallel=2, **options)
+    for name in NUMBERS:
+        assert parts[name] == pytest.approx(one[name], rel=1e-4)
+    replicas = on_ranks(tmp_path / "replicas", 2, **options, batch_size=SMALL["batch_size"] // 2)
+    assert replicas["steps"] == one["steps"]

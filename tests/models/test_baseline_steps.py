@@ -164,6 +164,21 @@ def test_what_recurs_runs_longer_and_what_does_not_refuses() -> None:
             net.unroll(IMAGES, record=("attention",))
 
 
+@pytest.mark.parametrize("inject", ["first", "every"])
+def test_two_steps_and_three_more_are_five(inject: str) -> None:
+    for net in (vit(tied_blocks=True, inject=inject, leak=0.2), recurrent(inject=inject, leak=0.2)):
+        begun = net.unroll(IMAGES, steps=2)
+        on = net.unroll(IMAGES, state=begun.state, start=2, steps=3, record="state")
+        close(on.logits, net.unroll(IMAGES, steps=5).logits)
+        assert on.states is not None
+        close(on.states, net.unroll(IMAGES, steps=5, record="state").states[2:])
+        with pytest.raises(ValueError, match=r"state must have shape \[16, 5, 4\], got \[1, 2, 3\]"):
+            net.unroll(IMAGES, state=torch.zeros(1, 2, 3, dtype=torch.float64))
+    for net in (vit(), stack()):
+        with pytest.raises(ValueError, match=r"state: blocks of this \w+ have weights of their own"):
+            net.unroll(IMAGES, state=net.unroll(IMAGES).state)
+
+
 def test_a_map_that_is_halved_is_read_out_at_its_end() -> None:
     net = made(ConvNet, image_size=16, depth=2)
     images = torch.randn(1, 2, 16, 16, dtype=torch.float64)

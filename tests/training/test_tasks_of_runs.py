@@ -56,7 +56,7 @@ SMALL: dict[str, Any] = {
 }
 BRIGHT = {"task": "columns", "inject": "every"}
 TASKS: dict[str, dict[str, Any]] = {
-    "columns": {**BRIGHT, "steps": "2-4", "step_loss": "every", "leak": 0.2},
+    "columns": {**BRIGHT, "steps": "2-4", "step_loss": "every", "leak": 0.2, "burn_in": 3},
     "vectors": {**BRIGHT, "step_loss": "rising"},
     "reconstruct": {"task": "reconstruct"},
     "contrast": {"task": "contrast", "augment": "affine", "epochs": 3},
@@ -236,6 +236,12 @@ def test_settings_that_do_not_go_together_are_refused(changes: dict[str, Any], m
         (["--mask-ratio", "0.5"], "--mask-ratio has no effect here: it needs --task reconstruct"),
         (["--temperature", "0.5"], "--temperature has no effect here: it needs --task contrast"),
         (["--step-loss", "every", "--steps", "1"], "--step-loss has no effect here: it needs --steps 2 or more"),
+        (
+            ["--model", "vit", "--inject", "every", "--burn-in", "9"],
+            "--burn-in has no effect here: it needs --model columnformer or recurrent",
+        ),
+        (["--burn-in", "9"], "--burn-in: no gradient would reach the image, .*give inject every"),
+        (["--burn-in=-1"], "--burn-in: must be at least 0, got -1"),
         (["--steps", "9-4"], "--steps: a range runs from"),
         (["--task", "columms"], "^--task: unknown task 'columms': did you mean 'columns'"),
     ],
