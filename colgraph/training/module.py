@@ -68,7 +68,9 @@ class TaskModule(pl.LightningModule):
         record = {"state"} if config.step_loss != "last" else set()
         if self.regularizers is not None:
             record |= self.regularizers.records
-        burn_in = drawn_steps(0, config.burn_in, draws) if config.burn_in else 0
+        # Before a network has learned anything, what it does after many steps is nothing to learn from.
+        burns_in = config.burn_in > 0 and self.current_epoch >= config.epochs // 2
+        burn_in = drawn_steps(0, config.burn_in, draws) if burns_in else 0
         answers, wiring, out = self._run(question, steps, record, burn_in)
         entropy = self._loss(answers, out, question.targets)
         loss, values = entropy, {}

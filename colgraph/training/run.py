@@ -364,6 +364,7 @@ def _flops(net: nn.Module, config: TrainConfig) -> int:
     Steps of a burn-in have one product, too. Every step whose answer counts is read out.
     """
     views, least = find_task(config.task).views, config.least_steps or config.steps
+    burn_in = config.burn_in / 2 * (1 - config.epochs // 2 / config.epochs)
     if isinstance(net, OwnNetwork):
         # One image in evaluation mode: statistics of batches stay as they are.
         return count_flops(net.eval()).training
@@ -371,15 +372,14 @@ def _flops(net: nn.Module, config: TrainConfig) -> int:
         if not config.recurs:
             return views * count_flops(net).training
         trained = sum(count_flops(net, steps=steps).training for steps in (least, config.steps)) / 2
-        burn_in = (count_flops(net, steps=2).forward - count_flops(net, steps=1).forward) * config.burn_in / 2
-        return round(views * (trained + burn_in))
+        a_step = count_flops(net, steps=2).forward - count_flops(net, steps=1).forward
+        return round(views * (trained + a_step * burn_in))
     flops = count_flops(net)
     mean = (least + config.steps) / 2
-    a_step = (flops["column_linears"] + flops["attention"]) / config.steps
-    readout = flops["readout"] * (1 if config.step_loss == "last" else mean)
     products = (1, 2) if config.freeze else (3, 3)
+    sheet = (flops["column_linears"] + flops["attention"]) / config.steps * (products[0] * mean + burn_in)
+    readout = flops["readout"] * (1 if config.step_loss == "last" else mean)
     patches = flops["patch_embedding"] * (1 if config.freeze else 2)
-    sheet = a_step * (products[0] * mean + config.burn_in / 2)
     return round(views * (patches + sheet + products[1] * readout))
 
 
