@@ -91,6 +91,13 @@ def test_the_loss_is_that_of_steps_after_others_through_which_nothing_is_learned
     assert any(not torch.allclose(grads[name], wanted[name], rtol=1e-3) for name in wanted)
 
 
+def test_in_the_first_half_of_the_epochs_none_come_first() -> None:
+    images, labels = torch.randn(6, 1, 8, 8), torch.arange(6)
+    losses = [module(burn_in, epochs=2).training_step((images, labels), 0) for burn_in in (0, 9)]
+    assert torch.equal(*losses)
+    assert not torch.equal(losses[0], module(9, epochs=1).training_step((images, labels), 0))
+
+
 def test_how_many_come_first_is_drawn_from_none_to_all() -> None:
     seen = {drawn_steps(0, 3, torch.Generator().manual_seed(seed)) for seed in range(60)}
     assert seen == {0, 1, 2, 3}
