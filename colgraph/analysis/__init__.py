@@ -35,6 +35,7 @@ from colgraph.analysis.pairs import Pairs, sample_pairs
 from colgraph.analysis.partial_correlation import partial_correlation_by_distance
 from colgraph.analysis.pinwheels import map_wavelength, pinwheels
 from colgraph.analysis.probes import Probes, category_set, gratings, moving_bars, noise
+from colgraph.analysis.region_decoding import region_decoding
 from colgraph.analysis.representation import cka, compare, participation_ratio
 from colgraph.analysis.result import Result
 from colgraph.analysis.robustness import adversarial_accuracy, corruption_errors, weight_noise
@@ -100,6 +101,7 @@ __all__ = [
     "predict_lesioned",
     "rdm",
     "region_attention",
+    "region_decoding",
     "region_means",
     "responses",
     "reverse_correlation",

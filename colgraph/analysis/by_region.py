@@ -45,7 +45,7 @@ class RegionAttention(Result):
         top = float(np.nanmax(shown))
         image = ax.imshow(shown, cmap="viridis", norm=LogNorm(top * 1e-4, top))
         every = -(-len(self.regions) // _NAMED)
-        at, names = range(0, len(self.regions), every), [_short(name) for name in self.regions[::every]]
+        at, names = range(0, len(self.regions), every), [short_name(name) for name in self.regions[::every]]
         ax.set_xticks(at, names, rotation=90, fontsize=7)
         ax.set_yticks(at, names, fontsize=7)
         ax.set(xlabel="listens", ylabel="speaks", title=f"{self.name} (rho {self.value:.2f})")
@@ -54,7 +54,8 @@ class RegionAttention(Result):
         return ax
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
+    """A region's name as a figure has room for it: its end."""
     return name if len(name) <= 20 else f"...{name[-17:]}"
 
 
@@ -172,7 +173,7 @@ class RegionMeans(Result):
         ax = plotting.axes(ax)
         order = np.argsort(-self.means, kind="stable")[:_LARGEST]
         ax.barh(np.arange(len(order)), self.means[order], color=plotting.BLUE, height=0.7)
-        ax.set_yticks(range(len(order)), [_short(self.regions[k]) for k in order], fontsize=8)
+        ax.set_yticks(range(len(order)), [short_name(self.regions[k]) for k in order], fontsize=8)
         ax.invert_yaxis()
         rest = "" if len(order) == len(self.means) else f" (the {len(order)} largest of {len(self.means)})"
         ax.set(xlabel="mean over columns", title=self.name + rest)

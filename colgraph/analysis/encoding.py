@@ -18,11 +18,11 @@ from colgraph.analysis.arrays import (
     as_responses,
     as_vector,
     check_choice,
-    check_count,
     check_varies,
     same_length,
 )
 from colgraph.analysis.result import Result
+from colgraph.analysis.ridge import held_out_folds, ridge_predictions
 from colgraph.analysis.stats import (
     centred_gram,
     correlate_rows,
@@ -30,7 +30,6 @@ from colgraph.analysis.stats import (
     leaving_out,
     permuted,
     random_groups,
-    recentred,
 )
 
 ALPHAS = tuple(np.logspace(-4, 4, 17).tolist())
@@ -179,7 +178,7 @@ def encode(
     x = as_features(features, "features")
     y, ceiling = _targets(targets, seed)
     same_length("stimuli", features=x, targets=y)
-    fold = _folds(len(y), folds, groups, seed)
+    fold = held_out_folds(len(y), folds, groups, seed)
     return _encode(centred_gram(x), y, ceiling, fold, _penalties(alphas), permutations, seed)
 
 
@@ -198,28 +197,6 @@ def _penalties(alphas: Any) -> Array:
     return values
 
 
-def _folds(stimuli: int, folds: int, groups: Any | None, seed: int) -> NDArray[np.int64]:
-    """``[stimuli]``: the fold in which each is held out."""
-    check_count("folds", folds, 2)
-    if stimuli < 3 * folds:
-        raise ValueError(f"{folds} folds need at least {3 * folds} stimuli (three in each), got {stimuli}")
-    if groups is None:
-        return random_groups(stimuli, seed, folds)
-    label, size = np.unique(as_labels(groups, stimuli, "groups"), return_inverse=True, return_counts=True)[1:]
-    if len(size) < folds:
-        raise ValueError(f"{folds} folds need at least as many groups, got {len(size)}")
-    # The largest groups first, each to the fold with the fewest stimuli so far; equals in random order.
-    order = np.random.default_rng(seed).permutation(len(size))
-    order = order[np.argsort(-size[order], kind="stable")]
-    held, fold_of = np.zeros(folds, dtype=np.int64), np.empty(len(size), dtype=np.int64)
-    for group in order:
-        fold_of[group] = int(held.argmin())
-        held[fold_of[group]] += size[group]
-    if held.min() < 3:
-        raise ValueError(f"groups leave a fold with {held.min()} stimuli, three are needed: use fewer folds")
-    return np.asarray(fold_of[label])
-
-
 def _encode(
     gram: Array,
     y: Array,
@@ -231,7 +208,7 @@ def _encode(
 ) -> Encoding:
     prediction, alpha = np.empty_like(y), np.empty((int(fold.max()) + 1, y.shape[1]))
     for f in range(len(alpha)):
-        prediction[fold == f], alpha[f] = _ridge(gram, y, fold != f, alphas)
+        prediction[fold == f], alpha[f] = ridge_predictions(gram, y, fold != f, alphas)
     scores = _score(prediction, y, fold)
     by_chance = np.stack([_score(prediction, y[order], fold) for order in permuted(permutations, len(y), seed, fold)])
     highest = np.sort(by_chance.max(1))
@@ -258,37 +235,6 @@ def _encode(
 def _score(prediction: Array, y: Array, fold: NDArray[np.int64]) -> Array:
     """``[targets]``: correlation within each fold, averaged over folds."""
     return np.mean([correlate_rows(prediction[fold == f].T, y[fold == f].T) for f in np.unique(fold)], axis=0)
-
-
-def _ridge(gram: Array, y: Array, train: NDArray[np.bool_], alphas: Array) -> tuple[Array, Array]:
-    """Predictions for the stimuli that are not ``train``, and the penalty of each target.
-
-    With ``K = U s U^T`` the centred Gram matrix, the fit is ``H y`` with ``H = U s / (s + alpha) U^T + 1 / n``, and the
-    error with stimulus i left out is ``(y - H y)_i / (1 - H_ii)``.
-    """
-    inside = gram[np.ix_(train, train)]
-    mean = inside.mean(0)
-    s, u = np.linalg.eigh(recentred(inside))
-    s = np.maximum(s, 0)
-    scale = s.mean() or 1.0
-    centre = y[train].mean(0)
-    rotated = u.T @ (y[train] - centre)
-    error = np.stack([_left_out_error(u, s / (s + a * scale), y[train] - centre, rotated) for a in alphas])
-    best = error.argmin(0)
-    dual = u @ (rotated / (s[:, None] + alphas[best] * scale))
-    across = gram[np.ix_(~train, train)]
-    across = across - across.mean(1, keepdims=True) - mean + mean.mean()
-    return across @ dual + centre, alphas[best]
-
-
-def _left_out_error(u: Array, shrink: Array, y: Array, rotated: Array) -> Array:
-    """Mean squared leave-one-out error ``[targets]``."""
-    residual = y - u @ (shrink[:, None] * rotated)
-    leverage = (u * u) @ shrink + 1 / len(y)
-    return np.asarray(((residual / np.maximum(1 - leverage, 1e-9)[:, None]) ** 2).mean(0))
-
-
-# ---------------------------------------------------------------------- steps and regions
 
 
 @dataclass(frozen=True, eq=False)
@@ -367,7 +313,7 @@ def encode_table(
     for name in controls:
         check_choice("control", name, features)
     y, ceiling = _targets(targets, seed)
-    fold = _folds(len(y), folds, groups, seed)
+    fold = held_out_folds(len(y), folds, groups, seed)
     labels = np.full(y.shape[1], "all") if regions is None else as_labels(regions, y.shape[1], "regions")
     names = np.unique(labels).tolist()
     results: dict[tuple[str, Any], Encoding] = {}

@@ -254,6 +254,10 @@ class Context:
         found = self._collect(self.probes.natural, steps="all", columns=self.sample)
         return np.asarray(found[..., None] if is_one_number(self.settings.signal) else found)
 
+    def states_of(self, columns: Index) -> NDArray[np.float32]:
+        """``[stimuli, these columns]``, or with channels, of the signal for natural images after the last step."""
+        return np.asarray(self._collect(self.probes.natural, columns=columns), dtype=np.float32)
+
     @property
     def units(self) -> tuple[NDArray[np.float32], NDArray[np.float64], Pairs]:
         """The signal of natural images for the columns at the places of :attr:`pairs`, the places, and the pairs.

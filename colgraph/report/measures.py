@@ -26,6 +26,8 @@ _representation = CATALOGUE.family("representation", "columns")
 _fields = CATALOGUE.family("fields", "columns")
 
 
+_OF_AN_AREA = 64  # columns stand for larger ones
+
 # ---------------------------------------------------------------------- topography
 
 
@@ -330,6 +332,21 @@ def rsa(c: Context) -> Result:
         area = np.where(entry, "inputs", np.where(way_out & ~way_out.all(), "outputs", "others"))
     model = analysis.category_rdm(c.categories)
     return c.call(analysis.rsa_by_step, c.sample_states, area[c.sample], model, inputs=c.probes.natural.images)
+
+
+@_representation(
+    "Classes read from areas",
+    "How well a linear readout of the mean of each area's columns ({signal}) tells the class of held-out images, the "
+    "best areas first; dotted: by chance. The number is the mean over areas. Where the image enters it can be told "
+    "from the start: see the input and the untrained network.",
+    PLACELESS,
+)
+def classes_by_area(c: Context) -> Result:
+    rng, areas = np.random.default_rng(c.settings.seed), _areas(c)
+    some = {name: np.sort(rng.permutation(columns)[:_OF_AN_AREA]) for name, columns in areas.items()}
+    taken = np.unique(np.concatenate(list(some.values())))
+    among = {name: np.searchsorted(taken, columns) for name, columns in some.items()}
+    return c.call(analysis.region_decoding, c.states_of(taken), c.categories, among, permutations=c.shuffles(20))
 
 
 @_representation(

@@ -62,8 +62,8 @@ class InputSettings:
     step_loss: str = option("last", "after which steps answers count: last, every or rising", choices=STEP_LOSSES)
     burn_in: int = option(
         0,
-        "in the second half of the epochs 0 to so many steps without gradient come first, drawn anew for each batch: for "
-        "a model that is to stay right when it runs longer",
+        "in the second half of the epochs 0 to so many steps without gradient come first, drawn anew for each batch: "
+        "for a model that is to stay right when it runs longer",
         low=0,
     )
     class_weights: str = option(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import RidgeCV
 
-from colgraph.analysis.encoding import _ridge, encode, encode_table, split_half_ceiling
+from colgraph.analysis.encoding import encode, encode_table, split_half_ceiling
+from colgraph.analysis.ridge import ridge_predictions
 
 
 def planted(stimuli=240, features=20, targets=12, noise=1.0, repeats=4, seed=0):
@@ -68,7 +69,7 @@ def test_ridge_is_scikit_learns(features):
     y = x[:, :4] + rng.normal(size=(50, 4)) * [0.1, 1, 3, 10]
     train = np.arange(50) < 40
     alphas = np.logspace(-3, 3, 13)
-    prediction, chosen = _ridge(x @ x.T, y, train, alphas)
+    prediction, chosen = ridge_predictions(x @ x.T, y, train, alphas)
     centred = x[train] - x[train].mean(0)
     scale = (centred**2).sum() / 40
     theirs = RidgeCV(alphas * scale, alpha_per_target=True).fit(x[train], y[train])

@@ -1,0 +1,124 @@
+"""From which regions of a sheet classes can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colgraph.analysis import plotting
+from colgraph.analysis.arrays import Array, as_labels, as_responses, check_count
+from colgraph.analysis.by_region import short_name
+from colgraph.analysis.result import Result
+from colgraph.analysis.ridge import held_out_folds, ridge_predictions
+from colgraph.analysis.stats import centred_gram, jackknife_interval, leaving_out, random_groups
+
+_ALPHAS = np.logspace(-3, 3, 7)  # times the mean eigenvalue
+_LARGEST = 20
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class RegionDecoding(Result):
+    """What :func:`region_decoding` returns; the value is the mean accuracy over regions.
+
+    Attributes:
+        regions: names.
+        accuracy: ``[R]`` of each.
+        chance: the mean of the null.
+    """
+
+    regions: tuple[str, ...]
+    accuracy: Array
+    chance: float
+
+    def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
+        """Draw the regions from which most can be read, beside chance."""
+        ax = plotting.axes(ax)
+        order = np.argsort(-self.accuracy, kind="stable")[:_LARGEST]
+        ax.barh(np.arange(len(order)), self.accuracy[order], color=plotting.BLUE, height=0.7)
+        ax.axvline(self.chance, color=plotting.GREY, linestyle=":")
+        ax.set_yticks(range(len(order)), [short_name(self.regions[k]) for k in order], fontsize=8)
+        ax.invert_yaxis()
+        rest = "" if len(order) == len(self.accuracy) else f" (the {len(order)} best of {len(self.accuracy)})"
+        ax.set(xlabel="held-out accuracy (dotted: by chance)", title=self.name + rest)
+        return ax
+
+
+def region_decoding(
+    responses: Any,
+    labels: Any,
+    regions: Mapping[str, Any],
+    *,
+    folds: int = 5,
+    permutations: int = 200,
+    seed: int = 0,
+) -> RegionDecoding:
+    """How well the class of a stimulus can be read from the mean response of each region of a sheet.
+
+    Ridge regression on indicators of classes, as of :func:`colgraph.analysis.encode`, with the largest prediction as
+    the answer and its penalty chosen in training; accuracy on stimuli that were held out. That classes can be read
+    where the image enters is so for any network: compare with the input and with the untrained network. Null: labels
+    shuffled over stimuli; somewhat below one in the number of classes, as a class that is frequent among what is held
+    out is rarer in training. Interval: jackknife over regions.
+
+    Args:
+        responses: ``[stimuli, columns]`` or ``[stimuli, columns, channels]``.
+        labels: ``[stimuli]`` numbers or text.
+        regions: names to columns, as :func:`colgraph.analysis.sheet_regions` gives them; they may overlap.
+        folds: in which stimuli are held out.
+        permutations: of the labels.
+        seed: of folds and permutations.
+
+    Raises:
+        ValueError: for fewer than two regions, or empty ones, fewer than two classes, too few stimuli for the folds,
+            and shapes that do not fit.
+    """
+    x = np.asarray(as_responses(responses, channels=np.ndim(responses) == 3))
+    x = x if x.ndim == 3 else x[..., None]
+    classes, answer = np.unique(as_labels(labels, len(x)), return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"labels: classes can be told apart where there are at least two, got {len(classes)}")
+    columns = [_columns_of(name, members, x.shape[1]) for name, members in regions.items()]
+    if len(columns) < 2:
+        raise ValueError(f"regions: at least two are needed, got {len(columns)}")
+    fold = held_out_folds(len(x), folds, None, seed)
+    rng = np.random.default_rng(seed)
+    shuffled = [rng.permutation(answer) for _ in range(check_count("permutations", permutations, 0))]
+    # One fit serves the labels and all shuffles of them: they are targets of the same Gram matrix.
+    answers = np.stack([answer, *shuffled], axis=1)
+    target = np.eye(len(classes))[answers].reshape(len(x), -1)
+    right = np.stack([_shares(x[:, members].mean(1), answers, target, fold) for members in columns])
+    everyone = right.mean(0)
+    left = np.array([right[kept, 0].mean() for kept in leaving_out(random_groups(len(columns), seed))])
+    return RegionDecoding(
+        name="classes read from regions",
+        unit="accuracy",
+        value=float(everyone[0]),
+        null=everyone[1:],
+        interval=jackknife_interval(everyone[0], left),
+        regions=tuple(regions),
+        accuracy=right[:, 0],
+        chance=float(everyone[1:].mean()) if len(everyone) > 1 else 1 / len(classes),
+    )
+
+
+def _columns_of(name: str, members: Any, columns: int) -> NDArray[np.int64]:
+    index = np.asarray(members, dtype=np.int64)
+    if not index.size:
+        raise ValueError(f"region {name!r} has no columns")
+    if index.min() < 0 or index.max() >= columns:
+        raise ValueError(f"region {name!r} has column {index.max()}, but there are {columns}")
+    return index
+
+
+def _shares(x: Array, answers: NDArray[np.int64], target: Array, fold: NDArray[np.int64]) -> Array:
+    """``[labelings]``: the share of held-out stimuli ``[stimuli, channels]`` whose class is predicted."""
+    gram, right = centred_gram(x.astype(np.float64)), np.zeros(answers.shape, dtype=bool)
+    for f in np.unique(fold):
+        held = fold == f
+        predicted, _ = ridge_predictions(gram, target, ~held, _ALPHAS)
+        right[held] = predicted.reshape(held.sum(), answers.shape[1], -1).argmax(-1) == answers[held]
+    return right.mean(0)

@@ -1,0 +1,64 @@
+"""Ridge regression on held-out stimuli: which are held out together, and what is predicted of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colgraph.analysis.arrays import Array, as_labels, check_count
+from colgraph.analysis.stats import random_groups, recentred
+
+
+def held_out_folds(stimuli: int, folds: int, groups: Any | None, seed: int) -> NDArray[np.int64]:
+    """``[stimuli]``: the fold in which each is held out."""
+    check_count("folds", folds, 2)
+    if stimuli < 3 * folds:
+        raise ValueError(f"{folds} folds need at least {3 * folds} stimuli (three in each), got {stimuli}")
+    if groups is None:
+        return random_groups(stimuli, seed, folds)
+    label, size = np.unique(as_labels(groups, stimuli, "groups"), return_inverse=True, return_counts=True)[1:]
+    if len(size) < folds:
+        raise ValueError(f"{folds} folds need at least as many groups, got {len(size)}")
+    # The largest groups first, each to the fold with the fewest stimuli so far; equals in random order.
+    order = np.random.default_rng(seed).permutation(len(size))
+    order = order[np.argsort(-size[order], kind="stable")]
+    held, fold_of = np.zeros(folds, dtype=np.int64), np.empty(len(size), dtype=np.int64)
+    for group in order:
+        fold_of[group] = int(held.argmin())
+        held[fold_of[group]] += size[group]
+    if held.min() < 3:
+        raise ValueError(f"groups leave a fold with {held.min()} stimuli, three are needed: use fewer folds")
+    return np.asarray(fold_of[label])
+
+
+def ridge_predictions(gram: Array, y: Array, train: NDArray[np.bool_], alphas: Array) -> tuple[Array, Array]:
+    """Predictions for the stimuli that are not ``train``, and the penalty of each target.
+
+    With ``K = U s U^T`` the centred Gram matrix, the fit is ``H y`` with ``H = U s / (s + alpha) U^T + 1 / n``, and the
+    error with stimulus i left out is ``(y - H y)_i / (1 - H_ii)``.
+    """
+    inside = gram[np.ix_(train, train)]
+    mean = inside.mean(0)
+    s, u = np.linalg.eigh(recentred(inside))
+    s = np.maximum(s, 0)
+    scale = s.mean() or 1.0
+    centre = y[train].mean(0)
+    rotated = u.T @ (y[train] - centre)
+    error = np.stack([_left_out_error(u, s / (s + a * scale), y[train] - centre, rotated) for a in alphas])
+    best = error.argmin(0)
+    dual = u @ (rotated / (s[:, None] + alphas[best] * scale))
+    across = gram[np.ix_(~train, train)]
+    across = across - across.mean(1, keepdims=True) - mean + mean.mean()
+    return across @ dual + centre, alphas[best]
+
+
+def _left_out_error(u: Array, shrink: Array, y: Array, rotated: Array) -> Array:
+    """Mean squared leave-one-out error ``[targets]``."""
+    residual = y - u @ (shrink[:, None] * rotated)
+    leverage = (u * u) @ shrink + 1 / len(y)
+    return np.asarray(((residual / np.maximum(1 - leverage, 1e-9)[:, None]) ** 2).mean(0))
+
+
+# ---------------------------------------------------------------------- steps and regions
