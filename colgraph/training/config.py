@@ -242,6 +242,11 @@ class TrainConfig(ColumnformerOptions, RewireSettings, InputSettings):
                 f"{self.wiring_kind} takes the whole sheet's attention: use sheet_parallel=1, or length",
             ),
             (
+                self.burn_in > 0 and not self.recurs,
+                "burn_in",
+                f"blocks of {name} run once each, and no steps can come before them: leave {self.burn_in} out",
+            ),
+            (
                 self.burn_in > 0 and self.inject != "every",
                 "burn_in",
                 "no gradient would reach the image, which enters at the first step alone: give inject every, or leave "

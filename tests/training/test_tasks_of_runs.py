@@ -222,6 +222,8 @@ def test_what_cannot_be_begun_with_is_refused(
         ({"task": "columms"}, "unknown task 'columms': did you mean 'columns'"),
         ({"steps": "5-2"}, "steps: a range runs from a smaller"),
         ({"steps": "2-x"}, "steps: must be a whole number, got '2-x'"),
+        ({"burn_in": 5}, "burn_in: no gradient would reach the image, .*give inject every, or leave 5 out"),
+        ({"burn_in": 5, "model": "vit", "inject": "every"}, "burn_in: blocks of a vit run once each, .*leave 5 out"),
         ({"step_loss": "first"}, "step_loss: must be one of last, every, rising"),
     ],
 )
@@ -238,7 +240,7 @@ def test_settings_that_do_not_go_together_are_refused(changes: dict[str, Any], m
         (["--step-loss", "every", "--steps", "1"], "--step-loss has no effect here: it needs --steps 2 or more"),
         (
             ["--model", "vit", "--inject", "every", "--burn-in", "9"],
-            "--burn-in has no effect here: it needs --model columnformer or recurrent",
+            "--burn-in: blocks of a vit run once each, .*leave 9 out",
         ),
         (["--burn-in", "9"], "--burn-in: no gradient would reach the image, .*give inject every"),
         (["--burn-in=-1"], "--burn-in: must be at least 0, got -1"),
