@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,7 @@ class RegionAttention(Result):
         top = float(np.nanmax(shown))
         image = ax.imshow(shown, cmap="viridis", norm=LogNorm(top * 1e-4, top))
         every = -(-len(self.regions) // _NAMED)
-        at, names = range(0, len(self.regions), every), [short_name(name) for name in self.regions[::every]]
+        at, names = range(0, len(self.regions), every), [_short(name) for name in self.regions[::every]]
         ax.set_xticks(at, names, rotation=90, fontsize=7)
         ax.set_yticks(at, names, fontsize=7)
         ax.set(xlabel="listens", ylabel="speaks", title=f"{self.name} (rho {self.value:.2f})")
@@ -54,9 +54,20 @@ class RegionAttention(Result):
         return ax
 
 
-def short_name(name: str) -> str:
-    """A region's name as a figure has room for it: its end."""
+def _short(name: str) -> str:
     return name if len(name) <= 20 else f"...{name[-17:]}"
+
+
+def draw_largest(ax: plotting.Axes | None, values: Array, regions: Sequence[str], title: str) -> plotting.Axes:
+    """A bar for each region, the largest first, as many as can be read."""
+    ax = plotting.axes(ax)
+    order = np.argsort(-values, kind="stable")[:_LARGEST]
+    ax.barh(np.arange(len(order)), values[order], color=plotting.BLUE, height=0.7)
+    ax.set_yticks(range(len(order)), [_short(regions[k]) for k in order], fontsize=8)
+    ax.invert_yaxis()
+    rest = "" if len(order) == len(values) else f" (the {len(order)} largest of {len(values)})"
+    ax.set(title=title + rest)
+    return ax
 
 
 def region_attention(
@@ -170,13 +181,8 @@ class RegionMeans(Result):
 
     def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw the regions with the largest means, largest first."""
-        ax = plotting.axes(ax)
-        order = np.argsort(-self.means, kind="stable")[:_LARGEST]
-        ax.barh(np.arange(len(order)), self.means[order], color=plotting.BLUE, height=0.7)
-        ax.set_yticks(range(len(order)), [short_name(self.regions[k]) for k in order], fontsize=8)
-        ax.invert_yaxis()
-        rest = "" if len(order) == len(self.means) else f" (the {len(order)} largest of {len(self.means)})"
-        ax.set(xlabel="mean over columns", title=self.name + rest)
+        ax = draw_largest(ax, self.means, self.regions, self.name)
+        ax.set(xlabel="mean over columns")
         return ax
 
 

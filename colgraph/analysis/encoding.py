@@ -237,6 +237,9 @@ def _score(prediction: Array, y: Array, fold: NDArray[np.int64]) -> Array:
     return np.mean([correlate_rows(prediction[fold == f].T, y[fold == f].T) for f in np.unique(fold)], axis=0)
 
 
+# ---------------------------------------------------------------------- steps and regions
+
+
 @dataclass(frozen=True, eq=False)
 class EncodingTable:
     """What :func:`encode_table` returns.

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from colgraph.analysis import plotting
 from colgraph.analysis.arrays import Array, as_labels, as_responses, check_count
-from colgraph.analysis.by_region import short_name
+from colgraph.analysis.by_region import draw_largest
 from colgraph.analysis.result import Result
 from colgraph.analysis.ridge import held_out_folds, ridge_predictions
+from colgraph.analysis.sheet_regions import given_regions
 from colgraph.analysis.stats import centred_gram, jackknife_interval, leaving_out, random_groups
 
 _ALPHAS = np.logspace(-3, 3, 7)  # times the mean eigenvalue
-_LARGEST = 20
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -36,14 +36,9 @@ class RegionDecoding(Result):
 
     def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
         """Draw the regions from which most can be read, beside chance."""
-        ax = plotting.axes(ax)
-        order = np.argsort(-self.accuracy, kind="stable")[:_LARGEST]
-        ax.barh(np.arange(len(order)), self.accuracy[order], color=plotting.BLUE, height=0.7)
+        ax = draw_largest(ax, self.accuracy, self.regions, self.name)
         ax.axvline(self.chance, color=plotting.GREY, linestyle=":")
-        ax.set_yticks(range(len(order)), [short_name(self.regions[k]) for k in order], fontsize=8)
-        ax.invert_yaxis()
-        rest = "" if len(order) == len(self.accuracy) else f" (the {len(order)} best of {len(self.accuracy)})"
-        ax.set(xlabel="held-out accuracy (dotted: by chance)", title=self.name + rest)
+        ax.set(xlabel="held-out accuracy (dotted: by chance)")
         return ax
 
 
@@ -67,7 +62,7 @@ def region_decoding(
     Args:
         responses: ``[stimuli, columns]`` or ``[stimuli, columns, channels]``.
         labels: ``[stimuli]`` numbers or text.
-        regions: names to columns, as :func:`colgraph.analysis.sheet_regions` gives them; they may overlap.
+        regions: names to columns or masks, as :func:`colgraph.analysis.sheet_regions` takes them; they may overlap.
         folds: in which stimuli are held out.
         permutations: of the labels.
         seed: of folds and permutations.
@@ -81,7 +76,7 @@ def region_decoding(
     classes, answer = np.unique(as_labels(labels, len(x)), return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"labels: classes can be told apart where there are at least two, got {len(classes)}")
-    columns = [_columns_of(name, members, x.shape[1]) for name, members in regions.items()]
+    columns = list(given_regions(regions, x.shape[1]).values())
     if len(columns) < 2:
         raise ValueError(f"regions: at least two are needed, got {len(columns)}")
     fold = held_out_folds(len(x), folds, None, seed)
@@ -103,15 +98,6 @@ def region_decoding(
         accuracy=right[:, 0],
         chance=float(everyone[1:].mean()) if len(everyone) > 1 else 1 / len(classes),
     )
-
-
-def _columns_of(name: str, members: Any, columns: int) -> NDArray[np.int64]:
-    index = np.asarray(members, dtype=np.int64)
-    if not index.size:
-        raise ValueError(f"region {name!r} has no columns")
-    if index.min() < 0 or index.max() >= columns:
-        raise ValueError(f"region {name!r} has column {index.max()}, but there are {columns}")
-    return index
 
 
 def _shares(x: Array, answers: NDArray[np.int64], target: Array, fold: NDArray[np.int64]) -> Array:

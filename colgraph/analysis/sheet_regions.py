@@ -53,7 +53,7 @@ def sheet_regions(sheet: Any, regions: Any | None = None) -> dict[str, Index]:
     if isinstance(regions, str):
         return _named(sheet, regions, count)
     if isinstance(regions, Mapping):
-        return _given(regions, count)
+        return given_regions(regions, count)
     return _labelled(regions, count)
 
 
@@ -131,7 +131,8 @@ def _labelled(regions: Any, count: int) -> dict[str, Index]:
     return found
 
 
-def _given(regions: Mapping[Any, Any], count: int) -> dict[str, Index]:
+def given_regions(regions: Mapping[Any, Any], count: int) -> dict[str, Index]:
+    """The columns of each region, from indices or masks, or a ValueError where they are not among so many."""
     if not regions:
         raise ValueError("regions must name at least one, got an empty mapping")
     odd = [name for name in regions if not isinstance(name, str) or not name]

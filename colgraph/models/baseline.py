@@ -104,6 +104,9 @@ class Baseline(SharedModel):
         """What a block takes, of the shape of ``given``, from ``[B,P,C]``: :meth:`by_patch` undone."""
         return state.transpose(1, 2).reshape(given.shape)
 
+    def check_stops(self, steps: int | None, record: Collection[str]) -> None:
+        """Refuse, with a ValueError, to stop after so many blocks or to keep so much; here any will do."""
+
     def arguments(self) -> dict[str, Any]:
         """Plain values that the class can be called with, for a model of the same shapes."""
         names = inspect.signature(type(self)).parameters
@@ -190,6 +193,7 @@ class Baseline(SharedModel):
         """
         for name in record if not isinstance(record, str) else (record,):
             check_choice("record", name, ("state",))
+        self.check_stops(steps, record)
         blocks = self._blocks(steps)
         given = self.start(self.embed(images))
         going_on = state is not None

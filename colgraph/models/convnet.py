@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from colgraph.models.baseline import Baseline
-from colgraph.models.vision import VisionUnroll
 from colgraph.nn.constructor import constructor
 from colgraph.nn.shared import make_linear
 from colgraph.options import PARAMETRIZATIONS, check_choice
@@ -87,26 +86,13 @@ class ConvNet(Baseline):
         """Whether kernels are the same at all places, and nothing is halved."""
         return self.readout == "columns" and not self.local
 
-    def unroll(
-        self,
-        images: Tensor,
-        *,
-        state: Tensor | None = None,
-        steps: int | None = None,
-        start: int | None = None,
-        record: Collection[str] = (),
-    ) -> VisionUnroll:
-        """Run the blocks and keep what is asked for, see :meth:`Baseline.unroll`.
-
-        Raises:
-            ValueError: if it is to stop at, or to keep, maps of another size than the readout's.
-        """
+    def check_stops(self, steps: int | None, record: Collection[str]) -> None:
+        """Refuse to stop at, or to keep, maps of another size than the readout's."""
         if self.halves and (record or steps not in (None, self.depth)):
             raise ValueError(
                 f"this ConvNet halves its map, and is read out after all of its {self.depth} blocks alone, got "
                 f"steps={steps}, record={record!r}: readout='columns' keeps the map as it is"
             )
-        return super().unroll(images, state=state, steps=steps, start=start, record=record)
 
 
 def _halvings(side: int, depth: int) -> list[bool]:

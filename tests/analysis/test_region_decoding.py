@@ -46,6 +46,9 @@ def test_names_of_classes_and_channels_make_no_difference(responses: np.ndarray)
     named = an.region_decoding(responses * 3 + 5, np.array(["cat", "ant", "dog"])[LABELS], REGIONS, permutations=0)
     np.testing.assert_allclose(named.accuracy, plain.accuracy)
     assert plain.chance == pytest.approx(1 / 3)
+    masks = {name: np.isin(np.arange(7), columns) for name, columns in REGIONS.items()}
+    masked = an.region_decoding(responses, LABELS, masks, permutations=0)
+    np.testing.assert_allclose(masked.accuracy, plain.accuracy)
     # One number for each column is one channel.
     one = an.region_decoding(responses[..., 0], LABELS, REGIONS, permutations=0)
     np.testing.assert_allclose(one.accuracy, an.region_decoding(responses[..., :1], LABELS, REGIONS).accuracy)
@@ -63,7 +66,8 @@ def test_held_out_is_not_trained_on() -> None:
         (np.zeros(120), REGIONS, "at least two, got 1"),
         (LABELS, {"one": [0]}, "at least two are needed, got 1"),
         (LABELS, {"one": [0], "none": []}, "region 'none' has no columns"),
-        (LABELS, {"one": [0], "far": [7]}, "region 'far' has column 7, but there are 7"),
+        (LABELS, {"one": [0], "far": [7]}, r"region 'far' must lie in 0..6 \(7 columns\), got 7"),
+        (LABELS, {"one": [0], "half": [0.5]}, "region 'half' must be a list of column indices, got float64"),
         (LABELS[:5], REGIONS, "labels"),
     ],
 )

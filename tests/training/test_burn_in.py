@@ -13,6 +13,8 @@ from torch.nn import functional as F
 pytest.importorskip("lightning")
 pytest.importorskip("sklearn")
 
+from small_tasks import SMALL as OF_TASKS
+
 from colgraph.data import load_images
 from colgraph.models import count_flops
 from colgraph.tasks import drawn_steps
@@ -20,30 +22,11 @@ from colgraph.training import RunFlags, TrainConfig, load_trained, make_model, m
 from colgraph.training.module import TaskModule
 from colgraph.training.questions import task_seed
 
-SMALL: dict[str, Any] = {
-    "data": "digits",
-    "image_size": 8,
-    "channels": 1,
-    "augment": "none",
-    "geometry": "grid",
-    "options": {"shape": [4, 4]},
-    "patch_size": 2,
-    "neighbors": "radius:1.1",
-    "dim": 8,
-    "qk_dim": 4,
-    "mlp_dim": 8,
-    "steps": 3,
-    "inject": "every",
-    "leak": 0.2,
-    "epochs": 1,
-    "batch_size": 128,
-    "figure_every": 0,
-    "tensorboard": False,
-}
+SMALL = {**OF_TASKS, "epochs": 1}
 KINDS: dict[str, dict[str, Any]] = {
     "sheet": {},
-    "delays": {"speed": 0.5},
-    "position embedding": {"position_embedding": True},
+    "delays": {"speed": 1.0},
+    "no position embedding": {"position_embedding": False},
     "recurrent convolution": {"model": "recurrent", "geometry": "layers", "options": {}, "neighbors": "complete"},
 }
 
