@@ -89,7 +89,7 @@ def region_decoding(
     everyone = right.mean(0)
     left = np.array([right[kept, 0].mean() for kept in leaving_out(random_groups(len(columns), seed))])
     return RegionDecoding(
-        name="classes read from regions",
+        name="classes in regions",
         unit="accuracy",
         value=float(everyone[0]),
         null=everyone[1:],
