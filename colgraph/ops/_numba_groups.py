@@ -18,11 +18,13 @@ from colgraph.ops._numba_cache import compiled, inlined
 from colgraph.ops._numba_vector import (
     LANES,
     at_once,
+    end_of,
     fetch,
     first_of,
     fma,
     load,
     peek,
+    poke,
     splat,
     store,
     store_past,
@@ -36,7 +38,7 @@ _SLOTS = 64 * COLUMNS  # edges of a group, at most, if it has more than one colu
 _FRESH_MOST = 16 * COLUMNS  # rows that are asked for ahead of a group, at most
 _PACKED_MOST = 12 * COLUMNS  # rows of a group that are packed, at most
 _SHARED = 2  # edges that a packed row must serve to be worth it, on average
-_RECENT = 16  # rows met no longer ago than this many groups are taken to be in the cache still
+RECENT = 16  # rows met no longer ago than this many groups are taken to be in the cache still
 _LINE = 16  # floats in a cache line
 _PAST_CACHES = 2**21  # floats of a result that is not worth a place in the caches
 _PERIOD = 1024  # floats after which lines fall on the same set of a first-level cache
@@ -50,7 +52,7 @@ _ZERO = np.float32(0.0)
 # where the next group starts, its own serial number, how many rows it meets in all, if it can pack them (or 0), and
 # where its piece of the columns stops; then, by column, which it is, where its edges start, how many they are, and
 # where they start in all buffers; then the fresh rows, and all rows. Beside it, ``near [2,slots]`` says for each edge
-# which column is at its other end, and which of the group's rows that is.
+# which column is at its other end, and, where rows are packed, which of the group's rows that is.
 SIZE, _FRESH_ROWS, NEXT, _SERIAL, _ROWS, _STOP = 0, 1, 2, 3, 4, 5
 COLUMN = 8
 FIRST = COLUMN + COLUMNS
@@ -80,7 +82,8 @@ def workspace(indptr: np.ndarray) -> tuple[np.ndarray, ...]:
     """What a thread needs for a pass over columns.
 
     Returns:
-        seen: ``[2,N]`` the serial number of the group that last met each column, and which of its rows that was.
+        seen: ``[2,N]`` the serial number of the group that last met each column, and which of its rows that was; looked
+            at where rows are packed.
         packed: room for a piece of each row of a group.
         weight, grad: a float for each edge of a group.
         group, near, ahead, near_ahead: the present group, still empty, and the one after it.
@@ -93,12 +96,18 @@ def workspace(indptr: np.ndarray) -> tuple[np.ndarray, ...]:
     ahead = np.zeros(_GROUP_LENGTH, np.int64)
     near = np.empty((2, slots), np.int32)
     near_ahead = np.empty((2, slots), np.int32)
-    seen = np.full((2, indptr.size), -_RECENT, np.int32)
+    seen = np.zeros((2, indptr.size), np.int32)
     packed = _aligned(_PACKED_MOST * _LONG)
     return seen, packed, _aligned(slots), _aligned(slots), group, near, ahead, near_ahead
 
 
 # ---------------------------------------------------------------------- forming groups
+
+
+@inlined
+def packs(slices: int, width: int, other_width: int) -> bool:
+    """Whether rows of one of these widths are so far apart that :func:`_gather` packs them."""
+    return slices * width % _PERIOD == 0 or slices * other_width % _PERIOD == 0
 
 
 @compiled
@@ -107,25 +116,24 @@ def form_group(
     near: np.ndarray,
     before: np.ndarray,
     seen: np.ndarray,
-    order: np.ndarray,
     pieces: np.ndarray,
-    indptr: np.ndarray,
-    neighbours: np.ndarray,
+    edges: Any,
+    pack: bool,
 ) -> None:
     """Fill ``group`` with the columns that come after the group ``before``; with none when all are done.
 
     Where its piece of the columns ends, the next one that no thread has taken follows. ``pieces`` is a counter, then
     where they start and stop.
     """
+    order, indptr, neighbours, fresh, fresh_indptr = edges
     position, stop, serial = before[NEXT], before[_STOP], before[_SERIAL] + 1
     while position >= stop:
         piece = take_number(pieces)
         if piece + 2 >= pieces.size:
             break
         position, stop = pieces[piece + 1], pieces[piece + 2]
-    size = slot = fresh = met = edges = 0
-    column, row = near
-    when, place = seen
+    size = slot = 0
+    column = near[0]
     while size < COLUMNS and position + size < stop:
         i = order[position + size]
         first = indptr[i]
@@ -133,27 +141,42 @@ def form_group(
         if size and slot + padded(count) > _SLOTS:
             break
         for e in range(count):
-            j = peek(neighbours, first + e)
-            last = peek(when, j)
-            if last != serial:
-                if serial - last > _RECENT and fresh < _FRESH_MOST:
-                    group[_FRESH + fresh] = j
-                    fresh += 1
+            poke(column, slot + e, np.int32(peek(neighbours, first + e)))
+        for e in range(slot + count, slot + (count + 3) // 4 * 4):
+            column[e] = column[slot + count - 1]  # products are taken four at a time, and this one is thrown away
+        group[COLUMN + size], group[FIRST + size], group[DEGREE + size], group[SLOT + size] = i, first, count, slot
+        slot += padded(count)
+        size += 1
+    from_here = fresh_indptr[position]
+    group[_FRESH_ROWS] = min(fresh_indptr[position + size] - from_here, _FRESH_MOST)
+    for u in range(group[_FRESH_ROWS]):
+        group[_FRESH + u] = fresh[from_here + u]
+    group[SIZE], group[_SERIAL] = size, serial
+    group[NEXT], group[_STOP] = position + size, stop
+    group[_ROWS] = _number_rows(group, near, seen) if pack else 0
+
+
+@compiled
+def _number_rows(group: np.ndarray, near: np.ndarray, seen: np.ndarray) -> int:
+    """Give the rows that the group meets a number each; how many they are, or 0 where they are not to be packed."""
+    column, row = near
+    when, place = seen
+    serial = group[_SERIAL]
+    met = edges = 0
+    for t in range(group[SIZE]):
+        slot, count = group[SLOT + t], group[DEGREE + t]
+        for e in range(slot, slot + count):
+            j = peek(column, e)
+            if peek(when, j) != serial:
                 if met < _PACKED_MOST:
                     group[_MET + met] = j
                 when[j], place[j] = serial, met
                 met += 1
-            column[slot + e], row[slot + e] = j, peek(place, j)
-        for e in range(slot + count, slot + padded(count)):
-            # What is computed there is thrown away.
-            column[e], row[e] = column[slot + count - 1], row[slot + count - 1]
-        group[COLUMN + size], group[FIRST + size], group[DEGREE + size], group[SLOT + size] = i, first, count, slot
-        slot += padded(count)
+            row[e] = peek(place, j)
+        for e in range(slot + count, slot + (count + 3) // 4 * 4):
+            row[e] = row[slot + count - 1]
         edges += count
-        size += 1
-    group[_ROWS] = met if met <= _PACKED_MOST and edges >= _SHARED * met else 0
-    group[SIZE], group[_FRESH_ROWS], group[_SERIAL] = size, fresh, serial
-    group[NEXT], group[_STOP] = position + size, stop
+    return met if met <= _PACKED_MOST and edges >= _SHARED * met else 0
 
 
 @inlined
@@ -229,11 +252,11 @@ def _dots(
             c = fma(piece, load(rows, c_at + x, LANES), c)
             d = fma(piece, load(rows, d_at + x, LANES), d)
         if rest:
-            piece = first_of(own, own_at + whole, rest)
-            a = fma(piece, first_of(rows, a_at + whole, rest), a)
-            b = fma(piece, first_of(rows, b_at + whole, rest), b)
-            c = fma(piece, first_of(rows, c_at + whole, rest), c)
-            d = fma(piece, first_of(rows, d_at + whole, rest), d)
+            piece = end_of(own, own_at + whole, rest)
+            a = fma(piece, end_of(rows, a_at + whole, rest), a)
+            b = fma(piece, end_of(rows, b_at + whole, rest), b)
+            c = fma(piece, end_of(rows, c_at + whole, rest), c)
+            d = fma(piece, end_of(rows, d_at + whole, rest), d)
         before = load(result, e, 4)
         store_sums(result, e, a, b, c, d)
         if add:
@@ -274,6 +297,8 @@ def group_dots(
 def _make_sum(width: int) -> Any:
     """A sum over ``width`` numbers of each row (``rest``, if fewer are left), in registers over all neighbours."""
     take, put = at_once(width)
+    if width == LANES:
+        take = inlined(lambda row, at, count: load(row, at, LANES) if count >= LANES else end_of(row, at, count))
 
     @inlined
     def weighted_sum(

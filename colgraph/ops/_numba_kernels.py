@@ -8,7 +8,7 @@ on how columns are dealt out. Samples and heads are one axis of G slices, ``g = 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,11 +19,13 @@ from colgraph.ops._numba_groups import (
     DEGREE,
     FIRST,
     NEXT,
+    RECENT,
     SIZE,
     SLOT,
     form_group,
     group_dots,
     group_sums,
+    packs,
     workspace,
 )
 from colgraph.ops._numba_vector import (
@@ -32,11 +34,14 @@ from colgraph.ops._numba_vector import (
     fence,
     first_of,
     fma,
+    keep_first,
     largest_lane,
     load,
     maximum,
     peek,
     plain,
+    poke,
+    prefetch,
     put_first,
     splat,
     store,
@@ -51,11 +56,17 @@ _ONE = np.float32(1.0)
 
 
 class Edges(NamedTuple):
-    """One direction of a layout: columns in the order of work, and for each its edges and who is at their other end."""
+    """One direction of a layout: columns in the order of work, and for each its edges and who is at their other end.
+
+    ``fresh[fresh_indptr[p] : fresh_indptr[p + 1]]`` are the columns that the one at place p of the order has an edge to
+    and those just before it had none to: their rows are not in the cache yet.
+    """
 
     order: np.ndarray
     indptr: np.ndarray
     neighbours: np.ndarray
+    fresh: np.ndarray
+    fresh_indptr: np.ndarray
 
 
 class Sizes(NamedTuple):
@@ -65,6 +76,25 @@ class Sizes(NamedTuple):
     depth: int
     channels: int
     bias_heads: int
+
+
+@_kernel
+def find_fresh(
+    order: np.ndarray, indptr: np.ndarray, neighbours: np.ndarray, fresh: np.ndarray, fresh_indptr: np.ndarray
+) -> None:
+    """Fill ``Edges.fresh``, in room for all edges, and ``fresh_indptr``: once, and not in every pass."""
+    last = np.full(order.size, -RECENT - 1, np.int64)
+    found = 0
+    fresh_indptr[0] = 0
+    for position in range(order.size):
+        i, now = order[position], position // COLUMNS
+        for e in range(indptr[i], indptr[i + 1]):
+            j = neighbours[e]
+            if now - last[j] > RECENT:
+                fresh[found] = j
+                found += 1
+            last[j] = now
+        fresh_indptr[position + 1] = found
 
 
 # ---------------------------------------------------------------------- one column's edges
@@ -85,26 +115,27 @@ def _fill_rest(values: np.ndarray, slot: int, count: int, filling: float) -> Non
     rest = count % LANES
     if rest:
         at = slot + count - rest
-        store(values, at, first_of(values, at, rest, filling))
+        store(values, at, keep_first(load(values, at, LANES), rest, filling))
 
 
 @inlined
-def _finish_scores(score: np.ndarray, slot: int, count: int, scale: float, bias: np.ndarray, bias_at: int) -> None:
-    """``score * scale + bias``; minus infinity beyond the edges."""
-    factor = splat(scale, LANES)
-    for e in range(slot, slot + count, LANES):
-        store(score, e, load(score, e, LANES) * factor)
-    if bias.size:
-        _add_scaled(score, slot, _ONE, bias, bias_at, count)
-    _fill_rest(score, slot, count, _MINUS_INFINITY)
+def _finish_scores(score: np.ndarray, slot: int, count: int, scale: float, bias: np.ndarray, bias_at: int) -> Any:
+    """``score * scale + bias``; minus infinity beyond the edges. One lane of the result is the largest."""
+    factor, largest = splat(scale, LANES), splat(_MINUS_INFINITY, LANES)
+    for e in range(0, count, LANES):
+        value = load(score, slot + e, LANES) * factor
+        if bias.size:
+            value = value + first_of(bias, bias_at + e, count - e)
+        if count - e < LANES:
+            value = keep_first(value, count - e, _MINUS_INFINITY)
+        store(score, slot + e, value)
+        largest = maximum(value, largest)
+    return largest
 
 
 @inlined
-def _exponentials(score: np.ndarray, slot: int, count: int) -> tuple[float, float]:
+def _exponentials(score: np.ndarray, slot: int, count: int, largest: Any) -> tuple[float, float]:
     """Scores to ``exp(score - largest)``, in place; the largest score and the sum. 0 and 0 where all are masked."""
-    largest = splat(_MINUS_INFINITY, LANES)
-    for e in range(slot, slot + count, LANES):
-        largest = maximum(load(score, e, LANES), largest)
     top = largest_lane(largest)
     if top == _MINUS_INFINITY:
         top = _ZERO
@@ -159,20 +190,21 @@ def forward(
     cost: np.ndarray,
 ) -> None:
     """``out [N,G,C]``, the largest score and the inverse of the sum of each softmax ``[N,G,2]``, and ``cost [N,G]``."""
-    order, indptr, neighbours = edges
+    indptr, neighbours = edges.indptr, edges.neighbours
     slices, depth, channels, bias_heads = sizes
+    pack = packs(slices, depth, channels)
     seen, packed, weight, _, group, near, ahead, near_ahead = workspace(indptr)
     factor = np.empty(COLUMNS, np.float32)
-    form_group(group, near, ahead, seen, order, pieces, indptr, neighbours)
+    form_group(group, near, ahead, seen, pieces, edges, pack)
     while group[SIZE]:
-        form_group(ahead, near_ahead, group, seen, order, pieces, indptr, neighbours)
+        form_group(ahead, near_ahead, group, seen, pieces, edges, pack)
         for g in range(slices):
             bias_head = g % bias_heads if bias_heads else 0
             group_dots(query, key, slices, g, depth, group, near, ahead, packed, weight)
             for t in range(group[SIZE]):
                 slot, first, count = group[SLOT + t], group[FIRST + t], group[DEGREE + t]
-                _finish_scores(weight, slot, count, scale, bias, bias_head * neighbours.size + first)
-                top, total = _exponentials(weight, slot, count)
+                largest = _finish_scores(weight, slot, count, scale, bias, bias_head * neighbours.size + first)
+                top, total = _exponentials(weight, slot, count, largest)
                 at = group[COLUMN + t] * slices + g
                 factor[t] = _ZERO if total == _ZERO else _ONE / total
                 softmax[2 * at], softmax[2 * at + 1] = top, factor[t]
@@ -212,13 +244,14 @@ def backward_targets(
     :func:`backward_sources`, in the order of work: what is written together lies together. ``work [N+1]`` counts edges
     and columns in that order.
     """
-    order, indptr, neighbours = edges
+    indptr, neighbours = edges.indptr, edges.neighbours
     slices, depth, channels, bias_heads = sizes
+    pack = packs(slices, depth, channels)
     seen, packed, weight, grad, group, near, ahead, near_ahead = workspace(indptr)
     factor = np.full(COLUMNS, scale, np.float32)
-    form_group(group, near, ahead, seen, order, pieces, indptr, neighbours)
+    form_group(group, near, ahead, seen, pieces, edges, pack)
     while group[SIZE]:
-        form_group(ahead, near_ahead, group, seen, order, pieces, indptr, neighbours)
+        form_group(ahead, near_ahead, group, seen, pieces, edges, pack)
         for g in range(g_start, g_stop):
             bias_head = g % bias_heads if bias_heads else 0
             group_dots(grad_out, value, slices, g, channels, group, near, ahead, packed, grad)
@@ -236,8 +269,8 @@ def backward_targets(
                     place = work[position] - position
                     for e in range(count):
                         pair = (place + e) * apart + 2 * (g - g_start)
-                        scratch[pair] = peek(weight, slot + e)
-                        scratch[pair + 1] = peek(grad, slot + e)
+                        poke(scratch, pair, peek(weight, slot + e))
+                        poke(scratch, pair + 1, peek(grad, slot + e))
                 if grad_bias.size:
                     _add_scaled(grad_bias, bias_head * neighbours.size + first, _ONE, grad, slot, count)
             if grad_query.size:
@@ -264,21 +297,24 @@ def backward_sources(
     grad_value: np.ndarray,
 ) -> None:
     """The gradients of key and value: ``edges`` leave the columns here; ``places`` says where ``scratch`` has them."""
-    order, indptr, neighbours = edges
     slices, depth, channels, _ = sizes
-    seen, packed, weight, grad, group, near, ahead, near_ahead = workspace(indptr)
+    pack = packs(slices, depth, channels)
+    seen, packed, weight, grad, group, near, ahead, near_ahead = workspace(edges.indptr)
     factor = np.full(COLUMNS, scale, np.float32)
     ones = np.full(COLUMNS, _ONE, np.float32)
-    form_group(group, near, ahead, seen, order, pieces, indptr, neighbours)
+    form_group(group, near, ahead, seen, pieces, edges, pack)
     while group[SIZE]:
-        form_group(ahead, near_ahead, group, seen, order, pieces, indptr, neighbours)
+        form_group(ahead, near_ahead, group, seen, pieces, edges, pack)
+        for t in range(ahead[SIZE]):
+            for e in range(ahead[FIRST + t], ahead[FIRST + t] + ahead[DEGREE + t]):
+                prefetch(scratch, peek(places, e) * apart)  # written by target: by source, it lies here and there
         for g in range(g_start, g_stop):
             for t in range(group[SIZE]):
                 slot, first = group[SLOT + t], group[FIRST + t]
                 for e in range(group[DEGREE + t]):
                     pair = peek(places, first + e) * apart + 2 * (g - g_start)
-                    weight[slot + e] = peek(scratch, pair)
-                    grad[slot + e] = peek(scratch, pair + 1)
+                    poke(weight, slot + e, peek(scratch, pair))
+                    poke(grad, slot + e, peek(scratch, pair + 1))
             if grad_key.size:
                 group_sums(grad, factor, query, slices, g, depth, group, near, ahead, packed, plain(True), grad_key)
             if grad_value.size:

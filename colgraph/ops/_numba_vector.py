@@ -299,6 +299,12 @@ def peek(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.Value]) ->
     return builder.load(builder.gep(_begin(context, builder, sig, args), [args[1]]))
 
 
+@_emitted(lambda array, index, value: types.void(array, types.intp, array.dtype))
+def poke(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.Value]) -> None:
+    """``poke(array, index, value)``: ``array[index] = value``, for an index that is never negative: one store."""
+    builder.store(args[2], builder.gep(_begin(context, builder, sig, args), [args[1]]))
+
+
 @_emitted(lambda array: array.dtype(array))
 def take_number(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.Value]) -> ir.Value:
     """``take_number(array)``: ``array[0]``, which is one more for whoever comes next, on whatever thread."""
@@ -352,6 +358,20 @@ def load_first(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.Valu
     return _call(builder, f"llvm.masked.load.v{LANES}f32.p0", kind, given)
 
 
+@_emitted(lambda array, index: _Vector(LANES)(array, types.intp))
+def load_half(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.Value]) -> ir.Value:
+    """``load_half(array, index)``: ``array[index : index + LANES // 2]``, and zeros in the upper lanes."""
+    kind = ir.VectorType(_FLOAT, LANES // 2)
+    low = builder.load(_address(context, builder, sig, args, kind), align=4)
+    return builder.shuffle_vector(low, _everywhere(kind, 0.0), _lanes(list(range(LANES))))
+
+
+@_emitted(lambda value, count, filling: value(value, types.intp, types.float32))
+def keep_first(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.Value]) -> ir.Value:
+    """``keep_first(value, count, filling)``: the first ``count`` of ``LANES`` lanes, and ``filling`` after them."""
+    return builder.select(_first_lanes(builder, args[1]), args[0], _broadcast(builder, args[2], LANES))
+
+
 @_emitted(lambda array, index, count, value: types.void(array, types.intp, types.intp, value))
 def store_first(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.Value]) -> None:
     """``store_first(array, index, count, value)``: ``array[index : index + count] = value[:count]``.
@@ -398,6 +418,12 @@ def first_of(array: np.ndarray, at: int, count: int, filling: float | np.float32
     """The first ``count`` numbers from ``at`` on, ``LANES`` at most, and ``filling`` in the lanes after them."""
     # Masks cost time, above all where a processor has none: they are for the ends of rows.
     return load(array, at, LANES) if count >= LANES else load_first(array, at, count, filling)
+
+
+@inlined
+def end_of(array: np.ndarray, at: int, count: int) -> Any:
+    """:func:`first_of` for the ends of rows, fewer than ``LANES``: often half as many, for which no mask is needed."""
+    return load_half(array, at) if count == LANES // 2 else load_first(array, at, count, _ZERO)
 
 
 @inlined

@@ -39,9 +39,11 @@ class _Direction:
     """The edges as the kernels walk them, by target or by source, and how they are cut into pieces of work."""
 
     def __init__(self, order: np.ndarray, indptr: np.ndarray, neighbours: np.ndarray, work: np.ndarray) -> None:
-        from colgraph.ops._numba_kernels import Edges
+        from colgraph.ops._numba_kernels import Edges, find_fresh
 
-        self.edges = Edges(order, indptr, neighbours)
+        fresh, fresh_indptr = np.empty_like(neighbours), np.empty_like(indptr)
+        find_fresh(order, indptr, neighbours, fresh, fresh_indptr)
+        self.edges = Edges(order, indptr, neighbours, fresh[: fresh_indptr[-1]].copy(), fresh_indptr)
         self.work = work  # [N+1] edges and columns up to each position of `order`
         self._cut: dict[int, np.ndarray] = {}
 

@@ -48,7 +48,7 @@ def test_errs_no_more_than_the_reference(attention_case, compare_with_reference,
     compare_with_reference(attention_case, sheet_attention, dtype)
 
 
-@pytest.mark.parametrize("channels", [15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 80, 96, 112, 128, 200])
+@pytest.mark.parametrize("channels", [8, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 80, 96, 112, 128, 200])
 def test_widths_around_the_vector_sizes(make_attention_case, compare_with_reference, channels):
     case = make_attention_case("width", "random", 20, 2, 1, channels // 3, channels, seed=channels)
     compare_with_reference(case, sheet_attention, torch.float32)
@@ -233,6 +233,18 @@ def test_pieces_are_all_columns_once_and_become_smaller(threads, degrees):
         sizes = np.diff(cuts)
         assert abs(sizes[0] - 500 / threads) <= 1
         assert max(sizes[-threads:]) <= max(1000 / 32 / threads, 1) + 1
+
+
+def test_rows_to_ask_for_are_those_not_met_by_the_groups_just_before():
+    layout = cg.build_sheet("grid", shape=(30, 40), neighbors=cg.KNN(5)).layout
+    edges = numba_attention._unpack_tables(layout.walk, layout.num_columns).listening.edges
+    of_column = [edges.neighbours[edges.indptr[i] : edges.indptr[i + 1]].tolist() for i in edges.order]
+    group, before = _numba_groups.COLUMNS, _numba_groups.RECENT
+    for place, heard in enumerate(of_column):
+        met = [j for other in of_column[max(0, place // group - before) * group : place] for j in other]
+        wanted = [j for at, j in enumerate(heard) if j not in met and j not in heard[:at]]
+        assert edges.fresh[edges.fresh_indptr[place] : edges.fresh_indptr[place + 1]].tolist() == wanted
+    assert edges.fresh.size == edges.fresh_indptr[-1] >= layout.num_columns
 
 
 def test_bitwise_the_same_however_small_the_scratch(make_attention_case, monkeypatch):

@@ -11,12 +11,15 @@ from numba import njit
 from colgraph.ops._numba_groups import row_at
 from colgraph.ops._numba_vector import (
     LANES,
+    end_of,
     exp,
     fma,
+    keep_first,
     largest_lane,
     load,
     load_first,
     maximum,
+    poke,
     splat,
     store,
     store_first,
@@ -68,6 +71,34 @@ def test_partial_loads_and_stores(count):
     lane = np.arange(16)
     np.testing.assert_array_equal(target[:16], np.where(lane < count, source, 5))
     np.testing.assert_array_equal(target[16:], np.where(lane < count, 7, -1))
+
+
+@njit
+def _ends(source, count, filling, target):
+    store(target, 0, end_of(source, 0, count))
+    store(target, LANES, keep_first(load(source, 0, LANES), count, filling))
+
+
+@pytest.mark.parametrize("count", range(16))
+def test_ends_of_rows(count):
+    """As a masked load, where no mask is needed too; and lanes that hold no number are left out."""
+    source = np.arange(1, 17, dtype=np.float32)
+    source[count:] = np.nan
+    target = np.full(2 * LANES, -1, np.float32)
+    _ends(source, count, np.float32(-np.inf), target)
+    lane = np.arange(16)
+    np.testing.assert_array_equal(target[:16], np.where(lane < count, source, 0))
+    np.testing.assert_array_equal(target[16:], np.where(lane < count, source, -np.inf))
+
+
+def test_poke_writes_one_number_of_the_array_s_type():
+    @njit
+    def write(array, index, value):
+        poke(array, index, np.int32(value))
+
+    array = np.arange(4, dtype=np.int32)
+    write(array, 2, 9)
+    assert array.tolist() == [0, 1, 9, 3]
 
 
 @njit
