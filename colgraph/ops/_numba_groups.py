@@ -161,7 +161,7 @@ def _number_rows(group: np.ndarray, near: np.ndarray, seen: np.ndarray) -> int:
     """Give the rows that the group meets a number each; how many they are, or 0 where they are not to be packed."""
     column, row = near
     when, place = seen
-    serial = group[_SERIAL]
+    serial = np.int32(group[_SERIAL])
     met = edges = 0
     for t in range(group[SIZE]):
         slot, count = group[SLOT + t], group[DEGREE + t]
@@ -170,9 +170,10 @@ def _number_rows(group: np.ndarray, near: np.ndarray, seen: np.ndarray) -> int:
             if peek(when, j) != serial:
                 if met < _PACKED_MOST:
                     group[_MET + met] = j
-                when[j], place[j] = serial, met
+                poke(when, j, serial)
+                poke(place, j, np.int32(met))
                 met += 1
-            row[e] = peek(place, j)
+            poke(row, e, peek(place, j))
         for e in range(slot + count, slot + (count + 3) // 4 * 4):
             row[e] = row[slot + count - 1]
         edges += count

@@ -6,7 +6,8 @@ computed in float32 and rounded once, at the end.
 
 The backward pass runs over targets (gradients of query and edge bias), then over sources (key and value), by the
 transposed edge list. What the second pass needs of each edge lies in a scratch array of about :data:`SCRATCH_FLOATS`
-floats, or two per edge where that is more; the batch goes through it in as many rounds as it takes. Every sum has one
+floats; of large sheets a cache line per edge, if that is no more than query, key, value and result take together, and
+two floats per edge at least. The batch goes through it in as many rounds as it takes. Every sum has one
 writer and a fixed order: the result is the same bit for bit on every run and for every number of threads.
 
 Threads: as many as ``torch.get_num_threads()``; see :mod:`colgraph.ops._threads`.
@@ -154,13 +155,18 @@ def _forward(given: Operands, tables: Tables) -> tuple[Tensor, Tensor, Tensor]:
     return torch.from_numpy(out).to(value.dtype), torch.from_numpy(cost), torch.from_numpy(softmax)
 
 
-def _rounds(slices: int, edges: int, needed: bool) -> Iterator[tuple[int, int, int, np.ndarray]]:
-    """Runs of slices ``(start, stop, apart, scratch)`` whose scratch, ``apart`` floats per edge, is of bounded size.
+def _rounds(slices: int, edges: int, room: int, needed: bool) -> Iterator[tuple[int, int, int, np.ndarray]]:
+    """Runs of slices ``(start, stop, apart, scratch)`` whose scratch has ``apart`` floats per edge.
+
+    Each run walks all edges and reads a part of each row: on 163,842 columns one run over four slices takes half the
+    time of four. But a scratch of many slices outgrows the cache: beyond :data:`SCRATCH_FLOATS`, only those of a line
+    come together, where ``room`` floats are enough for them.
 
     ``apart`` is two floats per slice, and a cache line more where that is a multiple of many lines: such rows would
     fall on the same few lines of the cache and drive each other out.
     """
-    width = max(1, min(slices, SCRATCH_FLOATS // max(2 * edges, 1)))
+    fit, least = SCRATCH_FLOATS // max(2 * edges, 1), room // max(2 * edges, 1)
+    width = max(1, min(slices, max(fit, min(least, _LINE // 2))))
     apart = 2 * width + (_LINE if 2 * width % (8 * _LINE) == 0 else 0)
     scratch = empty_array(edges * apart) if needed else _NOTHING
     for start in range(0, slices, width):
@@ -180,7 +186,8 @@ def _backward(given: Operands, tables: Tables, back: Back) -> Gradients:
     inputs = (flat_query, _flat(key), _flat(value), _by_head(edge_bias), _flat(edge_cost), _flat(back.kept[0]))
     t = _unpack_tables(tables[0], query.size(0))
     to_sources = back.wanted[1] or back.wanted[2]
-    for g_start, g_stop, apart, scratch in _rounds(sizes.slices, t.place.size, to_sources):
+    room = 2 * (query.numel() + value.numel())
+    for g_start, g_stop, apart, scratch in _rounds(sizes.slices, t.place.size, room, to_sources):
         edge_slices = t.place.size * (g_stop - g_start)
         this_round = (sizes, g_start, g_stop, apart, factor)
         more = (flat_grad, flat_grad_cost, t.listening.work, scratch, grad_query, grad_bias)

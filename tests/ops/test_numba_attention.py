@@ -252,6 +252,26 @@ def test_bitwise_the_same_however_small_the_scratch(make_attention_case, monkeyp
     whole = case.solve(sheet_attention, torch.float32)
     monkeypatch.setattr(numba_attention, "SCRATCH_FLOATS", 1)
     assert equal(whole, case.solve(sheet_attention, torch.float32))
+    monkeypatch.setattr(numba_attention, "_LINE", 2)  # one slice a round
+    assert equal(whole, case.solve(sheet_attention, torch.float32))
+
+
+@pytest.mark.parametrize(
+    ("slices", "edges", "room", "widths"),
+    [
+        (5, 10, 0, [5]),  # all fit
+        (20, 100, 1600, [8, 8, 4]),  # more than fits, less than the inputs take: a cache line per edge
+        (5, 100, 1600, [5]),
+        (5, 100, 450, [2, 2, 1]),
+        (3, 1000, 1600, [1, 1, 1]),  # a dense graph: two floats per edge
+    ],
+)
+def test_rounds_of_the_scratch(monkeypatch, slices, edges, room, widths):
+    monkeypatch.setattr(numba_attention, "SCRATCH_FLOATS", 100)
+    rounds = list(numba_attention._rounds(slices, edges, room, True))
+    assert [stop - start for start, stop, *_ in rounds] == widths
+    assert [start for start, *_ in rounds] == [sum(widths[:i]) for i in range(len(widths))]
+    assert all(scratch.size == edges * apart and apart >= 2 * widths[0] for *_, apart, scratch in rounds)
 
 
 @pytest.mark.parametrize("channels", [128, 144, 150])
