@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from colgraph.models import SheetMismatchError, VisionColumnformer, VisionModel
 from colgraph.script import flag_of
@@ -17,6 +17,9 @@ from colgraph.training.inputs import VISION_SETTINGS
 
 _HEAD = ("head.", "pool", "mask_token", "output_patches")
 """What belongs to a task, and is not taken over: by the names that parameters begin with."""
+
+_USES = ("num_heads", "attention_residual", "leak", "inject", "speed", "channels")
+"""Settings that give the same parameters another meaning and leave no trace in shapes, beside how images are seen."""
 
 
 def take_over(net: VisionModel, config: TrainConfig) -> dict[str, Any] | None:
@@ -51,6 +54,7 @@ def take_over(net: VisionModel, config: TrainConfig) -> dict[str, Any] | None:
             raise ValueError(
                 f"init: {name} is {there} in {config.init!r} and {here} here: give the settings of that run"
             )
+    _check_buffers(net, mine, taken, config.init)
     with torch.no_grad():
         net.load_state_dict({**mine, **taken})
     facts = {"run": config.init, "task": trained.config.task, "steps": trained.step}
@@ -61,6 +65,7 @@ def _check_sheets(net: nn.Module, other: nn.Module, run: str, plastic: bool) -> 
     if not isinstance(net, VisionColumnformer) or not isinstance(other, VisionColumnformer):
         return
     mine, theirs = net.model.sheet, other.model.sheet
+    (*_, my_inputs, _), (*_, their_inputs, _) = mine.marks, theirs.marks
     if mine.fingerprint != theirs.fingerprint:
         hint = "give the geometry and neighbors of that run"
         if plastic:
@@ -71,11 +76,35 @@ def _check_sheets(net: nn.Module, other: nn.Module, run: str, plastic: bool) -> 
             f"init: {run!r} was learned on another sheet (fingerprint {theirs.fingerprint[:16]}, "
             f"{theirs.num_columns} columns) than this one ({mine.fingerprint[:16]}, {mine.num_columns} columns): {hint}"
         )
+    if mine.geometry_fingerprint != theirs.geometry_fingerprint:
+        raise SheetMismatchError(
+            f"init: {run!r} was learned on a sheet that lies elsewhere (geometry fingerprint "
+            f"{theirs.geometry_fingerprint[:16]}) than this one ({mine.geometry_fingerprint[:16]}): give the geometry "
+            "and control of that run"
+        )
+    if my_inputs != their_inputs:
+        raise SheetMismatchError(
+            f"init: {run!r} was learned with other input columns than this sheet has: give the inputs of that run "
+            f"({', '.join(map(str, their_inputs[:8]))}{', ...' if len(their_inputs) > 8 else ''})"
+        )
+
+
+def _check_buffers(net: nn.Module, mine: dict[str, Tensor], taken: dict[str, Tensor], run: str) -> None:
+    """Refuse what no parameter tells: patches that go to other columns, or biases that are not learned."""
+    if not isinstance(net, VisionColumnformer):
+        return
+    learned = {name for name, _ in net.named_parameters()}
+    for name in sorted(taken.keys() - learned):
+        if not torch.equal(mine[name].cpu(), taken[name].cpu()):
+            raise ValueError(
+                f"init: {name} of {run!r} is another than that of this model, and is not learned: give the settings of "
+                "that run"
+            )
 
 
 def _check_same_use(config: TrainConfig, theirs: TrainConfig) -> None:
-    """Refuse what gives the same parameters another meaning, and leaves no trace in their shapes."""
-    for name in (*VISION_SETTINGS, "num_heads", "attention_residual", "channels"):
+    """Refuse other :data:`_USES`, and other ways to see images."""
+    for name in (*VISION_SETTINGS, *_USES):
         here, there = getattr(config, name), getattr(theirs, name)
         if here != there:
             flag = flag_of(name)

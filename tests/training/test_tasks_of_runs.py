@@ -33,6 +33,7 @@ from colgraph.training import (
 )
 from colgraph.training.module import TaskModule
 from colgraph.training.setup import grid_of
+from colgraph.training.take_over import take_over
 
 SMALL: dict[str, Any] = {
     "data": "digits",
@@ -199,6 +200,14 @@ def test_fine_tuning_begins_where_the_other_task_ended(runs: dict[str, Path], tm
         ({"init": "nowhere"}, "'nowhere' is no run folder"),
         ({"sampling": "log-polar"}, "has learned with --sampling uniform, got log-polar: give that of the run"),
         ({"num_heads": 2, "qk_dim": 2}, "has learned with --num-heads 1, got 2: give that of the run"),
+        ({"leak": 0.5}, "has learned with --leak 0.0, got 0.5: give that of the run"),
+        ({"inject": "every"}, "has learned with --inject first, got every: give that of the run"),
+        ({"speed": 50.0}, "has learned with --speed None, got 50.0: give that of the run"),
+        (
+            {"control": "shuffled-positions"},
+            r"learned on a sheet that lies elsewhere \(geometry fingerprint \w{16}\) than this one \(\w{16}\): give",
+        ),
+        ({"inputs": list(range(15, -1, -1))}, "learned with other input columns than this sheet has: give the inputs"),
         ({"model": "cnn", "depth": 1}, "has trained a VisionColumnformer, this is a ConvNet"),
     ],
 )
@@ -209,6 +218,15 @@ def test_what_cannot_be_begun_with_is_refused(
         run(tmp_path / "run", "classify", **{"init": str(runs["reconstruct"]), **changes})
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_patches_that_go_to_other_columns_are_not_taken_over_in_silence(runs: dict[str, Path]) -> None:
+    config = TrainConfig(**{**SMALL, "init": str(runs["reconstruct"])})
+    net = make_model(config, make_sheet(config), 10)
+    net.assignment.copy_(net.assignment.flip(0))
+    with pytest.raises(ValueError, match=r"init: assignment of '.*' is another than that of this model") as caught:
+        take_over(net, config)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
