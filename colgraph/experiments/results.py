@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import colgraph.analysis as an
+from colgraph.experiments.apart import names_apart
 from colgraph.output import finite, write_text
 from colgraph.training.folder import RunFolder, finished_runs
 from colgraph.training.resume import changes_text
@@ -115,12 +116,19 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def groups_of(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, Any], list[Mapping[str, Any]]]:
-    """Rows by config and data. A run whose number of epochs or batch was changed when it went on is no such row."""
-    groups: dict[tuple[Any, Any], list[Mapping[str, Any]]] = {}
+    """Rows by config and data. A run whose number of epochs or batch was changed when it went on is no such row.
+
+    Nor are runs of one name that were trained otherwise: see :func:`colgraph.experiments.apart.names_apart`.
+    """
+    named: dict[tuple[str, Any], list[Mapping[str, Any]]] = {}
     for row in rows:
         changed = changes_text(row.get("changes") or ())
         config = f"{row['config']} ({changed})" if changed else row["config"]
-        groups.setdefault((config, row["data"]), []).append(row)
+        named.setdefault((config, row["data"]), []).append(row)
+    groups: dict[tuple[str, Any], list[Mapping[str, Any]]] = {}
+    for (config, data), members in named.items():
+        for name, row in zip(names_apart(config, members), members, strict=True):
+            groups.setdefault((name, data), []).append(row)
     return groups
 
 

@@ -18,7 +18,9 @@ from colgraph.cli import run
 from colgraph.experiments.against import compare_with
 from colgraph.experiments.markdown import csv_table, fill_markers, markdown_table
 from colgraph.experiments.results import FIELDS, read_results, summarise
+from colgraph.training import TrainConfig
 from colgraph.training.folder import RunFolder
+from colgraph.training.resume import RunRecord
 from colgraph.viz import draw_results
 
 
@@ -47,6 +49,32 @@ def test_means_and_standard_errors() -> None:
     assert a["test_accuracy_se"] is None
     assert b["peak_memory_bytes"] == 2**30 + 2
     assert a["wiring_cost_in_spacings"] is None
+
+
+def test_runs_of_one_name_that_were_trained_otherwise_are_no_seeds_of_one_row(tmp_path: Path) -> None:
+    """By what rows say, and by the settings of their folders where these are there."""
+    rows = [
+        row("a", 0, 0.5, steps=3, epochs=1),
+        row("a", 1, 0.7, steps=5, epochs=1),
+        row("a", 2, 0.6, steps=3, epochs=1, task="classify"),
+        row("b", 0, 0.5, edges=10, parameters=100),
+        row("b", 1, 0.5, edges=11, parameters=101),  # a graph that is drawn
+        row("b", 2, 0.5),  # an older row knows less
+    ]
+    found = {entry["config"]: entry["seeds"] for entry in summarise(rows)}
+    assert found == {"a (steps 3)": [0, 2], "a (steps 5)": [1], "b": [0, 1, 2]}
+
+    def run_folder(seed: int, **settings: Any) -> Path:
+        folder = tmp_path / f"{len(list(tmp_path.iterdir()))}" / f"c-seed{seed}"
+        folder.mkdir(parents=True)
+        config = TrainConfig(**{"data": "digits", "image_size": 8, "channels": 1, "seed": seed, **settings})
+        (folder / "config.yaml").write_text(RunRecord(config).text())
+        (folder / "summary.json").write_text(json.dumps(row("c", seed, 0.5)))
+        return folder
+
+    folders = [run_folder(0), run_folder(1, workers=2, figure_every=0), run_folder(2, lr=0.01), run_folder(3)]
+    found = {entry["config"]: entry["seeds"] for entry in summarise(read_results(folders))}
+    assert found == {"c (lr 0.001)": [0, 1, 3], "c (lr 0.01)": [2]}
 
 
 def test_intervals_are_over_seeds_and_test_images(tmp_path: Path) -> None:
