@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 from colgraph.data import ImageSplits, load_images
+from colgraph.data.puzzles.named import is_puzzle, puzzle_of, repetitions
 from colgraph.models import VisionColumnformer
 from colgraph.options import OptionError, patch_grid
 from colgraph.training.checkpoint import TrainedModel
@@ -16,7 +17,9 @@ from colgraph.training.setup import make_sheet
 
 
 def images_of_any_size(config: TrainConfig, data: str | None, patch_size: int) -> ImageSplits:
-    """The images of a run, or others; made data that its patches do not fit at the size of their own.
+    """The images of a run, or others; made data of another size, or that patches do not fit, at the size of their own.
+
+    A pixel that is drawn is as large as in the run's images: a small maze or curve is no magnified one.
 
     Args:
         config: the settings of the run.
@@ -26,6 +29,8 @@ def images_of_any_size(config: TrainConfig, data: str | None, patch_size: int) -
     Raises:
         ValueError: as :func:`colgraph.data.load_images` does.
     """
+    if data is not None and (size := _drawn_alike(config, data)) != config.image_size:
+        return load_images(data, image_size=size, **_options(config))
     try:
         return images_of(config, data)
     except ValueError as refused:
@@ -37,9 +42,21 @@ def images_of_any_size(config: TrainConfig, data: str | None, patch_size: int) -
             raise refused from None
 
 
+def _options(config: TrainConfig) -> dict[str, Any]:
+    return {"channels": config.channels, "memory_gb": config.memory_gb}
+
+
+def _drawn_alike(config: TrainConfig, data: str) -> int:
+    """The side of images on which other made data are drawn as large as the run's; the run's for all other images."""
+    here = config.image_size
+    if not (isinstance(config.data, str) and is_puzzle(config.data) and is_puzzle(data)):
+        return here
+    return puzzle_of(data).unit * repetitions(puzzle_of(config.data), here, config.data)
+
+
 def _of_own_size(config: TrainConfig, data: str, patch_size: int) -> ImageSplits:
     # Without a size, all but made data are refused.
-    options: dict[str, Any] = {"channels": config.channels, "memory_gb": config.memory_gb}
+    options = _options(config)
     images = load_images(data, **options)
     labels = images.train.labels
     rows = labels.size(1) if labels.dim() - labels.is_floating_point() > 1 else images.image_size // patch_size

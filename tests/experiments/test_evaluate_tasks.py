@@ -22,7 +22,8 @@ from colgraph.data import IGNORED
 from colgraph.experiments.by_task import accuracy_by_steps, evaluate_task, step_numbers
 from colgraph.experiments.difficulty import difficulty_bins
 from colgraph.experiments.evaluate import evaluate_run
-from colgraph.training import RunFolder, load_trained
+from colgraph.training import RunFolder, TrainConfig, load_trained
+from colgraph.training.other_size import images_of_any_size
 
 TASKS: dict[str, dict[str, Any]] = {
     "columns": {"task": "columns"},
@@ -252,3 +253,24 @@ def test_models_of_tasks_are_shared_and_say_which(runs: dict[str, Any], name: st
     card = (tmp_path / "model" / "README.md").read_text()
     assert f"* task: {name}" in card
     assert f"pipeline_tag: {'image-segmentation' if name == 'columns' else 'image-feature-extraction'}" in card
+
+
+FEW = "train=2,val=2,test=2"
+SMALL_PATH, PATH = f"pathfinder:size=16,length=3,clutter=0,{FEW}", f"pathfinder:size=32,{FEW}"
+MAZES = f"mazes:size=8,harder=2,{FEW}"
+
+
+@pytest.mark.parametrize(
+    ("trained", "image_size", "other", "side"),
+    [
+        (PATH, 32, SMALL_PATH, 16),
+        (SMALL_PATH, 32, PATH, 64),
+        (MAZES, 16, f"mazes:size=4,harder=0,{FEW}", 8),
+        (MAZES, 16, f"mazes:size=8,openness=0.7,harder=2,{FEW}", 16),
+    ],
+)
+def test_made_data_of_another_size_are_not_magnified(trained: str, image_size: int, other: str, side: int) -> None:
+    """A pixel that is drawn takes as many of the image's as in the images of the run, whatever divides what."""
+    config = TrainConfig(data=trained, image_size=image_size, patch_size=2)
+    assert images_of_any_size(config, trained, 2).image_size == image_size
+    assert images_of_any_size(config, other, 2).image_size == side
