@@ -151,8 +151,9 @@ def _in_order_of(names: list[str], header: list[str], matrix: Array, what: str) 
 def rows_of(areas: list[Area], connectome: Connectome, parcellation: str, most: int) -> tuple[NDArray[np.int64], bool]:
     """The row of each area, by name, else by code; and whether nothing but the order of rows says so.
 
-    Codes from 1 to as many as there are rows are taken for the numbers of the rows where no file says more; or, of a
-    file of the left hemisphere, to as many as there are rows of that hemisphere, which must come first.
+    Rows that are named by numbers are joined by code, and refused where they count from 0. Codes from 1 to as many as
+    there are rows are taken for the numbers of the rows where no file says more; or, of a file of the left hemisphere,
+    to as many as there are rows of that hemisphere, which must come first.
 
     Args:
         areas: those that have columns.
@@ -170,7 +171,7 @@ def rows_of(areas: list[Area], connectome: Connectome, parcellation: str, most: 
     elif connectome.codes is not None:
         rows = _by_key([area.code for area in areas], connectome.codes)
     elif all(name.isascii() and name.isdigit() for name in connectome.names):
-        rows = _by_key([area.code for area in areas], list(map(int, connectome.names)))
+        rows, by_order = _by_number(areas, connectome, parcellation), count_rows(connectome.names)
     else:
         rows, by_order = [area.code - 1 for area in areas], True
         here, side = [side_of(name) for name in connectome.names], areas[0].side
@@ -200,6 +201,18 @@ def rows_of(areas: list[Area], connectome: Connectome, parcellation: str, most: 
 def _by_key(keys: list[int], known: list[int]) -> list[int | None]:
     place = {key: k for k, key in enumerate(known)}
     return [place.get(key) for key in keys]
+
+
+def _by_number(areas: list[Area], connectome: Connectome, parcellation: str) -> list[int | None]:
+    """By names that are numbers: codes, unless they count from 0, where codes count from 1 and 0 is no area."""
+    numbers = list(map(int, connectome.names))
+    if min(numbers) == 0:
+        raise ValueError(
+            f"connectome {connectome.path!r} numbers its {len(numbers)} rows from 0, and parcellation {parcellation!r} "
+            f"has codes from {min(area.code for area in areas)} and no names: which row is which area is not said: "
+            "give connectome_labels=FILE, the names of its rows in order"
+        )
+    return _by_key([area.code for area in areas], numbers)
 
 
 def _by_name(areas: list[Area], connectome: Connectome) -> list[int | None]:

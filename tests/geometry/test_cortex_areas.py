@@ -195,6 +195,33 @@ def test_codes_without_names_are_rows_in_words(files, brain):
         )
 
 
+def test_rows_that_count_from_zero_are_no_codes(files, brain):
+    """As pandas numbers rows, and programs the nodes of edge lists: code 1 is not the second row."""
+    _, _, strength = brain
+    numbered = [f"{k}," + ",".join(map(str, row)) for k, row in enumerate(strength)]
+    (files / "pandas.csv").write_text("\n".join(["," + ",".join(map(str, range(16))), *numbered]))
+    pairs = [(i, j) for i in range(16) for j in range(i) if strength[i, j]]
+    for name, kept in (("edges.csv", range(16)), ("gap.csv", [0, *range(2, 16)])):
+        lines = [f"{i},{j},{strength[i, j]}" for i, j in pairs if i in kept and j in kept]
+        (files / name).write_text("\n".join(["source,target,weight", *lines]))
+    for name in ("pandas.csv", "edges.csv", "gap.csv"):
+        with pytest.raises(
+            ValueError, match=r"numbers its 1\d rows from 0, and .*has codes from 1 and no names"
+        ) as caught:
+            sheet_of(files, name)
+        assert "\n" not in str(caught.value)
+    wanted = sheet_of(files)
+    labels = {"connectome_labels": files / "names.csv"}
+    assert sheet_of(files, "pandas.csv", **labels).fingerprint == wanted.fingerprint
+    assert sheet_of(files, "edges.csv", **labels).fingerprint == wanted.fingerprint
+    # From 1 they are codes, which is said.
+    from_one = [f"{k + 1}," + ",".join(map(str, row)) for k, row in enumerate(strength)]
+    (files / "one.csv").write_text("\n".join(["," + ",".join(map(str, range(1, 17))), *from_one]))
+    with pytest.warns(UserWarning, match=r"code k is taken for row k of .*code 1 is '1'"):
+        sheet = cg.build_sheet("cortex", **BOTH, parcellation=files / "parcels.csv", connectome=files / "one.csv")
+    assert sheet.edge_index.tolist() == wanted.edge_index.tolist()
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
