@@ -332,6 +332,12 @@ def test_graphs_that_make_no_geometry():
         from_object(graph)
 
 
+def test_two_nodes_of_one_name_are_refused():
+    graph = nx.Graph([(1, "1"), ("1", 2)])
+    with pytest.raises(ValueError, match="the name '1' is used 2 times: nodes must not be duplicated"):
+        cg.build_sheet(graph)
+
+
 def test_the_order_of_nodes_is_that_of_the_file(tmp_path):
     names = ["c", "a", "b"]
     for form in ("graphml", "gexf", "gml", "json", "net"):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from colgraph.edges import both_ways, canonical_edges
 from colgraph.geometry.base import Geometry
-from colgraph.geometry.readers.files import warn
+from colgraph.geometry.readers.files import check_unique, warn
 from colgraph.geometry.readers.graphs.coordinates import drawing_coordinates
 from colgraph.geometry.readers.lengths import Lengths, as_number, edge_name
 from colgraph.hints import closest
@@ -238,7 +238,11 @@ def _node_names(attributes: list[Mapping[str, Any]], nodes: list[Any], key: str 
     for usual in ("name", "label"):
         if all(data.get(usual) not in (None, "") for data in attributes):
             return [str(data[usual]) for data in attributes]
-    return None if nodes == list(range(len(nodes))) else [str(node) for node in nodes]
+    if nodes == list(range(len(nodes))):
+        return None
+    called = [str(node) for node in nodes]
+    check_unique(called, "the name")  # 1 and "1" are two nodes, and read from a file often one
+    return called
 
 
 def _whole(value: Any) -> int | None:
