@@ -167,7 +167,7 @@ def _pick_columns(part: Part, usual: str | None) -> tuple[str, str]:
     images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     labels = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
     image = _pick(IMAGE_COLUMNS, list(features), images)
-    label = usual if usual in features else _pick(LABEL_COLUMNS, list(features), labels)
+    label = usual if usual in features else _pick_label(list(features), labels)
     if image is None or label is None:
         what = "image" if image is None else "label"
         hint = " (targets per patch are for --task columns)" if label is None and len(images) > 1 else ""
@@ -181,6 +181,16 @@ def _pick(usual: Sequence[str], present: list[str], typed: list[str]) -> str | N
     if len(typed) == 1:
         return typed[0]
     return next((name for name in usual if name in (typed or present)), None)
+
+
+def _pick_label(present: list[str], typed: list[str]) -> str | None:
+    """The first with a usual name, those with names of classes before others; else the only one that has them.
+
+    So ``label`` is not passed over for a domain, a sex or a split that has names.
+    """
+    usual = [name for name in LABEL_COLUMNS if name in present]
+    named = [name for name in usual if name in typed]
+    return next(iter(named or usual or (typed if len(typed) == 1 else [])), None)
 
 
 # ---------------------------------------------------------------------- labels

@@ -8,7 +8,7 @@ from typing import Any
 
 from colgraph.data.folders import find_images
 from colgraph.data.labels import EncodedSplits, Join, Part, import_datasets, join_parts
-from colgraph.data.splits import harder_named, splits_named
+from colgraph.data.splits import check_one_name, harder_named, splits_named
 from colgraph.hints import reason_of
 
 
@@ -37,12 +37,16 @@ def load_saved(folder: Path, join: Join = join_parts) -> EncodedSplits:
         raise ValueError(f"cannot read the saved data set {str(folder)!r}: {reason_of(error)}") from error
     tables = saved if isinstance(saved, dict) else {"train": saved}
     parts = []
+    named: dict[str, list[str]] = {}
     for name, table in tables.items():
         harder = harder_named(name)
         found = splits_named(name) if harder is None else {harder}
         if len(found) != 1:
             raise ValueError(f"{str(folder)!r} has the split {name!r}: expected train, val or test")
         parts.append(Part(found.pop(), table, f"{folder} ({name})"))
+        named.setdefault(parts[-1].split, []).append(name)
+    for split, names in named.items():
+        check_one_name(split, names, repr(str(folder)), "splits")
     if not any(part.split == "train" for part in parts):
         raise ValueError(f"{str(folder)!r} has {' and '.join(map(str, tables))} but no train split")
     return join(parts, str(folder))
@@ -65,6 +69,10 @@ def load_parquet(path: Path, join: Join = join_parts) -> EncodedSplits:
     for file in files:
         by_split.setdefault(_split_of_file(file, path), []).append(file)
     unnamed = by_split.pop(None, [])
+    for split, chosen in by_split.items():
+        for folder in dict.fromkeys(file.parent for file in chosen):
+            names = [file.stem for file in chosen if file.parent == folder and splits_named(file.stem)]
+            check_one_name(str(split), names, repr(str(folder)), "files")
     notes = []
     if not by_split or ("train" not in by_split and unnamed):
         by_split["train"] = unnamed
@@ -77,10 +85,13 @@ def load_parquet(path: Path, join: Join = join_parts) -> EncodedSplits:
         if len(by_split) > 1:
             raise ValueError(f"{str(path)!r} has {' and '.join(sorted(map(str, by_split)))} but no train files")
         by_split = {"train": files}
-    folders = {file.parent for file in by_split["train"]}
-    if len(folders) > 1:
-        some = ", ".join(sorted(repr(str(folder.relative_to(path))) for folder in folders)[:3])
-        notes.append(f"the train files of {len(folders)} folders of {str(path)!r} are read as one data set: {some}")
+    for split, chosen in by_split.items():
+        folders = {file.parent for file in chosen}
+        if len(folders) > 1:
+            some = ", ".join(sorted(repr(str(folder.relative_to(path))) for folder in folders)[:3])
+            notes.append(
+                f"the {split} files of {len(folders)} folders of {str(path)!r} are read as one data set: {some}"
+            )
     pictures = len(find_images(path).images) if path.is_dir() else 0
     if pictures:
         notes.append(f"{pictures} image files of {str(path)!r} are passed over: its parquet files are read")

@@ -215,6 +215,52 @@ def test_parquet_folder_splits_by_file_name(tmp_path: Path) -> None:
     assert (len(images.train), len(images.val), len(images.test)) == (14, 3, 3)
 
 
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (("train", "trainval", "test"), "two kinds of train files: 'train' and 'trainval'"),
+        (("train", "test", "test_corrupted"), "two kinds of test files: 'test' and 'test_corrupted'"),
+        (("train", "validation", "val-small"), "two kinds of val files: 'val-small' and 'validation'"),
+        (("train-00000-of-00002-0a1b2c3d", "train-00001-of-00002-ffee0011", "train_2", "test"), None),
+    ],
+)
+def test_two_sets_are_not_one_split(tmp_path: Path, names: tuple[str, ...], says: str | None) -> None:
+    """A validation set that is trained on, or a test set in which two are averaged, would be silent."""
+    for name in names:
+        write_parquet(tmp_path / "files" / f"{name}.parquet", [0, 1] * 3)
+    tables = {name: datasets.Dataset.from_parquet(str(tmp_path / "files" / f"{name}.parquet")) for name in names}
+    datasets.DatasetDict({name.replace("-", "_"): table for name, table in tables.items()}).save_to_disk(
+        str(tmp_path / "saved")
+    )
+    if says is None:
+        assert len(load_images(tmp_path / "files", image_size=4).train) == 18
+        return
+    with pytest.raises(ValueError, match=says) as caught:
+        load_images(tmp_path / "files", image_size=4)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"two kinds of \w+ splits: "):
+        load_images(tmp_path / "saved", image_size=4)
+
+
+def test_a_column_called_label_is_the_label(tmp_path: Path) -> None:
+    """Whatever other column has names of classes; without a usual name, that one is."""
+    domain = datasets.ClassLabel(names=["photo", "sketch"])
+
+    def load(name: str, **columns: object) -> list[str]:
+        features = {"image": datasets.Image()} | {
+            key: domain if key in ("domain", "labels") else datasets.Value("int64") for key in columns
+        }
+        cells = {"image": [{"bytes": png(i), "path": None} for i in range(10)]}
+        table = datasets.Dataset.from_dict(cells | columns, features=datasets.Features(features))
+        table.to_parquet(str(tmp_path / name))
+        return load_images(tmp_path / name, image_size=4).classes
+
+    five, two = [0, 1, 2, 3, 4] * 2, [0, 1] * 5
+    assert load("both.parquet", domain=two, label=five) == ["0", "1", "2", "3", "4"]
+    assert load("typed.parquet", label=five, labels=two) == ["photo", "sketch"]
+    assert load("alone.parquet", domain=two, number=five) == ["photo", "sketch"]
+
+
 def test_test_split_without_labels_is_left_out_with_a_note(tmp_path: Path) -> None:
     label = datasets.ClassLabel(names=["a", "b"])
     write_parquet(tmp_path / "train.parquet", [0, 1] * 4, label)
