@@ -327,6 +327,8 @@ class Sheet(CheckedData):
         graph = nx.DiGraph(geometry=self.geometry, metric=self.metric, spacing=self.spacing)
         names = self.get("names")
         areas, area_names = None if self.area is None else self.area.tolist(), self.area_names or []
+        if self.period is not None:
+            graph.graph["period"] = [float(side) for side in self.period]
         if areas is not None:
             graph.graph["area_names"] = area_names
         columns = zip(

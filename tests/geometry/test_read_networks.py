@@ -332,6 +332,34 @@ def test_graphs_that_make_no_geometry():
         from_object(graph)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("torus", {"shape": (8, 8)}), ("grid", {"shape": (5, 6)}), ("sphere", {"subdivisions": 1})],
+)
+def test_a_sheet_as_a_graph_keeps_its_metric(name, options):
+    """Other neighbors of it are those of the sheet's own space, not of ways along its edges."""
+    sheet = cg.build_sheet(name, **options, neighbors=cg.KNN(4))
+    other = cg.build_sheet(name, **options, neighbors="radius:1.6" if name != "sphere" else cg.KNN(9))
+    for again in (sheet, sheet.to_networkx(), nx.node_link_graph(nx.node_link_data(sheet.to_networkx()))):
+        same = cg.build_sheet(again)
+        assert (same.metric, same.period) == (sheet.metric, sheet.period)
+        assert same.edge_index.tolist() == sheet.edge_index.tolist()
+        wider = cg.build_sheet(again, neighbors="radius:1.6" if name != "sphere" else cg.KNN(9))
+        assert wider.metric == other.metric
+        assert wider.edge_distance.max() == pytest.approx(float(other.edge_distance.max()), rel=1e-5)
+
+
+def test_a_metric_that_lengths_contradict_is_none():
+    """Lengths that were given, along tracts say, are none of the straight lines between columns."""
+    graph = cg.build_sheet("grid", shape=(3, 3), neighbors=cg.KNN(2)).to_networkx()
+    for u, v in graph.edges:
+        graph.edges[u, v]["distance"] *= 1.5
+    assert cg.build_sheet(graph).metric == "given"
+    torus = cg.build_sheet("torus", shape=(4, 4), neighbors=cg.KNN(4)).to_networkx()
+    del torus.graph["period"]
+    assert cg.build_sheet(torus).metric == "given"
+
+
 def test_two_nodes_of_one_name_are_refused():
     graph = nx.Graph([(1, "1"), ("1", 2)])
     with pytest.raises(ValueError, match="the name '1' is used 2 times: nodes must not be duplicated"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,10 @@ from colgraph.geometry.readers.files import check_unique, warn
 from colgraph.geometry.readers.graphs.coordinates import drawing_coordinates
 from colgraph.geometry.readers.lengths import Lengths, as_number, edge_name
 from colgraph.hints import closest
+from colgraph.space import make_space
+
+_BY_POSITION = ("euclidean", "great_circle", "periodic")
+"""Metrics that need nothing but positions, and the last one a period."""
 
 _BRACKETS = str.maketrans("()[],;", "      ")
 
@@ -45,8 +50,9 @@ def graph_geometry(
         names: the node attribute with column names; ``"name"``, else ``"label"``, else the nodes themselves.
 
     Returns:
-        A geometry with the graph's edges. Its metric is "given" if the edges have lengths, else "euclidean" if nodes
-        have positions, else "hops". Without positions, coordinates come from a layout, for plotting only.
+        A geometry with the graph's edges. Its metric is "given" if the edges have lengths (or the graph's attribute
+        ``metric``, with ``period``, where they are as long as it says), else "euclidean" if nodes have positions, else
+        "hops". Without positions, coordinates come from a layout, for plotting only.
 
     Raises:
         ValueError: naming the node or edge that is wrong.
@@ -66,7 +72,7 @@ def graph_geometry(
     layer = _column_values(attributes, nodes, "layer")
     rank = _column_values(attributes, nodes, "input_rank")
     output = _column_values(attributes, nodes, "output")
-    return network_geometry(
+    geometry = network_geometry(
         np.array([(u, v) for u, v, _ in edges], dtype=np.int64).reshape(-1, 2).T,
         len(nodes),
         lengths=values,
@@ -80,6 +86,24 @@ def graph_geometry(
         outputs=None if output is None else _flagged(output, nodes),
         guessed_from=attribute,
     )
+    return measured_again(geometry, graph.graph.get("metric"), graph.graph.get("period"))
+
+
+def measured_again(geometry: Geometry, metric: Any, period: Any) -> Geometry:
+    """A network with the metric that it says it had as a sheet, where its edges are as long as that makes them.
+
+    Else distances stay those along its edges: nobody said that others mean anything.
+    """
+    if metric not in _BY_POSITION or not geometry.spatial or geometry.edges is None or geometry.edge_distance is None:
+        return geometry
+    try:
+        box = None if period is None else tuple(np.asarray(period, dtype=float).reshape(-1).tolist())
+        sheet = dataclasses.replace(geometry, metric=metric, period=box if metric == "periodic" else None)
+        between = make_space(sheet.place, metric).between(*geometry.edges)
+    except (TypeError, ValueError):
+        return geometry
+    same = np.allclose(between, geometry.edge_distance, rtol=1e-4, atol=1e-5 * max(float(between.max()), 1e-30))
+    return sheet if same else geometry
 
 
 def network_geometry(
