@@ -39,6 +39,9 @@ from colgraph.script import OneLineParser
 from colgraph.training import RunFolder
 from colgraph.viz.style import save_figure
 
+LIGHT_METHODS = {"spearman": "spearman", "corr": "pearson"}
+"""rsatoolbox's names of the measures that a searchlight knows, and its own."""
+
 
 def _parser() -> OneLineParser:
     parser = OneLineParser(
@@ -136,7 +139,7 @@ def _searchlight(
         step=found.rows[0]["step"] - 1,
         signal=choices.signals[0],
         metric=choices.metric,
-        method="pearson" if choices.method == "corr" else "spearman",
+        method=LIGHT_METHODS[choices.method],
         seed=choices.seed,
     )
     named = list(zip(unique_names(recordings), [each.values for each in recordings], strict=True))
@@ -147,6 +150,11 @@ def _choices(known: Any) -> Choices:
     """What the command line asks for, or a ValueError for what contradicts itself or is not there."""
     check_method(known.method)
     check_choice("metric", known.metric, RDM_METRICS)
+    if known.searchlight and known.method not in LIGHT_METHODS:
+        raise ValueError(
+            f"--method {known.method}: maps of --searchlight are made with {' or '.join(LIGHT_METHODS)}: give one of "
+            "these, or leave --searchlight out"
+        )
     if known.step is not None and known.choose_on:
         raise ValueError("--step and --choose-on both say which step is the default: give one of them")
     if known.choose_stimuli and not known.choose_on:

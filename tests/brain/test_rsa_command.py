@@ -157,6 +157,9 @@ def test_a_searchlight_is_of_the_default_step(run: Path, shown: Path, it: Path, 
     lights = json.loads(RunFolder(run).searchlight.read_text())
     assert (lights["light"]["step"], lights["light"]["signal"]) == (1, "normed")
     assert [(one["name"], one["subjects"]) for one in lights["recordings"]] == [("IT", 4)]
+    assert lights["light"]["method"] == "spearman"
+    rsa(run, it, shown, "--searchlight", "--method", "corr", "-o", tmp_path / "found.json")
+    assert json.loads(RunFolder(run).searchlight.read_text())["light"]["method"] == "pearson"
 
 
 def test_one_subject_has_no_ceiling(run: Path, shown: Path, tmp_path: Path) -> None:
@@ -205,6 +208,7 @@ def test_the_step_is_chosen_on_other_images_too(run: Path, shown: Path, it: Path
         (["--signal", "normd"], "signal must be one of"),
         (["--method", "spearmen"], "method must be one of"),
         (["--metric", "corr"], "metric must be one of"),
+        (["--searchlight", "--method", "tau-a"], "--method tau-a: maps of --searchlight are made with spearman or corr"),
         (["--regions", "areas"], "regions 'areas' need a sheet with areas"),
         (["--bootstraps", "3"], "--bootstraps must be at least 20"),
         (["--times", "each", "--models", "nowhere.npy"], r"there is no file 'nowhere\.npy'"),
