@@ -301,7 +301,7 @@ def _default_step(network: Network, signal: Signal, chosen_on: OtherData | None,
 
 
 def _about(network: Network) -> dict[str, Any]:
-    about: dict[str, Any] = {"checkpoint": network.checkpoint or None}
+    about: dict[str, Any] = {"checkpoint": network.checkpoint or None, "optimizer_steps": network.optimizer_steps}
     if network.folder is not None:
         about["folder"] = network.folder
     if network.equal_to is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rdm_examples import squares, triangles
 
 pytest.importorskip("lightning")
@@ -28,7 +29,7 @@ from colgraph.brain import networks
 from colgraph.brain.stimuli import find_stimuli
 from colgraph.report import load_run
 from colgraph.report.page_recordings import recordings
-from colgraph.training import RunFolder
+from colgraph.training import RunFolder, read_checkpoint
 
 SMALL: dict[str, Any] = {"data": "digits", "image_size": 8, "channels": 1, "patch_size": 2, "steps": 3, "epochs": 2}
 SMALL |= {"dim": 8, "batch_size": 128, "lr": 1e-2, "warmup": 0, "figure_every": 0, "tensorboard": False}
@@ -160,6 +161,26 @@ def test_a_searchlight_is_of_the_default_step(run: Path, shown: Path, it: Path, 
     assert lights["light"]["method"] == "spearman"
     rsa(run, it, shown, "--searchlight", "--method", "corr", "-o", tmp_path / "found.json")
     assert json.loads(RunFolder(run).searchlight.read_text())["light"]["method"] == "pearson"
+
+
+def test_what_is_of_an_earlier_checkpoint_says_so(run: Path, shown: Path, it: Path) -> None:
+    rows = rsa(run, it, shown)
+    steps = read_checkpoint(RunFolder(run).last)["global_step"]
+    assert rows[0]["optimizer_steps"] == steps
+    assert "optimizer_steps" not in next(row for row in rows if row["model"] == "untrained")
+    folder = RunFolder(run)
+    assert "gone on" not in recordings(folder.rsa, "run", folder.last)
+    cli.run(["rsa-table", str(run)])
+    content = torch.load(folder.last, weights_only=True)
+    torch.save(content | {"global_step": steps + 7}, folder.last)
+    page = recordings(folder.rsa, "run", folder.last)
+    assert f"of the checkpoint after {steps} optimizer steps, its newest is after {steps + 7}" in page
+    with pytest.raises(ValueError, match=rf"is of the run after {steps} optimizer steps, which has gone on to"):
+        cli.run(["rsa-table", str(run)])
+    old = [{name: value for name, value in row.items() if name != "optimizer_steps"} for row in rows]
+    folder.rsa.write_text(json.dumps(old))
+    assert "gone on" not in recordings(folder.rsa, "run", folder.last)
+    cli.run(["rsa-table", str(run)])
 
 
 def test_one_subject_has_no_ceiling(run: Path, shown: Path, tmp_path: Path) -> None:
