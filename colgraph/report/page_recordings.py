@@ -53,8 +53,8 @@ def _gone_on(first: Mapping[str, Any], checkpoint: Path | None) -> str:
     if now == measured:
         return ""
     return (
-        f"<p><b>The run has gone on since</b>: this is of the checkpoint after {measured} optimizer steps, its newest is "
-        f"after {now}.</p>"
+        f"<p><b>The run has gone on since</b>: this is of the checkpoint after {measured} optimizer steps, its "
+        f"newest is after {now}.</p>"
     )
 
 

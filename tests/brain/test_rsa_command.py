@@ -229,7 +229,10 @@ def test_the_step_is_chosen_on_other_images_too(run: Path, shown: Path, it: Path
         (["--signal", "normd"], "signal must be one of"),
         (["--method", "spearmen"], "method must be one of"),
         (["--metric", "corr"], "metric must be one of"),
-        (["--searchlight", "--method", "tau-a"], "--method tau-a: maps of --searchlight are made with spearman or corr"),
+        (
+            ["--searchlight", "--method", "tau-a"],
+            "maps of --searchlight are made with spearman or corr: give",
+        ),
         (["--regions", "areas"], "regions 'areas' need a sheet with areas"),
         (["--bootstraps", "3"], "--bootstraps must be at least 20"),
         (["--times", "each", "--models", "nowhere.npy"], r"there is no file 'nowhere\.npy'"),
@@ -242,6 +245,17 @@ def test_words_that_mean_nothing_are_refused(run: Path, shown: Path, it: Path, w
     with pytest.raises(ValueError, match=said):
         rsa(run, it, shown, *words)
     assert not (run / "rsa.json").exists()
+
+
+def test_times_are_of_one_axis_in_all_files(run: Path, shown: Path, it: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "MEG.npy", squares(triangles(6, seed=2, count=COUNT)).reshape(2, 3, COUNT, COUNT))
+    words = ["--rdms", it, tmp_path / "MEG.npy", "--times", "mean"]
+    with pytest.raises(
+        ValueError, match=r"IT\.npy' has its one axis beside stimuli taken as times, and '.*MEG\.npy' has"
+    ):
+        rsa(run, it, shown, *words)
+    rows = rsa(run, tmp_path / "MEG.npy", shown, "--times", "mean", "--choose-on", it)
+    assert (rows[0]["subjects"], rows[0]["step_chosen"]) == (2, f"the best one on {it}")
 
 
 def test_stimuli_and_matrices_of_different_number_are_refused(run: Path, shown: Path, tmp_path: Path) -> None:
