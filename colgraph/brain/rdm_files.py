@@ -166,7 +166,9 @@ def _from_tree(tree: dict[str, Any], path: Path, count: int | None, notes: list[
 
 
 def _are_ids(label: str, values: NDArray[Any]) -> bool:
-    return values.ndim == 1 and is_called_after_stimuli(_last(label)) and names_in(values) is not None
+    """Whether numbers are called after stimuli, or lie in a struct that is."""
+    words = re.sub(r"\(\d+\)|\{\d+\}", "", label).split(".")
+    return values.ndim == 1 and any(map(is_called_after_stimuli, words)) and names_in(values) is not None
 
 
 def _with_keys(
@@ -179,14 +181,19 @@ def _with_keys(
     """
     matrices, scopes = [values for _, values, _ in read], [scope for *_, around in read for scope in around]
     parts = []
+    known: dict[tuple[int, ...], tuple[Key, ...]] = {}  # many matrices lie in one struct
     for part, _, around in read:
         count = side_of(part.triangles.shape[2]) or 0
-        found = keys_around(around, count, matrices)
-        odd = found.odd or strays(tree, scopes, count)
-        if odd and not any(key.is_called for key in found.keys):
-            label, why = odd[0]
-            raise ValueError(f"{str(path)!r}: {label} {why} ({part.recording!r} is of {count} stimuli)")
-        parts.append(replace(part, keys=tuple(found.keys)))
+        place = count, *(id(scope) for _, scope in around)
+        if place not in known:
+            found = keys_around(around, count, matrices)
+            is_named = any(key.is_called for key in found.keys)
+            odd = [] if is_named else found.odd or strays(tree, scopes, count)
+            if odd:
+                label, why = odd[0]
+                raise ValueError(f"{str(path)!r}: {label} {why} ({part.recording!r} is of {count} stimuli)")
+            known[place] = tuple(found.keys)
+        parts.append(replace(part, keys=known[place]))
     return parts
 
 

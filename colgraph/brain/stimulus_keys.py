@@ -151,12 +151,19 @@ def _candidates(scopes: Sequence[Scope]) -> Iterator[tuple[str, Any, bool]]:
             if not called:
                 yield label, value, False
             elif isinstance(value, Mapping):
-                yield from ((f"{label}.{key}", one, True) for key, one in value.items() if is_called_after_names(key))
+                yield from _fields(label, value)
             elif isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
-                fields = [key for key in value[0] if is_called_after_names(key)]
-                yield from ((f"{label}.{key}", [one.get(key) for one in value], True) for key in fields)
+                yield from _fields(label, {key: [one.get(key) for one in value] for key in value[0]})
             else:
                 yield label, value, True
+
+
+def _fields(label: str, struct: Mapping[str, Any]) -> Iterator[tuple[str, Any, bool]]:
+    """What may be names in a struct that is called after stimuli; labels that come again are categories."""
+    for name, value in struct.items():
+        found = names_in(value)
+        if is_called_after_names(name) and (found is None or first_twice(found[0]) is None):
+            yield f"{label}.{name}", value, True
 
 
 def _why_not(value: Any, found: tuple[list[str], bool] | None, count: int) -> str:

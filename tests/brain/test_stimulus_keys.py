@@ -130,6 +130,19 @@ def test_string_arrays_of_matlab_are_refused_by_name(tmp_path: Path) -> None:
 def test_pictures_and_titles_are_no_names(tmp_path: Path) -> None:
     np.savez(tmp_path / "r.npz", RDM=FULL, images=PIXELS, stimulus="92 objects", files="a.mat", image_ms=[300] * N)
     assert read_rdms(tmp_path / "r.npz", N)[0].stimuli is None
+    savemat(tmp_path / "r.mat", {"IT": FULL, "stimuli": {"label": np.array([1.0, 1, 2, 2, 3, 3])}})
+    assert read_rdms(tmp_path / "r.mat", N)[0].stimuli is None
+
+
+def test_numbers_of_as_many_stimuli_as_there_could_be_pairs_are_no_matrix(tmp_path: Path) -> None:
+    """15 stimuli are as many as 6 have pairs, and 3 have as many pairs as there are of them."""
+    for count in (15, 3):
+        order = np.random.default_rng(0).permutation(count) + 1.0
+        savemat(tmp_path / "r.mat", {"IT": squares(triangles(1, count=count))[0], "stimuli": {"id": order}})
+        savemat(tmp_path / "s.mat", {"IT": squares(triangles(1, count=count))[0], "stimuli": order})
+        for file in ("r.mat", "s.mat"):
+            (found,) = read_rdms(tmp_path / file)
+            assert (found.name, found.stimuli) == ("IT", [str(int(one)) for one in order])
 
 
 # ---------------------------------------------------------------------- several lists
