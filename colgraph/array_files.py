@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -46,8 +48,12 @@ def is_hdf5(head: bytes) -> bool:
     return _HDF5 in (head[:8], head[512:520])
 
 
-def load_tree(path: Path) -> dict[str, Any]:
+def load_tree(path: Path, squeezed: int = 32) -> dict[str, Any]:
     """:func:`matlab_tree` of a file, with whole matrices for sparse ones, and arrays without axes of length 1.
+
+    Args:
+        path: of the file.
+        squeezed: arrays of more axes than this keep those of length 1.
 
     Raises:
         ValueError: one line that names the file, if it cannot be read.
@@ -60,20 +66,20 @@ def load_tree(path: Path) -> dict[str, Any]:
         raise ValueError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
     h5py = optional("MATLAB's v7.3 and other HDF5 files need", "h5py", "brain") if is_hdf5(head) else None
     try:
-        tree: dict[str, Any] = _squeezed(matlab_tree(path, h5py, head.startswith(b"MATLAB")))
+        tree: dict[str, Any] = _squeezed(matlab_tree(path, h5py, head.startswith(b"MATLAB")), squeezed)
     except Exception as error:  # scipy and h5py raise what their parsers happen to stumble on
         raise ValueError(f"cannot read {str(path)!r} as a MATLAB file: {reason_of(error)}") from error
     return tree
 
 
-def _squeezed(node: Any) -> Any:
+def _squeezed(node: Any, most: int) -> Any:
     if isinstance(node, dict):
-        return {name: _squeezed(part) for name, part in node.items()}
+        return {name: _squeezed(part, most) for name, part in node.items()}
     if isinstance(node, list):
-        return type(node)(map(_squeezed, node))
+        return type(node)(_squeezed(part, most) for part in node)
     if hasattr(node, "toarray"):
         return node.toarray()
-    return node.squeeze() if isinstance(node, np.ndarray) else node
+    return node.squeeze() if isinstance(node, np.ndarray) and node.ndim <= most else node
 
 
 def matlab_tree(file: Path | BinaryIO, h5py: Any = None, by_matlab: bool = True) -> dict[str, Any]:
@@ -90,9 +96,7 @@ def matlab_tree(file: Path | BinaryIO, h5py: Any = None, by_matlab: bool = True)
             MATLAB's, they are, whatever is said here.
     """
     if h5py is None:
-        from scipy.io import loadmat
-
-        return {name: _from_v5(value) for name, value in loadmat(file).items() if not name.startswith("__")}
+        return _variables_v5(file)
     with h5py.File(file, "r") as opened:
         by_matlab = by_matlab or any("MATLAB_class" in node.attrs for node in opened.values())
         found = {name: _from_hdf5(node, opened, by_matlab) for name, node in opened.items() if name[0] != "#"}
@@ -101,6 +105,24 @@ def matlab_tree(file: Path | BinaryIO, h5py: Any = None, by_matlab: bool = True)
 
 
 # ---------------------------------------------------------------------- v4 to v7
+
+
+def _variables_v5(file: Path | BinaryIO) -> dict[str, Any]:
+    """The variables of a file; strings, tables and objects by their own names, which scipy writes into their values."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatlabOpaque, MatReadWarning, varmats_from_mat
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Duplicate variable name", MatReadWarning)
+        found = loadmat(file)
+    named = {name: _from_v5(value) for name, value in found.items() if not name.startswith("__")}
+    if not isinstance(found.get("None"), MatlabOpaque):
+        return named
+    del named["None"]
+    with file.open("rb") if isinstance(file, Path) else nullcontext(file) as opened:
+        opened.seek(0)
+        opaque = [loadmat(one)[name] for name, one in varmats_from_mat(opened) if name == "None"]
+    return named | {one["s0"].item().decode("utf-8", "replace"): None for one in opaque}
 
 
 def _from_v5(value: Any) -> Any:

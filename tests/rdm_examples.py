@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.io import savemat
 from scipy.spatial.distance import squareform
 
 N, PAIRS = 6, 15
@@ -73,3 +76,15 @@ class Matlab73:
         data[: len(head)] = head
         self.path.write_bytes(bytes(data))
         return self.path
+
+
+def opaque(name: str) -> bytes:
+    """What follows the variables of a v5 file where MATLAB has saved a string array: its name, and an object."""
+
+    def element(kind: int, data: bytes) -> bytes:
+        return struct.pack("<ii", kind, len(data)) + data + b"\0" * (-len(data) % 8)
+
+    words = b"".join(element(1, word.encode()) for word in (name, "MCOS", "string"))
+    whole = io.BytesIO()
+    savemat(whole, {"x": np.zeros((6, 1), np.uint32)})
+    return element(14, element(6, struct.pack("<ii", 17, 0)) + words + whole.getvalue()[128:])

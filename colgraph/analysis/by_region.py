@@ -92,13 +92,14 @@ def region_attention(
         edges: ``[2,E]`` source and target.
         regions: names to columns, as :func:`colgraph.analysis.sheet_regions` gives them, at least three, each column
             in one at most.
-        reference: ``[R,R]`` in the order of the regions, row to column, such as a connectome.
+        reference: ``[R,R]`` in the order of the regions, row to column, such as a connectome; a table of pandas with
+            the names of the regions at its rows and columns, in any order.
         columns: their number; the highest that occurs in an edge, plus one, if not given.
         permutations: of the regions.
         seed: of the shuffles and groups.
 
     Raises:
-        ValueError: for regions that overlap or are fewer than three, and shapes that do not fit.
+        ValueError: for regions that overlap or are fewer than three, and shapes or names that do not fit.
     """
     links = as_edges(edges, columns)
     raw = np.atleast_2d(as_array(attention, "attention"))
@@ -110,7 +111,7 @@ def region_attention(
     given = _between(weight, links, label, len(names))
     degree = np.bincount(links[1], minlength=len(label))
     equal = _between(1 / degree[links[1]], links, label, len(names))
-    compared = equal if reference is None else as_array(reference, "reference").astype(np.float64)
+    compared = equal if reference is None else _by_name(reference, names)
     if compared.shape != given.shape or not np.isfinite(compared).all():
         raise ValueError(
             f"reference must be finite, of shape {list(given.shape)} in the order of the regions, got "
@@ -137,6 +138,27 @@ def region_attention(
         reference=compared,
         reference_is="equal attention" if reference is None else "the reference",
     )
+
+
+def _by_name(reference: Any, regions: Sequence[str]) -> Array:
+    """A reference in the order of the regions, where its rows and columns have names by these."""
+    values = as_array(reference, "reference").astype(np.float64)
+    if not (hasattr(reference, "index") and hasattr(reference, "columns")):
+        return values
+    rows, columns = ([str(name) for name in side] for side in (reference.index, reference.columns))
+    numbered = [str(i) for i in range(len(rows))]
+    if rows == columns == numbered and set(numbered) != set(regions):
+        return values  # pandas numbers what has no names
+    for side, named in (("rows", rows), ("columns", columns)):
+        odd = [name for name in named if name not in regions or named.count(name) > 1]
+        absent = [name for name in regions if name not in named]
+        if odd or absent:
+            which = f"has {odd[0]!r}" if odd else f"lacks {absent[0]!r}"
+            raise ValueError(
+                f"reference {which} at its {side}: it must name each region once ({', '.join(regions)[:200]}), at rows "
+                "and columns, or be an array in the order of the regions"
+            )
+    return values[np.ix_([rows.index(name) for name in regions], [columns.index(name) for name in regions])]
 
 
 def _labels(regions: Mapping[str, Any], columns: int) -> NDArray[np.int64]:

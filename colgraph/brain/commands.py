@@ -19,7 +19,8 @@ from colgraph.brain.encode import check_json_and_figure
 from colgraph.brain.figure import draw_similarities
 from colgraph.brain.lights import LightSettings, searchlight_of, write_searchlight
 from colgraph.brain.networks import control_runs, line_up
-from colgraph.brain.rdm_files import Rdms, read_rdms
+from colgraph.brain.rdm_files import read_rdms
+from colgraph.brain.rdm_parts import Rdms
 from colgraph.brain.similarity import (
     Choices,
     OtherData,
@@ -38,6 +39,9 @@ from colgraph.report.loading import Run, load_run
 from colgraph.script import OneLineParser
 from colgraph.training import RunFolder
 from colgraph.viz.style import save_figure
+
+LIGHT_METHODS = {"spearman": "spearman", "corr": "pearson"}
+"""rsatoolbox's names of the measures that a searchlight knows, and its own."""
 
 
 def _parser() -> OneLineParser:
@@ -108,6 +112,7 @@ def run_rsa(arguments: list[str]) -> None:
     out = Path(known.output) if known.output else _check_outputs(RunFolder(run.path).rsa)
     size = run.config.image_size, run.config.channels
     images, recordings, notes = _read(known.stimuli, known.rdms, known.times, size)
+    _check_times(recordings)
     _, models, more = _read(known.stimuli, known.models, known.times, size, models=True)
     chosen_on = _chosen_on(known, recordings, size, more)
     notes = list(dict.fromkeys([*notes, *more, *given_twice(recordings, models)]))
@@ -136,7 +141,7 @@ def _searchlight(
         step=found.rows[0]["step"] - 1,
         signal=choices.signals[0],
         metric=choices.metric,
-        method="pearson" if choices.method == "corr" else "spearman",
+        method=LIGHT_METHODS[choices.method],
         seed=choices.seed,
     )
     named = list(zip(unique_names(recordings), [each.values for each in recordings], strict=True))
@@ -147,6 +152,11 @@ def _choices(known: Any) -> Choices:
     """What the command line asks for, or a ValueError for what contradicts itself or is not there."""
     check_method(known.method)
     check_choice("metric", known.metric, RDM_METRICS)
+    if known.searchlight and known.method not in LIGHT_METHODS:
+        raise ValueError(
+            f"--method {known.method}: maps of --searchlight are made with {' or '.join(LIGHT_METHODS)}: give one of "
+            "these, or leave --searchlight out"
+        )
     if known.step is not None and known.choose_on:
         raise ValueError("--step and --choose-on both say which step is the default: give one of them")
     if known.choose_stimuli and not known.choose_on:
@@ -167,14 +177,25 @@ def _check_run(run: Run, choices: Choices) -> None:
 
 
 def _read(
-    stimuli: str, files: Sequence[str], times: str | None, size: tuple[int, int], models: bool = False
+    stimuli: str, files: Sequence[str], times: str | None, size: tuple[int, int], **how: Any
 ) -> tuple[Tensor, list[Rdms], list[str]]:
-    """Images, dissimilarities in their order, and what to say of them."""
+    """Images, dissimilarities in their order (read as ``how`` says), and what to say of them."""
     shown = find_stimuli(Path(stimuli))
     count = len(shown.pictures)
-    read = [one for file in files for one in read_rdms(Path(file), count, times=times, models=models)]
+    read = [one for file in files for one in read_rdms(Path(file), count, times=times, **how)]
     found, notes = joined(read, shown)
     return shown.decoded(*size), found, [*shown.notes, *notes]
+
+
+def _check_times(recordings: Sequence[Rdms]) -> None:
+    """Raise ValueError where ``--times`` is of the only axis of one file, and of the second of another."""
+    movie = next((each for each in recordings if each.is_movie), None)
+    other = next((each for each in recordings if not each.is_movie), None)
+    if movie is not None and other is not None and other.where != movie.where:
+        raise ValueError(
+            f"--times: {movie.where!r} has its one axis beside stimuli taken as times, and {other.where!r} "
+            "has another form: give them to two commands"
+        )
 
 
 def _chosen_on(known: Any, recordings: list[Rdms], size: tuple[int, int], notes: list[str]) -> OtherData | None:
@@ -187,7 +208,9 @@ def _chosen_on(known: Any, recordings: list[Rdms], size: tuple[int, int], notes:
             f"{str(min(both))!r} is given to --rdms and --choose-on: a step is chosen on other recordings than it is "
             "compared with"
         )
-    images, found, more = _read(known.choose_stimuli or known.stimuli, known.choose_on, known.times, size)
+    # One axis beside stimuli is the same in both.
+    how = {"lone_axis": "times" if any(each.is_movie for each in recordings) else "subjects", "needs_times": False}
+    images, found, more = _read(known.choose_stimuli or known.stimuli, known.choose_on, known.times, size, **how)
     check_other_recordings(recordings, found)
     notes += more
     return OtherData(found, images)

@@ -31,6 +31,7 @@ class Network:
         equal_to: of the run, the name of the control that this earlier checkpoint is as accurate as.
         accuracy: its own accuracy and the other's, on held-out images that nothing was chosen on; and whether they are
             equal, up to :data:`colgraph.report.equal_accuracy.TOLERANCE` where the checkpoint was chosen.
+        optimizer_steps: that a trained one has behind it.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Network:
     folder: str | None = None
     equal_to: str | None = None
     accuracy: dict[str, Any] = field(default_factory=dict)
+    optimizer_steps: int | None = None
 
     @property
     def steps(self) -> int:
@@ -117,7 +119,8 @@ def line_up(run: Run, controls: dict[str, Path], missing: list[dict[str, str]], 
     where the run is the more accurate, its own nearest checkpoint stands beside it. Checkpoints are chosen on one half
     of the run's held-out images, and accuracies are of the other.
     """
-    found, missing = [Network("run", run.net, run.sheet, "last")], list(missing)
+    mine = Network("run", run.net, run.sheet, "last", optimizer_steps=run.optimizer_steps)
+    found, missing = [mine], list(missing)
     found.append(Network("untrained", run.untrained(), run.sheet))
     name = "untrained-independent"
     _try(found, missing, name, lambda: [Network(name, run.untrained(independent=True), run.sheet)])
@@ -181,4 +184,5 @@ def _load(run: Run, name: str, path: Path, file: Path) -> Network:
         raise ValueError(f"{str(path)!r} answers with other classes than the run, or with its classes in another order")
     net = PlainImages(trained.net, trained.transform.mean, trained.transform.std).eval()
     sheet = None if config.baseline is not None else net.sheet
-    return Network(name, net, sheet, file.stem, None if path == run.path else str(path))
+    folder = None if path == run.path else str(path)
+    return Network(name, net, sheet, file.stem, folder, optimizer_steps=trained.step)

@@ -16,7 +16,7 @@ from colgraph.brain.comparison import LEVEL, freedom_of
 from colgraph.output import check_different, check_file, write_text
 from colgraph.report.controls import learned_settings
 from colgraph.script import OneLineParser
-from colgraph.training import RunFolder
+from colgraph.training import RunFolder, optimizer_steps_of
 
 POWER = 0.8
 _SEED = re.compile(r"-seed\d+$")
@@ -59,7 +59,8 @@ def over_seeds(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         found: of each run ``rows`` (its rsa.json), ``differences`` (of its rsa-differences.json) and ``path``.
 
     Returns:
-        Rows of ``recording``, ``subjects``, ``stimuli``, ``model``, ``step``, ``seeds``, ``distinct`` (how many of
+        Rows of ``recording``, ``subjects``, ``stimuli``, ``model``, ``step`` (None where seeds have different ones, as
+        ``--choose-on`` may find), ``steps`` (that of each seed), ``seeds``, ``distinct`` (how many of
         these are not the same to the last bit: fewer where runs share a control), ``similarity``, ``interval``,
         ``ceiling``, and of all but the run ``run_minus_this``: ``difference``, ``interval``, ``p``, ``p_corrected``
         (Benjamini and Hochberg, over one recording's), ``detectable`` (the least difference that would be found in four
@@ -95,11 +96,10 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
         parts.append("| model | seeds | similarity | run minus this | p | corrected | detectable |")
         parts.append("|---|---:|---:|---:|---:|---:|---:|")
         for row in mine:
-            step = "" if row["step"] is None else f", step {row['step']}"
             less = row.get("run_minus_this")
             last = " |  |  |  " if less is None else _compared(less)
             similarity = f"{row['similarity']:.3f} [{row['interval'][0]:.3f}, {row['interval'][1]:.3f}]"
-            parts.append(f"| {row['model']}{step} | {_seeds(row)} | {similarity} |{last} |")
+            parts.append(f"| {row['model']}{_named_steps(row)} | {_seeds(row)} | {similarity} |{last} |")
         parts.append("")
     parts.append(
         "Means over seeds with 95% intervals over subjects, stimuli and seeds. Differences of a control that is less "
@@ -108,6 +108,13 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
         "least difference that would be found in four of five such experiments." + (_SHARED if repeated else "")
     )
     return "\n".join(parts) + "\n"
+
+
+def _named_steps(row: Mapping[str, Any]) -> str:
+    different = sorted({step for step in row["steps"] if step is not None})
+    if not different:
+        return ""
+    return f", step{'s' * (len(different) > 1)} {', '.join(map(str, different))}"
 
 
 def _seeds(row: Mapping[str, Any]) -> str:
@@ -133,9 +140,23 @@ def _read(run: Path) -> dict[str, Any]:
         rows, more = (json.loads(file.read_text(encoding="utf-8")) for file in (path, beside))
         if not isinstance(rows, list) or rows[0]["model"] != "run":
             raise ValueError("its first row is not the run's")
-        return {"rows": rows, "differences": more["differences"], "path": str(run)}
-    except (ValueError, LookupError, TypeError) as error:
+        found = {"rows": rows, "differences": more["differences"], "path": str(run)}
+        measured = rows[0].get("optimizer_steps")
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{str(path)!r} is not what colgraph rsa writes: {error}") from error
+    _check_newest(run, measured)
+    return found
+
+
+def _check_newest(run: Path, measured: int | None) -> None:
+    """Raise ValueError where the run has gone on since; files of earlier versions do not say what they are of."""
+    newest = RunFolder(run).last
+    now = optimizer_steps_of(newest) if measured is not None and newest.is_file() else measured
+    if now != measured:
+        raise ValueError(
+            f"{str(RunFolder(run).rsa)!r} is of the run after {measured} optimizer steps, which has gone on to {now}: "
+            f"run colgraph rsa {run} again"
+        )
 
 
 def _check_seeds(runs: Sequence[Path]) -> None:
@@ -191,23 +212,32 @@ def _models(mine: Sequence[Sequence[Mapping[str, Any]]], pairs: Sequence[Any]) -
 
 
 def _steps(mine: Sequence[Sequence[Mapping[str, Any]]], pairs: Sequence[Any]) -> list[dict[str, Any]]:
-    """A row for each step of the run; its difference is that of the default step from it."""
+    """A row for each step of the run; its difference is that of each seed's own default step from it."""
     made = []
-    shown = mine[0][0]
-    for step in sorted({row["step"] for row in mine[0] if _is_step(row, shown)}):
+    for step in sorted({row["step"] for row in mine[0] if _is_step(row, mine[0][0])}):
         of_seeds = [row for rows in mine for row in rows if _is_step(row, rows[0]) and row["step"] == step]
         row = _mean(of_seeds) | {"model": "run (each step)"}
         apart = [
-            _turned(pair, pair["second"]["step"] == shown["step"]) | {"equal_accuracy": None}
-            for each in pairs
-            for pair in each
-            if pair["between"] == "steps of the run"
-            and {pair["first"]["step"], pair["second"]["step"]} == {shown["step"], step}
+            pair
+            for rows, each in zip(mine, pairs, strict=True)
+            if (pair := _from_default(rows[0]["step"], step, each)) is not None
         ]
-        if apart:
+        if any(rows[0]["step"] != step for rows in mine) and apart:
             row["run_minus_this"] = _difference(apart, of_seeds[0])
         made.append(row)
     return made if len(made) > 1 else []
+
+
+def _from_default(default: int, step: int, pairs: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """A seed's default step less another one; nothing lies between a step and itself."""
+    if step == default:
+        return {"difference": 0.0, "interval": [0.0, 0.0], "equal_accuracy": None}
+    between = [
+        _turned(pair, pair["second"]["step"] == default) | {"equal_accuracy": None}
+        for pair in pairs
+        if pair["between"] == "steps of the run" and {pair["first"]["step"], pair["second"]["step"]} == {default, step}
+    ]
+    return between[0] if between else None
 
 
 def _turned(pair: Mapping[str, Any], around: bool) -> dict[str, Any]:
@@ -250,7 +280,9 @@ def _from_run(
 def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     first = rows[0]
     value, reach, _ = _combined([row["similarity"] for row in rows], [row["interval"] for row in rows], first)
-    same = {name: first[name] for name in ("recording", "subjects", "stimuli", "method", "ceiling", "step")}
+    same = {name: first[name] for name in ("recording", "subjects", "stimuli", "method", "ceiling")}
+    steps = [row["step"] for row in rows]
+    same |= {"step": steps[0] if len(set(steps)) == 1 else None, "steps": steps}
     # To the last bit as similar is the same network (or pixels, or a model), held against several runs.
     distinct = len({row["similarity"] for row in rows})
     counts = {"seeds": len(rows), "distinct": distinct}

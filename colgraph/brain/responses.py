@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from colgraph.array_files import load_numpy, unreadable
 from colgraph.brain.names import NUMBER, STIMULI, TARGETS, first_twice, plain_number
+from colgraph.brain.stimulus_keys import Key, names_in, preferred
 from colgraph.extras import optional
 from colgraph.text import Table, commented_names, count_rows, is_number, parse_numbers, plain_name, read_table
 
@@ -74,12 +75,20 @@ def _from_arrays(arrays: Mapping[str, NDArray[Any]], path: Path) -> Recordings:
     if chosen is None:
         raise ValueError(f"{str(path)!r} must hold one array 'responses', it has {', '.join(arrays) or 'none'}")
     others = [name for name in arrays if name != chosen]
-    keys = [next((name for name in others if kind.fullmatch(plain_name(name))), None) for kind in (STIMULI, TARGETS)]
+    named = [[name for name in others if kind.fullmatch(plain_name(name))] for kind in (STIMULI, TARGETS)]
+    keys = [_preferred_key(arrays, each) for each in named]
     _check_no_names(arrays, chosen, keys, path)
     unused = [name for name in arrays if name not in (chosen, *keys)]
     notes = [f"{', '.join(unused)} of {str(path)!r} is not read: names are those of stimuli and targets"]
-    named = [None if key is None else _names(arrays[key], key, path) for key in keys]
-    return _checked(arrays[chosen], named[0], named[1], notes if unused else [], path)
+    stimuli, targets = (None if key is None else _names(arrays[key], key, path) for key in keys)
+    return _checked(arrays[chosen], stimuli, targets, notes if unused else [], path)
+
+
+def _preferred_key(arrays: Mapping[str, NDArray[Any]], named: Sequence[str]) -> str | None:
+    """Of several arrays that are called after names the one that is meant: a count of rows is not."""
+    found = [(name, names_in(arrays[name])) for name in named]
+    keys = preferred([Key(name, *names) for name, names in found if names is not None])
+    return keys[0].label if keys else next(iter(named), None)
 
 
 def _check_no_names(arrays: Mapping[str, NDArray[Any]], chosen: str, keys: Sequence[str | None], path: Path) -> None:

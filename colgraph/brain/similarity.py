@@ -16,7 +16,7 @@ from colgraph.analysis.arrays import Array
 from colgraph.analysis.signals import Signal
 from colgraph.brain.comparison import Comparison, compare_with
 from colgraph.brain.networks import Network, Networks
-from colgraph.brain.rdm_files import Rdms
+from colgraph.brain.rdm_parts import Rdms
 from colgraph.brain.stimuli import Shown
 from colgraph.hints import in_one_line
 from colgraph.output import finite
@@ -98,18 +98,51 @@ def joined(rdms: Sequence[Rdms], shown: Shown) -> tuple[list[Rdms], list[str]]:
     """
     found, notes = [], []
     for each in rdms:
-        try:
-            places, more = shown.places(each.stimuli, each.count, each.where)
-        except ValueError as error:
-            if not each.perhaps_in:
-                raise
-            raise ValueError(
-                f"{each.where!r}: {each.perhaps_in} may hold the names of the stimuli, which are not those of the "
-                f"images of {shown.where!r}: call it 'stimuli' and give it theirs, or leave it out"
-            ) from error
+        places, more = _places(each, shown)
         found.append(each.in_order(np.argsort(places).tolist()))
         notes += [*each.notes, *more]
     return found, list(dict.fromkeys(notes))
+
+
+def _places(each: Rdms, shown: Shown) -> tuple[list[int], list[str]]:
+    """The place of each stimulus among the images, by whatever names it, and what to say of it.
+
+    Raises:
+        ValueError: if nothing that names them does, and if two lists of names lead to different orders.
+    """
+    if not each.keys:
+        return shown.places(None, each.count, each.where)
+    found: dict[str, tuple[list[int], list[str]]] = {}
+    errors: dict[str, ValueError] = {}
+    for key in each.keys:
+        if each.perhaps_in in found:
+            break  # a count of rows says nothing beside names
+        try:
+            found[key.label] = shown.places(key.names, each.count, each.where)
+        except ValueError as error:
+            errors[key.label] = error
+    # Where there are texts, numbers beside them may be of anything; images without names can be told by numbers alone.
+    texts = [key.label for key in each.keys if key.is_text and key.is_called] if shown.names is not None else []
+    deciding = texts or [key.label for key in each.keys]
+    used = next((label for label in deciding if label in found), None)
+    if used is None:
+        first = errors[deciding[0]]
+        if not each.perhaps_in:
+            raise first
+        raise ValueError(
+            f"{each.where!r}: {each.perhaps_in} may hold the names of the stimuli, which are not those of the "
+            f"images of {shown.where!r}: call it 'stimuli' and give it theirs, or leave it out"
+        ) from first
+    other = next((label for label, (places, _) in found.items() if places != found[used][0]), None)
+    if other is not None:
+        raise ValueError(
+            f"{each.where!r} names its stimuli in {used} and in {other}, which put the images into different orders: "
+            "leave one of them out"
+        )
+    places, notes = found[used]
+    unused = ", ".join(errors)
+    said = [f"stimuli of {each.where!r} are joined by {used}, not by {unused}, which are no names of images"]
+    return places, [*notes, *(said if unused else [])]
 
 
 def check_other_recordings(recordings: Sequence[Rdms], others: Sequence[Rdms]) -> None:
@@ -301,7 +334,7 @@ def _default_step(network: Network, signal: Signal, chosen_on: OtherData | None,
 
 
 def _about(network: Network) -> dict[str, Any]:
-    about: dict[str, Any] = {"checkpoint": network.checkpoint or None}
+    about: dict[str, Any] = {"checkpoint": network.checkpoint or None, "optimizer_steps": network.optimizer_steps}
     if network.folder is not None:
         about["folder"] = network.folder
     if network.equal_to is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -16,15 +16,15 @@ from torch import Tensor
 from colgraph.array_files import load_numpy, load_tree
 from colgraph.brain.names import NUMBER, STIMULI, first_twice, natural_key, plain_number
 from colgraph.brain.responses import Recordings
+from colgraph.brain.stimulus_keys import Key, is_called_after_names, names_in, preferred
 from colgraph.data import as_bytes, decode_image, find_images, image_to_tensor
 from colgraph.data.decode import image_suffixes
 from colgraph.extras import optional
 from colgraph.hints import reason_of
-from colgraph.text import plain_name
+from colgraph.text import count_rows, plain_name
 
 ENDS = (".npy", ".npz", ".mat", ".h5", ".hdf5")
 _CHANNELS = (1, 3, 4)
-_NAMES = ("name", "filename", "file", "stimulus", "stim", "id", "label")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +36,16 @@ class Shown:
         pictures: files, or arrays ``[height, width]`` or ``[height, width, channels]`` of bytes.
         names: of each, with its ending where it is a file; None where there are none.
         notes: what a user should know about how they were found.
+        also: other names of each, numbers mostly.
+        unread: the variable beside images that may name them, and could not be taken for it; "" where there is none.
     """
 
     where: str
     pictures: Sequence[Path | NDArray[np.uint8]]
     names: list[str] | None
     notes: list[str] = field(default_factory=list)
+    also: Sequence[list[str]] = ()
+    unread: str = ""
 
     def decoded(self, size: int, channels: int, order: Sequence[int] | None = None) -> Tensor:
         """``[stimuli, channels, size, size]`` between 0 and 1, each as networks take it (its center, resized).
@@ -85,17 +89,37 @@ class Shown:
         return list(range(count)), [f"{where!r} names no stimuli: its rows are the images in {order} ({some})"]
 
     def _by_name(self, named: list[str], where: str) -> tuple[list[int], list[str]]:
+        """By the first list of names that holds these; where none does, by the numbers in names."""
         if self.names is None:
             return self._by_number(named, where)
+        found, errors = [], []
+        for are_numbered in (False, True):
+            for names in (self.names, *self.also):
+                try:
+                    found.append(self._among(names, named, where, are_numbered))
+                except ValueError as error:
+                    errors.append(error)
+            if found:
+                break
+        if not found:
+            raise errors[1 + len(self.also)]  # what the first list, by its numbers, too, lacks
+        if any(places != found[0][0] for places, _ in found):
+            raise ValueError(
+                f"{self.where!r} names its images twice, and the names of {where!r} are in both lists, in different "
+                "orders: leave one out"
+            )
+        return found[0]
+
+    def _among(self, names: list[str], named: list[str], where: str, are_numbered: bool) -> tuple[list[int], list[str]]:
         known: dict[str, int | None] = {}
-        for i, name in enumerate(self.names):
+        for i, name in enumerate(names):
             # Two images that differ in their ending only are told apart by it.
             known[_stem(name)] = None if _stem(name) in known else i
-        known |= {name: i for i, name in enumerate(self.names)}
+        known |= {name: i for i, name in enumerate(names)}
         notes = []
-        if not set(named) <= set(known) and (numbered := _numbered(self.names, named)):
+        if not set(named) <= set(known) and are_numbered and (numbered := _numbered(names, named)):
             known |= numbered
-            some = next(self.names[numbered[name]] for name in named if name in numbered)
+            some = next(names[numbered[name]] for name in named if name in numbered)
             notes.append(f"stimuli of {where!r} are joined to images by their number ({some} and so on)")
         chosen: list[int] = []
         for name in named:
@@ -103,18 +127,23 @@ class Shown:
             if place is None:
                 raise ValueError(f"{where!r} names the stimulus {name!r}, but {self.where!r} has no such image, or two")
             chosen.append(place)
-        extra = [self.names[i] for i in sorted(set(range(len(self.names))) - set(chosen))]
+        extra = [names[i] for i in sorted(set(range(len(names))) - set(chosen))]
         if extra:
             raise ValueError(
                 f"{self.where!r} holds {extra[0]!r}, which {where!r} does not name ({len(extra)} such images)"
             )
-        twice = first_twice([self.names[i] for i in chosen])
+        twice = first_twice([names[i] for i in chosen])
         if twice is not None:
             raise ValueError(f"{where!r} names the image {twice!r} twice")
         return chosen, notes
 
     def _by_number(self, named: list[str], where: str) -> tuple[list[int], list[str]]:
-        """Images without names can be told by their numbers alone."""
+        """Images without names can be told by their numbers alone, where nothing beside them may say others."""
+        if self.unread:
+            raise ValueError(
+                f"{where!r} names its stimuli ({named[0]!r}, ...), and {self.unread} of {self.where!r} may name the "
+                "images: call it 'stimuli' and give it one text or whole number for each image, or leave it out"
+            )
         count, numbers = len(self.pictures), [plain_number(name) for name in named]
         for start in (0, 1):
             if sorted(numbers) == sorted(str(i + start) for i in range(count)):
@@ -146,8 +175,8 @@ def find_stimuli(path: Path) -> Shown:
     if path.suffix.lower() not in ENDS:
         raise ValueError(f"cannot read stimuli {str(path)!r}: give a folder of images, or a file in {', '.join(ENDS)}")
     if path.suffix.lower() in (".npy", ".npz"):
-        images, names = _named_images(load_numpy(path, "images", "stimuli "), path)
-        return Shown(str(path), _pictures(images, str(path)), names)
+        images, beside = _named_images(load_numpy(path, "images", "stimuli "), path)
+        return _shown(path, _pictures(images, str(path)), beside)
     return _in_tree(load_tree(path), path)
 
 
@@ -206,27 +235,45 @@ def _decoded(picture: Path | NDArray[np.uint8], size: int, channels: int) -> Ten
 # ---------------------------------------------------------------------- arrays
 
 
-def _named_images(arrays: dict[str, Any], path: Path) -> tuple[NDArray[Any], list[str] | None]:
-    """The one array of images, and the names beside it."""
+def _shown(
+    path: Path, pictures: list[NDArray[np.uint8]], beside: Mapping[str, Any], notes: Sequence[str] = ()
+) -> Shown:
+    """Images with the names beside them."""
+    keys, unread = _keys_beside(beside, len(pictures))
+    names = [key.names for key in keys]
+    return Shown(str(path), pictures, names[0] if names else None, list(notes), names[1:], unread)
+
+
+def _named_images(arrays: dict[str, Any], path: Path) -> tuple[NDArray[Any], dict[str, Any]]:
+    """The one array of images, and what lies beside it."""
     likely = [name for name, value in arrays.items() if isinstance(value, np.ndarray) and value.ndim in (3, 4)]
     called = [name for name in likely if STIMULI.fullmatch(plain_name(name))]
     chosen = likely if len(likely) == 1 else called
     if len(chosen) != 1:
         held = ", ".join(f"{name} {list(np.shape(value))}" for name, value in arrays.items()) or "nothing"
         raise ValueError(f"{str(path)!r} must hold one array of images, [n, height, width, channels], it has {held}")
-    return arrays[chosen[0]], _names_beside({name: value for name, value in arrays.items() if name != chosen[0]})
+    return arrays[chosen[0]], {name: value for name, value in arrays.items() if name != chosen[0]}
 
 
-def _names_beside(arrays: dict[str, Any]) -> list[str] | None:
-    """The list of texts that is called after stimuli or names."""
-    texts = {
-        name: [one.decode() if isinstance(one, bytes) else str(one) for one in value]
-        for name, value in arrays.items()
-        if (isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "US")
-        or (isinstance(value, list) and all(isinstance(one, str) for one in value))
-    }
-    named = [name for name in texts if STIMULI.fullmatch(plain_name(name)) or plain_name(name) in (*_NAMES, "names")]
-    return texts[named[0]] if named else None
+def _keys_beside(arrays: Mapping[str, Any], count: int) -> tuple[list[Key], str]:
+    """What names ``count`` images, by preference; and a list beside them that may and is not called so, or ""."""
+    named, unread = [], ""
+    for name, value in arrays.items():
+        found = names_in(value)
+        is_stimuli = STIMULI.fullmatch(plain_name(name)) is not None
+        fits = found is not None and len(found[0]) == count
+        is_distinct = found is not None and first_twice(found[0]) is None
+        if fits and is_called_after_names(name) and (is_stimuli or is_distinct):
+            named.append(Key(name, *(found or ([], False)), is_called=is_stimuli))
+        elif is_called_after_names(name) and value is None:
+            unread = unread or name
+        elif found is None:
+            # Numbers that are not whole, say, where there is one for each image.
+            is_list = isinstance(value, np.ndarray | list) and np.ndim(value) == 1 and len(value) == count
+            unread = unread or (name if is_stimuli and is_list else "")
+        elif (fits and is_distinct and not count_rows(found[0])) or (is_stimuli and not fits and len(found[0]) > 2):
+            unread = unread or name
+    return preferred(sorted(named, key=lambda key: not key.is_called)), unread
 
 
 def _pictures(values: NDArray[Any], where: str, last: bool = False) -> list[NDArray[np.uint8]]:
@@ -272,8 +319,8 @@ def _as_bytes(values: NDArray[Any], where: str) -> NDArray[np.uint8]:
 def _in_tree(tree: dict[str, Any], path: Path) -> Shown:
     lists = {name: node for name, node in _lists(tree, "") if _image_field(node) is not None}
     if not lists:
-        images, names = _named_images(_around_images(tree), path)
-        return Shown(str(path), _pictures(images, str(path), last=path.suffix.lower() == ".mat"), names)
+        images, beside = _named_images(_around_images(tree), path)
+        return _shown(path, _pictures(images, str(path), last=path.suffix.lower() == ".mat"), beside)
     if len(lists) > 1:
         raise ValueError(f"{str(path)!r} holds several lists of images: {', '.join(lists)}: leave one")
     (label, nodes), where = next(iter(lists.items())), str(path)
@@ -283,11 +330,11 @@ def _in_tree(tree: dict[str, Any], path: Path) -> Shown:
         for name in label.split(".")[:-1]:
             around = around[name]
         beside = {name: node for name, node in around.items() if node is not nodes}
-        pictures = [_as_bytes(node, where) for node in nodes]
-        return Shown(where, pictures, _names_beside(beside), [f"images are {label!r} of {where!r}"])
-    names = next((found for field in nodes[0] if (found := _field_of_names(nodes, field))), None)
-    pictures = [_as_bytes(node[key], where) for node in nodes]
-    return Shown(where, pictures, names, [f"images are '{label}.{key}' of {where!r}"])
+        return _shown(path, [_as_bytes(node, where) for node in nodes], beside, [f"images are {label!r} of {where!r}"])
+    beside = {name: [node.get(name) for node in nodes] for name in nodes[0] if name != key}
+    return _shown(
+        path, [_as_bytes(node[key], where) for node in nodes], beside, [f"images are '{label}.{key}' of {where!r}"]
+    )
 
 
 def _around_images(tree: dict[str, Any]) -> dict[str, Any]:
@@ -320,12 +367,3 @@ def _is_image(node: Any) -> bool:
     if not isinstance(node, np.ndarray) or node.ndim not in (2, 3) or min(node.shape[:2]) < 2:
         return False
     return node.dtype == np.uint8 if node.ndim == 2 else node.shape[2] in _CHANNELS
-
-
-def _field_of_names(nodes: list[dict[str, Any]], name: str) -> list[str] | None:
-    """The names of stimuli in a field: texts that differ."""
-    found = [node.get(name) for node in nodes]
-    usual = plain_name(name) in _NAMES or STIMULI.fullmatch(plain_name(name))
-    if not usual or not all(isinstance(one, str) for one in found) or len(set(found)) < len(found):
-        return None
-    return [str(one) for one in found]

@@ -108,6 +108,7 @@ class Run:
         images: ``[B, channels, S, S]`` held-out images as bytes.
         labels: as the data have them: a class per image ``[B]``, or classes or vectors per patch or output column.
         summary: ``summary.json``, empty where the run has not ended.
+        optimizer_steps: that the network has behind it; None where that is not known.
     """
 
     path: Path
@@ -117,6 +118,7 @@ class Run:
     images: NDArray[np.uint8]
     labels: NDArray[Any]
     summary: dict[str, Any]
+    optimizer_steps: int | None = None
 
     @property
     def sheet(self) -> Sheet:
@@ -229,7 +231,7 @@ def load_run(path: str | os.PathLike[str], *, images: int = 2000, seed: int = 0)
     config = trained.config
     data, labels = _held_out(config, trained.net, trained.classes, images, seed)
     net = PlainImages(network_of(trained.net), trained.transform.mean, trained.transform.std).eval()
-    return Run(folder, net, config, trained.classes, data, labels, run.results())
+    return Run(folder, net, config, trained.classes, data, labels, run.results(), trained.step)
 
 
 def _held_out(

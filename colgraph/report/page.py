@@ -57,7 +57,7 @@ def write_page(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path
         _accuracy(results["test_accuracy"], folder),
         against_controls(results, folder.name),
         _training(folder),
-        recordings(RunFolder(folder).rsa, folder.name),
+        recordings(RunFolder(folder).rsa, folder.name, RunFolder(folder).last),
         *(_family(name, title, results, folder) for name, title in _FAMILIES.items()),
         searchlight(lights, folder),
         _without_sheet(results) if without else "",

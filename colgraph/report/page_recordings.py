@@ -10,10 +10,20 @@ from typing import Any
 
 from colgraph.report.light_maps import MODELS
 from colgraph.report.page_parts import absent, cells, csv_link, p_text, picture, short, table
+from colgraph.training import optimizer_steps_of
 
 
-def recordings(path: Path, name: str) -> str:
-    """Similarity to recorded brains, where ``colgraph rsa`` has measured it."""
+def recordings(path: Path, name: str, checkpoint: Path | None = None) -> str:
+    """Similarity to recorded brains, where ``colgraph rsa`` has measured it.
+
+    Args:
+        path: the ``rsa.json``.
+        name: of the run.
+        checkpoint: the run's newest one, to say whether the run has gone on since.
+
+    Raises:
+        ValueError: for a file that ``colgraph rsa`` has not written.
+    """
     if not path.is_file():
         return ""
     try:
@@ -30,8 +40,22 @@ def recordings(path: Path, name: str) -> str:
     figure = picture(path.with_suffix(".png"), "similarity of the run, its controls and given models to each recording")
     heads = ("network or model", "step", "similarity", "95% interval", "this run minus it", "p, corrected", "accuracy")
     numbers = csv_link(f"{name}-recordings", [_plain(row) for row in rows])
-    shown = f"<p>{escape(text)}</p>{figure}{table(heads, body, numbers)}"
+    shown = f"<p>{escape(text)}</p>{_gone_on(first, checkpoint)}{figure}{table(heads, body, numbers)}"
     return f"<section id='recordings'><h2>Recordings of brains</h2>{shown}</section>"
+
+
+def _gone_on(first: Mapping[str, Any], checkpoint: Path | None) -> str:
+    """What to say where the run has other steps behind it by now; files of earlier versions do not tell."""
+    measured = first.get("optimizer_steps")
+    if measured is None or checkpoint is None or not checkpoint.is_file():
+        return ""
+    now = optimizer_steps_of(checkpoint)
+    if now == measured:
+        return ""
+    return (
+        f"<p><b>The run has gone on since</b>: this is of the checkpoint after {measured} optimizer steps, its "
+        f"newest is after {now}.</p>"
+    )
 
 
 def _recorded(row: Mapping[str, Any]) -> str:

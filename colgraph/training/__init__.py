@@ -16,7 +16,13 @@ from colgraph.extras import missing_package
 from colgraph.models import VisionModel
 from colgraph.script import run_script
 from colgraph.sheet import Sheet
-from colgraph.training.checkpoint import TrainedModel, load_trained, read_checkpoint, sheet_of_run
+from colgraph.training.checkpoint import (
+    TrainedModel,
+    load_trained,
+    optimizer_steps_of,
+    read_checkpoint,
+    sheet_of_run,
+)
 from colgraph.training.config import TrainConfig
 from colgraph.training.errors import InterruptedRunError, TrainingDivergedError, UnwritableRunError
 from colgraph.training.flags import RunFlags, parse_flags
@@ -41,6 +47,7 @@ __all__ = [
     "make_sheet",
     "num_answers",
     "open_run_folder",
+    "optimizer_steps_of",
     "parse_flags",
     "read_checkpoint",
     "run_script",

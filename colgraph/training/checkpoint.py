@@ -170,6 +170,15 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     return content
 
 
+def optimizer_steps_of(path: str | os.PathLike[str]) -> int:
+    """How many optimizer steps the model in a checkpoint has behind it.
+
+    Raises:
+        ValueError: as :func:`read_checkpoint`.
+    """
+    return int(read_checkpoint(path)["global_step"])
+
+
 def load_trained(run: str | os.PathLike[str], network: nn.Module | None = None) -> TrainedModel:
     """Read a model back from a run folder (its ``last.ckpt``) or a checkpoint file, one kept on the way too.
 

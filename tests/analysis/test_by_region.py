@@ -35,6 +35,28 @@ def test_attention_between_regions_is_summed_from_row_to_column(sheet):
     assert found.plot().get_title().startswith("attention between regions")
 
 
+def test_a_reference_with_names_is_joined_by_them(sheet):
+    pandas = pytest.importorskip("pandas")
+    edges, regions = sheet.edge_index.numpy(), an.sheet_regions(sheet)
+    draw = np.random.default_rng(0)
+    connectome, attention = draw.random((4, 4)), draw.random(edges.shape[1])
+    wanted = an.region_attention(attention, edges, regions, reference=connectome, permutations=9)
+    named = pandas.DataFrame(connectome, index=list("abcd"), columns=list("abcd"))
+    plain = pandas.DataFrame(connectome)
+    for given in (named, named.loc[list("cadb"), list("dbac")], plain):
+        found = an.region_attention(attention, edges, regions, reference=given, permutations=9)
+        assert np.array_equal(found.reference, connectome)
+        assert found.value == wanted.value
+    for wrong, words in (
+        (named.rename(index={"a": "x"}), "has 'x' at its rows: it must name each region once"),
+        (named.rename(columns={"a": "b"}), "has 'b' at its columns"),
+        (named.iloc[:3], "lacks 'd' at its rows"),
+        (pandas.DataFrame(connectome, index=list("abcd")), "has '0' at its columns"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            an.region_attention(attention, edges, regions, reference=wrong, permutations=9)
+
+
 def test_equal_attention_changes_nothing_between_regions():
     sheet = cg.build_sheet("grid", shape=(9, 9), neighbors="knn:20")
     edges = sheet.edge_index.numpy()

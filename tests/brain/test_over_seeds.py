@@ -91,6 +91,30 @@ def test_a_difference_is_taken_at_equal_accuracy_and_from_the_run() -> None:
     assert all(each["p_corrected"] >= each["p"] for each in (weak, other, early))
 
 
+def of_step(default: int, values: dict[int, float]) -> dict[str, Any]:
+    """A seed whose default step was chosen elsewhere."""
+    each = {step: row("run", value, step=step, default=step == default) for step, value in values.items()}
+    rows = sorted(each.values(), key=lambda one: not one["default"])
+    steps = [(a, b) for a in values for b in values if a < b]
+    pairs = [pair(each[a], each[b], values[a] - values[b], "steps of the run") for a, b in steps]
+    return {"rows": rows, "differences": pairs, "path": f"step{default}"}
+
+
+def test_seeds_whose_default_steps_differ_are_compared_with_their_own() -> None:
+    values = [{1: 0.10, 2: 0.20, 4: 0.40}, {1: 0.15, 2: 0.35, 4: 0.30}, {1: 0.30, 2: 0.25, 4: 0.20}]
+    rows = over_seeds([of_step(step, each) for step, each in zip((4, 2, 1), values, strict=True)])
+    assert (rows[0]["model"], rows[0]["step"], rows[0]["steps"]) == ("run", None, [4, 2, 1])
+    table = table_of(rows)
+    assert "| run, steps 1, 2, 4 | 3 | 0.350 " in table
+    assert "| run (each step), step 2 | 3 |" in table
+    found = {each["step"]: each for each in rows[1:]}
+    assert found[2]["steps"] == [2, 2, 2]
+    for step, each in found.items():
+        wanted = np.mean([own[default] - own[step] for default, own in zip((4, 2, 1), values, strict=True)])
+        assert each["run_minus_this"]["difference"] == pytest.approx(wanted)
+        assert each["run_minus_this"]["difference"] == pytest.approx(rows[0]["similarity"] - each["similarity"])
+
+
 def write(folder: Path, found: dict[str, Any]) -> str:
     folder.mkdir()
     (folder / "rsa.json").write_text(json.dumps(found["rows"]))

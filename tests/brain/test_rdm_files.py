@@ -70,7 +70,7 @@ def test_one_triangle_is_enough(tmp_path: Path, empty: float, which: str) -> Non
     values = np.where(keep if which == "upper" else keep.T, squares(LINES), empty)
     (found,) = read(npy(tmp_path, values))
     assert np.array_equal(found.values, LINES)
-    assert f"has one triangle alone, the {which} one" in found.notes[-1]
+    assert any(f"has one triangle alone, the {which} one" in note for note in found.notes)
 
 
 def test_every_array_is_a_recording_unless_it_names_a_subject(tmp_path: Path) -> None:
@@ -115,6 +115,45 @@ def test_a_long_movie_asks_which_times(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"has 50 points in time \(2 subjects\): say --times mean, --times each"):
         read(path)
     assert len(read(path, times="each")) == 50
+
+
+@pytest.mark.parametrize("form", ["[t,n,n]", "[n,n,t]", "[t,pairs]"])
+def test_the_one_axis_of_a_movie_of_one_subject_is_of_times(tmp_path: Path, form: str) -> None:
+    lines = triangles(20)
+    full = squares(lines)
+    path = npy(tmp_path, {"[t,n,n]": full, "[n,n,t]": full.transpose(1, 2, 0), "[t,pairs]": lines}[form])
+    early, late = read(path, times="1:10,20")
+    assert (early.name, late.name, early.subjects) == ("IT, times 1:10", "IT, times 20", ["1"])
+    assert early.values == pytest.approx(lines[:10].mean(0, keepdims=True))
+    assert "20 matrices of 'IT' of" in early.notes[0]
+    assert "points in time of one subject, as --times says" in early.notes[0]
+    assert [one.name for one in read(path, times="each")] == [f"IT, time {i}" for i in range(1, 21)]
+    with pytest.raises(ValueError, match="--times 'foo': 'IT' has the points 1 to 20"):
+        read(path, times="foo")
+    (plain,) = read(path)
+    assert len(plain.values) == 20
+    assert "its 20 matrices are taken as subjects" in plain.notes[-1]
+    assert len(read(path, times="each", lone_axis="subjects")[0].values) == 20
+
+
+def test_times_of_matrices_without_any_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "r.npz", **{f"sub-{i}": one for i, one in enumerate(squares(LINES))})
+    for path in (npy(tmp_path, squares(LINES)[0]), tmp_path / "r.npz"):
+        with pytest.raises(ValueError, match=r"--times each: no array of .* has an axis of times") as caught:
+            read(path, times="each")
+        assert "\n" not in str(caught.value)
+    assert len(read(tmp_path / "r.npz", times="each", needs_times=False)) == 1
+    assert len(read(npy(tmp_path, squares(LINES)), times="each", models=True)) == 3
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (3, 1)])
+def test_axes_of_length_1_say_which_axis_is_of_times(tmp_path: Path, shape: tuple[int, int]) -> None:
+    full = squares(LINES).reshape(*shape, N, N)
+    savemat(tmp_path / "IT.mat", {"IT": full})
+    for path in (npy(tmp_path, full), npy(tmp_path, LINES.reshape(*shape, PAIRS)), tmp_path / "IT.mat"):
+        found = read(path)
+        assert [len(one.values) for one in found] == ([1] * 3 if shape[0] == 1 else [3])
+        assert found[-1].values[-1] == pytest.approx(LINES[2])
 
 
 # ---------------------------------------------------------------------- MATLAB
@@ -258,6 +297,20 @@ def test_files_of_rsatoolbox_carry_regions_subjects_and_stimuli(tmp_path: Path) 
         read(tmp_path / "r.pkl")
 
 
+def test_times_of_rsatoolbox_are_no_subjects(tmp_path: Path) -> None:
+    rsatoolbox = pytest.importorskip("rsatoolbox")
+    lines = triangles(4)
+    about = {"subject": ["a", "a", "b", "b"], "time": [0.1, 0.2, 0.1, 0.2]}
+    rsatoolbox.rdm.RDMs(lines, rdm_descriptors=about).save(str(tmp_path / "IT.h5"), "hdf5")
+    first, last = read(tmp_path / "IT.h5")
+    assert (first.name, last.name, last.subjects) == ("IT, time 1", "IT, time 2", ["a", "b"])
+    assert np.array_equal(last.values, lines[[1, 3]])
+    del about["subject"]
+    rsatoolbox.rdm.RDMs(lines, rdm_descriptors=about).save(str(tmp_path / "IT.h5"), "hdf5", overwrite=True)
+    with pytest.raises(ValueError, match=r"has points in time .* that are not the same, once each"):
+        read(tmp_path / "IT.h5")
+
+
 # ---------------------------------------------------------------------- tables
 
 
@@ -374,7 +427,7 @@ def test_python_objects_and_other_files_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=words):
             read(tmp_path / name)
     np.savez(tmp_path / "x.npz", IT=LINES, stimuli=NAMES[:5])
-    with pytest.raises(ValueError, match="names 5 stimuli, but 'IT' is of 6"):
+    with pytest.raises(ValueError, match=r"stimuli names 5 stimuli \('IT' is of 6 stimuli\)"):
         read(tmp_path / "x.npz")
     np.savez(tmp_path / "x.npz", IT=LINES, stimuli=[*NAMES[:5], "face"])
     with pytest.raises(ValueError, match="names stimuli twice: 'face'"):
@@ -393,10 +446,29 @@ def test_python_objects_and_other_files_are_refused(tmp_path: Path) -> None:
         ("S12", ("", "S12", "")),
         ("EVC_s3", ("EVC", "s3", "")),
         ("V1", ("V1", "", "")),
+        ("S1", ("S1", "", "")),
+        ("S2_left", ("S2_left", "", "")),
+        ("s1", ("", "s1", "")),
+        ("S01", ("", "S01", "")),
+        ("hIT | S1 | Session: 1", ("hIT", "S1", "Session: 1")),
+        ("sub-01_S1", ("S1", "sub-01", "")),
+        ("S1_ses-2", ("S1", "", "ses-2")),
     ],
 )
 def test_names_say_recording_subject_and_session(name: str, found: tuple[str, str, str]) -> None:
     assert who(name) == found
+
+
+def test_s1_and_s2_are_areas_but_among_subjects(tmp_path: Path) -> None:
+    full = squares(triangles(3))
+    np.savez(tmp_path / "r.npz", S1=full[0], S2=full[1])
+    first, second = read(tmp_path / "r.npz")
+    assert (first.name, second.name, first.subjects) == ("S1", "S2", ["1"])
+    assert "'S1' of" in first.notes[0]
+    assert "is taken as an area: call a subject sub-01, or s01" in first.notes[0]
+    np.savez(tmp_path / "r.npz", S1=full[0], S2=full[1], S3=full[2])
+    (found,) = read(tmp_path / "r.npz")
+    assert (found.name, found.subjects) == ("r", ["S1", "S2", "S3"])
 
 
 def test_nothing_is_read_of_an_empty_archive(tmp_path: Path) -> None:

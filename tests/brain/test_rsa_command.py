@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rdm_examples import squares, triangles
 
 pytest.importorskip("lightning")
@@ -28,7 +29,7 @@ from colgraph.brain import networks
 from colgraph.brain.stimuli import find_stimuli
 from colgraph.report import load_run
 from colgraph.report.page_recordings import recordings
-from colgraph.training import RunFolder
+from colgraph.training import RunFolder, read_checkpoint
 
 SMALL: dict[str, Any] = {"data": "digits", "image_size": 8, "channels": 1, "patch_size": 2, "steps": 3, "epochs": 2}
 SMALL |= {"dim": 8, "batch_size": 128, "lr": 1e-2, "warmup": 0, "figure_every": 0, "tensorboard": False}
@@ -157,6 +158,29 @@ def test_a_searchlight_is_of_the_default_step(run: Path, shown: Path, it: Path, 
     lights = json.loads(RunFolder(run).searchlight.read_text())
     assert (lights["light"]["step"], lights["light"]["signal"]) == (1, "normed")
     assert [(one["name"], one["subjects"]) for one in lights["recordings"]] == [("IT", 4)]
+    assert lights["light"]["method"] == "spearman"
+    rsa(run, it, shown, "--searchlight", "--method", "corr", "-o", tmp_path / "found.json")
+    assert json.loads(RunFolder(run).searchlight.read_text())["light"]["method"] == "pearson"
+
+
+def test_what_is_of_an_earlier_checkpoint_says_so(run: Path, shown: Path, it: Path) -> None:
+    rows = rsa(run, it, shown)
+    steps = read_checkpoint(RunFolder(run).last)["global_step"]
+    assert rows[0]["optimizer_steps"] == steps
+    assert "optimizer_steps" not in next(row for row in rows if row["model"] == "untrained")
+    folder = RunFolder(run)
+    assert "gone on" not in recordings(folder.rsa, "run", folder.last)
+    cli.run(["rsa-table", str(run)])
+    content = torch.load(folder.last, weights_only=True)
+    torch.save(content | {"global_step": steps + 7}, folder.last)
+    page = recordings(folder.rsa, "run", folder.last)
+    assert f"of the checkpoint after {steps} optimizer steps, its newest is after {steps + 7}" in page
+    with pytest.raises(ValueError, match=rf"is of the run after {steps} optimizer steps, which has gone on to"):
+        cli.run(["rsa-table", str(run)])
+    old = [{name: value for name, value in row.items() if name != "optimizer_steps"} for row in rows]
+    folder.rsa.write_text(json.dumps(old))
+    assert "gone on" not in recordings(folder.rsa, "run", folder.last)
+    cli.run(["rsa-table", str(run)])
 
 
 def test_one_subject_has_no_ceiling(run: Path, shown: Path, tmp_path: Path) -> None:
@@ -205,6 +229,10 @@ def test_the_step_is_chosen_on_other_images_too(run: Path, shown: Path, it: Path
         (["--signal", "normd"], "signal must be one of"),
         (["--method", "spearmen"], "method must be one of"),
         (["--metric", "corr"], "metric must be one of"),
+        (
+            ["--searchlight", "--method", "tau-a"],
+            "maps of --searchlight are made with spearman or corr: give",
+        ),
         (["--regions", "areas"], "regions 'areas' need a sheet with areas"),
         (["--bootstraps", "3"], "--bootstraps must be at least 20"),
         (["--times", "each", "--models", "nowhere.npy"], r"there is no file 'nowhere\.npy'"),
@@ -217,6 +245,17 @@ def test_words_that_mean_nothing_are_refused(run: Path, shown: Path, it: Path, w
     with pytest.raises(ValueError, match=said):
         rsa(run, it, shown, *words)
     assert not (run / "rsa.json").exists()
+
+
+def test_times_are_of_one_axis_in_all_files(run: Path, shown: Path, it: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "MEG.npy", squares(triangles(6, seed=2, count=COUNT)).reshape(2, 3, COUNT, COUNT))
+    words = ["--rdms", it, tmp_path / "MEG.npy", "--times", "mean"]
+    with pytest.raises(
+        ValueError, match=r"IT\.npy' has its one axis beside stimuli taken as times, and '.*MEG\.npy' has"
+    ):
+        rsa(run, it, shown, *words)
+    rows = rsa(run, tmp_path / "MEG.npy", shown, "--times", "mean", "--choose-on", it)
+    assert (rows[0]["subjects"], rows[0]["step_chosen"]) == (2, f"the best one on {it}")
 
 
 def test_stimuli_and_matrices_of_different_number_are_refused(run: Path, shown: Path, tmp_path: Path) -> None:
