@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -81,7 +82,7 @@ def evaluate_task(
         matrix ``[K,K]`` of counts (row the label, column the answer; of columns, those that count), else None; and what
         the task keeps of each image that could be read.
     """
-    task, loss = make_task(trained.config), 0.0
+    task, loss, counted = make_task(trained.config), 0.0, 0.0
     totals = Totals(task)
     kept: list[dict[str, Tensor]] = []
     seconds, timed = 0.0, 0
@@ -93,7 +94,8 @@ def evaluate_task(
         if kept:
             seconds, timed = seconds + time.perf_counter() - begin, timed + len(places)
         totals.add(answers, question.targets, len(places))
-        loss += float(task.loss(answers, question.targets)) * len(places)
+        over = float(task.counted(question.targets, len(places)))
+        loss, counted = loss + float(task.loss(answers, question.targets)) * over, counted + over
         kept.append({name: value.cpu() for name, value in task.per_image(answers, question.targets).items()})
     said = {name: torch.cat([each[name] for each in kept]) for name in kept[0]}
     measures = {
@@ -101,7 +103,7 @@ def evaluate_task(
         "images": totals.count,
         "accuracy_is": task.accuracy_is,
         **totals.metrics(),
-        "loss": loss / max(totals.count, 1),
+        "loss": loss / counted if counted else math.nan,
         "images_per_second": timed / seconds if timed else None,
     }
     return measures, _confusion(said, len(trained.classes)), said

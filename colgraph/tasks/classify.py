@@ -35,6 +35,11 @@ def entropy_options(task: Task, answers: Tensor, training: bool) -> dict[str, An
     return {"label_smoothing": task.settings.label_smoothing, "weight": on}
 
 
+def weight_of(weights: Tensor, labels: Tensor) -> Tensor:
+    """The sum of the weights ``[K]`` of classes over labels ``[n]``, which their weighted mean is divided by."""
+    return weights.to(labels.device)[labels].sum()
+
+
 @register_task("classify")
 class Classify(Task):
     """The class of an image, by cross-entropy; of mixed images, that of both labels by their shares."""
@@ -66,6 +71,12 @@ class Classify(Task):
         labels, others, share = targets
         own, other = (F.cross_entropy(answers, each, **options, reduction="none") for each in (labels, others))
         return (share * own + (1 - share) * other).mean()
+
+    def counted(self, targets: Any, images: int, training: bool = False) -> Tensor | float:
+        """Images; in training with weights of classes, the sum of theirs. Mixed images count alike."""
+        if not training or self.weights is None or not isinstance(targets, Tensor):
+            return images
+        return weight_of(self.weights, targets)
 
     def tally(self, answers: Tensor, targets: Any) -> Tensor:
         """The number of right answers."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from colgraph.data import IGNORED, ImageSplits
-from colgraph.tasks.classify import class_weights, entropy_options
+from colgraph.tasks.classify import class_weights, entropy_options, weight_of
 from colgraph.tasks.known import register_task
 from colgraph.tasks.task import Question, Task
 
@@ -93,9 +93,15 @@ class Columns(Task):
         counted = _counts(targets)
         options = entropy_options(self, answers, training)
         entropy = F.cross_entropy(answers[counted], targets[counted], reduction="sum", **options)
-        weights = options.get("weight")
-        total = counted.sum() if weights is None else weights[targets[counted]].sum()
+        total = self.counted(targets, len(targets), training)
         return entropy / total.clamp(min=torch.finfo(torch.float32).tiny)
+
+    def counted(self, targets: Any, images: int, training: bool = False) -> Tensor:
+        """Columns that are not ignored; in training with weights of classes, the sum of theirs."""
+        known = _counts(targets)
+        if not training or self.weights is None or targets.is_floating_point():
+            return known.sum()
+        return weight_of(self.weights, targets[known])
 
     def tally(self, answers: Tensor, targets: Any) -> Tensor:
         """Of classes: the right columns and all columns of each class, and images without a wrong column.

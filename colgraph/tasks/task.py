@@ -84,8 +84,17 @@ class Task(abc.ABC):
     def loss(self, answers: Tensor, targets: Any, training: bool = False) -> Tensor:
         """The mean loss of the model's answers ``[B,...]``, a scalar.
 
-        Label smoothing and weights of classes are for ``training``; what is reported goes without.
+        Label smoothing and weights of classes are for ``training``; what is reported of held-out images goes without.
+        A mean over anything but images takes a :meth:`counted` that says over what.
         """
+
+    def counted(self, targets: Any, images: int, training: bool = False) -> Tensor | float:
+        """What :meth:`loss` is a mean over, in a batch of so many images, by which losses of batches are averaged.
+
+        The number of images, unless a task says otherwise: one whose loss is a mean over columns that count, or weighs
+        classes, returns their number, or the sum of their weights, a scalar. Where that is 0, there is no loss.
+        """
+        return images
 
     @abc.abstractmethod
     def tally(self, answers: Tensor, targets: Any) -> Tensor:

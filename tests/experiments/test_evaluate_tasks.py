@@ -77,6 +77,23 @@ def test_confusions_are_over_columns_that_count(
     assert found["column_accuracy"] == pytest.approx(np.trace(confusion) / confusion.sum())
 
 
+def test_the_loss_is_the_mean_over_columns_that_count(
+    runs: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever the size of batches, in the run's summary as in its evaluation."""
+    made_runs.use(monkeypatch)
+    trained, images = load_trained(runs["columns"][0]), made_runs.splits().test
+    pixels, labels = images.batch(range(len(images)))
+    with torch.no_grad():
+        answers = trained.net(trained.transform.evaluate(pixels))
+    right = labels.flatten(1)[:, trained.net.output_patches]
+    expected = float(torch.nn.functional.cross_entropy(answers.flatten(0, 1), right.flatten()))
+    assert runs["columns"][1]["test_loss"] == pytest.approx(expected, rel=1e-5)
+    for size in (1, 7, 96):
+        found = evaluate_run(runs["columns"][0], batch_size=size, output=tmp_path / f"{size}.json")
+        assert found["loss"] == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("name", ["columns", "reconstruct", "classify"])
 def test_running_on_from_state_to_state_is_running_for_longer(runs: dict[str, Any], name: str) -> None:
     trained, kind = load_trained(runs[name][0]), TASKS[name].get("kind", "classes")

@@ -242,3 +242,43 @@ def test_balanced_classes_weigh_alike_however_many_labels_they_have() -> None:
     assert float(task.loss(answers, targets, training=True)) == pytest.approx(float(expected), rel=1e-5)
     # What is reported has no weights.
     assert float(task.loss(answers, targets)) == pytest.approx(float(losses.mean()), rel=1e-5)
+
+
+def loss_by_batches(task: Any, answers: torch.Tensor, targets: torch.Tensor, size: int, training: bool) -> float:
+    """The loss of a set as runs and evaluations report it, from batches of a size."""
+    parts = list(zip(answers.split(size), targets.split(size), strict=True))
+    over = [float(task.counted(right, len(right), training)) for _, right in parts]
+    losses = [float(task.loss(said, right, training)) for said, right in parts]
+    return sum(a * b for a, b in zip(losses, over, strict=True)) / sum(over)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("kind", ["classes", "vectors", "image"])
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+def test_the_loss_of_a_set_does_not_depend_on_batches(kind: str, training: bool, weights: str) -> None:
+    """Half of the images have few columns that count, or none: a batch of them weighs as much as it has."""
+    make = Classify if kind == "image" else Columns
+    task = make(SimpleNamespace(**{**vars(SETTINGS), "class_weights": weights, "label_smoothing": 0.1}))
+    draws = generator(3)
+    answers, targets = torch.randn(24, 9, 2, generator=draws), torch.randint(0, 2, (24, 9), generator=draws)
+    targets[12:, 1:] = IGNORED
+    targets[18:] = IGNORED
+    if kind == "vectors":
+        targets = torch.randn(24, 9, 2, generator=draws).masked_fill((targets == IGNORED).unsqueeze(-1), torch.nan)
+    if kind == "image":
+        answers, targets = answers[:, 0], targets[:, 0].clamp(min=0)
+    if kind != "vectors":
+        task.begin(splits(targets.view(24, 3, 3) if kind == "classes" else targets))
+    whole = loss_by_batches(task, answers, targets, 24, training)
+    for size in (1, 5, 12):
+        assert loss_by_batches(task, answers, targets, size, training) == pytest.approx(whole, rel=1e-5)
+    if kind == "classes" and not training:
+        everything = F.cross_entropy(answers.flatten(0, 1), targets.flatten())
+        assert whole == pytest.approx(float(everything), rel=1e-5)
+
+
+def test_a_loss_is_a_mean_over_images_unless_its_task_says_otherwise() -> None:
+    for task in (Contrast(SETTINGS), Classify(SETTINGS)):
+        assert task.counted(None, 7, training=True) == 7
+    hidden = torch.zeros(2, 9, 4).masked_fill(torch.arange(9).view(1, 9, 1) < 5, torch.nan)
+    assert int(Reconstruct(SETTINGS).counted(hidden, 2)) == 8

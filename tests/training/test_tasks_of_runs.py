@@ -31,6 +31,7 @@ from colgraph.training import (
     parse_flags,
     train,
 )
+from colgraph.training.checkpoint import KEY
 from colgraph.training.module import TaskModule
 from colgraph.training.setup import grid_of
 
@@ -281,5 +282,25 @@ def test_an_epoch_may_have_more_columns_than_float32_can_count(monkeypatch: pyte
     none = torch.zeros(())
     for count in (2.0**24, 1.0):
         monkeypatch.setattr(module.task, "tally", lambda *_, count=count: torch.tensor([count]))
-        module._count(none, none, Question(none, none), none, 1)
+        module._count(none, none, Question(none, none), none, 1, training=True)
     assert module.totals[1] == 2**24 + 1
+
+
+def test_sums_of_an_epoch_that_an_older_version_began_go_on_as_they_were() -> None:
+    config = TrainConfig(**{**SMALL, **BRIGHT})
+    module = TaskModule(make_model(config, make_sheet(config), 2), config)
+    answers, targets = torch.zeros(2, 16, 2), torch.full((2, 16), -100)
+    targets[0, :3] = 0
+    older = {"totals": torch.tensor([8.0, 1, 1, 1, 1, 0, 0.5, 4]), "metrics": {}}  # a loss of 2 over four images
+    module.on_load_checkpoint({KEY: older})
+    saved: dict[str, Any] = {}
+    module.on_save_checkpoint(saved)
+    again = TaskModule(module.net, config)
+    again.on_load_checkpoint(saved)
+    loss, wiring = torch.tensor(5.0), torch.zeros(())
+    for each in (module, again):
+        each._count(loss, answers, Question(answers, targets), wiring, 2, training=True)
+        assert each.totals[[0, -2, -1]].tolist() == [8 + 2 * 5, 6, 6]
+    later = TaskModule(module.net, config)
+    later._count(loss, answers, Question(answers, targets), wiring, 2, training=True)
+    assert later.totals[[0, -2, -1]].tolist() == [3 * 5, 2, 3]
