@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from colgraph.data import IGNORED, ImageSplits
 from colgraph.tasks.classify import class_weights, entropy_options, weight_of
 from colgraph.tasks.known import register_task
 from colgraph.tasks.task import Question, Task
+
+FARTHEST = 1e6
+"""How many standard deviations from zero vectors may lie: further out, sums of squares have no digits for the variance."""
 
 
 @register_task("columns")
@@ -35,6 +39,8 @@ class Columns(Task):
             self._check_labels(part.labels, images, net)
         if not bool(_counts(images.train.labels).any()):
             raise ValueError(f"task: all labels of {images.source!r} are ignored ({IGNORED}, or nan): nothing to learn")
+        if images.train.labels.is_floating_point():
+            _check_spread(images.train.labels, images.source)
 
     def _check_labels(self, labels: Tensor, images: ImageSplits, net: Any) -> None:
         shape = tuple(labels.shape[1 : labels.dim() - labels.is_floating_point()])
@@ -108,17 +114,18 @@ class Columns(Task):
 
         Of vectors: squared errors, numbers, and for each number its sum and that of its squares.
         """
-        answers = answers.detach()
+        answers, targets = _exact(answers.detach()), _exact(targets)
         known = _counts(targets)
         if targets.is_floating_point():
-            seen = targets[known].float()
-            error = (answers[known].float() - seen).square().sum()
-            return torch.cat([torch.stack([error, known.sum().float()]), seen.sum(0), seen.square().sum(0)])
+            # In float32, the variance of numbers around 3,000 would be lost beside their squares.
+            seen = targets[known].double()
+            error = (answers[known].double() - seen).square().sum()
+            return torch.cat([torch.stack([error, known.sum().double()]), seen.sum(0), seen.square().sum(0)])
         right = (answers.argmax(-1) == targets) & known
         classes = answers.size(-1)
         counts = [torch.bincount(targets[which], minlength=classes) for which in (right, known)]
         perfect = (right | ~known).all(1).sum()
-        return torch.cat([*counts, perfect.unsqueeze(0)]).float()
+        return torch.cat([*counts, perfect.unsqueeze(0)]).double()
 
     def metrics(self, tally: list[float], images: float) -> dict[str, float]:
         """Of classes: accuracy, that of all columns alike, and the share of images without a wrong column."""
@@ -133,8 +140,10 @@ class Columns(Task):
             }
         error, n = sums[:2]
         total, squares = sums[2:].chunk(2)
-        variance = (squares - total.square() / n.clamp(min=1)).sum()
-        return {"accuracy": float(1 - error / variance.clamp(min=1e-12))}
+        variance = float((squares - total.square() / n.clamp(min=1)).sum())
+        # Of numbers that are all alike, nothing can be explained: what is left of their variance is rounding.
+        varies = variance * FARTHEST**2 > float(squares.sum())
+        return {"accuracy": 1 - float(error) / variance if varies else math.nan}
 
     def per_image(self, answers: Tensor, targets: Any) -> dict[str, Tensor]:
         """Label and answer of each column; of vectors minus the mean squared error."""
@@ -146,10 +155,26 @@ class Columns(Task):
         return {"label": targets, "prediction": answers.argmax(-1)}
 
 
+def _check_spread(labels: Tensor, source: str) -> None:
+    """Refuse vectors ``[n,...,K]`` of which nothing, or nothing that is left of the digits, could be explained."""
+    seen = labels[_counts(labels)].double()
+    mean, deviation = float(seen.mean(0).norm()), float(seen.std(0, correction=0).norm())
+    if mean >= FARTHEST * deviation and mean > 0:
+        raise ValueError(
+            f"task: vectors of {source!r} lie {mean:.6g} from zero with a standard deviation of {deviation:.3g}, which "
+            "leaves no digits to tell them apart by: subtract their mean, or give vectors that differ"
+        )
+
+
 def answering(net: Any) -> int:
     """How many columns, or patches of a model without a sheet, answer."""
     outputs = getattr(net, "outputs", None)
     return int((net.output_patches if outputs is None else outputs).numel())
+
+
+def _exact(tensor: Tensor) -> Tensor:
+    """Where there are numbers of double precision."""
+    return tensor.cpu() if tensor.device.type == "mps" else tensor
 
 
 def _counts(labels: Tensor) -> Tensor:

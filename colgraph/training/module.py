@@ -139,11 +139,10 @@ class TaskModule(pl.LightningModule):
     def _count(self, loss: Tensor, answers: Tensor, question: Question, wiring: Tensor, n: int, training: bool) -> None:
         tally = self.task.tally(answers, question.targets)
         over = n if self._by_images else self.task.counted(question.targets, n, training)
-        # In float32, to which some devices are bound, counts end at 2^24: fewer than an epoch has columns.
-        exact = torch.float32 if tally.device.type == "mps" else torch.float64
-        counted, images = (torch.as_tensor(each).to(tally.device, exact).reshape(1) for each in (over, n))
-        summed, wire = (each.detach().reshape(1).to(exact) * by for each, by in ((loss, counted), (wiring, images)))
-        joined = torch.cat([summed, tally.to(exact), wire, images, counted])
+        place = _exact_place(tally.device)
+        given = (torch.as_tensor(each).detach().to(place).double() for each in (loss, tally, wiring, n, over))
+        said, sums, wire, images, counted = (each.reshape(-1) for each in given)
+        joined = torch.cat([said * counted, sums, wire * images, images, counted])
         before = self.totals.to(joined.device)
         self.totals = joined if len(before) != len(joined) else before + joined
 
@@ -164,9 +163,9 @@ class TaskModule(pl.LightningModule):
         """Turn the sums into ``<split>_loss``, ``<split>_accuracy`` and ``<split>_wiring_cost``, over all processes."""
         # A process that had no image has counted nothing.
         size = int(self.trainer.strategy.reduce(torch.tensor(len(self.totals), device=self.device), reduce_op="max"))
-        counted = self.totals.new_zeros(size).index_copy(0, torch.arange(len(self.totals)), self.totals.cpu())
-        counted = counted.to(self.device)
-        totals = self.trainer.strategy.reduce(counted, reduce_op="sum")
+        mine = torch.zeros(size, dtype=torch.float64)
+        mine[: len(self.totals)] = self.totals.cpu()
+        totals = self.trainer.strategy.reduce(mine.to(_exact_place(self.device)), reduce_op="sum")
         loss, *tally, wiring, n, counted = torch.as_tensor(totals).tolist()
         n = max(n, 1.0)
         mean = loss / counted if counted else math.nan
@@ -264,6 +263,11 @@ class TaskModule(pl.LightningModule):
             self.totals = torch.cat([self.totals, self.totals[-1:]])
         self.metrics = dict(checkpoint[KEY]["metrics"])
         self.terms = dict(checkpoint[KEY].get("terms", {}))
+
+
+def _exact_place(device: torch.device) -> torch.device:
+    """Where to sum in float64, which some devices lack: in float32, counts end at 2^24, below an epoch's columns."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def parameter_groups(net: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:

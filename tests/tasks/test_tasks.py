@@ -6,6 +6,7 @@ import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -282,3 +283,38 @@ def test_a_loss_is_a_mean_over_images_unless_its_task_says_otherwise() -> None:
         assert task.counted(None, 7, training=True) == 7
     hidden = torch.zeros(2, 9, 4).masked_fill(torch.arange(9).view(1, 9, 1) < 5, torch.nan)
     assert int(Reconstruct(SETTINGS).counted(hidden, 2)) == 8
+
+
+@pytest.mark.parametrize("mean", [0.0, 3e3, 3e4, 1e6])
+def test_explained_variance_is_right_however_far_vectors_lie_from_zero(mean: float) -> None:
+    task, draws = Columns(SETTINGS), generator(4)
+    targets = mean + 4 * torch.randn(512, 16, 2, generator=draws)
+    answers = targets + 2 * torch.randn(targets.shape, generator=draws)
+    targets[::7, 3] = torch.nan
+    known = ~targets.isnan().any(-1)
+    seen, said = targets[known].double(), answers[known].double()
+    expected = 1 - float((said - seen).square().sum() / (seen - seen.mean(0)).square().sum())
+    parts = zip(answers.split(60), targets.split(60), strict=True)
+    sums = torch.stack([task.tally(said, right) for said, right in parts]).sum(0)
+    assert task.metrics(sums.tolist(), 512)["accuracy"] == pytest.approx(expected, abs=1e-4)
+    # Of less variance than 1e-12, too.
+    small = [task.tally(1e-9 * (each - mean), 1e-9 * (targets - mean)).tolist() for each in (answers, targets)]
+    assert task.metrics(small[0], 512)["accuracy"] == pytest.approx(expected, abs=0.02)
+    assert task.metrics(small[1], 512)["accuracy"] == pytest.approx(1)
+
+
+def test_what_has_no_variance_has_no_accuracy() -> None:
+    task = Columns(SETTINGS)
+    for value in (0.0, 0.1, 3e4, torch.nan):
+        targets = torch.full((5, 9, 2), value)
+        sums = task.tally(torch.randn(5, 9, 2), targets)
+        assert np.isnan(task.metrics(sums.tolist(), 5)["accuracy"])
+
+
+@pytest.mark.parametrize(("mean", "deviation"), [(1e9, 0.5), (3.0, 0.0)])
+def test_vectors_without_digits_to_tell_them_apart_are_refused(mean: float, deviation: float) -> None:
+    labels = mean + deviation * torch.randn(4, 3, 3, 2, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"vectors of 'made up' lie .* from zero .*: subtract their mean") as error:
+        Columns(SETTINGS).check(splits(labels), vision())
+    assert "\n" not in str(error.value)
+    Columns(SETTINGS).check(splits(labels - mean + torch.randn(labels.shape)), vision())
