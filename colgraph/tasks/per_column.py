@@ -15,7 +15,7 @@ from colgraph.tasks.known import register_task
 from colgraph.tasks.task import Question, Task
 
 FARTHEST = 1e6
-"""How many standard deviations from zero vectors may lie: further out, sums of squares have no digits for the variance."""
+"""Standard deviations from zero within which vectors must lie: beyond, sums of squares leave no digits for a variance."""
 
 
 @register_task("columns")
