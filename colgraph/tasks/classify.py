@@ -18,12 +18,25 @@ def class_weights(settings: Any, images: ImageSplits) -> Tensor | None:
 
     ``n_k`` of n labels are of class k (King and Zeng 2001, "Logistic regression in rare events data"); a class without
     a label weighs nothing.
+
+    Raises:
+        ValueError: for vectors, which have no classes.
     """
+    check_class_weights(settings, images)
     if settings.class_weights == "none":
         return None
     labels = images.train.labels
     count = torch.bincount(labels[labels >= 0], minlength=len(images.classes)).double()
     return (count.sum() / (len(count) * count)).where(count > 0, count.new_zeros(())).float()
+
+
+def check_class_weights(settings: Any, images: ImageSplits) -> None:
+    """Raise ValueError for weights of classes where labels are vectors."""
+    if settings.class_weights != "none" and images.train.labels.is_floating_point():
+        raise ValueError(
+            f"class_weights: labels of {images.source!r} are vectors, which have no classes to weigh, got "
+            f"{settings.class_weights}: give none"
+        )
 
 
 def entropy_options(task: Task, answers: Tensor, training: bool) -> dict[str, Any]:

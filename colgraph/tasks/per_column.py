@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from colgraph.data import IGNORED, ImageSplits
-from colgraph.tasks.classify import class_weights, entropy_options, weight_of
+from colgraph.tasks.classify import check_class_weights, class_weights, entropy_options, weight_of
 from colgraph.tasks.known import register_task
 from colgraph.tasks.task import Question, Task
 
 FARTHEST = 1e6
-"""Standard deviations from zero within which vectors must lie: beyond, sums of squares leave no digits for a variance."""
+"""Standard deviations from zero within which vectors lie: beyond, sums of squares leave no digits for a variance."""
 
 
 @register_task("columns")
@@ -34,11 +34,12 @@ class Columns(Task):
     accuracy_is = "share of columns that are right, the mean over classes (of vectors: explained variance)"
 
     def check(self, images: ImageSplits, net: Any) -> None:
-        """Labels per patch or per output column."""
+        """Labels per patch or per output column; vectors that differ, and have no weights of classes."""
         for part in (images.train, images.val, images.test, *images.harder.values()):
             self._check_labels(part.labels, images, net)
         if not bool(_counts(images.train.labels).any()):
             raise ValueError(f"task: all labels of {images.source!r} are ignored ({IGNORED}, or nan): nothing to learn")
+        check_class_weights(self.settings, images)
         if images.train.labels.is_floating_point():
             _check_spread(images.train.labels, images.source)
 

@@ -318,3 +318,15 @@ def test_vectors_without_digits_to_tell_them_apart_are_refused(mean: float, devi
         Columns(SETTINGS).check(splits(labels), vision())
     assert "\n" not in str(error.value)
     Columns(SETTINGS).check(splits(labels - mean + torch.randn(labels.shape)), vision())
+
+
+def test_vectors_have_no_classes_to_weigh() -> None:
+    task, images = (
+        Columns(SimpleNamespace(**{**vars(SETTINGS), "class_weights": "balanced"})),
+        splits(torch.rand(4, 3, 3, 2)),
+    )
+    for refusing in (lambda: task.check(images, vision()), lambda: task.begin(images)):
+        with pytest.raises(
+            ValueError, match=r"class_weights: labels of 'made up' are vectors.* got balanced: give none"
+        ):
+            refusing()
