@@ -60,7 +60,10 @@ class Task(abc.ABC):
         self.weights: Tensor | None = None
 
     def begin(self, images: ImageSplits) -> None:  # noqa: B027 (most tasks have nothing to know beforehand)
-        """Take from the training images what the loss needs to know, before the first step of a run."""
+        """Take from the training images what the loss needs to know, before the first step of a run.
+
+        Evaluations and reports begin with the run's training images, too, whatever images they are of.
+        """
 
     def check(self, images: ImageSplits, net: Any) -> None:  # noqa: B027 (a task may take whatever there is)
         """Raise ValueError for images or a model that this task cannot be learned from or with."""
