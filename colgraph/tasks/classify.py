@@ -57,6 +57,7 @@ def weight_of(weights: Tensor, labels: Tensor) -> Tensor:
 class Classify(Task):
     """The class of an image, by cross-entropy; of mixed images, that of both labels by their shares."""
 
+    smooths = True
     accuracy_is = "share of images whose class is right"
 
     def check(self, images: ImageSplits, net: Any) -> None:

@@ -31,6 +31,7 @@ class Columns(Task):
 
     labels = "column"
     readouts = ("columns",)
+    smooths = True
     accuracy_is = "share of columns that are right, the mean over classes (of vectors: explained variance)"
 
     def check(self, images: ImageSplits, net: Any) -> None:

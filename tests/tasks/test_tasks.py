@@ -330,3 +330,34 @@ def test_vectors_have_no_classes_to_weigh() -> None:
             ValueError, match=r"class_weights: labels of 'made up' are vectors.* got balanced: give none"
         ):
             refusing()
+
+
+def test_what_smooths_labels_is_known_of_the_loss_that_does() -> None:
+    class Squared(Classify):
+        def loss(self, answers: torch.Tensor, targets: Any, training: bool = False) -> torch.Tensor:
+            return (answers - F.one_hot(targets, answers.size(-1))).square().mean()
+
+    class Smoothed(Squared):
+        smooths = True
+
+    settings = SimpleNamespace(label_smoothing=0.1)
+    known_of = {kind: kind.smooths for kind in (Classify, Columns, Contrast, Reconstruct, Squared, Smoothed)}
+    assert list(known_of.values()) == [True, True, False, False, None, True]
+    for kind, smooths in known_of.items():
+        assert kind(settings).smoothing(vectors=False) == (0.1 if smooths else 0)
+        assert kind(settings).smoothing(vectors=True) == 0
+    # What is known is what the losses do.
+    answers, targets = torch.randn(3, 9, 2), torch.zeros(3, 9, dtype=torch.int64)
+    for task, right in (
+        (Classify, targets[:, 0]),
+        (Columns, targets),
+        (Columns, torch.randn(3, 9, 2)),
+        (Contrast, None),
+    ):
+        said = answers[:, 0] if task is Classify else answers[:2].flatten(1) if task is Contrast else answers
+        losses = [
+            float(task(SimpleNamespace(**{**vars(SETTINGS), "label_smoothing": each})).loss(said, right, training=True))
+            for each in (0.0, 0.1)
+        ]
+        vectors = right is not None and right.is_floating_point()
+        assert (losses[0] != losses[1]) == (task(settings).smoothing(vectors) > 0)

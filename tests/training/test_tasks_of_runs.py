@@ -32,6 +32,8 @@ from colgraph.training import (
     train,
 )
 from colgraph.training.checkpoint import KEY
+from colgraph.training.command import main
+from colgraph.training.effects import check_on_data
 from colgraph.training.module import TaskModule
 from colgraph.training.setup import grid_of
 
@@ -237,6 +239,11 @@ def test_settings_that_do_not_go_together_are_refused(changes: dict[str, Any], m
     ("flags", "message"),
     [
         (["--mask-ratio", "0.5"], "--mask-ratio has no effect here: it needs --task reconstruct"),
+        (
+            ["--label-smoothing", "0.2", "--task", "contrast"],
+            "--label-smoothing has no effect here: it needs --task classify or columns; leave it out",
+        ),
+        (["--label-smoothing", "0.2", "--task", "reconstruct"], "--label-smoothing has no effect here"),
         (["--temperature", "0.5"], "--temperature has no effect here: it needs --task contrast"),
         (["--step-loss", "every", "--steps", "1"], "--step-loss has no effect here: it needs --steps 2 or more"),
         (
@@ -304,3 +311,30 @@ def test_sums_of_an_epoch_that_an_older_version_began_go_on_as_they_were() -> No
     later = TaskModule(module.net, config)
     later._count(loss, answers, Question(answers, targets), wiring, 2, training=True)
     assert later.totals[[0, -2, -1]].tolist() == [3 * 5, 2, 3]
+
+
+def test_smoothing_is_refused_where_labels_turn_out_to_be_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--data", "digits", "--task", "columns", "--augment", "none"]
+    for vectors in (False, True):
+        for more, refused in (
+            (["--label-smoothing", "0.2"], vectors),
+            (["--label-smoothing", "0"], False),
+            ([], False),
+        ):
+            config, flags = parse_flags([*words, *more])
+            images = images_for(config, vectors)
+            if not refused:
+                check_on_data(config, flags.given, images)
+                continue
+            with pytest.raises(ValueError, match=r"--label-smoothing has no effect here: .* of 'digits' are vectors"):
+                check_on_data(config, flags.given, images)
+    monkeypatch.setattr("colgraph.training.command.images_of", lambda config: images_for(config, vectors=True))
+    with pytest.raises(ValueError, match=r"--label-smoothing has no effect here: .* leave it out") as error:
+        main([*words, "--label-smoothing", "0.2", "--out", "nowhere"])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("task", ["classify", "contrast", "reconstruct"])
+def test_smoothing_that_asks_for_nothing_is_taken(task: str) -> None:
+    for smoothing in ("0", "0.1"):
+        parse_flags(["--data", "digits", "--task", task, "--label-smoothing", smoothing])
