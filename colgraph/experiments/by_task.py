@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from colgraph.experiments.difficulty import Bin, counted_difficulty, difficulty_
 from colgraph.models import VisionColumnformer
 from colgraph.tasks import Question, Task, make_task
 from colgraph.training.checkpoint import TrainedModel
+from colgraph.training.images import begin_task
 from colgraph.training.questions import held_out_question, seen_held_out, transform_of
 
 _LEAST_BATCH = 256
@@ -46,6 +48,10 @@ def _asked(task: Task, trained: TrainedModel, images: ImageSet, batch_size: int)
         yield _Batch(torch.tensor(images.readable(indices)), question)
 
 
+def _begun(trained: TrainedModel) -> Task:
+    return begin_task(make_task(trained.config), trained.config, trained.classes)
+
+
 class Totals:
     """Sums of a task over batches."""
 
@@ -67,7 +73,7 @@ class Totals:
 
 @torch.no_grad()
 def evaluate_task(
-    trained: TrainedModel, images: ImageSet, batch_size: int | None = None
+    trained: TrainedModel, images: ImageSet, batch_size: int | None = None, task: Task | None = None
 ) -> tuple[dict[str, Any], NDArray[np.int64] | None, dict[str, Tensor]]:
     """Measure a model on a set of images at its task, as the test at the end of training does.
 
@@ -75,13 +81,14 @@ def evaluate_task(
         trained: the model with its settings.
         images: what to measure on.
         batch_size: images at a time.
+        task: the model's, which has begun with the run's training images; by default it is made, and begins with them.
 
     Returns:
         The task's metrics with "accuracy_is", "loss" and the number of "images"; of tasks with classes the confusion
         matrix ``[K,K]`` of counts (row the label, column the answer; of columns, those that count), else None; and what
         the task keeps of each image that could be read.
     """
-    task, loss = make_task(trained.config), 0.0
+    task, loss, counted = task or _begun(trained), 0.0, 0.0
     totals = Totals(task)
     kept: list[dict[str, Tensor]] = []
     seconds, timed = 0.0, 0
@@ -93,7 +100,8 @@ def evaluate_task(
         if kept:
             seconds, timed = seconds + time.perf_counter() - begin, timed + len(places)
         totals.add(answers, question.targets, len(places))
-        loss += float(task.loss(answers, question.targets)) * len(places)
+        over = float(task.counted(question.targets, len(places)))
+        loss, counted = loss + float(task.loss(answers, question.targets)) * over, counted + over
         kept.append({name: value.cpu() for name, value in task.per_image(answers, question.targets).items()})
     said = {name: torch.cat([each[name] for each in kept]) for name in kept[0]}
     measures = {
@@ -101,7 +109,7 @@ def evaluate_task(
         "images": totals.count,
         "accuracy_is": task.accuracy_is,
         **totals.metrics(),
-        "loss": loss / max(totals.count, 1),
+        "loss": loss / counted if counted else math.nan,
         "images_per_second": timed / seconds if timed else None,
     }
     return measures, _confusion(said, len(trained.classes)), said
@@ -136,7 +144,11 @@ def answers_after(net: Any, question: Question, steps: Sequence[int | None]) -> 
 
 @torch.no_grad()
 def accuracy_by_steps(
-    trained: TrainedModel, images: ImageSet, steps: Sequence[int], batch_size: int | None = None
+    trained: TrainedModel,
+    images: ImageSet,
+    steps: Sequence[int],
+    batch_size: int | None = None,
+    task: Task | None = None,
 ) -> list[dict[str, Any]]:
     """What a model's answers are worth after each of some numbers of steps.
 
@@ -145,13 +157,14 @@ def accuracy_by_steps(
         images: what to measure on.
         steps: numbers of steps.
         batch_size: images at a time.
+        task: as of :func:`evaluate_task`.
 
     Returns:
         In rising order, for each ``steps`` and the task's metrics; where images or their columns have a difficulty, and
         labels, also ``by_difficulty``: ``from`` and ``to`` (the least and the largest difficulty in a bin), ``count``
         (images or columns that count) and ``accuracy``.
     """
-    task, steps = make_task(trained.config), sorted(set(steps))
+    task, steps = task or _begun(trained), sorted(set(steps))
     difficulty = counted_difficulty(task, trained.net, images)
     bins = [] if difficulty is None else difficulty_bins(difficulty)
     totals = {number: Totals(task) for number in steps}

@@ -19,10 +19,10 @@ from colgraph.experiments.by_task import accuracy_by_steps, check_steps, evaluat
 from colgraph.extras import missing_package
 from colgraph.models import VisionColumnformer
 from colgraph.output import check_file, finite, write_text
-from colgraph.tasks import Classify, make_task
+from colgraph.tasks import Classify, Task, find_task, make_task
 from colgraph.training.checkpoint import KEY, TrainedModel, check_images, load_trained, read_checkpoint
 from colgraph.training.folder import RunFolder
-from colgraph.training.images import predictions_of
+from colgraph.training.images import begin_task, predictions_of
 from colgraph.training.other_size import at_size, images_of_any_size
 from colgraph.viz import picture_suffixes
 
@@ -124,6 +124,7 @@ class Subject:
         data: other images than those of the run, as they were named; else None.
         trained: the model, on a sheet of the images' size.
         images: the splits, their classes in the order of the model's answers.
+        task: the model's, which has begun with the training images of the run.
     """
 
     folder: RunFolder
@@ -131,6 +132,7 @@ class Subject:
     data: str | None
     trained: TrainedModel
     images: ImageSplits
+    task: Task
 
     @property
     def sets(self) -> dict[str, ImageSet]:
@@ -162,7 +164,8 @@ def open_run(run: Path, data: str | None = None, checkpoint: str = "last", steps
     trained = load_trained(folder.checkpoint(checkpoint))
     if steps:
         check_steps(trained, steps)
-    images = images_of_any_size(trained.config, data, trained.net.patch_size)
+    config = trained.config
+    images = images_of_any_size(config, data, trained.net.patch_size)
     patches = trained.net.grid
     if images.image_size != trained.config.image_size:
         trained = at_size(trained, images.image_size)
@@ -178,7 +181,8 @@ def open_run(run: Path, data: str | None = None, checkpoint: str = "last", steps
             f"note: {images.source} has {here} patches, the run's images {there}: evaluated with the same parameters "
             f"on a {kind} of {here}\n"
         )
-    return Subject(folder, checkpoint, data, trained, images)
+    task = begin_task(task, config, trained.classes, images if data in (None, config.data) else None)
+    return Subject(folder, checkpoint, data, trained, images, task)
 
 
 def evaluate_run(
@@ -238,7 +242,7 @@ def evaluate_split(
         label = images.labels[images.readable(range(len(images)))]
         said = {"label": label, "prediction": answers}
     else:
-        measures, confusion, said = evaluate_task(trained, images, batch_size)
+        measures, confusion, said = evaluate_task(trained, images, batch_size, subject.task)
     content: dict[str, Any] = {
         "data": splits.source,
         "split": split,
@@ -251,7 +255,7 @@ def evaluate_split(
     if confusion is not None:
         content["confusion"] = confusion.tolist()
     if steps:
-        content["accuracy_by_steps"] = accuracy_by_steps(trained, images, steps, batch_size)
+        content["accuracy_by_steps"] = accuracy_by_steps(trained, images, steps, batch_size, subject.task)
     write_text(output, json.dumps(finite(content)) + "\n")
     if (split, subject.checkpoint) == ("test", "last") and subject.own_data:
         _write_predictions(subject.folder, splits, said)
@@ -294,7 +298,7 @@ def _draw(content: Mapping[str, Any], output: Path, trained: TrainedModel) -> No
     of = "of" if trained.config.task == CLASSIFY else "on"
     title = f"{content['data']}: {content['accuracy']:.1%} {of} {content['images']:,} images"
     if "confusion" in content:
-        counted = "images" if make_task(trained.config).labels == "image" else "columns"
+        counted = "images" if find_task(trained.config.task).labels == "image" else "columns"
         figure = draw_confusion(np.array(content["confusion"]), content["classes"], title=title, counted=counted)
         save_figure(figure, figure_file(output, "confusion"))
     if "accuracy_by_steps" in content:

@@ -24,6 +24,7 @@ from colgraph.sheet import Sheet
 from colgraph.space import Index
 from colgraph.tasks import Classify, Task, make_task
 from colgraph.training import RunFolder, TrainConfig, images_of, load_trained, make_model
+from colgraph.training.images import begin_task
 
 
 class PlainImages(nn.Module):
@@ -143,8 +144,12 @@ class Run:
 
     @cached_property
     def task(self) -> Task:
-        """What the network has learned."""
-        return make_task(self.config)
+        """What the network has learned, begun with the training images of the run.
+
+        Raises:
+            ValueError: where it needs those, and they cannot be read any more.
+        """
+        return begin_task(make_task(self.config), self.config, self.classes)
 
     @property
     def has_classes(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from colgraph.report.provenance import provenance, summary_facts
 from colgraph.report.spreading import spreading_from
 from colgraph.report.verdict import against_controls, entry_rows, verdict
 from colgraph.sheet import Sheet
+from colgraph.tasks import make_task
 from colgraph.training import RunFolder
 from colgraph.viz.step_answers import spreading_viewer
 from colgraph.viz.viewer import SheetMap, viewer_html, viewer_views, whole_page
@@ -251,14 +253,31 @@ def _training(folder: Path) -> str:
     found = [one for name, what in _TRAINING.items() if (one := picture(RunFolder(folder).figures / name, what))]
     if not found:
         return ""
-    smoothing = RunFolder(folder).settings().get("label_smoothing") or 0.0
-    said = (
+    return f"<section id='training'><h2>Training</h2>{_training_loss(RunFolder(folder))}{''.join(found)}</section>"
+
+
+def _training_loss(run: RunFolder) -> str:
+    """Why the training loss of a run is not comparable with the held-out one, where it smooths labels."""
+    if not run.is_run:
+        return ""
+    config = run.record().config
+    task = make_task(config)
+    vectors = False
+    if task.labels == "column" and task.smooths:
+        # Whether columns are asked for classes the data say alone, and what was answered to them.
+        predicted = None
+        with contextlib.suppress(ValueError):
+            predicted = run.predicted()
+        vectors = predicted is None or "score" in predicted
+    smoothing = task.smoothing(vectors)
+    if not smoothing:
+        return ""
+    least = ", below whose entropy it cannot fall" if config.class_weights == "none" else " and weights of classes"
+    images = "" if config.augment == "none" else ", and on augmented images"
+    return (
         f"<p>The training loss is not comparable with the held-out one: it is taken with label smoothing of "
-        f"{smoothing:g}, below whose entropy it cannot fall, and on augmented images.</p>"
-        if smoothing
-        else ""
+        f"{smoothing:g}{least}{images}.</p>"
     )
-    return f"<section id='training'><h2>Training</h2>{said}{''.join(found)}</section>"
 
 
 def _family(name: str, title: str, results: dict[str, Any], folder: Path) -> str:

@@ -150,7 +150,7 @@ def _said(run: Run, scoring: TaskScoring, images: Any, labels: Any, start: int, 
     out = net.unroll(pixels, steps=steps, record=("state",), **options)
     answers = out.step_logits.float()
     sums = torch.stack([_tally(run.task, each, [question.targets for question in asked]) for each in answers])
-    tally = sums.double().cpu().numpy()
+    tally = sums.cpu().double().numpy()
     if run.says_classes:
         return _of_image(net, out.states, answers, torch.as_tensor(labels), run.classes, tally)
     targets = torch.cat([question.targets for question in asked])

@@ -64,7 +64,7 @@ class TaskScoring(Scoring):
                 answers = (run or as_it_is)(net.net, pixels, **options).float()
                 for i, question in enumerate(right):
                     tally = self._calling("tally", self.task.tally, answers[i : i + 1], question.targets)
-                    found.append(tally.double().cpu().numpy())
+                    found.append(tally.cpu().double().numpy())
         return np.stack(found)
 
     def ask(self, net: Any, images: NDArray[Any], labels: NDArray[Any], start: int) -> list[Question]:

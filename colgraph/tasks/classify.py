@@ -18,12 +18,25 @@ def class_weights(settings: Any, images: ImageSplits) -> Tensor | None:
 
     ``n_k`` of n labels are of class k (King and Zeng 2001, "Logistic regression in rare events data"); a class without
     a label weighs nothing.
+
+    Raises:
+        ValueError: for vectors, which have no classes.
     """
+    check_class_weights(settings, images)
     if settings.class_weights == "none":
         return None
     labels = images.train.labels
     count = torch.bincount(labels[labels >= 0], minlength=len(images.classes)).double()
     return (count.sum() / (len(count) * count)).where(count > 0, count.new_zeros(())).float()
+
+
+def check_class_weights(settings: Any, images: ImageSplits) -> None:
+    """Raise ValueError for weights of classes where labels are vectors."""
+    if settings.class_weights != "none" and images.train.labels.is_floating_point():
+        raise ValueError(
+            f"class_weights: labels of {images.source!r} are vectors, which have no classes to weigh, got "
+            f"{settings.class_weights}: give none"
+        )
 
 
 def entropy_options(task: Task, answers: Tensor, training: bool) -> dict[str, Any]:
@@ -35,10 +48,16 @@ def entropy_options(task: Task, answers: Tensor, training: bool) -> dict[str, An
     return {"label_smoothing": task.settings.label_smoothing, "weight": on}
 
 
+def weight_of(weights: Tensor, labels: Tensor) -> Tensor:
+    """The sum of the weights ``[K]`` of classes over labels ``[n]``, which their weighted mean is divided by."""
+    return weights.to(labels.device)[labels].sum()
+
+
 @register_task("classify")
 class Classify(Task):
     """The class of an image, by cross-entropy; of mixed images, that of both labels by their shares."""
 
+    smooths = True
     accuracy_is = "share of images whose class is right"
 
     def check(self, images: ImageSplits, net: Any) -> None:
@@ -66,6 +85,12 @@ class Classify(Task):
         labels, others, share = targets
         own, other = (F.cross_entropy(answers, each, **options, reduction="none") for each in (labels, others))
         return (share * own + (1 - share) * other).mean()
+
+    def counted(self, targets: Any, images: int, training: bool = False) -> Tensor | float:
+        """Images; in training with weights of classes, the sum of theirs. Mixed images count alike."""
+        if not training or self.weights is None or not isinstance(targets, Tensor):
+            return images
+        return weight_of(self.weights, targets)
 
     def tally(self, answers: Tensor, targets: Any) -> Tensor:
         """The number of right answers."""

@@ -27,6 +27,7 @@ class Contrast(Task):
     readouts = ("mean",)
     head = "mlp"
     views = 2
+    smooths = False
     accuracy_is = "share of views whose nearest other view in the batch is of their image"
 
     def check(self, images: ImageSplits, net: Any) -> None:

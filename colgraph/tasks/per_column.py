@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,9 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from colgraph.data import IGNORED, ImageSplits
-from colgraph.tasks.classify import class_weights, entropy_options
+from colgraph.tasks.classify import check_class_weights, class_weights, entropy_options, weight_of
 from colgraph.tasks.known import register_task
 from colgraph.tasks.task import Question, Task
+
+FARTHEST = 1e6
+"""Standard deviations from zero within which vectors lie: beyond, sums of squares leave no digits for a variance."""
 
 
 @register_task("columns")
@@ -27,14 +31,18 @@ class Columns(Task):
 
     labels = "column"
     readouts = ("columns",)
+    smooths = True
     accuracy_is = "share of columns that are right, the mean over classes (of vectors: explained variance)"
 
     def check(self, images: ImageSplits, net: Any) -> None:
-        """Labels per patch or per output column."""
+        """Labels per patch or per output column; vectors that differ, and have no weights of classes."""
         for part in (images.train, images.val, images.test, *images.harder.values()):
             self._check_labels(part.labels, images, net)
         if not bool(_counts(images.train.labels).any()):
             raise ValueError(f"task: all labels of {images.source!r} are ignored ({IGNORED}, or nan): nothing to learn")
+        check_class_weights(self.settings, images)
+        if images.train.labels.is_floating_point():
+            _check_spread(images.train.labels, images.source)
 
     def _check_labels(self, labels: Tensor, images: ImageSplits, net: Any) -> None:
         shape = tuple(labels.shape[1 : labels.dim() - labels.is_floating_point()])
@@ -93,26 +101,33 @@ class Columns(Task):
         counted = _counts(targets)
         options = entropy_options(self, answers, training)
         entropy = F.cross_entropy(answers[counted], targets[counted], reduction="sum", **options)
-        weights = options.get("weight")
-        total = counted.sum() if weights is None else weights[targets[counted]].sum()
+        total = self.counted(targets, len(targets), training)
         return entropy / total.clamp(min=torch.finfo(torch.float32).tiny)
+
+    def counted(self, targets: Any, images: int, training: bool = False) -> Tensor:
+        """Columns that are not ignored; in training with weights of classes, the sum of theirs."""
+        known = _counts(targets)
+        if not training or self.weights is None or targets.is_floating_point():
+            return known.sum()
+        return weight_of(self.weights, targets[known])
 
     def tally(self, answers: Tensor, targets: Any) -> Tensor:
         """Of classes: the right columns and all columns of each class, and images without a wrong column.
 
         Of vectors: squared errors, numbers, and for each number its sum and that of its squares.
         """
-        answers = answers.detach()
+        answers, targets = _exact(answers.detach()), _exact(targets)
         known = _counts(targets)
         if targets.is_floating_point():
-            seen = targets[known].float()
-            error = (answers[known].float() - seen).square().sum()
-            return torch.cat([torch.stack([error, known.sum().float()]), seen.sum(0), seen.square().sum(0)])
+            # In float32, the variance of numbers around 3,000 would be lost beside their squares.
+            seen = targets[known].double()
+            error = (answers[known].double() - seen).square().sum()
+            return torch.cat([torch.stack([error, known.sum().double()]), seen.sum(0), seen.square().sum(0)])
         right = (answers.argmax(-1) == targets) & known
         classes = answers.size(-1)
         counts = [torch.bincount(targets[which], minlength=classes) for which in (right, known)]
         perfect = (right | ~known).all(1).sum()
-        return torch.cat([*counts, perfect.unsqueeze(0)]).float()
+        return torch.cat([*counts, perfect.unsqueeze(0)]).double()
 
     def metrics(self, tally: list[float], images: float) -> dict[str, float]:
         """Of classes: accuracy, that of all columns alike, and the share of images without a wrong column."""
@@ -127,8 +142,10 @@ class Columns(Task):
             }
         error, n = sums[:2]
         total, squares = sums[2:].chunk(2)
-        variance = (squares - total.square() / n.clamp(min=1)).sum()
-        return {"accuracy": float(1 - error / variance.clamp(min=1e-12))}
+        variance = float((squares - total.square() / n.clamp(min=1)).sum())
+        # Of numbers that are all alike, nothing can be explained: what is left of their variance is rounding.
+        varies = variance * FARTHEST**2 > float(squares.sum())
+        return {"accuracy": 1 - float(error) / variance if varies else math.nan}
 
     def per_image(self, answers: Tensor, targets: Any) -> dict[str, Tensor]:
         """Label and answer of each column; of vectors minus the mean squared error."""
@@ -140,10 +157,26 @@ class Columns(Task):
         return {"label": targets, "prediction": answers.argmax(-1)}
 
 
+def _check_spread(labels: Tensor, source: str) -> None:
+    """Refuse vectors ``[n,...,K]`` of which nothing, or nothing that is left of the digits, could be explained."""
+    seen = labels[_counts(labels)].double()
+    mean, deviation = float(seen.mean(0).norm()), float(seen.std(0, correction=0).norm())
+    if mean >= FARTHEST * deviation and mean > 0:
+        raise ValueError(
+            f"task: vectors of {source!r} lie {mean:.6g} from zero with a standard deviation of {deviation:.3g}, which "
+            "leaves no digits to tell them apart by: subtract their mean, or give vectors that differ"
+        )
+
+
 def answering(net: Any) -> int:
     """How many columns, or patches of a model without a sheet, answer."""
     outputs = getattr(net, "outputs", None)
     return int((net.output_patches if outputs is None else outputs).numel())
+
+
+def _exact(tensor: Tensor) -> Tensor:
+    """Where there are numbers of double precision."""
+    return tensor.cpu() if tensor.device.type == "mps" else tensor
 
 
 def _counts(labels: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ class Reconstruct(Columns):
 
     labels = "none"
     hides = True
+    smooths = False
     accuracy_is = "share of the variance of hidden, normalized patches that is explained"
 
     def check(self, images: ImageSplits, net: Any) -> None:

@@ -41,6 +41,8 @@ class Task(abc.ABC):
         head: "linear" or "mlp".
         hides: whether patches are hidden from the model, which then needs a mask token.
         views: how many augmentations of each image make a batch, one after the other.
+        smooths: whether the loss smooths labels of classes in training, by ``label_smoothing``; None where that is not
+            known: a class with a loss of its own says so itself.
         accuracy_is: what :meth:`metrics` calls accuracy, in words; it is compared between epochs, and more is better.
         gather: joins answers ``[n,...]`` of all processes that see other images, for losses between images; also says
             where this process's own begin among them.
@@ -52,7 +54,13 @@ class Task(abc.ABC):
     head: str = "linear"
     hides: bool = False
     views: int = 1
+    smooths: bool | None = None
     accuracy_is: str = "share of images"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "loss" in vars(cls) and "smooths" not in vars(cls):
+            cls.smooths = None  # what the loss that it takes the place of does is not what this one does
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
@@ -60,10 +68,17 @@ class Task(abc.ABC):
         self.weights: Tensor | None = None
 
     def begin(self, images: ImageSplits) -> None:  # noqa: B027 (most tasks have nothing to know beforehand)
-        """Take from the training images what the loss needs to know, before the first step of a run."""
+        """Take from the training images what the loss needs to know, before the first step of a run.
+
+        Evaluations and reports begin with the run's training images, too, whatever images they are of.
+        """
 
     def check(self, images: ImageSplits, net: Any) -> None:  # noqa: B027 (a task may take whatever there is)
         """Raise ValueError for images or a model that this task cannot be learned from or with."""
+
+    def smoothing(self, vectors: bool) -> float:
+        """By how much the training loss is known to smooth labels; by nothing, where they are ``vectors``."""
+        return float(self.settings.label_smoothing) if self.smooths and not vectors else 0.0
 
     @abc.abstractmethod
     def outputs(self, images: ImageSplits, patch_size: int) -> int:
@@ -84,8 +99,17 @@ class Task(abc.ABC):
     def loss(self, answers: Tensor, targets: Any, training: bool = False) -> Tensor:
         """The mean loss of the model's answers ``[B,...]``, a scalar.
 
-        Label smoothing and weights of classes are for ``training``; what is reported goes without.
+        Label smoothing and weights of classes are for ``training``; what is reported of held-out images goes without.
+        A mean over anything but images takes a :meth:`counted` that says over what.
         """
+
+    def counted(self, targets: Any, images: int, training: bool = False) -> Tensor | float:
+        """What :meth:`loss` is a mean over, in a batch of so many images, by which losses of batches are averaged.
+
+        The number of images, unless a task says otherwise: one whose loss is a mean over columns that count, or weighs
+        classes, returns their number, or the sum of their weights, a scalar. Where that is 0, there is no loss.
+        """
+        return images
 
     @abc.abstractmethod
     def tally(self, answers: Tensor, targets: Any) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import sys
@@ -68,7 +69,8 @@ def kept_steps(count: int, total: int) -> list[int]:
 class Checkpoints(Callback):
     """``last.ckpt`` at the start, at an interval and after every epoch, ``best.ckpt``, and those kept on the way.
 
-    ``best.ckpt`` is that of the highest held-out accuracy after an epoch. Files are written whole or not at all, and
+    ``best.ckpt`` is that of the highest held-out accuracy after an epoch: of the first epoch, while none is a number.
+    Files are written whole or not at all, and
     never with a parameter that is not a number. Lightning's ModelCheckpoint forgets its best score where the folder has
     moved, and a file of it passes through the system's temporary folder.
 
@@ -82,9 +84,15 @@ class Checkpoints(Callback):
     def __init__(self, folder: RunFolder, every: str = "0", hint: str = "", keep: Collection[int] = ()) -> None:
         self.folder, self.hint, self.keep = folder, hint, frozenset(keep)
         self.steps, self.seconds = parse_interval(every)
-        self.best = -1.0
+        # Accuracy may be any number: explained variance, and what a task of one's own counts, have no least one.
+        self.best = -math.inf
         self.best_epoch = 0
         self._saved_at = time.monotonic()
+
+    @property
+    def best_accuracy(self) -> float | None:
+        """The highest held-out accuracy after an epoch; None where there is no such number yet."""
+        return self.best if math.isfinite(self.best) else None
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """So that there is always one to go on from."""
@@ -116,8 +124,9 @@ class Checkpoints(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Save the epoch."""
-        accuracy = pl_module.metrics["val_accuracy"]
-        if accuracy > self.best:
+        accuracy = float(pl_module.metrics["val_accuracy"])
+        accuracy = -math.inf if math.isnan(accuracy) else accuracy  # nothing is larger than nan
+        if not self.best_epoch or accuracy > self.best:
             self.best, self.best_epoch = accuracy, trainer.current_epoch + 1
             # First the best one: a run that is killed before the other goes on from before this epoch, and meets it
             # again.
@@ -153,6 +162,8 @@ class Checkpoints(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From a checkpoint."""
         self.best, self.best_epoch = float(state_dict["best"]), int(state_dict["best_epoch"])
+        if not self.best_epoch:  # older versions began at -1, which need not be the least
+            self.best = -math.inf
 
 
 class StopOnSignal(Callback):

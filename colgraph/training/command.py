@@ -8,6 +8,7 @@ from typing import Any
 from colgraph.ops.compile_ahead import compile_ahead
 from colgraph.script import is_helper_process
 from colgraph.training import images_of, make_model, num_answers, open_run_folder, parse_flags, sheet_of_run, train
+from colgraph.training.effects import check_on_data
 from colgraph.training.presets import PRESETS
 
 _ABOUT = """Train a columnformer to classify images: ImageNet-100 by default, any images and any geometry by flags.
@@ -53,6 +54,7 @@ def main(
 
     # 3. Images, split into training, validation and test.
     images = images_of(config)
+    check_on_data(config, flags.given, images)
     # Mistakes in the data come before the report on the sheet, which would hide them.
     if not config.is_own:
         print(f"no sheet: {config.baseline}, a baseline" if sheet is None else sheet.describe())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from colgraph.data import MADE
+from colgraph.data import MADE, ImageSplits
 from colgraph.options import ColumnformerOptions, declared
 from colgraph.plasticity import RewireSettings
-from colgraph.tasks import find_task
+from colgraph.tasks import find_task, make_task
 from colgraph.training.inputs import BASELINES, VISION_SETTINGS
 
 if TYPE_CHECKING:
@@ -27,6 +27,11 @@ NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] = 
         "--model columnformer, or a baseline",
     ),
     (("class_weights",), lambda c: find_task(c.task).labels != "none", "--task classify or columns"),
+    (
+        ("label_smoothing",),
+        lambda c: not c.label_smoothing or find_task(c.task).smooths is not False,
+        "--task classify or columns",
+    ),
     (("mask_ratio",), lambda c: find_task(c.task).hides, "--task reconstruct"),
     (("temperature", "projection_dim"), lambda c: find_task(c.task).views > 1, "--task contrast"),
     (("step_loss",), lambda c: c.step_loss == "last" or c.num_blocks > 1, "--steps 2 or more"),
@@ -102,3 +107,22 @@ NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] = 
     (("max_corrupt", "memory_gb"), lambda c: c.data.partition(":")[0] not in MADE, "--data of image files"),
 )
 """Settings, when they have an effect, and what they need for it."""
+
+
+def check_on_data(config: TrainConfig, given: Collection[str], images: ImageSplits) -> None:
+    """Refuse a flag that plays no part with these images: smoothing, where labels are vectors.
+
+    Args:
+        config: the settings.
+        given: names of those that the command line says, and not as they are by default.
+        images: what is learned from.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    task, vectors = make_task(config), images.train.labels.is_floating_point()
+    if "label_smoothing" in given and task.smoothing(False) and not task.smoothing(vectors):
+        raise ValueError(
+            f"--label-smoothing has no effect here: it needs labels that are classes, those of {images.source!r} are "
+            "vectors; leave it out"
+        )

@@ -46,15 +46,16 @@ def mean_attention(net: VisionColumnformer, images: Tensor) -> Tensor:
     return net.model.gather_edges(mean, dim=1) if isinstance(net, SheetParallelVision) else mean
 
 
-def _said_of(task: Task, classes: int) -> dict[str, Any]:
+def _said_of(task: Task, images: ImageSplits) -> dict[str, Any]:
     """What curves of accuracy and loss are called, where they are not those of a class per image."""
-    said: dict[str, Any] = {}
+    said: dict[str, Any] = {"augmented": task.settings.augment != "none"}
     if task.accuracy_is != Classify.accuracy_is:
         said["accuracy_is"] = task.accuracy_is
     if type(task).loss is not Classify.loss:
         said["loss_is"] = f"loss of task {task.settings.task}"
-    elif isinstance(task, Classify) and task.weights is None:
-        said |= {"smoothing": task.settings.label_smoothing, "classes": classes}
+    said["smoothing"] = task.smoothing(images.train.labels.is_floating_point())
+    if task.weights is None:  # weights move the least loss
+        said["classes"] = len(images.classes)
     return said
 
 
@@ -110,7 +111,7 @@ class RunFigures(Callback):
     def draw(self, module: Any, save: bool, write: Callable[[Any, Path], Path] = save_figure) -> None:
         """Draw everything that changes during a run: all processes compute, and the one told to ``save`` draws."""
         keep = functools.partial(self._save, write=write)
-        said = _said_of(module.task, len(self.images.classes))
+        said = _said_of(module.task, self.images)
         if not isinstance(module.net, VisionColumnformer):
             if save:
                 title = f"{self.images.source}, {module.config.model}"

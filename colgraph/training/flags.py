@@ -34,11 +34,13 @@ class RunFlags:
         out: the run folder, or None for ``runs/<name>``.
         resume: go on from the run folder's last checkpoint.
         overwrite: replace the run that the folder holds.
+        given: names of settings that the command line says, and not as they are by default.
     """
 
     out: Path | None = None
     resume: bool = False
     overwrite: bool = False
+    given: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for name in ("resume", "overwrite"):
@@ -98,8 +100,7 @@ def parse_flags(
     if run.resume:
         run = replace(run, out=run.out or default_folder(config))
         return _gone_on(run.out, user) or config, run
-    _check_effect(config, words)
-    return config, run
+    return config, replace(run, given=_with_effect(config, words))
 
 
 def _gone_on(folder: Path | None, user: Sequence[tuple[Mapping[str, Any], bool]]) -> TrainConfig | None:
@@ -257,18 +258,18 @@ def _config(layers: Sequence[tuple[Mapping[str, Any], bool]]) -> TrainConfig:
         raise ValueError(f"{flag_of(name)}: {reason}") from error
 
 
-def _check_effect(config: TrainConfig, words: Mapping[str, Any]) -> None:
-    """Refuse a flag that plays no part with the other settings; at its default it asks for nothing."""
+def _with_effect(config: TrainConfig, words: Mapping[str, Any]) -> frozenset[str]:
+    """The flags that ask for something, as none at its default does; refuse one that plays no part with the others."""
     known, default = describe_settings(), TrainConfig()
     if words.get("tensorboard") is True and "tensorboard" not in config.loggers:
         both = ",".join(("tensorboard", *config.loggers))
         raise ValueError(f"--tensorboard contradicts --logger {config.logger}: give --logger {both}")
-    for name in words:
-        if name in known and getattr(config, name) == getattr(default, name):
-            continue
+    asking = [name for name in words if name not in known or getattr(config, name) != getattr(default, name)]
+    for name in asking:
         needs = config.lacks(name if name in known else "geometry")
         if needs:
             raise ValueError(f"{flag_of(name)} has no effect here: it needs {needs}; leave it out")
+    return frozenset(asking)
 
 
 def _check_option_names(geometry: str, options: Mapping[str, Any]) -> None:

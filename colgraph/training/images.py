@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colgraph.data import ImageSet, ImageSplits, load_images
+from colgraph.tasks import Classify, Columns, Reconstruct, Task
 from colgraph.training.config import TrainConfig
 from colgraph.training.setup import grid_of
 
@@ -34,6 +35,34 @@ def images_of(config: TrainConfig, data: str | None = None) -> ImageSplits:
         max_corrupt=config.max_corrupt,
         grid=grid_of(config),
     )
+
+
+_WEIGH_CLASSES = (Classify, Columns, Reconstruct)
+"""Tasks that take weights of classes from training images, which count in training alone."""
+
+
+def begin_task(task: Task, config: TrainConfig, classes: Sequence[str], images: ImageSplits | None = None) -> Task:
+    """Let a task take from the training images of a run what its loss needs, as it did before training; returns it.
+
+    Args:
+        task: for held-out images of any data.
+        config: the settings of the run.
+        classes: names, in the order of the model's answers.
+        images: of the run, where they are at hand; else they are read, where the task asks for any.
+
+    Raises:
+        ValueError: if they cannot be read any more.
+    """
+    if type(task).begin is Task.begin or type(task) in _WEIGH_CLASSES:
+        return task
+    if images is None:
+        try:
+            images = images_of(config)
+            images = images if task.labels == "none" else images.with_classes(classes)
+        except ValueError as error:
+            raise ValueError(f"task {config.task!r} begins with the training images of the run: {error}") from error
+    task.begin(images)
+    return task
 
 
 def predictions_of(

@@ -50,9 +50,11 @@ class TaskModule(pl.LightningModule):
             self.spacing = net.model.sheet.spacing
             self.regularizers = Regularizers(net, config)
         self.metrics: dict[str, float] = {}
-        # Sums of loss, the task's tally, wiring cost and images since the last time they were read. Those of self.log
-        # are in no checkpoint: a run that goes on inside an epoch would forget the epoch's first part.
+        # Sums of loss, the task's tally, wiring cost, images, and what the loss counts, since the last time they were
+        # read. Those of self.log are in no checkpoint: a run that goes on inside an epoch would forget its first part.
         self.totals = torch.zeros(0)
+        # Whether the loss counts images, whatever the task says: as an older version began the epoch.
+        self._by_images = False
         # Likewise the sums of what is added to the task's loss, by name, and the images of these steps.
         self.terms: dict[str, float] = {}
 
@@ -80,7 +82,7 @@ class TaskModule(pl.LightningModule):
             values = {name: value for name, (_, value) in terms.items() if name != "wiring_cost"}
         if not torch.isfinite(loss):
             raise TrainingDivergedError(f"the loss is {float(loss.detach())} at step {self.global_step + 1}")
-        self._count(entropy, answers, question, wiring, len(labels))
+        self._count(entropy, answers, question, wiring, len(labels), training=True)
         self._count_terms(values, len(labels))
         return loss
 
@@ -110,7 +112,8 @@ class TaskModule(pl.LightningModule):
         images, labels = batch
         question = held_out_question(self.task, self.net, self.config, images, labels, batch_idx, self._share)
         answers, wiring, _ = self._run(question)
-        self._count(self.task.loss(answers, question.targets), answers, question, wiring, len(labels))
+        loss = self.task.loss(answers, question.targets)
+        self._count(loss, answers, question, wiring, len(labels), training=False)
         return self.task.per_image(answers, question.targets)
 
     def _run(
@@ -133,13 +136,13 @@ class TaskModule(pl.LightningModule):
         said: Any = out.logits
         return said.float(), out.wiring_cost.float(), out
 
-    def _count(self, loss: Tensor, answers: Tensor, question: Question, wiring: Tensor, n: int) -> None:
+    def _count(self, loss: Tensor, answers: Tensor, question: Question, wiring: Tensor, n: int, training: bool) -> None:
         tally = self.task.tally(answers, question.targets)
-        # In float32, to which some devices are bound, counts end at 2^24: fewer than an epoch has columns.
-        exact = torch.float32 if tally.device.type == "mps" else torch.float64
-        means = (each.detach().reshape(1).to(exact) * n for each in (loss, wiring))
-        (summed, wire), images = means, tally.new_tensor([n], dtype=exact)
-        joined = torch.cat([summed, tally.to(exact), wire, images])
+        over = n if self._by_images else self.task.counted(question.targets, n, training)
+        place = _exact_place(tally.device)
+        given = (torch.as_tensor(each).detach().to(place).double() for each in (loss, tally, wiring, n, over))
+        said, sums, wire, images, counted = (each.reshape(-1) for each in given)
+        joined = torch.cat([said * counted, sums, wire * images, images, counted])
         before = self.totals.to(joined.device)
         self.totals = joined if len(before) != len(joined) else before + joined
 
@@ -160,16 +163,17 @@ class TaskModule(pl.LightningModule):
         """Turn the sums into ``<split>_loss``, ``<split>_accuracy`` and ``<split>_wiring_cost``, over all processes."""
         # A process that had no image has counted nothing.
         size = int(self.trainer.strategy.reduce(torch.tensor(len(self.totals), device=self.device), reduce_op="max"))
-        counted = self.totals.new_zeros(size).index_copy(0, torch.arange(len(self.totals)), self.totals.cpu())
-        counted = counted.to(self.device)
-        totals = self.trainer.strategy.reduce(counted, reduce_op="sum")
-        loss, *tally, wiring, n = torch.as_tensor(totals).tolist()
+        mine = torch.zeros(size, dtype=torch.float64)
+        mine[: len(self.totals)] = self.totals.cpu()
+        totals = self.trainer.strategy.reduce(mine.to(_exact_place(self.device)), reduce_op="sum")
+        loss, *tally, wiring, n, counted = torch.as_tensor(totals).tolist()
         n = max(n, 1.0)
-        values = {"loss": loss / n, **self.task.metrics(tally, n), "wiring_cost": wiring / n}
+        mean = loss / counted if counted else math.nan
+        values = {"loss": mean, **self.task.metrics(tally, n), "wiring_cost": wiring / n}
         if self.spacing is None:
             del values["wiring_cost"]
         self.metrics |= {f"{split}_{name}": value for name, value in values.items()}
-        self.totals = torch.zeros(0)
+        self.totals, self._by_images = torch.zeros(0), False
 
     def on_validation_epoch_start(self) -> None:
         """Close the training epoch: validation runs inside of it."""
@@ -249,13 +253,21 @@ class TaskModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what :func:`colgraph.training.load_trained` needs, and the sums of an unfinished epoch."""
         checkpoint[KEY] = {**self.packed, "totals": self.totals.cpu().clone(), "metrics": dict(self.metrics)}
-        checkpoint[KEY]["terms"] = dict(self.terms)
+        checkpoint[KEY] |= {"terms": dict(self.terms), "by_images": self._by_images}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the sums of an unfinished epoch."""
         self.totals = checkpoint[KEY]["totals"]
+        self._by_images = checkpoint[KEY].get("by_images", True) and len(self.totals) > 0
+        if "by_images" not in checkpoint[KEY]:  # of a version whose loss counted images, which its sums end with
+            self.totals = torch.cat([self.totals, self.totals[-1:]])
         self.metrics = dict(checkpoint[KEY]["metrics"])
         self.terms = dict(checkpoint[KEY].get("terms", {}))
+
+
+def _exact_place(device: torch.device) -> torch.device:
+    """Where to sum in float64, which some devices lack: in float32, counts end at 2^24, below an epoch's columns."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def parameter_groups(net: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:

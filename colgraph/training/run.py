@@ -319,7 +319,7 @@ def _summary(
         "train_loss": metrics["train_loss"],
         "val_accuracy": metrics["val_accuracy"],
         "val_loss": metrics["val_loss"],
-        "best_val_accuracy": checkpoints.best,
+        "best_val_accuracy": checkpoints.best_accuracy,
         "best_epoch": checkpoints.best_epoch,
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         **_sheet_facts(net, module, config),

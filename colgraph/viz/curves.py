@@ -22,6 +22,7 @@ def draw_curves(
     loss_is: str = "cross-entropy (nats)",
     smoothing: float = 0.0,
     classes: int | None = None,
+    augmented: bool = True,
     unit: str = UNIT,
 ) -> Figure:
     """Draw a run's metrics, from rows as in ``metrics.csv``; those of single steps inside an epoch are passed over.
@@ -36,6 +37,7 @@ def draw_curves(
         loss_is: what the loss is, and in which unit.
         smoothing: the label smoothing of the training loss, which the held-out loss has not: the two do not compare.
         classes: their number, from which the least training loss follows that smoothed labels allow; it is drawn.
+        augmented: whether the training images are.
         unit: of the wiring cost.
 
     Returns:
@@ -50,8 +52,9 @@ def draw_curves(
     marker = "o" if len(rows) < 15 else ""
     style: dict[str, Any] = {"marker": marker, "markersize": 3.5, "linewidth": 1.7}
     for axes, what, scale in ((accuracy, "accuracy", 100), (loss, "loss", 1)):
-        smoothed = f"training (augmented, labels\nsmoothed by {smoothing:g})"
-        training = smoothed if what == "loss" and smoothing else "training (augmented)"
+        apart = ["augmented"] if augmented else []
+        apart += [f"labels\nsmoothed by {smoothing:g}"] if what == "loss" and smoothing else []
+        training = f"training ({', '.join(apart)})" if apart else "training"
         for split, color, label in (("train", BLUE, training), ("val", ORANGE, held_out)):
             axes.plot(epoch, scale * _series(rows, f"{split}_{what}"), color=color, label=label, **style)
     val = 100 * _series(rows, "val_accuracy")

@@ -17,11 +17,14 @@ pytest.importorskip("torchmetrics")
 
 import made_runs
 
+import colgraph.training.images
 from colgraph.cli import run
-from colgraph.data import IGNORED
+from colgraph.data import IGNORED, ImageSplits
 from colgraph.experiments.by_task import accuracy_by_steps, evaluate_task, step_numbers
 from colgraph.experiments.difficulty import difficulty_bins
-from colgraph.experiments.evaluate import evaluate_run
+from colgraph.experiments.evaluate import evaluate_run, open_run
+from colgraph.report.loading import load_run
+from colgraph.tasks import Columns, known
 from colgraph.training import RunFolder, TrainConfig, load_trained
 from colgraph.training.other_size import images_of_any_size
 
@@ -76,6 +79,23 @@ def test_confusions_are_over_columns_that_count(
     assert confusion.sum(1).tolist() == [int((labels == k).sum()) for k in range(2)]
     assert found["accuracy"] == pytest.approx(np.mean(np.diag(confusion) / confusion.sum(1)))
     assert found["column_accuracy"] == pytest.approx(np.trace(confusion) / confusion.sum())
+
+
+def test_the_loss_is_the_mean_over_columns_that_count(
+    runs: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever the size of batches, in the run's summary as in its evaluation."""
+    made_runs.use(monkeypatch)
+    trained, images = load_trained(runs["columns"][0]), made_runs.splits().test
+    pixels, labels = images.batch(range(len(images)))
+    with torch.no_grad():
+        answers = trained.net(trained.transform.evaluate(pixels))
+    right = labels.flatten(1)[:, trained.net.output_patches]
+    expected = float(torch.nn.functional.cross_entropy(answers.flatten(0, 1), right.flatten()))
+    assert runs["columns"][1]["test_loss"] == pytest.approx(expected, rel=1e-5)
+    for size in (1, 7, 96):
+        found = evaluate_run(runs["columns"][0], batch_size=size, output=tmp_path / f"{size}.json")
+        assert found["loss"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["columns", "reconstruct", "classify"])
@@ -274,3 +294,55 @@ def test_made_data_of_another_size_are_not_magnified(trained: str, image_size: i
     config = TrainConfig(data=trained, image_size=image_size, patch_size=2)
     assert images_of_any_size(config, trained, 2).image_size == image_size
     assert images_of_any_size(config, other, 2).image_size == side
+
+
+class Centred(Columns):
+    """Vectors, from the mean of those to be learned from: what others than the run's images would give wrong."""
+
+    middle = 0.0
+
+    def begin(self, images: ImageSplits) -> None:
+        self.middle = float(images.train.labels.nan_to_num().mean())
+
+    def loss(self, answers: torch.Tensor, targets: Any, training: bool = False) -> torch.Tensor:
+        return super().loss(answers, targets - self.middle, training)
+
+    def tally(self, answers: torch.Tensor, targets: Any) -> torch.Tensor:
+        return super().tally(answers, targets - self.middle)
+
+
+def test_a_task_begins_with_the_training_images_of_its_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(known._registry, "_known", {**known._registry._known, "centred": Centred})
+    made_runs.use(monkeypatch, "vectors")
+    path = tmp_path / "run"
+    summary = made_runs.trained(path, "vectors", task="centred")
+    found = evaluate_run(path, steps=[3])
+    assert found["loss"] == pytest.approx(summary["test_loss"], rel=1e-5)
+    assert found["accuracy"] == found["accuracy_by_steps"][0]["accuracy"] == pytest.approx(summary["test_accuracy"])
+    trained = load_trained(path)
+    measures, _, _ = evaluate_task(trained, made_runs.splits(kind="vectors").test)
+    assert measures["loss"] == found["loss"]
+    middle = float(made_runs.splits(kind="vectors").train.labels.mean())
+    assert load_run(path).task.middle == middle
+    assert middle != float(made_runs.splits(6, "vectors").train.labels.mean())
+    assert open_run(path, "made:size=6").task.middle == middle
+    # Those are read where they are asked for, and named where they cannot be.
+    load = colgraph.training.images.load_images
+    monkeypatch.setattr("colgraph.training.images.load_images", lambda source, **options: gone(source, load, options))
+    with pytest.raises(ValueError, match="task 'centred' begins with the training images of the run: no such folder"):
+        open_run(path, "made:size=6")
+
+
+def gone(source: str, load: Any, options: dict[str, Any]) -> ImageSplits:
+    if source == "made":
+        raise ValueError("no such folder")
+    return load(source, **options)
+
+
+def test_tasks_that_need_no_images_read_none(runs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("colgraph.training.images.load_images", None)
+    for name in TASKS:
+        trained = load_trained(runs[name][0])
+        evaluate_task(trained, made_runs.splits(kind=TASKS[name].get("kind", "classes")).test)

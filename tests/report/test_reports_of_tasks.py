@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ pytest.importorskip("lightning")
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
-from small_tasks import TASKS, run_of
+from small_tasks import SMALL, TASKS, images_for, run_of
 
 from colgraph import analysis as an
 from colgraph.analysis.lesions import step_by_step
@@ -27,9 +28,14 @@ from colgraph.report.context import Context
 from colgraph.report.loading import Run
 from colgraph.report.measures import CATALOGUE
 from colgraph.report.notes import about
+from colgraph.report.page import _training_loss
 from colgraph.report.patches import Patches
 from colgraph.report.shown import Settings, make_probes
 from colgraph.report.task_scoring import TaskScoring, together
+from colgraph.tasks import make_task
+from colgraph.training import RunFolder, TrainConfig
+from colgraph.training.figures import _said_of
+from colgraph.training.resume import RunRecord
 
 SETTINGS = Settings(probes=100, permutations=6, nulls=2, progress=False, batch_size=32)
 ROBUST = ("corruptions", "attack", "lesions", "activity_noise", "weight_noise")
@@ -236,3 +242,44 @@ def test_step_by_step_and_written_out_are_the_network_with_its_leak(
             assert torch.allclose(one_by_one, whole.logits, atol=1e-4)
             assert torch.allclose(same.unroll(pixels, **options).logits, whole.logits, atol=1e-4)
         assert torch.allclose(whole.step_logits[-1], whole.logits, atol=1e-5)
+
+
+SMOOTHED = "it is taken with label smoothing of 0.1"
+
+
+@pytest.mark.parametrize(
+    ("settings", "predicted", "said"),
+    [
+        ({"augment": "affine"}, None, f"{SMOOTHED}, below whose entropy it cannot fall, and on augmented images."),
+        ({"augment": "none"}, None, f"{SMOOTHED}, below whose entropy it cannot fall."),
+        ({"augment": "none", "class_weights": "balanced"}, None, f"{SMOOTHED} and weights of classes."),
+        ({"label_smoothing": 0.0}, None, None),
+        ({"task": "contrast", "augment": "affine"}, None, None),
+        ({"task": "reconstruct"}, None, None),
+        ({"task": "brightness"}, None, None),
+        ({"task": "columns"}, "classes", f"{SMOOTHED}, below whose entropy it cannot fall."),
+        ({"task": "columns"}, "vectors", None),
+        ({"task": "columns"}, None, None),
+    ],
+)
+def test_a_page_says_that_labels_are_smoothed_where_they_are(
+    tmp_path: Path, settings: dict[str, Any], predicted: str | None, said: str | None
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.prepare(RunRecord(TrainConfig(**SMALL | settings)))
+    answers = {"label": np.zeros((1, 16), int), "prediction": np.zeros((1, 16), int)}
+    if predicted is not None:
+        found = answers if predicted == "classes" else {"score": np.zeros(1)}
+        run.write_predictions({"image": np.array(["a"]), **found, "classes": np.array(["0", "1"])})
+    text = _training_loss(run)
+    assert text.endswith(f"{said}</p>") if said else not text
+
+
+@pytest.mark.parametrize("kind", ["classify", "columns", "vectors", "contrast"])
+def test_curves_say_that_labels_are_smoothed_where_they_are(kind: str) -> None:
+    config = TrainConfig(**{**SMALL, **TASKS[kind]})
+    images = images_for(kind)
+    said = _said_of(make_task(config), images)
+    assert said["smoothing"] == (0.1 if kind in ("classify", "columns") else 0)
+    assert said["augmented"] == (kind == "contrast")
+    assert said["classes"] == len(images.classes)

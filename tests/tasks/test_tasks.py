@@ -6,6 +6,7 @@ import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -242,3 +243,121 @@ def test_balanced_classes_weigh_alike_however_many_labels_they_have() -> None:
     assert float(task.loss(answers, targets, training=True)) == pytest.approx(float(expected), rel=1e-5)
     # What is reported has no weights.
     assert float(task.loss(answers, targets)) == pytest.approx(float(losses.mean()), rel=1e-5)
+
+
+def loss_by_batches(task: Any, answers: torch.Tensor, targets: torch.Tensor, size: int, training: bool) -> float:
+    """The loss of a set as runs and evaluations report it, from batches of a size."""
+    parts = list(zip(answers.split(size), targets.split(size), strict=True))
+    over = [float(task.counted(right, len(right), training)) for _, right in parts]
+    losses = [float(task.loss(said, right, training)) for said, right in parts]
+    return sum(a * b for a, b in zip(losses, over, strict=True)) / sum(over)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("kind", ["classes", "vectors", "image"])
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+def test_the_loss_of_a_set_does_not_depend_on_batches(kind: str, training: bool, weights: str) -> None:
+    """Half of the images have few columns that count, or none: a batch of them weighs as much as it has."""
+    make = Classify if kind == "image" else Columns
+    task = make(SimpleNamespace(**{**vars(SETTINGS), "class_weights": weights, "label_smoothing": 0.1}))
+    draws = generator(3)
+    answers, targets = torch.randn(24, 9, 2, generator=draws), torch.randint(0, 2, (24, 9), generator=draws)
+    targets[12:, 1:] = IGNORED
+    targets[18:] = IGNORED
+    if kind == "vectors":
+        targets = torch.randn(24, 9, 2, generator=draws).masked_fill((targets == IGNORED).unsqueeze(-1), torch.nan)
+    if kind == "image":
+        answers, targets = answers[:, 0], targets[:, 0].clamp(min=0)
+    if kind != "vectors":
+        task.begin(splits(targets.view(24, 3, 3) if kind == "classes" else targets))
+    whole = loss_by_batches(task, answers, targets, 24, training)
+    for size in (1, 5, 12):
+        assert loss_by_batches(task, answers, targets, size, training) == pytest.approx(whole, rel=1e-5)
+    if kind == "classes" and not training:
+        everything = F.cross_entropy(answers.flatten(0, 1), targets.flatten())
+        assert whole == pytest.approx(float(everything), rel=1e-5)
+
+
+def test_a_loss_is_a_mean_over_images_unless_its_task_says_otherwise() -> None:
+    for task in (Contrast(SETTINGS), Classify(SETTINGS)):
+        assert task.counted(None, 7, training=True) == 7
+    hidden = torch.zeros(2, 9, 4).masked_fill(torch.arange(9).view(1, 9, 1) < 5, torch.nan)
+    assert int(Reconstruct(SETTINGS).counted(hidden, 2)) == 8
+
+
+@pytest.mark.parametrize("mean", [0.0, 3e3, 3e4, 1e6])
+def test_explained_variance_is_right_however_far_vectors_lie_from_zero(mean: float) -> None:
+    task, draws = Columns(SETTINGS), generator(4)
+    targets = mean + 4 * torch.randn(512, 16, 2, generator=draws)
+    answers = targets + 2 * torch.randn(targets.shape, generator=draws)
+    targets[::7, 3] = torch.nan
+    known = ~targets.isnan().any(-1)
+    seen, said = targets[known].double(), answers[known].double()
+    expected = 1 - float((said - seen).square().sum() / (seen - seen.mean(0)).square().sum())
+    parts = zip(answers.split(60), targets.split(60), strict=True)
+    sums = torch.stack([task.tally(said, right) for said, right in parts]).sum(0)
+    assert task.metrics(sums.tolist(), 512)["accuracy"] == pytest.approx(expected, abs=1e-4)
+    # Of less variance than 1e-12, too.
+    small = [task.tally(1e-9 * (each - mean), 1e-9 * (targets - mean)).tolist() for each in (answers, targets)]
+    assert task.metrics(small[0], 512)["accuracy"] == pytest.approx(expected, abs=0.02)
+    assert task.metrics(small[1], 512)["accuracy"] == pytest.approx(1)
+
+
+def test_what_has_no_variance_has_no_accuracy() -> None:
+    task = Columns(SETTINGS)
+    for value in (0.0, 0.1, 3e4, torch.nan):
+        targets = torch.full((5, 9, 2), value)
+        sums = task.tally(torch.randn(5, 9, 2), targets)
+        assert np.isnan(task.metrics(sums.tolist(), 5)["accuracy"])
+
+
+@pytest.mark.parametrize(("mean", "deviation"), [(1e9, 0.5), (3.0, 0.0)])
+def test_vectors_without_digits_to_tell_them_apart_are_refused(mean: float, deviation: float) -> None:
+    labels = mean + deviation * torch.randn(4, 3, 3, 2, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"vectors of 'made up' lie .* from zero .*: subtract their mean") as error:
+        Columns(SETTINGS).check(splits(labels), vision())
+    assert "\n" not in str(error.value)
+    Columns(SETTINGS).check(splits(labels - mean + torch.randn(labels.shape)), vision())
+
+
+def test_vectors_have_no_classes_to_weigh() -> None:
+    task, images = (
+        Columns(SimpleNamespace(**{**vars(SETTINGS), "class_weights": "balanced"})),
+        splits(torch.rand(4, 3, 3, 2)),
+    )
+    for refusing in (lambda: task.check(images, vision()), lambda: task.begin(images)):
+        with pytest.raises(
+            ValueError, match=r"class_weights: labels of 'made up' are vectors.* got balanced: give none"
+        ):
+            refusing()
+
+
+def test_what_smooths_labels_is_known_of_the_loss_that_does() -> None:
+    class Squared(Classify):
+        def loss(self, answers: torch.Tensor, targets: Any, training: bool = False) -> torch.Tensor:
+            return (answers - F.one_hot(targets, answers.size(-1))).square().mean()
+
+    class Smoothed(Squared):
+        smooths = True
+
+    settings = SimpleNamespace(label_smoothing=0.1)
+    known_of = {kind: kind.smooths for kind in (Classify, Columns, Contrast, Reconstruct, Squared, Smoothed)}
+    assert list(known_of.values()) == [True, True, False, False, None, True]
+    for kind, smooths in known_of.items():
+        assert kind(settings).smoothing(vectors=False) == (0.1 if smooths else 0)
+        assert kind(settings).smoothing(vectors=True) == 0
+    # What is known is what the losses do.
+    answers, targets = torch.randn(3, 9, 2), torch.zeros(3, 9, dtype=torch.int64)
+    for task, right in (
+        (Classify, targets[:, 0]),
+        (Columns, targets),
+        (Columns, torch.randn(3, 9, 2)),
+        (Contrast, None),
+    ):
+        said = answers[:, 0] if task is Classify else answers[:2].flatten(1) if task is Contrast else answers
+        losses = [
+            float(task(SimpleNamespace(**{**vars(SETTINGS), "label_smoothing": each})).loss(said, right, training=True))
+            for each in (0.0, 0.1)
+        ]
+        vectors = right is not None and right.is_floating_point()
+        assert (losses[0] != losses[1]) == (task(settings).smoothing(vectors) > 0)

@@ -273,3 +273,57 @@ def test_unreadable_image_met_by_a_worker_ends_the_run_with_one_line_or_is_in_th
         else:
             with pytest.raises(ValueError, match=r"^cannot read image .*7\.png': [^\n]*$"):
                 run(tmp_path / "broken", splits, **settings)
+
+
+class Learner:
+    """What :class:`Checkpoints` asks of a trainer, for the end of an epoch."""
+
+    global_step = 1
+
+    def __init__(self, checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.written: list[str] = []
+        self.checkpoints, self.current_epoch = checkpoints, checkpoints.best_epoch
+        monkeypatch.setattr(checkpoints, "save", lambda trainer, path: self.written.append(path.name))
+
+    def ends(self, *accuracies: float) -> list[bool]:
+        """Whether the best checkpoint is written after each of some epochs."""
+        best = []
+        for accuracy in accuracies:
+            self.written.clear()
+            module: Any = type("Module", (), {"metrics": {"val_accuracy": accuracy}})
+            trainer: Any = self
+            self.checkpoints.on_train_epoch_end(trainer, module)
+            self.current_epoch += 1
+            best.append("best.ckpt" in self.written)
+        return best
+
+
+def test_there_is_a_best_epoch_however_low_accuracy_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = Checkpoints(RunFolder(tmp_path))
+    assert checkpoints.best_accuracy is None
+    assert Learner(checkpoints, monkeypatch).ends(-7.0, -8.0, -1.0, float("nan"), 0.5) == [
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert (checkpoints.best_accuracy, checkpoints.best_epoch) == (0.5, 5)
+    undefined = Checkpoints(RunFolder(tmp_path))
+    learner = Learner(undefined, monkeypatch)
+    assert learner.ends(float("nan"), float("nan")) == [True, False]
+    assert (undefined.best_accuracy, undefined.best_epoch) == (None, 1)
+    assert learner.ends(-3.0) == [True]
+    assert undefined.best_accuracy == -3.0
+
+
+def test_a_checkpoint_of_an_older_version_that_knows_no_best_epoch_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for older, expected in (({"best": -1.0, "best_epoch": 0}, True), ({"best": -0.5, "best_epoch": 2}, False)):
+        checkpoints = Checkpoints(RunFolder(tmp_path))
+        checkpoints.load_state_dict(older)
+        assert Learner(checkpoints, monkeypatch).ends(-2.0) == [expected]
+        again = Checkpoints(RunFolder(tmp_path))
+        again.load_state_dict(checkpoints.state_dict())
+        assert again.best_accuracy == checkpoints.best_accuracy == (-2.0 if expected else -0.5)

@@ -31,6 +31,9 @@ from colgraph.training import (
     parse_flags,
     train,
 )
+from colgraph.training.checkpoint import KEY
+from colgraph.training.command import main
+from colgraph.training.effects import check_on_data
 from colgraph.training.module import TaskModule
 from colgraph.training.setup import grid_of
 from colgraph.training.take_over import take_over
@@ -254,6 +257,11 @@ def test_settings_that_do_not_go_together_are_refused(changes: dict[str, Any], m
     ("flags", "message"),
     [
         (["--mask-ratio", "0.5"], "--mask-ratio has no effect here: it needs --task reconstruct"),
+        (
+            ["--label-smoothing", "0.2", "--task", "contrast"],
+            "--label-smoothing has no effect here: it needs --task classify or columns; leave it out",
+        ),
+        (["--label-smoothing", "0.2", "--task", "reconstruct"], "--label-smoothing has no effect here"),
         (["--temperature", "0.5"], "--temperature has no effect here: it needs --task contrast"),
         (["--step-loss", "every", "--steps", "1"], "--step-loss has no effect here: it needs --steps 2 or more"),
         (
@@ -299,5 +307,52 @@ def test_an_epoch_may_have_more_columns_than_float32_can_count(monkeypatch: pyte
     none = torch.zeros(())
     for count in (2.0**24, 1.0):
         monkeypatch.setattr(module.task, "tally", lambda *_, count=count: torch.tensor([count]))
-        module._count(none, none, Question(none, none), none, 1)
+        module._count(none, none, Question(none, none), none, 1, training=True)
     assert module.totals[1] == 2**24 + 1
+
+
+def test_sums_of_an_epoch_that_an_older_version_began_go_on_as_they_were() -> None:
+    config = TrainConfig(**{**SMALL, **BRIGHT})
+    module = TaskModule(make_model(config, make_sheet(config), 2), config)
+    answers, targets = torch.zeros(2, 16, 2), torch.full((2, 16), -100)
+    targets[0, :3] = 0
+    older = {"totals": torch.tensor([8.0, 1, 1, 1, 1, 0, 0.5, 4]), "metrics": {}}  # a loss of 2 over four images
+    module.on_load_checkpoint({KEY: older})
+    saved: dict[str, Any] = {}
+    module.on_save_checkpoint(saved)
+    again = TaskModule(module.net, config)
+    again.on_load_checkpoint(saved)
+    loss, wiring = torch.tensor(5.0), torch.zeros(())
+    for each in (module, again):
+        each._count(loss, answers, Question(answers, targets), wiring, 2, training=True)
+        assert each.totals[[0, -2, -1]].tolist() == [8 + 2 * 5, 6, 6]
+    later = TaskModule(module.net, config)
+    later._count(loss, answers, Question(answers, targets), wiring, 2, training=True)
+    assert later.totals[[0, -2, -1]].tolist() == [3 * 5, 2, 3]
+
+
+def test_smoothing_is_refused_where_labels_turn_out_to_be_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--data", "digits", "--task", "columns", "--augment", "none"]
+    for vectors in (False, True):
+        for more, refused in (
+            (["--label-smoothing", "0.2"], vectors),
+            (["--label-smoothing", "0"], False),
+            ([], False),
+        ):
+            config, flags = parse_flags([*words, *more])
+            images = images_for(config, vectors)
+            if not refused:
+                check_on_data(config, flags.given, images)
+                continue
+            with pytest.raises(ValueError, match=r"--label-smoothing has no effect here: .* of 'digits' are vectors"):
+                check_on_data(config, flags.given, images)
+    monkeypatch.setattr("colgraph.training.command.images_of", lambda config: images_for(config, vectors=True))
+    with pytest.raises(ValueError, match=r"--label-smoothing has no effect here: .* leave it out") as error:
+        main([*words, "--label-smoothing", "0.2", "--out", "nowhere"])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("task", ["classify", "contrast", "reconstruct"])
+def test_smoothing_that_asks_for_nothing_is_taken(task: str) -> None:
+    for smoothing in ("0", "0.1"):
+        parse_flags(["--data", "digits", "--task", task, "--label-smoothing", smoothing])

@@ -261,3 +261,5 @@ def test_the_least_loss_of_smoothed_labels_is_what_training_can_reach() -> None:
     assert f"least with smoothed labels: {least:.2f}" in words
     assert "labels\nsmoothed by 0.1" in words
     assert "smoothed" not in texts(draw_curves(rows))
+    assert "augmented" in texts(draw_curves(rows))
+    assert "augmented" not in texts(draw_curves(rows, smoothing=0.1, classes=10, augmented=False))
