@@ -124,7 +124,8 @@ def load_images(
             needed.
         split_seed: chooses the held-out fifth where the source has no held-out split, and the share to learn from.
         train_share: of the training images, how many to learn from, above 0 and at most 1: of each class in
-            proportion, and at least one. A smaller share is part of a larger one; what is held out stays the same.
+            proportion, and at least one. A smaller share is part of a larger one, but for an image of a class that
+            rounding gives one more; what is held out stays the same.
         threads: for decoding; the number of cores by default.
         max_corrupt: up to so many images that cannot be read are left out, with a note that names each.
         grid: rows and columns of patches, for targets per patch: masks and lists of numbers
