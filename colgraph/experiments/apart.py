@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from colgraph.training.folder import RunFolder
-from colgraph.training.resume import ON_RESUME
+from colgraph.training.resume import ON_RESUME, images_a_step
 
 _FACTS = ("task", "epochs", "steps", "columns", "train_images", "test_images")
 """Of rows, whether or not their folders are there. Edges and parameters may differ by seed: some graphs are drawn."""
@@ -42,9 +42,11 @@ def _settings_of(row: Mapping[str, Any]) -> dict[str, Any] | None:
     if "folder" not in row:
         return None
     try:
-        flat = RunFolder(row["folder"]).record().config.flat()
+        config = RunFolder(row["folder"]).record().config
     except (ImportError, OSError, ValueError):  # without pyyaml, facts have to do
         return None
+    flat = config.flat()
     options = {name: value for name, value in (flat.get("options") or {}).items() if name != "seed"}
+    flat |= {"options": options, "batch_size": images_a_step(config)}
     unnamed = {name for name, what in ON_RESUME.items() if what == "applied"} | _BY_SEED
-    return {name: value for name, value in (flat | {"options": options}).items() if name not in unnamed}
+    return {name: value for name, value in flat.items() if name not in unnamed}

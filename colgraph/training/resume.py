@@ -189,7 +189,7 @@ def check_share(record: TrainConfig, given: TrainConfig, world: int) -> None:
         ValueError: naming the batch size that goes.
     """
     before, now = (_replicas(record, int(record.devices)), _replicas(given, world))
-    total = before * record.batch_size
+    total = images_a_step(record)
     if now * given.batch_size == total:
         return
     fits = f"--batch-size {total // now}" if total % now == 0 else f"as many processes as before ({record.devices})"
@@ -197,6 +197,11 @@ def check_share(record: TrainConfig, given: TrainConfig, world: int) -> None:
         f"a step of the run takes {before} x {record.batch_size} = {total} images, --devices {world} with --batch-size "
         f"{given.batch_size} would make it {now} x {given.batch_size} = {now * given.batch_size}: give {fits}"
     )
+
+
+def images_a_step(record: TrainConfig) -> int:
+    """How many images a step of a run takes, over all the processes that its record says; of "auto", of one."""
+    return _replicas(record, int(record.devices) if record.devices.isdigit() else 1) * record.batch_size
 
 
 def _replicas(config: TrainConfig, world: int) -> int:

@@ -72,7 +72,8 @@ def test_runs_of_one_name_that_were_trained_otherwise_are_no_seeds_of_one_row(tm
         (folder / "summary.json").write_text(json.dumps(row("c", seed, 0.5)))
         return folder
 
-    folders = [run_folder(0), run_folder(1, workers=2, figure_every=0), run_folder(2, lr=0.01), run_folder(3)]
+    same = {"workers": 2, "figure_every": 0, "devices": "2", "batch_size": TrainConfig().batch_size // 2}
+    folders = [run_folder(0), run_folder(1, **same), run_folder(2, lr=0.01), run_folder(3)]
     found = {entry["config"]: entry["seeds"] for entry in summarise(read_results(folders))}
     assert found == {"c (lr 0.001)": [0, 1, 3], "c (lr 0.01)": [2]}
 
