@@ -176,8 +176,8 @@ def encode(
         seed: of the folds and shuffles.
 
     Raises:
-        ValueError: for different numbers of stimuli, fewer than three stimuli per fold, NaN, constant targets, or groups
-            of which a fold holds no two of equal size.
+        ValueError: for different numbers of stimuli, fewer than three stimuli per fold, NaN, constant targets, or
+            groups of which a fold holds no two of equal size.
     """
     x = as_features(features, "features")
     y, ceiling = _targets(targets, seed)
