@@ -51,6 +51,7 @@ class Accuracy(Result):
 
 
 _ROUNDING = 1e-9  # of a mean of scores
+_EXACT = 1e-12  # of scores, in differences of their means
 
 
 def accuracy(correct: Any, *, level: float = 0.95) -> Accuracy:
@@ -176,7 +177,7 @@ class AccuracyDifference(Result):
     """What :func:`accuracy_difference` returns; the value is the first accuracy less the second.
 
     Attributes:
-        test: "McNemar's exact test" or "Student's t".
+        test: "McNemar's exact test", "Student's t" or "exact sign test".
         p: its two-sided p-value.
         only_first: of one run each, the images that the first alone gets right; the mean over pairs of runs else; NaN
             for scores.
@@ -213,7 +214,17 @@ def mcnemar(first: Any, second: Any) -> float:
     if len(a) > 1 or len(b) > 1:
         raise ValueError(f"McNemar's test is of one run each, got {len(a)} and {len(b)}: use accuracy_difference")
     alone, other = int((a & ~b).sum()), int((b & ~a).sum())
-    return float(stats.binomtest(alone, alone + other).pvalue) if alone + other else 1.0
+    return _halves(alone, other)
+
+
+def _halves(one: int, other: int) -> float:
+    """The two-sided p-value of so many of one kind and so many of the other, where each is as likely."""
+    return _above_zero(float(stats.binomtest(one, one + other).pvalue)) if one + other else 1.0
+
+
+def _above_zero(p: float) -> float:
+    """A p-value too small for a number is the least that there is: what is seen can always be by chance."""
+    return max(p, float(np.finfo(np.float64).tiny))
 
 
 def _pair(first: Any, second: Any, scores: bool = True) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -236,7 +247,9 @@ def accuracy_difference(
     says anything of other seeds. Of several runs: the variance is that of the images' mean differences over their
     number, plus that of each model's seeds as in :func:`accuracy`; interval and p-value are Student's t with
     Satterthwaite's degrees of freedom. A model with a single run adds nothing for its seeds. Scores
-    (:func:`balanced_scores`) have Student's t for one run each, too: over images.
+    (:func:`balanced_scores`) have Student's t for one run each, too: over images. Where neither images nor seeds
+    differ, there is no error to measure a difference by: the p-value is that of an exact sign test over images, of
+    which each is as likely to favour either model, and says nothing of other seeds.
 
     Args:
         first: ``[seeds, images]`` or ``[images]`` boolean, whether the first is right, or scores, see
@@ -263,8 +276,12 @@ def accuracy_difference(
         degrees = _satterthwaite(total, [*terms_a[:2], *terms_b[:2], (by_image, len(gap) - 1.0)])
         error = float(np.sqrt(total))
         reach = stats.t.ppf(0.5 + level / 2, degrees) * error
-        test, interval = "Student's t", np.array([value - reach, value + reach])
-        p = 2 * float(stats.t.sf(abs(value) / error, degrees)) if error > 0 else 1.0
+        test, p, interval = "Student's t", 1.0, np.array([value - reach, value + reach])
+        least = _EXACT * float(max(np.abs(a).max(), np.abs(b).max()))
+        if error > least:
+            p = _above_zero(2 * float(stats.t.sf(abs(value) / error, degrees)))
+        elif abs(value) > least:  # what there is of an error is rounding
+            test, p = "exact sign test", _halves(int((gap > least).sum()), int((gap < -least).sum()))
     return AccuracyDifference(
         name="difference of accuracy",
         value=value,

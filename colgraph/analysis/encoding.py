@@ -22,14 +22,13 @@ from colgraph.analysis.arrays import (
     same_length,
 )
 from colgraph.analysis.result import Result
-from colgraph.analysis.ridge import held_out_folds, ridge_predictions
+from colgraph.analysis.ridge import HeldOut, ridge_predictions
 from colgraph.analysis.stats import (
     centred_gram,
     correlate_rows,
     jackknife_interval,
     leaving_out,
     permuted,
-    random_groups,
 )
 
 ALPHAS = tuple(np.logspace(-4, 4, 17).tolist())
@@ -161,6 +160,9 @@ def encode(
 
     Null: the recordings of the stimuli in each held-out fold are shuffled (all targets together) against predictions.
     Interval: jackknife over held-out stimuli, the fitted models kept, so it holds for these models on new stimuli.
+    With ``groups``, what is shuffled and left out is whole groups, because frames of one film are no independent
+    stimuli: within a fold, recordings of one group, in their order, take the place of those of another with equally
+    many stimuli. A group that is the only one of its size in its fold stays where it is, which makes p larger.
 
     Args:
         features: ``[stimuli, columns]``, ``[stimuli, columns, channels]``: the states of one step, say.
@@ -168,18 +170,20 @@ def encode(
             predicted.
         folds: number of folds.
         alphas: penalties to choose from, relative to the mean eigenvalue of the features' Gram matrix.
-        groups: ``[stimuli]`` labels that must not be split between folds (frames of one film).
+        groups: ``[stimuli]`` labels of what is not independent (frames of one film, in their order): not split between
+            folds, shuffled and left out as a whole.
         permutations: number of shuffles.
         seed: of the folds and shuffles.
 
     Raises:
-        ValueError: for different numbers of stimuli, fewer than three stimuli per fold, NaN, or constant targets.
+        ValueError: for different numbers of stimuli, fewer than three stimuli per fold, NaN, constant targets, or
+            groups of which a fold holds no two of equal size.
     """
     x = as_features(features, "features")
     y, ceiling = _targets(targets, seed)
     same_length("stimuli", features=x, targets=y)
-    fold = held_out_folds(len(y), folds, groups, seed)
-    return _encode(centred_gram(x), y, ceiling, fold, _penalties(alphas), permutations, seed)
+    held = HeldOut.of(len(y), folds, groups, seed)
+    return _encode(centred_gram(x), y, ceiling, held, _penalties(alphas), permutations, seed)
 
 
 def _targets(targets: Any, seed: int) -> tuple[Array, Ceiling | None]:
@@ -201,19 +205,22 @@ def _encode(
     gram: Array,
     y: Array,
     ceiling: Ceiling | None,
-    fold: NDArray[np.int64],
+    held: HeldOut,
     alphas: Array,
     permutations: int,
     seed: int,
 ) -> Encoding:
+    fold = held.fold
     prediction, alpha = np.empty_like(y), np.empty((int(fold.max()) + 1, y.shape[1]))
     for f in range(len(alpha)):
         prediction[fold == f], alpha[f] = ridge_predictions(gram, y, fold != f, alphas)
     scores = _score(prediction, y, fold)
-    by_chance = np.stack([_score(prediction, y[order], fold) for order in permuted(permutations, len(y), seed, fold)])
+    by_chance = np.stack([_score(prediction, y[order], fold) for order in held.orders(permutations, seed)])
     highest = np.sort(by_chance.max(1))
-    groups = leaving_out(random_groups(len(y), seed + 1))
-    left_out = [_score(prediction[k], y[k], fold[k]).mean() for k in groups if np.bincount(fold[k]).min() > 2]
+    rest = [
+        kept for kept in leaving_out(held.units(seed + 1)) if np.bincount(fold[kept], minlength=len(alpha)).min() > 2
+    ]
+    left_out = [_score(prediction[k], y[k], fold[k]).mean() for k in rest]
     normalised = None
     if ceiling is not None:
         normalised = np.where(ceiling.reliability >= 0.1, scores / ceiling.ceiling, np.nan)
@@ -223,7 +230,7 @@ def _encode(
         null=by_chance.mean(1),
         interval=jackknife_interval(scores.mean(), left_out, transform="fisher"),
         scores=scores,
-        p_targets=(1 + permutations - np.searchsorted(highest, scores)) / (1 + permutations),
+        p_targets=(1 + permutations - np.searchsorted(highest, scores - 1e-12)) / (1 + permutations),
         ceiling=ceiling,
         normalised=normalised,
         prediction=prediction,
@@ -316,7 +323,7 @@ def encode_table(
     for name in controls:
         check_choice("control", name, features)
     y, ceiling = _targets(targets, seed)
-    fold = held_out_folds(len(y), folds, groups, seed)
+    held = HeldOut.of(len(y), folds, groups, seed)
     labels = np.full(y.shape[1], "all") if regions is None else as_labels(regions, y.shape[1], "regions")
     names = np.unique(labels).tolist()
     results: dict[tuple[str, Any], Encoding] = {}
@@ -329,7 +336,7 @@ def encode_table(
             part = None
             if ceiling is not None:
                 part = Ceiling(ceiling.split_half[mine], ceiling.reliability[mine], ceiling.ceiling[mine])
-            results[name, region] = _encode(gram, y[:, mine], part, fold, _penalties(alphas), permutations, seed)
+            results[name, region] = _encode(gram, y[:, mine], part, held, _penalties(alphas), permutations, seed)
     value = np.array([[results[name, region].value for region in names] for name in features])
     share = np.array([[results[name, region].value_normalised for region in names] for name in features])
     return EncodingTable(tuple(features), tuple(names), value, share, results, tuple(controls))

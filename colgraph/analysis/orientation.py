@@ -126,8 +126,11 @@ def orientation_map(
     tuning = average @ x
     preference, selectivity = _preference(tuning, angle)
     null, exceeded = np.empty(permutations), np.zeros(x.shape[1])
+    rounding = 16 * float(np.finfo(x.dtype).eps)
     for i, order in enumerate(permuted(permutations, len(x), seed, label)):
         shuffled = _preference(average[:, order] @ x, angle)[1]
+        # A shuffle that leaves a column's selectivity as it is must count in spite of rounding.
+        shuffled = np.where(np.abs(shuffled - selectivity) <= rounding, selectivity, shuffled)
         null[i] = shuffled.mean()
         exceeded += shuffled >= selectivity
     return OrientationMap(

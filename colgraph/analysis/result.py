@@ -58,7 +58,7 @@ class Result:
         if len(self.null):
             numbers |= {"null_mean": float(self.null.mean()), "null_std": float(self.null.std())}
         more = {name: getattr(self, name) for name in self.in_summary}
-        found = {"name": self.name, "unit": self.unit, **numbers, **more}
+        found = {"name": self.name, "unit": self.unit, "tail": self.tail, **numbers, **more}
         return {key: None if isinstance(each, float) and not np.isfinite(each) else each for key, each in found.items()}
 
     def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:

@@ -2,13 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.analysis.arrays import Array, as_labels, check_count
-from colgraph.analysis.stats import random_groups, recentred
+from colgraph.analysis.stats import permuted, permuted_groups, random_groups, recentred
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Which stimuli are held out together, and which of them are one of a kind: frames of one film.
+
+    Attributes:
+        fold: ``[stimuli]`` the fold in which each is held out.
+        group: ``[stimuli]`` labels from 0 of what is never split, or None where every stimulus is by itself.
+    """
+
+    fold: NDArray[np.int64]
+    group: NDArray[np.int64] | None
+
+    def orders(self, permutations: int, seed: int) -> Iterator[NDArray[np.int64]]:
+        """Random orders ``[stimuli]`` within folds: of stimuli, or of whole groups among those of equal size."""
+        if self.group is None:
+            return permuted(permutations, len(self.fold), seed, self.fold)
+        return permuted_groups(permutations, self.group, seed, self.fold)
+
+    def units(self, seed: int) -> NDArray[np.int64]:
+        """``[stimuli]`` labels of what a jackknife leaves out together: no group is ever split."""
+        if self.group is None:
+            return random_groups(len(self.fold), seed)
+        return random_groups(int(self.group.max()) + 1, seed)[self.group]
+
+    @classmethod
+    def of(cls, stimuli: int, folds: int, groups: Any | None, seed: int) -> HeldOut:
+        """Folds of almost equal size.
+
+        Args:
+            stimuli: how many.
+            folds: how many.
+            groups: ``[stimuli]`` labels of any kind that must not be split, or None.
+            seed: of the folds.
+
+        Raises:
+            ValueError: for too few stimuli or groups, and for a fold in which no two groups have equally many stimuli:
+                its recordings could not be shuffled.
+        """
+        fold = held_out_folds(stimuli, folds, groups, seed)
+        if groups is None:
+            return cls(fold, None)
+        group = np.unique(as_labels(groups, stimuli, "groups"), return_inverse=True)[1].astype(np.int64)
+        size = np.bincount(group)
+        for f in range(folds):
+            held = np.sort(size[np.unique(group[fold == f])])
+            if not (np.diff(held) == 0).any():
+                raise ValueError(
+                    f"groups: a fold holds {_sizes(held)}, and the null exchanges whole groups of one size within a "
+                    f"fold: give each of the {folds} folds two groups of equally many stimuli, or use fewer folds"
+                )
+        return cls(fold, group)
+
+
+def _sizes(held: NDArray[np.int64]) -> str:
+    if len(held) == 1:
+        return f"one group, of {held[0]} stimuli"
+    return f"groups of {', '.join(map(str, held[:-1]))} and {held[-1]} stimuli"
 
 
 def held_out_folds(stimuli: int, folds: int, groups: Any | None, seed: int) -> NDArray[np.int64]:

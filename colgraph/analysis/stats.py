@@ -54,6 +54,30 @@ def permuted(count: int, n: int, seed: int, within: NDArray[np.integer] | None =
         yield order
 
 
+def permuted_groups(
+    count: int, group: NDArray[np.int64], seed: int, within: NDArray[np.int64]
+) -> Iterator[NDArray[np.int64]]:
+    """``count`` random permutations ``[n]`` that move whole groups, each to the places of another of its size.
+
+    Neighbours in a group stay neighbours, so what is alike within groups stays so. A group without another of its size
+    and ``within`` label stays where it is.
+
+    Args:
+        count: of permutations.
+        group: ``[n]`` labels from 0, of which every one occurs.
+        seed: of the permutations.
+        within: ``[n]`` labels, one for each group: groups are exchanged only where they have the same.
+    """
+    size = np.bincount(group)
+    members = np.argsort(group, kind="stable")
+    start = np.cumsum(size) - size
+    rank = np.empty(len(group), dtype=np.int64)
+    rank[members] = np.arange(len(group)) - np.repeat(start, size)
+    alike = np.unique(np.stack([within[members[start]], size]), axis=1, return_inverse=True)[1].reshape(-1)
+    for order in permuted(count, len(size), seed, alike):
+        yield members[start[order[group]] + rank]
+
+
 def batches(rows: Iterable[NDArray[Any]], size: int = 50) -> Iterator[NDArray[Any]]:
     """Rows stacked, ``size`` at a time."""
     iterator = iter(rows)

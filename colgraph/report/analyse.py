@@ -6,7 +6,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
@@ -51,7 +51,7 @@ def analyse(
         path: the run folder.
         settings: how much is computed.
         only: names of analyses (all if not given). Others that the folder holds are kept, if they are of the same
-            checkpoint.
+            checkpoint, and their controls are the networks that they were.
         say: is told what is going on.
 
     Returns:
@@ -78,8 +78,10 @@ def analyse(
         say(f"{run.sheet.num_columns:,} columns, {shown}")
     compared = line_up(run, probes, settings)
     contexts, main = compared.contexts, compared.contexts[0]
+    networks = compared.networks
+    kept = _beside_these(kept, networks, say)
     (out / "figures").mkdir(parents=True, exist_ok=True)
-    entries = {item.key: _entry(item, contexts, out / "figures", say) for item in chosen}
+    entries = {item.key: _entry(item, contexts, out / "figures", say) | {"networks": networks} for item in chosen}
     equal = EqualAccuracy(compared)
     for item in chosen:
         if item.family == "robustness" and entries[item.key]["result"] is not None:
@@ -163,6 +165,24 @@ def _kept(path: Path, chosen: list[Analysis], settings: Settings) -> tuple[dict[
                 f"which would be lost: give the same here (got {mine}), or analyse all"
             )
     return kept, read_maps(RunFolder(path).analysis) if kept else {}
+
+
+def _beside_these(
+    kept: Mapping[str, dict[str, Any]], networks: Mapping[str, str], say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Those of the kept analyses whose controls are still the same networks, as far as they say which they were."""
+    others = {
+        key: [name for name, was in entry.get("networks", {}).items() if networks.get(name, was) != was]
+        for key, entry in kept.items()
+    }
+    changed = list(dict.fromkeys(name for names in others.values() for name in names))
+    if changed:
+        count = sum(bool(names) for names in others.values())
+        say(
+            f"note: {count} other analyses are not kept, they were made beside another "
+            f"{' and another '.join(changed)}: without --only they are made again"
+        )
+    return {key: entry for key, entry in kept.items() if not others[key]}
 
 
 def read_results(run: Path) -> dict[str, Any]:

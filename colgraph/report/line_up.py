@@ -12,9 +12,10 @@ import numpy as np
 from colgraph.hints import in_one_line
 from colgraph.report.context import Context
 from colgraph.report.controls import Control, find_controls
-from colgraph.report.loading import Run, load_run
+from colgraph.report.loading import PlainImages, Run, load_run
 from colgraph.report.patches import Patches, patch_of_column
 from colgraph.report.shown import ProbeSet, Settings
+from colgraph.training.measure import parameters_sha256
 
 INDEPENDENT = "untrained, independent weights"
 WITHIN_PATCHES = "shuffled within patches"
@@ -39,6 +40,12 @@ class LineUp:
     def trained(self) -> list[Context]:
         """The controls that are runs of their own."""
         return [context for context in self.contexts if context.kind == "trained"]
+
+    @property
+    def networks(self) -> dict[str, str]:
+        """By the name of each control that has a network, the SHA-256 of its parameters: which network it was."""
+        nets = {context.name: context.net for context in self.contexts[1:]}
+        return {name: parameters_sha256(net.net) for name, net in nets.items() if isinstance(net, PlainImages)}
 
     def add(self, name: str, make: Callable[[], Context]) -> None:
         """One more context, or the ValueError that says why there is none."""

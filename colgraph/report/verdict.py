@@ -13,6 +13,9 @@ _UNTRAINED = "untrained"  # of whatever weights: the beginning of both names
 _FAR = 3.0  # deviations of the null: few draws have no small p, however far from them a value is
 _LEARNED = (_UNTRAINED, "input")
 _SIGNS = {"more": "&#9650;", "less": "&#9660;", "same": "&asymp;"}
+_THAN = {"same": "as", "more": "more than", "less": "less than"}
+_BEYOND = {"greater": "less", "less": "more"}
+"""By the side that is tested, what a run has beside a control that is farther on that side."""
 _SAID = {"more": "the run has more", "less": "the run has less", "same": "no difference shown"}
 
 
@@ -33,8 +36,27 @@ class Judgement:
     noted: frozenset[str]
 
     def not_apart(self) -> list[str]:
-        """The untrained networks and the input that have as much, as far as the intervals tell."""
-        return [name for name in self._asked() if self.against[name] == "same"]
+        """The untrained networks and the input that have as much, as far as the intervals tell, or more.
+
+        More is what lies farther on the side that the measure is tested for; one that is tested for both has no such
+        side, and is apart from a control wherever the intervals are.
+        """
+        unlearned = {"same", _BEYOND.get(self.tail or "")}
+        return [name for name in self._asked() if self.against[name] in unlearned]
+
+    @property
+    def tail(self) -> str | None:
+        """Which side is tested: "greater", "less" or "two-sided"; None in files of versions that did not say."""
+        tail: str | None = self.entry["result"].get("tail")
+        return tail
+
+    def beside(self) -> str:
+        """Against which of them the run has as much, more or less, where the group alone does not say."""
+        if self.group not in ("given", "learned"):
+            return ""
+        names = self.not_apart() if self.group == "given" else [] if self.tail in _BEYOND else self._asked()
+        found = {how: [name for name in names if self.against[name] == how] for how in _THAN}
+        return ", ".join(f"{_THAN[how]} {', '.join(those)}" for how, those in found.items() if those)
 
     def _asked(self) -> list[str]:
         return [
@@ -56,7 +78,7 @@ class Judgement:
 
 GROUPS = {
     "learned": ("Shown", "beyond chance, and apart from the untrained networks and the input: learned"),
-    "given": ("Beyond chance, but not shown to be learned", "an untrained network or the input has as much"),
+    "given": ("Beyond chance, but not shown to be learned", "an untrained network or the input has as much or more"),
     "undecided": (
         "Not decided",
         "more than three deviations from chance, of too few draws for a corrected p below 0.05: take more",
@@ -115,11 +137,10 @@ def verdict(results: Mapping[str, Any]) -> str:
 
 
 def _named(one: Judgement) -> str:
-    """A measure with its number, and those that have as much."""
+    """A measure with its number, and how it lies beside those that it is not more than."""
     result = one.entry["result"]
     value = in_unit(result["value"], result["unit"])
-    same = ", ".join(one.not_apart()) if one.group == "given" else ""
-    also = f", as {escape(same)}" if same else ""
+    also = f", {escape(one.beside())}" if one.beside() else ""
     return f"<a href='#{escape(one.entry['key'])}'>{escape(one.entry['title'])}</a> ({value}{also})"
 
 

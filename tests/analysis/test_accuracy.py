@@ -90,6 +90,29 @@ def test_pairs_are_known_better_than_either():
     assert np.allclose(same.interval, -result.interval[::-1], atol=1e-3)
 
 
+def test_a_difference_that_is_the_same_for_every_image_is_no_chance():
+    """There is no error to divide by, or nothing but rounding: all images on one side are what a sign test is for."""
+    right = an.accuracy_difference(np.ones((2, 50), bool), np.zeros((2, 50), bool))
+    scores = an.accuracy_difference(np.full((1, 50), 0.9), np.full((1, 50), 0.1))
+    for result in (right, scores):
+        assert result.test == "exact sign test"
+        assert result.p_value == pytest.approx(0.5**49)
+        assert result.interval == pytest.approx(result.value)
+    same = an.accuracy_difference(np.full((1, 50), 0.9), np.full((2, 50), 0.3 * 3))
+    assert same.p_value == 1
+    assert an.accuracy_difference(np.ones((2, 9), bool), np.ones((2, 9), bool)).p_value == 1
+
+
+def test_p_values_too_small_for_a_number_are_not_zero():
+    right, wrong = np.ones((2, 3000), bool), np.zeros((2, 3000), bool)
+    assert 0 < an.accuracy_difference(right, wrong).p_value < 1e-300
+    assert 0 < an.mcnemar(right[0], wrong[0]) < 1e-300
+    noise = 1e-6 * np.random.default_rng(0).normal(size=(2, 3000))
+    found = an.accuracy_difference(0.9 + noise[0], 0.1 + noise[1])
+    assert found.test == "Student's t"
+    assert 0 < found.p_value < 1e-300
+
+
 @pytest.mark.parametrize("seeds", [1, 4])
 def test_no_difference_is_no_finding(seeds):
     rng = np.random.default_rng(2)

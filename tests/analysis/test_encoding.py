@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import RidgeCV
 
 from colgraph.analysis.encoding import encode, encode_table, split_half_ceiling
-from colgraph.analysis.ridge import ridge_predictions
+from colgraph.analysis.ridge import HeldOut, ridge_predictions
 
 
 def planted(stimuli=240, features=20, targets=12, noise=1.0, repeats=4, seed=0):
@@ -101,6 +101,47 @@ def test_groups_stay_together():
     lone = np.where(np.arange(90) < 86, 0, np.arange(90))
     with pytest.raises(ValueError, match="use fewer folds"):
         encode(x, signal, groups=lone)
+
+
+def films_of(seed, films=15, frames=8):
+    """Features and recordings that have nothing in common but that both change little within a film."""
+    rng = np.random.default_rng(seed)
+    film = np.repeat(np.arange(films), frames)
+    x, y = (rng.normal(size=(films, k))[film] + 0.3 * rng.normal(size=(len(film), k)) for k in (3, 1))
+    return x, y, film
+
+
+def test_frames_of_a_film_are_no_independent_stimuli():
+    """Shuffled and left out frame by frame, independent recordings were predicted in a third of all cases."""
+    found = []
+    for seed in range(60):
+        x, y, film = films_of(seed)
+        found.append(encode(x, y, groups=film, folds=3, permutations=39, seed=seed, alphas=[1.0]))
+    assert np.mean([result.p_value <= 0.05 for result in found]) <= 0.15
+    assert np.mean([result.interval[0] <= 0 <= result.interval[1] for result in found]) >= 0.8
+
+
+def test_whole_groups_are_shuffled_and_left_out():
+    held = HeldOut.of(60, 3, np.repeat(np.arange(12), 5), seed=1)
+    stays = 0
+    for order in held.orders(20, seed=0):
+        moved = held.group[order].reshape(12, 5)
+        assert (moved == moved[:, :1]).all()
+        assert (np.diff(order.reshape(12, 5), axis=1) == 1).all(), "frames keep their order"
+        assert np.array_equal(held.fold[order], held.fold)
+        assert np.array_equal(np.sort(order), np.arange(60))
+        stays += int(np.array_equal(order, np.arange(60)))
+    assert stays < 5
+    assert (np.ptp(held.units(0).reshape(12, 5), axis=1) == 0).all()
+
+
+def test_groups_that_no_other_can_stand_for_are_refused():
+    x, signal, _ = planted(stimuli=90)
+    with pytest.raises(ValueError, match=r"groups: a fold holds one group, of 18 stimuli, and the null exchanges"):
+        encode(x, signal, groups=np.repeat(np.arange(5), 18), permutations=2)
+    sizes = np.repeat(np.arange(8), [19, 17, 13, 11, 9, 8, 7, 6])
+    with pytest.raises(ValueError, match=r"groups of .* stimuli.*two groups of equally many stimuli, or use fewer"):
+        encode_table({"a": x}, signal, groups=sizes, folds=2, permutations=2)
 
 
 def test_tables_by_step_and_region():

@@ -93,6 +93,16 @@ def test_shuffles_within_groups_are_sharper():
     assert held.z > 3 * free.z
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_shuffles_that_change_nothing_count_for_every_column(dtype):
+    """Of three orientations, shown once, every order has the same selectivity, but for rounding."""
+    x = np.random.default_rng(0).normal(size=(3, 30)).astype(dtype)
+    result = orientation_map(x, np.arange(3) * np.pi / 3, permutations=50)
+    assert (result.p_columns == 1).all()
+    assert result.p_value == 1
+    assert (result.null == result.value).all()
+
+
 @pytest.mark.parametrize(
     ("theta", "message"),
     [

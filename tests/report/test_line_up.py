@@ -17,7 +17,8 @@ pytest.importorskip("matplotlib")
 import torch
 
 import colgraph as cg
-from colgraph.analysis import responses
+from colgraph.analysis import category_selectivity, category_set, responses
+from colgraph.report.activity import class_evidence
 from colgraph.report.catalogue import attempt, no_control
 from colgraph.report.context import Context
 from colgraph.report.line_up import line_up
@@ -100,21 +101,69 @@ def test_the_input_is_what_each_input_column_sees(compared):
         _ = context.attention
 
 
-def test_the_evidence_of_a_patch_is_the_regression_of_the_class_on_its_pixels(compared):
+def test_the_evidence_of_a_patch_is_the_regression_of_the_class_on_pixels_of_other_images(compared):
     context = kinds(compared)["input"]
     run, net = context.run, context.net
     images = torch.from_numpy(run.images)
     state = net.unroll(images).state
     evidence = net.evidence(state)
     assert evidence.shape == (36, 27, 3)
+    assert torch.equal(net.evidence(state.unsqueeze(0))[0], evidence)
     inputs = context.sheet.inputs
-    pixels = state[inputs].flatten(0, 1).numpy()
-    target = np.tile(np.eye(3)[run.labels], (16, 1))
-    design = np.column_stack([pixels, np.ones(len(pixels))])
-    fit = np.linalg.lstsq(design, target, rcond=None)[0][:-1]
-    assert np.allclose(evidence[inputs].flatten(0, 1), pixels @ fit, atol=1e-5)
+    pixels = state[inputs].numpy()
+
+    def fit(chosen):
+        rows = pixels[:, chosen].reshape(-1, pixels.shape[-1])
+        target = np.tile(np.eye(3)[run.labels[chosen]], (16, 1))
+        return np.linalg.lstsq(np.column_stack([rows, np.ones(len(rows))]), target, rcond=None)[0][:-1]
+
+    assert np.bincount(net.fold).min() >= 2
+    for fold in range(10):
+        mine = net.fold == fold
+        assert np.allclose(evidence[inputs][:, mine], pixels[:, mine] @ fit(~mine), atol=1e-5)
     others = np.setdiff1d(np.arange(36), inputs.numpy())
     assert not evidence[others].any()
+    new = net.unroll(images.flip(-1)).state
+    assert np.allclose(net.evidence(new)[inputs], new[inputs].numpy() @ fit(np.arange(27)), atol=1e-5)
+
+
+def noise_run(images, labels):
+    """As much of a run as its patches need: 16 patches of 4 x 4 pixels."""
+    sheet = cg.build_sheet("grid", shape=(4, 4), neighbors=cg.KNN(3), num_inputs=16)
+    net = cg.VisionColumnformer(cg.Columnformer(sheet, dim=8, steps=1), 16, 4, 1, 5)
+    plain = PlainImages(net, (0.5,), (0.3,)).eval()
+    classes = [str(k) for k in range(5)]
+    return SimpleNamespace(net=plain, sheet=sheet, images=images, labels=labels, says_classes=True, classes=classes)
+
+
+def test_patches_of_noise_say_no_more_of_classes_than_by_chance():
+    """Fitted to the images that it is tested on, noise had d' far beyond the null, p = 0.005."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (60, 1, 16, 16), dtype=np.uint8), np.arange(60) % 5
+    probes = category_set(images, labels, per_class=12)
+    net = Patches(noise_run(images, labels))
+    found = class_evidence(net, probes, [0], 32, False)[..., 0]
+    result = category_selectivity(found, probes.labels["category"], 0, permutations=99)
+    assert result.null.min() < result.value < result.null.max()
+    assert result.p_value > 0.05
+
+
+def test_what_an_image_says_never_depends_on_its_own_label_nor_on_copies_of_it():
+    rng = np.random.default_rng(1)
+    images, labels = rng.integers(0, 256, (40, 1, 16, 16), dtype=np.uint8), np.arange(40) % 5
+    images[7] = images[3]
+    evidence = []
+    for label in (3, 4):
+        labels[[3, 7]] = label
+        net = Patches(noise_run(images, labels))
+        other = int(np.flatnonzero(net.fold != net.fold[3])[0])
+        evidence.append(net.evidence(net.unroll(torch.from_numpy(images[[3, 7, other]])).state))
+    assert torch.allclose(evidence[0][:, :2], evidence[1][:, :2], atol=1e-6)
+    assert not torch.allclose(evidence[0][:, 2], evidence[1][:, 2], atol=1e-4)
+    assert net.fold[3] == net.fold[7]
+    alike = Patches(noise_run(images[[3, 7]], labels[[3, 7]]))
+    with pytest.raises(ValueError, match="at least 2 different images, the run has 1"):
+        alike.evidence(alike.unroll(torch.from_numpy(images[:1])).state)
 
 
 def test_correlation_given_the_input_is_of_the_columns_that_see_a_patch(compared):

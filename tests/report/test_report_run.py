@@ -201,6 +201,30 @@ def test_a_part_made_again_leaves_the_rest(analysed, runs, tmp_path):
     assert [e["key"] for e in analyse(copy, QUICK, only=["wiring"])["analyses"]] == ["wiring"]
 
 
+def test_numbers_of_a_control_that_was_trained_again_are_not_kept(analysed, runs, tmp_path):
+    """Of controls, names alone were compared: the page showed numbers of networks that are no more."""
+    for name in ("base", "free"):
+        shutil.copytree(runs / name, tmp_path / name)
+    copy, said = tmp_path / "base", []
+    place = copy / "analysis" / "results.json"
+    results = json.loads(place.read_text())
+    assert set(results["analyses"][0]["networks"]) == {"untrained", "shuffled positions", "no wiring cost"}
+    by_key = {entry["key"]: entry for entry in results["analyses"]}
+    del by_key["energy"]["networks"]  # as versions before this have it
+    place.write_text(json.dumps(results))
+    control = tmp_path / "free" / "checkpoints" / "last.ckpt"
+    content = torch.load(control, weights_only=True)
+    weights = content["state_dict"]
+    weights[next(name for name in weights if name.endswith("fc1.weight"))] += 0.01
+    torch.save(content, control)
+    found = analyse(copy, QUICK, only=["wiring"], say=said.append)
+    assert [entry["key"] for entry in found["analyses"]] == ["wiring", "energy"]
+    count = len(CATALOGUE) - 2
+    wanted = f"note: {count} other analyses are not kept, they were made beside another no wiring cost: without --only"
+    assert any(line.startswith(wanted) for line in said)
+    assert json.loads(place.read_text())["analyses"] == found["analyses"]
+
+
 def test_the_page_needs_nothing_else(analysed, runs, tmp_path):
     path = write_page(runs / "base", tmp_path / "report.html")
     text = path.read_text()

@@ -23,7 +23,17 @@ from colgraph.report.verdict import against_controls, entry_rows, judge, verdict
 def number(value: float, half: float | None = 0.1, p: float | None = 0.001, **more: Any) -> dict[str, Any]:
     low, high = (None, None) if half is None else (value - half, value + half)
     null = {"null_mean": None if p is None else 0.0, "null_std": None if p is None else 0.1}
-    return {"name": "n", "unit": "", "value": value, "low": low, "high": high, "p_value": p, **null, **more}
+    return {
+        "name": "n",
+        "unit": "",
+        "tail": "greater",
+        "value": value,
+        "low": low,
+        "high": high,
+        "p_value": p,
+        **null,
+        **more,
+    }
 
 
 def entry(key: str, result: dict[str, Any] | None, **controls: dict[str, Any]) -> dict[str, Any]:
@@ -54,6 +64,29 @@ def test_measures_are_shown_only_beside_what_they_must_exceed(given: dict[str, A
     one = judge(given)
     assert one is not None
     assert one.group == group
+
+
+@pytest.mark.parametrize(
+    ("tail", "value", "said"),
+    [
+        ("greater", 0.5, "Beyond chance, but not shown to be learned 0.5, as untrained, less than input"),
+        ("greater", 1.5, "Shown 1.5"),
+        ("less", 1.5, "Beyond chance, but not shown to be learned 1.5, more than untrained, input"),
+        ("less", 0.1, "Shown 0.1"),
+        ("two-sided", 1.5, "Shown 1.5, more than untrained, input"),
+        ("two-sided", 0.8, "Shown 0.8, more than untrained, less than input"),
+        (None, 0.1, "Shown 0.1, less than untrained, input"),
+    ],
+)
+def test_what_an_untrained_network_or_the_input_has_more_of_is_not_learned(
+    tail: str | None, value: float, said: str
+) -> None:
+    """On the side that is tested, a control that is farther off is no less a reason than one that is as far."""
+    given = entry("x", number(value, tail=tail), untrained=number(0.5), input=number(1.1))
+    text = plain(verdict(results(given)))
+    found = re.search(r"(Shown|Beyond chance[^(]*) \(1 of 1;[^)]*\): Measure x \(([^)]*)\)", text)
+    assert found is not None
+    assert " ".join(found.groups()) == said
 
 
 def test_untrained_networks_of_either_weights_count() -> None:
