@@ -34,7 +34,7 @@ from colgraph.report.spreading import spread_and_draw
 from colgraph.training import RunFolder
 from colgraph.viz.style import picture_suffixes
 
-FORMAT = 6
+FORMAT = 7
 """Of ``results.json``; another one where numbers of the same name mean something else."""
 
 
