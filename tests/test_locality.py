@@ -56,6 +56,7 @@ def test_lengths_of_a_network_set_the_scale():
 
 def test_lengths_that_are_commensurate_keep_two_spacings():
     network = cg.build_sheet("grid", shape=(8, 8), neighbors="knn:12").to_networkx()
+    del network.graph["metric"]  # as of a graph that says no more than lengths
     sheet = cg.build_sheet(network)
     assert sheet.metric == "given"
     assert sheet.describe().values["sigma"] == 2 * sheet.spacing == 2.0
