@@ -214,10 +214,10 @@ def mcnemar(first: Any, second: Any) -> float:
     if len(a) > 1 or len(b) > 1:
         raise ValueError(f"McNemar's test is of one run each, got {len(a)} and {len(b)}: use accuracy_difference")
     alone, other = int((a & ~b).sum()), int((b & ~a).sum())
-    return _halves(alone, other)
+    return _sign_test(alone, other)
 
 
-def _halves(one: int, other: int) -> float:
+def _sign_test(one: int, other: int) -> float:
     """The two-sided p-value of so many of one kind and so many of the other, where each is as likely."""
     return _above_zero(float(stats.binomtest(one, one + other).pvalue)) if one + other else 1.0
 
@@ -281,7 +281,7 @@ def accuracy_difference(
         if error > least:
             p = _above_zero(2 * float(stats.t.sf(abs(value) / error, degrees)))
         elif abs(value) > least:  # what there is of an error is rounding
-            test, p = "exact sign test", _halves(int((gap > least).sum()), int((gap < -least).sum()))
+            test, p = "exact sign test", _sign_test(int((gap > least).sum()), int((gap < -least).sum()))
     return AccuracyDifference(
         name="difference of accuracy",
         value=value,

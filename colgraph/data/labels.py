@@ -166,7 +166,7 @@ def _pick_columns(part: Part, usual: str | None) -> tuple[str, str]:
     features = part.table.features
     images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     labels = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
-    image = _pick(IMAGE_COLUMNS, list(features), images)
+    image = _pick_image(list(features), images)
     label = usual if usual in features else _pick_label(list(features), labels)
     if image is None or label is None:
         what = "image" if image is None else "label"
@@ -176,11 +176,11 @@ def _pick_columns(part: Part, usual: str | None) -> tuple[str, str]:
     return image, label
 
 
-def _pick(usual: Sequence[str], present: list[str], typed: list[str]) -> str | None:
-    """The one column of the right type, else the first with a usual name."""
+def _pick_image(present: list[str], typed: list[str]) -> str | None:
+    """The one column of images, else the first with a usual name."""
     if len(typed) == 1:
         return typed[0]
-    return next((name for name in usual if name in (typed or present)), None)
+    return next((name for name in IMAGE_COLUMNS if name in (typed or present)), None)
 
 
 def _pick_label(present: list[str], typed: list[str]) -> str | None:

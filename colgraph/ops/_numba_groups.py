@@ -10,7 +10,7 @@ Rows of a column lie together: arrays are ``[N,G,width]``, flattened, with G the
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,6 +47,20 @@ _LONG = 2 * CHUNK  # the same for dot products, where the end of each piece cost
 _ZERO = np.float32(0.0)
 
 
+class Edges(NamedTuple):
+    """One direction of a layout: columns in the order of work, and for each its edges and who is at their other end.
+
+    ``fresh[fresh_indptr[p] : fresh_indptr[p + 1]]`` are the columns that the one at place p of the order has an edge to
+    and those just before it had none to: their rows are not in the cache yet.
+    """
+
+    order: np.ndarray
+    indptr: np.ndarray
+    neighbours: np.ndarray
+    fresh: np.ndarray
+    fresh_indptr: np.ndarray
+
+
 # A group is an array of integers (an array argument costs numba seven values, a structure of arrays a second of
 # compilation at every call). It holds how many columns there are, how many fresh rows, not met lately, the group has,
 # where the next group starts, its own serial number, how many rows it meets in all, if it can pack them (or 0), and
@@ -67,6 +81,12 @@ _GROUP_LENGTH = _MET + _PACKED_MOST
 def padded(count: int) -> int:
     """``count`` rounded up to whole vectors."""
     return (count + LANES - 1) // LANES * LANES
+
+
+@inlined
+def _in_fours(count: int) -> int:
+    """``count`` rounded up to whole fours: products are taken four at a time, and what is too much is thrown away."""
+    return (count + 3) // 4 * 4
 
 
 @inlined
@@ -117,7 +137,7 @@ def form_group(
     before: np.ndarray,
     seen: np.ndarray,
     pieces: np.ndarray,
-    edges: Any,
+    edges: Edges,
     pack: bool,
 ) -> None:
     """Fill ``group`` with the columns that come after the group ``before``; with none when all are done.
@@ -142,8 +162,8 @@ def form_group(
             break
         for e in range(count):
             poke(column, slot + e, np.int32(peek(neighbours, first + e)))
-        for e in range(slot + count, slot + (count + 3) // 4 * 4):
-            column[e] = column[slot + count - 1]  # products are taken four at a time, and this one is thrown away
+        for e in range(slot + count, slot + _in_fours(count)):
+            column[e] = column[slot + count - 1]
         group[COLUMN + size], group[FIRST + size], group[DEGREE + size], group[SLOT + size] = i, first, count, slot
         slot += padded(count)
         size += 1
@@ -174,7 +194,7 @@ def _number_rows(group: np.ndarray, near: np.ndarray, seen: np.ndarray) -> int:
                 poke(place, j, np.int32(met))
                 met += 1
             poke(row, e, peek(place, j))
-        for e in range(slot + count, slot + (count + 3) // 4 * 4):
+        for e in range(slot + count, slot + _in_fours(count)):
             row[e] = row[slot + count - 1]
         edges += count
     return met if met <= _PACKED_MOST and edges >= _SHARED * met else 0

@@ -22,6 +22,7 @@ from colgraph.ops._numba_groups import (
     RECENT,
     SIZE,
     SLOT,
+    Edges,
     form_group,
     group_dots,
     group_sums,
@@ -53,20 +54,6 @@ _kernel = cached_kernel("_numba_groups.py", "_numba_kernels.py", "_numba_vector.
 _MINUS_INFINITY = np.float32(-np.inf)
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
-
-
-class Edges(NamedTuple):
-    """One direction of a layout: columns in the order of work, and for each its edges and who is at their other end.
-
-    ``fresh[fresh_indptr[p] : fresh_indptr[p + 1]]`` are the columns that the one at place p of the order has an edge to
-    and those just before it had none to: their rows are not in the cache yet.
-    """
-
-    order: np.ndarray
-    indptr: np.ndarray
-    neighbours: np.ndarray
-    fresh: np.ndarray
-    fresh_indptr: np.ndarray
 
 
 class Sizes(NamedTuple):

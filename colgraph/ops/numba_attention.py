@@ -40,7 +40,8 @@ class _Direction:
     """The edges as the kernels walk them, by target or by source, and how they are cut into pieces of work."""
 
     def __init__(self, order: np.ndarray, indptr: np.ndarray, neighbours: np.ndarray, work: np.ndarray) -> None:
-        from colgraph.ops._numba_kernels import Edges, find_fresh
+        from colgraph.ops._numba_groups import Edges
+        from colgraph.ops._numba_kernels import find_fresh
 
         fresh, fresh_indptr = np.empty_like(neighbours), np.empty_like(indptr)
         find_fresh(order, indptr, neighbours, fresh, fresh_indptr)

@@ -86,10 +86,10 @@ def graph_geometry(
         outputs=None if output is None else _flagged(output, nodes),
         guessed_from=attribute,
     )
-    return measured_again(geometry, graph.graph.get("metric"), graph.graph.get("period"))
+    return with_stated_metric(geometry, graph.graph.get("metric"), graph.graph.get("period"))
 
 
-def measured_again(geometry: Geometry, metric: Any, period: Any) -> Geometry:
+def with_stated_metric(geometry: Geometry, metric: Any, period: Any) -> Geometry:
     """A network with the metric that it says it had as a sheet, where its edges are as long as that makes them.
 
     Else distances stay those along its edges: nobody said that others mean anything.

@@ -12,7 +12,7 @@ from colgraph import checks
 from colgraph.edges import by_rank
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import warn
-from colgraph.geometry.readers.graphs.network import measured_again, network_geometry
+from colgraph.geometry.readers.graphs.network import network_geometry, with_stated_metric
 from colgraph.geometry.readers.lengths import Lengths, edge_name
 
 _LENGTHS = ("edge_distance", "edge_weight", "edge_attr")
@@ -52,7 +52,7 @@ def pyg_geometry(data: Any, *, lengths: Lengths) -> Geometry:
         outputs=None if output is None else np.flatnonzero(checks.as_array(output, "output_mask")),
         guessed_from=attribute,
     )
-    network = measured_again(network, data.get("metric"), data.get("period"))
+    network = with_stated_metric(network, data.get("metric"), data.get("period"))
     return network if faces is None else dataclasses.replace(network, faces=faces)
 
 
