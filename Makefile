@@ -23,7 +23,7 @@ types: $(READY)  ## mypy
 	$(BIN)/mypy
 
 unit: $(READY)  ## pytest
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 docs: $(READY)  ## the documentation as a site, into site/
 	$(BIN)/python docs/site/build.py

@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from colgraph import build_sheet
 from colgraph.models import Columnformer
-from colgraph.ops import column_step
+from colgraph.ops import _threads, column_step
 
 SIZES = {"dim": 12, "steps": 3, "qk_dim": 5, "mlp_dim": 7}
 RECOMPUTE = (None, "steps", "sqrt")
@@ -182,6 +182,22 @@ def test_bitwise_the_same_on_every_run(sheet):
     for _ in range(3):
         again = solve(model, x)
         assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+@pytest.mark.parametrize("inject", ["first", "every"])
+def test_the_same_bits_on_every_number_of_threads(inject, monkeypatch):
+    model = make(build_sheet("grid", neighbors="knn:9", shape=(9, 10), num_inputs=9), inject=inject)
+    x = make_input(model, 9)
+    monkeypatch.setattr(_threads, "_WORTH_A_THREAD", 1)
+    usual, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(solve(model, x))
+    finally:
+        torch.set_num_threads(usual)
+    assert model._column_step == "fused"
+    assert all(torch.equal(found[0][name], other[name]) for other in found[1:] for name in found[0])
 
 
 @pytest.mark.parametrize("recompute", RECOMPUTE)
