@@ -152,11 +152,12 @@ def encode(
 ) -> Encoding:
     """Predict recordings from column states by ridge regression, on stimuli held out.
 
-    In each fold the penalty of each target is chosen by leave-one-out error within the training stimuli, in closed form
-    from the Gram matrix, so any number of features will do. The matrix is made once for all folds, penalties, targets
-    and regions, which is why this is not scikit-learn's ``RidgeCV``; a test holds that both find the same. Features are
-    centred, not scaled: scale them beforehand where they come in different units. Scores are correlations within each
-    held-out fold, then averaged; pooling predictions of different folds would lower them by the folds' means.
+    In each fold the penalty of each target is chosen by the error of training stimuli left out, one or one group at a
+    time, in closed form from the Gram matrix, so any number of features will do. The matrix is made once for all folds,
+    penalties, targets and regions, which is why this is not scikit-learn's ``RidgeCV``; a test holds that both find the
+    same. Features are centred, not scaled: scale them beforehand where they come in different units. Scores are
+    correlations within each held-out fold, then averaged; pooling predictions of different folds would lower them by
+    the folds' means.
 
     Null: the recordings of the stimuli in each held-out fold are shuffled (all targets together) against predictions.
     Interval: jackknife over held-out stimuli, the fitted models kept, so it holds for these models on new stimuli.
@@ -213,7 +214,7 @@ def _encode(
     fold = held.fold
     prediction, alpha = np.empty_like(y), np.empty((int(fold.max()) + 1, y.shape[1]))
     for f in range(len(alpha)):
-        prediction[fold == f], alpha[f] = ridge_predictions(gram, y, fold != f, alphas)
+        prediction[fold == f], alpha[f] = ridge_predictions(gram, y, fold != f, alphas, held.group)
     scores = _score(prediction, y, fold)
     by_chance = np.stack([_score(prediction, y[order], fold) for order in held.orders(permutations, seed)])
     highest = np.sort(by_chance.max(1))

@@ -94,11 +94,14 @@ def held_out_folds(stimuli: int, folds: int, groups: Any | None, seed: int) -> N
     return np.asarray(fold_of[label])
 
 
-def ridge_predictions(gram: Array, y: Array, train: NDArray[np.bool_], alphas: Array) -> tuple[Array, Array]:
+def ridge_predictions(
+    gram: Array, y: Array, train: NDArray[np.bool_], alphas: Array, group: NDArray[np.int64] | None = None
+) -> tuple[Array, Array]:
     """Predictions for the stimuli that are not ``train``, and the penalty of each target.
 
     With ``K = U s U^T`` the centred Gram matrix, the fit is ``H y`` with ``H = U s / (s + alpha) U^T + 1 / n``, and the
-    error with stimulus i left out is ``(y - H y)_i / (1 - H_ii)``.
+    errors with the stimuli i left out together are ``(1 - H_ii)^-1 (y - H y)_i``: each by itself, or those of one
+    ``group`` ``[stimuli]``, as frames of a film tell each other what a penalty would have to generalize to.
     """
     inside = gram[np.ix_(train, train)]
     mean = inside.mean(0)
@@ -107,7 +110,8 @@ def ridge_predictions(gram: Array, y: Array, train: NDArray[np.bool_], alphas: A
     scale = s.mean() or 1.0
     centre = y[train].mean(0)
     rotated = u.T @ (y[train] - centre)
-    error = np.stack([_left_out_error(u, s / (s + a * scale), y[train] - centre, rotated) for a in alphas])
+    together = None if group is None else [np.flatnonzero(group[train] == g) for g in np.unique(group[train])]
+    error = np.stack([_left_out_error(u, s / (s + a * scale), y[train] - centre, rotated, together) for a in alphas])
     best = error.argmin(0)
     dual = u @ (rotated / (s[:, None] + alphas[best] * scale))
     across = gram[np.ix_(~train, train)]
@@ -115,11 +119,16 @@ def ridge_predictions(gram: Array, y: Array, train: NDArray[np.bool_], alphas: A
     return across @ dual + centre, alphas[best]
 
 
-def _left_out_error(u: Array, shrink: Array, y: Array, rotated: Array) -> Array:
-    """Mean squared leave-one-out error ``[targets]``."""
+def _left_out_error(
+    u: Array, shrink: Array, y: Array, rotated: Array, together: list[NDArray[np.int64]] | None
+) -> Array:
+    """Mean squared error of stimuli left out ``[targets]``."""
     residual = y - u @ (shrink[:, None] * rotated)
-    leverage = (u * u) @ shrink + 1 / len(y)
-    return np.asarray(((residual / np.maximum(1 - leverage, 1e-9)[:, None]) ** 2).mean(0))
-
-
-# ---------------------------------------------------------------------- steps and regions
+    if together is None:
+        leverage = (u * u) @ shrink + 1 / len(y)
+        return np.asarray(((residual / np.maximum(1 - leverage, 1e-9)[:, None]) ** 2).mean(0))
+    error = np.zeros(y.shape[1])
+    for left in together:
+        stays = (1 + 1e-9) * np.eye(len(left)) - (u[left] * shrink) @ u[left].T - 1 / len(y)
+        error += (np.linalg.solve(stays, residual[left]) ** 2).sum(0)
+    return error / len(y)

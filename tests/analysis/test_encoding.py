@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.linear_model import RidgeCV
+from sklearn.linear_model import Ridge, RidgeCV
+from sklearn.model_selection import LeaveOneGroupOut
 
 from colgraph.analysis.encoding import encode, encode_table, split_half_ceiling
 from colgraph.analysis.ridge import HeldOut, ridge_predictions
@@ -76,6 +77,28 @@ def test_ridge_is_scikit_learns(features):
     assert np.allclose(chosen * scale, theirs.alpha_)
     assert np.allclose(prediction, theirs.predict(x[~train]))
     assert len(np.unique(chosen)) > 1, "noisier targets are shrunk more"
+
+
+def test_the_penalty_is_chosen_for_groups_that_were_not_seen():
+    rng = np.random.default_rng(5)
+    film = np.repeat(np.arange(12), [3, 5, 4] * 4)
+    x = (rng.normal(size=(12, 6))[film] + 0.2 * rng.normal(size=(48, 6))) + 1
+    y = x[:, :3] + 2 * rng.normal(size=(12, 3))[film]  # noise that the frames of a film have in common
+    train, alphas = film < 9, np.logspace(-3, 3, 13)
+    centred = x[train] - x[train].mean(0)
+    scale = (centred**2).sum() / train.sum()
+    splits = list(LeaveOneGroupOut().split(x[train], groups=film[train]))
+    error = np.zeros((len(alphas), 3))
+    for a, alpha in enumerate(alphas):
+        for seen, left in splits:
+            fit = Ridge(alpha * scale).fit(x[train][seen], y[train][seen])
+            error[a] += ((fit.predict(x[train][left]) - y[train][left]) ** 2).sum(0)
+    chosen = ridge_predictions(x @ x.T, y, train, alphas, film)[1]
+    assert np.allclose(chosen, alphas[error.argmin(0)])
+    by_frame = ridge_predictions(x @ x.T, y, train, alphas)[1]
+    assert (chosen > by_frame).all(), "frames of one film make any fit look good"
+    one_each = ridge_predictions(x @ x.T, y, train, alphas, np.arange(48))[1]
+    assert np.array_equal(one_each, by_frame)
 
 
 def test_every_stimulus_is_predicted_unseen():
