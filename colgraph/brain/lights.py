@@ -72,9 +72,10 @@ def searchlight_of(
         settings: how.
 
     Returns:
-        Plain values that JSON can hold: ``light`` (what it is made of), ``columns``, ``fingerprint`` of the sheet, and
-        a list ``recordings`` of ``name``, ``subjects`` and ``models``; each of these has its ``model``, the numbers of
-        ``summary()``, and the lists ``map``, ``p`` and ``p_corrected`` (None where a light is dark), or ``why_not``.
+        Plain values that JSON can hold: ``light`` (what it is made of), ``columns``, ``fingerprint`` of the sheet,
+        ``optimizer_steps`` of the run by then, and a list ``recordings`` of ``name``, ``subjects`` and ``models``; each
+        of these has its ``model``, the numbers of ``summary()``, and the lists ``map``, ``p`` and ``p_corrected`` (None
+        where a light is dark), or ``why_not``.
 
     Raises:
         ValueError: for no recordings, two of one name, images in another range, and for stimuli or recordings that do
@@ -107,6 +108,7 @@ def searchlight_of(
         "stimuli": len(images),
         "columns": run.sheet.num_columns,
         "fingerprint": run.sheet.fingerprint,
+        "optimizer_steps": run.optimizer_steps,
         "recordings": [
             {"name": name, "subjects": found[0]["subjects"], "models": found} for name, found in models.items()
         ],

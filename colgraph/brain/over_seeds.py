@@ -16,7 +16,7 @@ from colgraph.brain.comparison import LEVEL, freedom_of
 from colgraph.output import check_different, check_file, write_text
 from colgraph.report.controls import learned_settings
 from colgraph.script import OneLineParser
-from colgraph.training import RunFolder, optimizer_steps_of
+from colgraph.training import RunFolder, has_gone_on
 
 POWER = 0.8
 _SEED = re.compile(r"-seed\d+$")
@@ -150,9 +150,8 @@ def _read(run: Path) -> dict[str, Any]:
 
 def _check_newest(run: Path, measured: int | None) -> None:
     """Raise ValueError where the run has gone on since; files of earlier versions do not say what they are of."""
-    newest = RunFolder(run).last
-    now = optimizer_steps_of(newest) if measured is not None and newest.is_file() else measured
-    if now != measured:
+    now = None if measured is None else has_gone_on(RunFolder(run), measured, RunFolder(run).rsa)
+    if now is not None:
         raise ValueError(
             f"{str(RunFolder(run).rsa)!r} is of the run after {measured} optimizer steps, which has gone on to {now}: "
             f"run colgraph rsa {run} again"

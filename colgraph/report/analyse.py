@@ -31,7 +31,7 @@ from colgraph.report.notes import about, note_of
 from colgraph.report.paired_accuracy import paired_accuracies
 from colgraph.report.shown import Settings, make_probes
 from colgraph.report.spreading import spread_and_draw
-from colgraph.training import RunFolder
+from colgraph.training import RunFolder, has_gone_on
 from colgraph.viz.style import picture_suffixes
 
 FORMAT = 7
@@ -98,6 +98,7 @@ def analyse(
         "columns": None if without else run.sheet.num_columns,
         "lacks": dict(run.lacks),
         "finished": bool(run.summary),
+        "optimizer_steps": run.optimizer_steps,
         "settings": asdict(settings),
         "activity": None if without else main.activity.label,
         "probes": {name: len(getattr(probes, name)) for name in ("gratings", "natural", "noise")},
@@ -141,10 +142,14 @@ def _check_signal(run: Run, settings: Settings) -> None:
 
 def is_analysed(run: Path) -> bool:
     """Whether a run has been analysed since it was last trained."""
-    results, checkpoint = RunFolder(run).analysis / "results.json", RunFolder(run).last
+    results = RunFolder(run).analysis / "results.json"
     if not results.is_file():
         return False
-    return not checkpoint.is_file() or results.stat().st_mtime >= checkpoint.stat().st_mtime
+    try:
+        measured = json.loads(results.read_text(encoding="utf-8")).get("optimizer_steps")
+    except (OSError, ValueError, AttributeError):
+        measured = None  # the file's age is known, and whoever reads it says what is wrong with it
+    return has_gone_on(RunFolder(run), measured, results) is None
 
 
 def _kept(path: Path, chosen: list[Analysis], settings: Settings) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -24,7 +24,7 @@ MODELS = {
 
 
 def read_lights(run: Path, columns: int) -> dict[str, Any] | None:
-    """What ``searchlight.json`` of a run says, and whether it is ``older`` than the checkpoint; None if there is none.
+    """What ``searchlight.json`` of a run says; None if there is none.
 
     Raises:
         ValueError: if it is broken, of another version, or of another number of columns.
@@ -42,9 +42,7 @@ def read_lights(run: Path, columns: int) -> dict[str, Any] | None:
         raise ValueError(f"{str(path)!r} is of another version of colgraph (format {found}, this one reads {FORMAT})")
     if count != columns:
         raise ValueError(f"{str(path)!r} is of {count} columns, the analyzed sheet has {columns}: make it again")
-    checkpoint = RunFolder(run).last
-    older = checkpoint.is_file() and path.stat().st_mtime < checkpoint.stat().st_mtime
-    return {**content, "older": older}
+    return dict(content)
 
 
 def light_maps(content: dict[str, Any] | None) -> list[SheetMap]:

@@ -10,20 +10,16 @@ from typing import Any
 
 from colgraph.report.light_maps import MODELS
 from colgraph.report.page_parts import absent, cells, csv_link, p_text, picture, short, table
-from colgraph.training import optimizer_steps_of
+from colgraph.training import RunFolder, has_gone_on
 
 
-def recordings(path: Path, name: str, checkpoint: Path | None = None) -> str:
-    """Similarity to recorded brains, where ``colgraph rsa`` has measured it.
-
-    Args:
-        path: the ``rsa.json``.
-        name: of the run.
-        checkpoint: the run's newest one, to say whether the run has gone on since.
+def recordings(run: RunFolder) -> str:
+    """Similarity to recorded brains, where ``colgraph rsa`` has measured it, and whether the run has gone on since.
 
     Raises:
         ValueError: for a file that ``colgraph rsa`` has not written.
     """
+    path = run.rsa
     if not path.is_file():
         return ""
     try:
@@ -39,23 +35,19 @@ def recordings(path: Path, name: str, checkpoint: Path | None = None) -> str:
     )
     figure = picture(path.with_suffix(".png"), "similarity of the run, its controls and given models to each recording")
     heads = ("network or model", "step", "similarity", "95% interval", "this run minus it", "p, corrected", "accuracy")
-    numbers = csv_link(f"{name}-recordings", [_plain(row) for row in rows])
-    shown = f"<p>{escape(text)}</p>{_gone_on(first, checkpoint)}{figure}{table(heads, body, numbers)}"
+    numbers = csv_link(f"{run.path.name}-recordings", [_plain(row) for row in rows])
+    shown = (
+        f"<p>{escape(text)}</p>{_gone_on(run, first.get('optimizer_steps'), path)}{figure}{table(heads, body, numbers)}"
+    )
     return f"<section id='recordings'><h2>Recordings of brains</h2>{shown}</section>"
 
 
-def _gone_on(first: Mapping[str, Any], checkpoint: Path | None) -> str:
-    """What to say where the run has other steps behind it by now; files of earlier versions do not tell."""
-    measured = first.get("optimizer_steps")
-    if measured is None or checkpoint is None or not checkpoint.is_file():
+def _gone_on(run: RunFolder, measured: int | None, written: Path) -> str:
+    now = has_gone_on(run, measured, written)
+    if now is None:
         return ""
-    now = optimizer_steps_of(checkpoint)
-    if now == measured:
-        return ""
-    return (
-        f"<p><b>The run has gone on since</b>: this is of the checkpoint after {measured} optimizer steps, its "
-        f"newest is after {now}.</p>"
-    )
+    earlier = "an earlier checkpoint" if measured is None else f"the checkpoint after {measured} optimizer steps"
+    return f"<p><b>The run has gone on since</b>: this is of {earlier}, its newest is after {now}.</p>"
 
 
 def _recorded(row: Mapping[str, Any]) -> str:
@@ -74,7 +66,7 @@ def _recorded(row: Mapping[str, Any]) -> str:
     return f"{head}<tr><th scope='row'>{escape(name)}</th>{cells(map(str, texts))}</tr>"
 
 
-def searchlight(lights: dict[str, Any] | None, folder: Path) -> str:
+def searchlight(lights: dict[str, Any] | None, run: RunFolder) -> str:
     """Where recordings are found on the sheet, beside the controls; nothing where none was searched."""
     if lights is None:
         return ""
@@ -86,17 +78,16 @@ def searchlight(lights: dict[str, Any] | None, folder: Path) -> str:
     )
     heads = ("network", "mean", "largest", "by chance", "p", "columns above chance")
     parts = [f"<section id='searchlight'><h2>Searchlight: where is a recording found?</h2><p>{text}</p>"]
-    if lights["older"]:
-        parts.append("<p><b>The run has gone on since</b>: this is of an earlier checkpoint.</p>")
+    parts.append(_gone_on(run, lights.get("optimizer_steps"), run.searchlight))
     for recording in lights["recordings"]:
         people = "" if recording["subjects"] == 1 else f" (mean of {recording['subjects']} subjects)"
         rows = "".join(_light_row(one) for one in recording["models"])
-        shown = picture(folder / recording.get("figure", ""), f"searchlight: {recording['name']}")
+        shown = picture(run.path / recording.get("figure", ""), f"searchlight: {recording['name']}")
         plain = [
             {key: value for key, value in one.items() if not isinstance(value, list | dict)}
             for one in recording["models"]
         ]
-        numbers = csv_link(f"{folder.name}-searchlight-{recording['name']}", plain)
+        numbers = csv_link(f"{run.path.name}-searchlight-{recording['name']}", plain)
         parts.append(f"<h3>{escape(recording['name'])}{people}</h3>{shown}{table(heads, rows, numbers)}")
     return "".join([*parts, "</section>"])
 

@@ -18,8 +18,8 @@ from colgraph.script import run_script
 from colgraph.sheet import Sheet
 from colgraph.training.checkpoint import (
     TrainedModel,
+    has_gone_on,
     load_trained,
-    optimizer_steps_of,
     read_checkpoint,
     sheet_of_run,
 )
@@ -40,6 +40,7 @@ __all__ = [
     "TrainingDivergedError",
     "UnwritableRunError",
     "fit",
+    "has_gone_on",
     "images_of",
     "load_checkpoint",
     "load_trained",
@@ -47,7 +48,6 @@ __all__ = [
     "make_sheet",
     "num_answers",
     "open_run_folder",
-    "optimizer_steps_of",
     "parse_flags",
     "read_checkpoint",
     "run_script",

@@ -179,6 +179,29 @@ def optimizer_steps_of(path: str | os.PathLike[str]) -> int:
     return int(read_checkpoint(path)["global_step"])
 
 
+def has_gone_on(run: RunFolder, measured: int | None, written: Path) -> int | None:
+    """How many optimizer steps a run has behind it by now, where what was measured is of another number of them.
+
+    Args:
+        run: the run.
+        measured: after how many it was measured; None where an earlier version did not say. Then the file counts as of
+            now unless it is older than the newest checkpoint.
+        written: the file that was measured into.
+
+    Returns:
+        None where nothing has changed since, or the run has no checkpoint any more.
+
+    Raises:
+        ValueError: as :func:`read_checkpoint`.
+    """
+    if not run.last.is_file():
+        return None
+    if measured is None and written.stat().st_mtime >= run.last.stat().st_mtime:
+        return None
+    now = optimizer_steps_of(run.last)
+    return None if now == measured else now
+
+
 def load_trained(run: str | os.PathLike[str], network: nn.Module | None = None) -> TrainedModel:
     """Read a model back from a run folder (its ``last.ckpt``) or a checkpoint file, one kept on the way too.
 

@@ -115,8 +115,12 @@ def test_the_page_has_the_maps_that_are_there(run, recordings, content, tmp_path
     assert "The run has gone on since" not in page
     path = files[0]
     os.utime(path, (0, 0))
-    assert "The run has gone on since" in write_page(run.path, tmp_path / "older.html").read_text()
+    assert "The run has gone on since" not in write_page(run.path, tmp_path / "page.html").read_text()
     good = path.read_text()
+    path.write_text(json.dumps(json.loads(good) | {"optimizer_steps": 1}))
+    assert (
+        "this is of the checkpoint after 1 optimizer steps" in write_page(run.path, tmp_path / "old.html").read_text()
+    )
     for broken, says in (
         (good[:100], "cannot read"),
         ("[]", "cannot read"),

@@ -25,9 +25,11 @@ from small_runs import train_on_digits
 from colgraph import cli
 from colgraph.data import load_images
 from colgraph.report import Settings, analyse, load_run
+from colgraph.report.analyse import is_analysed
 from colgraph.report.controls import find_controls
 from colgraph.report.measures import CATALOGUE
 from colgraph.report.page import write_page
+from colgraph.training.checkpoint import optimizer_steps_of
 
 SMALL: dict[str, Any] = {
     "data": "digits",
@@ -196,9 +198,27 @@ def test_a_part_made_again_leaves_the_rest(analysed, runs, tmp_path):
     with pytest.raises(ValueError, match=r"cannot read .*maps\.npz"):
         analyse(copy, QUICK, only=["wiring"])
     # What is of an older checkpoint is not worth keeping.
-    later = place.stat().st_mtime + 10
-    os.utime(copy / "checkpoints" / "last.ckpt", (later, later))
+    place.write_text(json.dumps(json.loads(text) | {"optimizer_steps": 1}))
     assert [e["key"] for e in analyse(copy, QUICK, only=["wiring"])["analyses"]] == ["wiring"]
+
+
+def test_analyses_say_which_checkpoint_they_are_of(analysed, runs, tmp_path):
+    """The age of files says nothing: copies and clones write them in any order."""
+    copy = shutil.copytree(runs / "base", tmp_path / "base")
+    place, checkpoint = copy / "analysis" / "results.json", copy / "checkpoints" / "last.ckpt"
+    results = json.loads(place.read_text())
+    assert results["optimizer_steps"] == optimizer_steps_of(checkpoint) > 0
+    for age in (-10, 10):
+        os.utime(checkpoint, (place.stat().st_mtime + age,) * 2)
+        assert is_analysed(copy)
+    place.write_text(json.dumps(results | {"optimizer_steps": 1}))
+    os.utime(checkpoint, (0, 0))
+    assert not is_analysed(copy)
+    del results["optimizer_steps"]  # as versions before this have it: the files' age is all there is
+    place.write_text(json.dumps(results))
+    for age, current in ((-10, True), (10, False)):
+        os.utime(checkpoint, (place.stat().st_mtime + age,) * 2)
+        assert is_analysed(copy) is current
 
 
 def test_numbers_of_a_control_that_was_trained_again_are_not_kept(analysed, runs, tmp_path):
