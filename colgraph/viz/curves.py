@@ -55,14 +55,9 @@ def draw_curves(
         apart = ["augmented"] if augmented else []
         apart += [f"labels\nsmoothed by {smoothing:g}"] if what == "loss" and smoothing else []
         training = f"training ({', '.join(apart)})" if apart else "training"
-        for split, color, label in (("train", BLUE, training), ("val", ORANGE, held_out)):
+        unseen = held_out + (_in_the_end(rows) if what == "accuracy" else "")
+        for split, color, label in (("train", BLUE, training), ("val", ORANGE, unseen)):
             axes.plot(epoch, scale * _series(rows, f"{split}_{what}"), color=color, label=label, **style)
-    val = 100 * _series(rows, "val_accuracy")
-    if np.isfinite(val).any():
-        last = int(np.flatnonzero(np.isfinite(val))[-1])
-        accuracy.annotate(
-            f"{val[last]:.1f}%", (epoch[last], val[last]), xytext=(-4, -14), textcoords="offset points", ha="right"
-        )
     if accuracy_is is None:
         quiet(accuracy, title="Accuracy", xlabel="epoch", ylabel="correct (%)")
     else:
@@ -91,6 +86,12 @@ def least_smoothed_loss(smoothing: float, classes: int) -> float:
     other = smoothing / classes
     true = 1 - smoothing + other
     return float(-(true * np.log(true) + (classes - 1) * (other * np.log(other) if other else 0)))
+
+
+def _in_the_end(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the legend says of the last accuracy: beside its curve it would lie on one or the other."""
+    known = [value for value in 100 * _series(rows, "val_accuracy") if np.isfinite(value)]
+    return f": {known[-1]:.1f}% in the end" if known else ""
 
 
 def _series(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
