@@ -19,9 +19,10 @@ from colgraph.analysis.arrays import (
     as_responses,
     check_count,
 )
-from colgraph.analysis.nets import bar, device_of, evaluation
+from colgraph.analysis.nets import bar, device_of
 from colgraph.analysis.stats import jackknife_interval, leaving_out, permuted, random_groups
 from colgraph.analysis.topography import MapResult
+from colgraph.modes import evaluation
 from colgraph.output import finite
 
 

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from colgraph.analysis import plotting
 from colgraph.analysis.arrays import Array, as_responses, check_count, check_varies, same_length
-from colgraph.analysis.nets import bar, device_of, evaluation
+from colgraph.analysis.nets import bar, device_of
 from colgraph.analysis.result import Result
 from colgraph.analysis.signals import Signal, check_signal, signals_of
 from colgraph.analysis.stats import jackknife_interval, leaving_out, permuted, random_groups
+from colgraph.modes import evaluation
 
 
 def field_size(power: Array) -> tuple[Array, Array]:

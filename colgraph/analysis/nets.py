@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from colgraph.analysis.arrays import as_labels, check_count
 from colgraph.analysis.corruptions import as_images
+from colgraph.modes import evaluation
 
 Net = Callable[[Tensor], Tensor]
 """Images ``[B, channels, height, width]`` to logits ``[B, classes]``."""
@@ -37,19 +38,6 @@ def predict(net: Net, images: Any, *, batch_size: int = 256, run: Net | None = N
                 raise ValueError(f"net must return logits [B, classes], got {list(logits.shape)}")
             out.append(logits.argmax(1).cpu().numpy())
     return np.concatenate(out)
-
-
-@contextmanager
-def evaluation(net: Any) -> Any:
-    """A module in evaluation mode, then in the mode it was in; other callables as they are."""
-    training = isinstance(net, nn.Module) and net.training
-    if training:
-        net.eval()
-    try:
-        yield
-    finally:
-        if training:
-            net.train()
 
 
 @contextmanager
