@@ -29,7 +29,7 @@ from colgraph.analysis.arrays import (
     check_choice,
     check_count,
 )
-from colgraph.analysis.nets import bar, device_of, restored
+from colgraph.analysis.nets import bar, check_edges, device_of, restored
 from colgraph.analysis.result import Result
 from colgraph.analysis.scoring import PER_IMAGE, Run, Scoring
 
@@ -125,7 +125,7 @@ def predict_lesioned(
         batch_size: of the network.
 
     Raises:
-        ValueError: for masks that do not fit, or a network without edge bias.
+        ValueError: for masks that do not fit, edges that are not the network's, or a network without edge bias.
     """
     counts = _lesioned(net, *PER_IMAGE.check(images, labels), as_edges(edges), columns, cut, batch_size, PER_IMAGE)
     return counts[:, 0] > 0
@@ -142,6 +142,7 @@ def _lesioned(
     scoring: Scoring,
 ) -> Array:
     """``[B, k]`` counts of a network with columns silenced and edges cut."""
+    check_edges(net, links)
     gone = np.zeros(links.shape[1], dtype=bool) if cut is None else as_mask(cut, "cut", links.shape[1]).copy()
     change: Callable[[Tensor, int], Tensor] = lambda state, _: state  # noqa: E731
     if columns is not None:
