@@ -137,7 +137,7 @@ def gradient_fields(
         raise ValueError(f"none of the {len(index)} columns sees the image in the steps asked for")
     power = power / len(data)
     centre, radius = field_size(power)
-    number = np.arange(len(power)) if steps is None else np.atleast_1d(np.asarray(steps))
+    number = np.arange(len(power)) if steps is None or isinstance(steps, str) else np.atleast_1d(np.asarray(steps))
     last = radius[-1]
     seen = np.isfinite(last)
     rng = np.random.default_rng(seed)
@@ -250,8 +250,9 @@ def reverse_correlation(responses: Any, images: Any, *, permutations: int = 50, 
     spread = x.std(0)
     if not spread.min() > 0:
         raise ValueError(f"images must vary in every pixel, {int((spread == 0).sum())} pixels never change")
-    y = r.reshape(*r.shape[:2], -1).astype(np.float32)
-    y = y - y.mean(0)
+    y = r.reshape(*r.shape[:2], -1)
+    # In float32 a response far from zero would be its rounding.
+    y = (y - y.mean(0, dtype=np.float64)).astype(np.float32)
     scale = y.std(0)
     signed = y.shape[2] == 1
     slope = _slopes(y, x) / (spread**2)
