@@ -32,6 +32,7 @@ from colgraph.analysis.arrays import (
 from colgraph.analysis.nets import bar, check_edges, device_of, restored
 from colgraph.analysis.result import Result
 from colgraph.analysis.scoring import PER_IMAGE, Run, Scoring
+from colgraph.analysis.sheet_regions import region_columns
 
 
 def step_by_step(
@@ -352,12 +353,11 @@ def _region_masks(
 ) -> tuple[NDArray[np.bool_], list[Any]]:
     """``[regions, columns]`` what each lesion silences, and names; regions of which all is spared are left out."""
     if isinstance(regions, Mapping):
-        most = max([int(as_edges(edges).max()), *(int(np.max(columns)) for columns in regions.values())])
         sized = [len(values) for values in (positions, spare) if values is not None]
-        names, total = list(regions), max([most + 1, *sized])
+        names, total = list(regions), max([int(as_edges(edges).max()) + 1, *map(_least, regions.values()), *sized])
         masks = np.zeros((len(names), total), dtype=bool)
-        for mask, columns in zip(masks, regions.values(), strict=True):
-            mask[np.asarray(columns)] = True
+        for mask, name in zip(masks, names, strict=True):
+            mask[region_columns(regions[name], total, name)] = True
     else:
         label = as_labels(regions, len(regions), "regions")
         kinds = np.unique(label)
@@ -366,6 +366,12 @@ def _region_masks(
     masks = masks & _candidates(spare, masks.shape[1])
     some = np.flatnonzero(masks.any(1))
     return masks[some], [names[k] for k in some.tolist()]
+
+
+def _least(columns: Any) -> int:
+    """How many columns there are at least, where a region has these, as indices or as a mask."""
+    index = np.asarray(columns)
+    return len(index) if index.dtype == bool else int(index.max(initial=-1)) + 1
 
 
 def _as_many(size: int, may: NDArray[np.bool_], points: Array | None, rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -365,3 +365,22 @@ def test_edges_in_another_order_than_the_networks_are_refused():
         an.predict_lesioned(net, images, labels, edges, cut=np.arange(edges.shape[1]) < 5)
     with pytest.raises(ValueError, match=r"edges must be those of the network's sheet, .*: edge 0 is 0 -> 0, got"):
         an.network_energy(net, images, edges, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"), [([-1], r"'a' must lie in 0\.\.15 \(16 columns\), got -1"), ([], "'a' has no columns")]
+)
+def test_regions_are_of_columns_that_there_are(columns, message):
+    """-1 silenced the last column."""
+    net = make_vision()
+    edges = net.model.sheet.edge_index
+    with pytest.raises(ValueError, match=message):
+        lesion_regions(net, torch.rand(4, 3, 4, 4), [0, 1, 2, 0], edges, {"a": columns, "b": [3]}, progress=False)
+
+
+def test_regions_may_be_masks():
+    net = make_vision()
+    given = net, torch.rand(4, 3, 4, 4), [0, 1, 2, 0], net.model.sheet.edge_index
+    mask = np.arange(16) < 5
+    masked, named = (lesion_regions(*given, {"a": a, "b": [7]}, progress=False) for a in (mask, [0, 1, 2, 3, 4]))
+    np.testing.assert_array_equal(masked.accuracy_null, named.accuracy_null)
