@@ -155,7 +155,7 @@ def column_signal(responses: Any, how: str | int = "norm", what: str = "response
     array = as_responses(responses, what, least, channels=True)
     if array.ndim == 2:
         return array
-    if isinstance(how, int) and not isinstance(how, bool):
+    if isinstance(how, int | np.integer) and not isinstance(how, bool):
         if not 0 <= how < array.shape[2]:
             raise ValueError(f"channel must be 0 to {array.shape[2] - 1}, got {how}")
         return np.ascontiguousarray(array[:, :, how])

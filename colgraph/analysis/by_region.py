@@ -13,6 +13,7 @@ from scipy.stats import rankdata
 from colgraph.analysis import plotting
 from colgraph.analysis.arrays import Array, as_array, as_edge_values, as_edges, as_vector, check_count
 from colgraph.analysis.result import Result
+from colgraph.analysis.sheet_regions import region_columns
 from colgraph.analysis.stats import jackknife_interval, leaving_out, random_groups
 
 _NAMED = 16  # more names than this cannot be read beside a matrix
@@ -164,9 +165,7 @@ def _by_name(reference: Any, regions: Sequence[str]) -> Array:
 def _labels(regions: Mapping[str, Any], columns: int) -> NDArray[np.int64]:
     label = np.full(columns, -1)
     for k, (name, members) in enumerate(regions.items()):
-        index = np.asarray(members)
-        if index.size and (index.min() < 0 or index.max() >= columns):
-            raise ValueError(f"region {name!r} has column {index.max()}, but there are {columns}")
+        index = region_columns(members, columns, name)
         if (label[index] >= 0).any():
             raise ValueError(f"region {name!r} shares columns with another: regions must not overlap here")
         label[index] = k

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colgraph.analysis.arrays import check_choice, check_count
-from colgraph.analysis.nets import bar, device_of, evaluation
+from colgraph.analysis.nets import bar, device_of
 from colgraph.analysis.signals import Signal, check_signal, signals_of
 from colgraph.extras import optional
+from colgraph.modes import evaluation
 from colgraph.output import replacing
 
 SUFFIXES = (".h5", ".hdf5", ".npy")

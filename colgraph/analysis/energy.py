@@ -19,9 +19,10 @@ from colgraph.analysis.arrays import (
     as_responses,
     check_count,
 )
-from colgraph.analysis.nets import bar, device_of, evaluation
+from colgraph.analysis.nets import bar, check_edges, device_of
 from colgraph.analysis.stats import jackknife_interval, leaving_out, permuted, random_groups
 from colgraph.analysis.topography import MapResult
+from colgraph.modes import evaluation
 from colgraph.output import finite
 
 
@@ -238,7 +239,8 @@ def network_energy(
         progress: show a progress bar.
 
     Raises:
-        ValueError: for images or edges that do not fit, or a network that records nothing of this.
+        ValueError: for images or edges that do not fit (those of another sheet, or in another order), or a network that
+            records nothing of this.
     """
     data = torch.as_tensor(getattr(images, "images", images))
     if data.dim() < 2 or len(data) < 2:
@@ -261,6 +263,7 @@ def network_energy(
             size = out.heard.abs().sum(-1).double().cpu().numpy().transpose(2, 1, 0, 3)
             if weight.shape[1] != sent[0].links.shape[1]:
                 raise ValueError(f"the network has {weight.shape[1]} edges, but {sent[0].links.shape[1]} were given")
+            check_edges(net, sent[0].links)
             for one in zip(weight, size, strict=True):
                 sent[0].add(*one)
     return sent[0].energy(np.stack(own), positions, permutations, seed, float(np.concatenate(states).mean()))

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from colgraph.analysis import plotting
 from colgraph.analysis.arrays import Array, as_responses, check_count, check_varies, same_length
-from colgraph.analysis.nets import bar, device_of, evaluation
+from colgraph.analysis.nets import bar, device_of
 from colgraph.analysis.result import Result
 from colgraph.analysis.signals import Signal, check_signal, signals_of
 from colgraph.analysis.stats import jackknife_interval, leaving_out, permuted, random_groups
+from colgraph.modes import evaluation
 
 
 def field_size(power: Array) -> tuple[Array, Array]:
@@ -136,7 +137,7 @@ def gradient_fields(
         raise ValueError(f"none of the {len(index)} columns sees the image in the steps asked for")
     power = power / len(data)
     centre, radius = field_size(power)
-    number = np.arange(len(power)) if steps is None else np.atleast_1d(np.asarray(steps))
+    number = np.arange(len(power)) if steps is None or isinstance(steps, str) else np.atleast_1d(np.asarray(steps))
     last = radius[-1]
     seen = np.isfinite(last)
     rng = np.random.default_rng(seed)
@@ -249,8 +250,9 @@ def reverse_correlation(responses: Any, images: Any, *, permutations: int = 50, 
     spread = x.std(0)
     if not spread.min() > 0:
         raise ValueError(f"images must vary in every pixel, {int((spread == 0).sum())} pixels never change")
-    y = r.reshape(*r.shape[:2], -1).astype(np.float32)
-    y = y - y.mean(0)
+    y = r.reshape(*r.shape[:2], -1)
+    # In float32 a response far from zero would be its rounding.
+    y = (y - y.mean(0, dtype=np.float64)).astype(np.float32)
     scale = y.std(0)
     signed = y.shape[2] == 1
     slope = _slopes(y, x) / (spread**2)

@@ -29,9 +29,10 @@ from colgraph.analysis.arrays import (
     check_choice,
     check_count,
 )
-from colgraph.analysis.nets import bar, device_of, restored
+from colgraph.analysis.nets import bar, check_edges, device_of, restored
 from colgraph.analysis.result import Result
 from colgraph.analysis.scoring import PER_IMAGE, Run, Scoring
+from colgraph.analysis.sheet_regions import region_columns
 
 
 def step_by_step(
@@ -125,7 +126,7 @@ def predict_lesioned(
         batch_size: of the network.
 
     Raises:
-        ValueError: for masks that do not fit, or a network without edge bias.
+        ValueError: for masks that do not fit, edges that are not the network's, or a network without edge bias.
     """
     counts = _lesioned(net, *PER_IMAGE.check(images, labels), as_edges(edges), columns, cut, batch_size, PER_IMAGE)
     return counts[:, 0] > 0
@@ -142,6 +143,7 @@ def _lesioned(
     scoring: Scoring,
 ) -> Array:
     """``[B, k]`` counts of a network with columns silenced and edges cut."""
+    check_edges(net, links)
     gone = np.zeros(links.shape[1], dtype=bool) if cut is None else as_mask(cut, "cut", links.shape[1]).copy()
     change: Callable[[Tensor, int], Tensor] = lambda state, _: state  # noqa: E731
     if columns is not None:
@@ -351,12 +353,11 @@ def _region_masks(
 ) -> tuple[NDArray[np.bool_], list[Any]]:
     """``[regions, columns]`` what each lesion silences, and names; regions of which all is spared are left out."""
     if isinstance(regions, Mapping):
-        most = max([int(as_edges(edges).max()), *(int(np.max(columns)) for columns in regions.values())])
         sized = [len(values) for values in (positions, spare) if values is not None]
-        names, total = list(regions), max([most + 1, *sized])
+        names, total = list(regions), max([int(as_edges(edges).max()) + 1, *map(_least, regions.values()), *sized])
         masks = np.zeros((len(names), total), dtype=bool)
-        for mask, columns in zip(masks, regions.values(), strict=True):
-            mask[np.asarray(columns)] = True
+        for mask, name in zip(masks, names, strict=True):
+            mask[region_columns(regions[name], total, name)] = True
     else:
         label = as_labels(regions, len(regions), "regions")
         kinds = np.unique(label)
@@ -365,6 +366,12 @@ def _region_masks(
     masks = masks & _candidates(spare, masks.shape[1])
     some = np.flatnonzero(masks.any(1))
     return masks[some], [names[k] for k in some.tolist()]
+
+
+def _least(columns: Any) -> int:
+    """How many columns there are at least, where a region has these, as indices or as a mask."""
+    index = np.asarray(columns)
+    return len(index) if index.dtype == bool else int(index.max(initial=-1)) + 1
 
 
 def _as_many(size: int, may: NDArray[np.bool_], points: Array | None, rng: np.random.Generator) -> NDArray[np.bool_]:

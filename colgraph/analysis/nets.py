@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from colgraph.analysis.arrays import as_labels, check_count
+from colgraph.analysis.arrays import as_array, as_labels, check_count
 from colgraph.analysis.corruptions import as_images
+from colgraph.modes import evaluation
 
 Net = Callable[[Tensor], Tensor]
 """Images ``[B, channels, height, width]`` to logits ``[B, classes]``."""
@@ -39,17 +40,21 @@ def predict(net: Net, images: Any, *, batch_size: int = 256, run: Net | None = N
     return np.concatenate(out)
 
 
-@contextmanager
-def evaluation(net: Any) -> Any:
-    """A module in evaluation mode, then in the mode it was in; other callables as they are."""
-    training = isinstance(net, nn.Module) and net.training
-    if training:
-        net.eval()
-    try:
-        yield
-    finally:
-        if training:
-            net.train()
+def check_edges(net: Any, edges: NDArray[np.int64]) -> None:
+    """Raise ValueError for edges ``[2,E]`` that are not the network's, one by one, where it has a sheet that says so.
+
+    What a network says of its edges, and what is done to them, goes by their number.
+    """
+    parts = net.modules() if isinstance(net, nn.Module) else []
+    sheets = [vars(part)["sheet"] for part in parts if vars(part).get("sheet") is not None]
+    known = [own for own in (as_array(sheet.edge_index, "edges") for sheet in sheets) if own.shape == edges.shape]
+    if known and not any(np.array_equal(own, edges) for own in known):
+        first = int((known[0] != edges).any(0).argmax())
+        theirs, given = (" -> ".join(map(str, each[:, first].tolist())) for each in (known[0], edges))
+        raise ValueError(
+            f"edges must be those of the network's sheet, in its order (sheet.edge_index): edge {first} is {theirs}, "
+            f"got {given}"
+        )
 
 
 @contextmanager

@@ -20,6 +20,8 @@ from colgraph.analysis.arrays import (
 from colgraph.analysis.result import OnSheet
 from colgraph.analysis.stats import as_groups, jackknife_interval, leaving_out, permuted, random_groups
 
+_ALIKE = 1e-5  # radians: orientations that lie nearer are one, as theta and theta + pi in float32
+
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class OrientationMap(OnSheet):
@@ -152,9 +154,13 @@ def _orientations(theta: Array) -> tuple[Array, NDArray[np.int64]]:
     if np.abs(theta).max() > 2 * np.pi + 1e-6:
         raise ValueError(f"orientations must be in radians, got {theta[np.abs(theta).argmax()]:g}")
     folded = theta % np.pi
-    folded[folded > np.pi - 1e-6] -= np.pi
-    _, first, cell = np.unique(np.round(folded, 6), return_index=True, return_inverse=True)
-    angle = folded[first]
+    folded[folded > np.pi - _ALIKE] -= np.pi
+    # By the gaps between them: rounding would part angles that differ in nothing but their rounding to float32.
+    order = np.argsort(folded, kind="stable")
+    begins = np.concatenate([[True], np.diff(folded[order]) > _ALIKE])
+    cell = np.empty(len(theta), dtype=np.int64)
+    cell[order] = np.cumsum(begins) - 1
+    angle = folded[order[begins]]
     if len(angle) < 3:
         raise ValueError(f"orientations must be at least 3 different ones, got {len(angle)}: {angle.tolist()}")
     if abs(np.exp(2j * angle).mean()) > 1e-3:

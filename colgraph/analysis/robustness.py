@@ -17,12 +17,13 @@ from colgraph.analysis import plotting
 from colgraph.analysis.accuracy_curves import AccuracyCurve, accuracy_curve, check_levels, noise_curve
 from colgraph.analysis.arrays import Array, as_vector, check_choice, check_count
 from colgraph.analysis.corruptions import CONSTANTS, CORRUPTIONS, choose_constants, corrupt
-from colgraph.analysis.nets import Net, bar, device_of, evaluation, labelled_images, predict, restored
+from colgraph.analysis.nets import Net, bar, device_of, labelled_images, predict, restored
 from colgraph.analysis.result import Result
 from colgraph.analysis.scoring import PER_IMAGE, Scoring
 from colgraph.analysis.severities import FAMILIES
 from colgraph.analysis.stats import jackknife_interval, permuted
 from colgraph.extras import optional
+from colgraph.modes import evaluation
 
 # ---------------------------------------------------------------------- corruptions
 

@@ -138,10 +138,11 @@ def given_regions(regions: Mapping[Any, Any], count: int) -> dict[str, Index]:
     odd = [name for name in regions if not isinstance(name, str) or not name]
     if odd:
         raise ValueError(f"names of regions must be text, got {odd[0]!r}")
-    return {name: _columns(values, count, name) for name, values in regions.items()}
+    return {name: region_columns(values, count, name) for name, values in regions.items()}
 
 
-def _columns(values: Any, count: int, name: str) -> Index:
+def region_columns(values: Any, count: int, name: Any) -> Index:
+    """The columns of one region, from indices or a mask, or a ValueError as of :func:`sheet_regions`."""
     what = f"region {name!r}"
     index = as_array(values if np.ndim(values) else [values], what)
     if index.dtype == np.bool_:

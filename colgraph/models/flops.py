@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from colgraph.models.baseline import Baseline
 from colgraph.models.columnformer import Columnformer
 from colgraph.models.vision import VisionColumnformer
+from colgraph.modes import evaluation
 from colgraph.options import check_sizes
 
 
@@ -51,7 +52,7 @@ def count_flops(net: nn.Module, image_shape: tuple[int, int, int] | None = None,
     step.
 
     Args:
-        net: the model; gradients it holds stay as they are.
+        net: the model; gradients, statistics of batches and modes that it holds stay as they are.
         image_shape: channels, height and width; a VisionColumnformer's own by default.
         steps: of a model that has steps, run for another number of them than its own; read out once.
 
@@ -108,7 +109,8 @@ def _counted(net: nn.Module, shape: tuple[int, int, int], steps: int | None) -> 
     image = torch.zeros(1, *shape, dtype=parameter.dtype, device=parameter.device)
     trained = [p for p in net.parameters() if p.requires_grad]
     plain, same = sdpa_kernel(SDPBackend.MATH), torch.random.fork_rng()
-    with torch.enable_grad(), same, plain, FlopCounterMode(display=False) as counter:
+    # In evaluation mode statistics of batches stay as they are.
+    with torch.enable_grad(), evaluation(net), same, plain, FlopCounterMode(display=False) as counter:
         out: Any = (
             net(image) if steps is None or not isinstance(net, Baseline) else net.unroll(image, steps=steps).logits
         )

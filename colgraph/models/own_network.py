@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from colgraph.models.image_shape import check_image_shape
 from colgraph.models.own_columns import OwnColumns, sheet_of
 from colgraph.models.vision import VisionColumnformer, VisionUnroll
+from colgraph.modes import evaluation
 from colgraph.options import check_sizes
 from colgraph.sheet import Sheet
 
@@ -63,17 +64,14 @@ class OwnNetwork(nn.Module):
         """
         if isinstance(self.network, VisionColumnformer):
             return self.network
-        sheet, was = self.sheet, self.network.training
+        sheet = self.sheet
         if sheet is None:
             return None
         # With as many images as columns, a state would not tell which come first.
         images = self._images(3 if sheet.num_columns == 2 else 2)
         images = images + torch.randn(images.shape, generator=torch.Generator().manual_seed(0)).to(images)
-        self.network.eval()
-        try:
+        with evaluation(self.network):
             return OwnColumns(self.network, images)
-        finally:
-            self.network.train(was)
 
     def _images(self, count: int) -> Tensor:
         """Blank ones."""
@@ -83,10 +81,9 @@ class OwnNetwork(nn.Module):
 
     def _try(self) -> None:
         """Ask about two blank images, in evaluation mode; what is lazy is made then."""
-        was, images = self.network.training, self._images(2)
-        self.network.eval()
+        images = self._images(2)
         try:
-            with torch.no_grad():
+            with evaluation(self.network), torch.no_grad():
                 self(images)
         except ValueError:
             raise
@@ -94,8 +91,6 @@ class OwnNetwork(nn.Module):
             reason = " ".join(str(error).split())[:200]
             name, shape = type(self.network).__name__, list(images.shape)
             raise ValueError(f"the network {name} does not take images {shape}: {reason}") from error
-        finally:
-            self.network.train(was)
 
     @property
     def grid(self) -> tuple[int, int]:

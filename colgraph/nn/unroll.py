@@ -314,9 +314,13 @@ def unroll_columns(
     Returns:
         The states ``[N,B,C]`` after each step (or the last alone) and the mean over steps, columns, batch and heads of
         the wiring cost (zero without ``edge_cost``).
+
+    Raises:
+        ValueError: for an edge bias that is not of this layout.
     """
     drive = Drive() if drive is None else drive
     edge_bias = block.attention.edge_bias
+    _check_bias(edge_bias, layout.num_edges, block.attention.num_heads)
     weights = block_weights(block)
     inputs = [None if a is None else a.contiguous() for a in (state, drive.x, drive.embedding, edge_bias, *weights)]
     plan = _Plan(
@@ -334,6 +338,12 @@ def unroll_columns(
     )
     cost, *states = _Unroll.apply(plan, *inputs)
     return states, cost
+
+
+def _check_bias(bias: Tensor | None, edges: int, heads: int) -> None:
+    """Kernels read it by its address."""
+    if bias is not None and tuple(bias.shape) not in ((edges,), (edges, 1), (edges, heads)):
+        raise ValueError(f"edge_bias must have shape [E={edges}, H={heads}] for this layout, got {list(bias.shape)}")
 
 
 def block_weights(block: ColumnBlock) -> ColumnWeights[Tensor]:
@@ -408,4 +418,21 @@ def _why_not_now(block: ColumnBlock, state: Tensor) -> str | None:
         type(a) not in (Tensor, nn.Parameter) or a.dtype != torch.float32 or a.device.type != "cpu" for a in tensors
     ):
         return "tensors other than float32 on the CPU"
+    if not _parameters_fit(block, state):
+        return "parameters of other shapes"
     return None
+
+
+def _parameters_fit(block: ColumnBlock, state: Tensor) -> bool:
+    """Whether all parameters are there, in the shapes that kernels take them to have, which read them by address."""
+    n, _, c = state.shape
+    found = [_shape_of(part, name) for part in _parts(block) for name in ("weight", "bias")]
+    wide, hidden = found[2][1:2], found[8][1:2]  # of queries, and of the MLP
+    norm, query = [(n, c), (n, c)], [(n, *wide, c), (n, *wide)]
+    return found == [*norm, *query, *query, *norm, (n, *hidden, c), (n, *hidden), (n, c, *hidden), (n, c)]
+
+
+def _shape_of(part: nn.Module, name: str) -> tuple[int, ...]:
+    """Of a parameter, or of the differences that one is made of; of one that is not there, ``()``."""
+    parameter = getattr(part.difference if isinstance(part, SharedDifference) else part, name)
+    return () if parameter is None else tuple(parameter.shape)

@@ -66,14 +66,16 @@ class _Tables(NamedTuple):
 
 
 # Those of tensors that are alive: slicing takes 20 microseconds a call and cutting 40, beside a small sheet's 1,000.
-_tables_of: dict[int, tuple[weakref.ref[Tensor], _Tables]] = {}
+# With the address of their memory: `share_memory`, and sending a model to another process, move a tensor in place, and
+# what the parts point to is then free for others to write.
+_tables_of: dict[int, tuple[weakref.ref[Tensor], int, _Tables]] = {}
 
 
 def _unpack_tables(packed: Tensor, columns: int) -> _Tables:
     """The parts of :attr:`colgraph.layout.Layout.walk`."""
     known = _tables_of.get(id(packed))
-    if known is not None and known[0]() is packed:
-        return known[1]
+    if known is not None and known[0]() is packed and known[1] == packed.data_ptr():
+        return known[2]
     number = id(packed)
     # An alias of the tensor: one that held the tensor itself would keep it alive for ever.
     flat, edges = packed.detach().numpy(), (packed.numel() - 5 * columns - 4) // 3
@@ -82,7 +84,7 @@ def _unpack_tables(packed: Tensor, columns: int) -> _Tables:
     indptr, source, source_indptr, place, target, order, work, source_work = (flat[i:j] for i, j in pairwise(starts))
     listening = _Direction(order, indptr, source, work)
     tables = _Tables(listening, _Direction(order, source_indptr, target, source_work), place)
-    _tables_of[number] = (weakref.ref(packed, lambda _: _tables_of.pop(number, None)), tables)
+    _tables_of[number] = (weakref.ref(packed, lambda _: _tables_of.pop(number, None)), packed.data_ptr(), tables)
     return tables
 
 

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from colgraph.analysis.nets import evaluation
 from colgraph.data import as_bytes
 from colgraph.hints import in_one_line
+from colgraph.modes import evaluation
 from colgraph.report.loading import Run
 from colgraph.report.patches import patch_of_column
 from colgraph.report.shown import Settings

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from colgraph.analysis.arrays import Array
 from colgraph.analysis.corruptions import as_images
-from colgraph.analysis.nets import device_of, evaluation
+from colgraph.analysis.nets import device_of
 from colgraph.analysis.scoring import Run, Scoring
 from colgraph.hints import in_one_line
+from colgraph.modes import evaluation
 from colgraph.tasks import Question, Task
 
 R = TypeVar("R")

@@ -15,6 +15,7 @@ from torch import Tensor
 from colgraph.data import ImageSplits
 from colgraph.distributed import SheetParallelVision
 from colgraph.models import VisionColumnformer
+from colgraph.modes import evaluation
 from colgraph.tasks import Classify, Task
 from colgraph.training.metrics import MetricsLog
 from colgraph.viz import (
@@ -149,12 +150,8 @@ class RunFigures(Callback):
         edges, width = model.sheet.edge_index.size(1), model.block.attention.qk_dim + model.steps
         count = int(min(_MOST_IMAGES, len(self.images.val), max(1, _BUDGET // (edges * width))))
         pixels = self.images.transform().evaluate(self.images.val.batch(range(count))[0])
-        training = net.training
-        net.eval()
-        try:
+        with evaluation(net):
             return mean_attention(net, pixels.to(module.device, next(net.parameters()).dtype)).cpu()
-        finally:
-            net.train(training)
 
     def _save(self, name: str, draw: Any, write: Callable[[Any, Path], Path]) -> None:
         try:

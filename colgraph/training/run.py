@@ -366,7 +366,7 @@ def _flops(net: nn.Module, config: TrainConfig) -> int:
     views, least = find_task(config.task).views, config.least_steps or config.steps
     burn_in = config.burn_in / 2 * (1 - config.epochs // 2 / config.epochs)
     if isinstance(net, OwnNetwork):
-        # One image in evaluation mode: statistics of batches stay as they are.
+        # Trained, it is handed back in evaluation mode.
         return count_flops(net.eval()).training
     if not isinstance(net, VisionColumnformer):
         if not config.recurs:

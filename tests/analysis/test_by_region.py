@@ -82,8 +82,12 @@ def test_what_does_not_fit_is_refused(sheet):
     ones = np.ones(edges.shape[1])
     with pytest.raises(ValueError, match="region 'b' shares columns"):
         an.region_means(np.arange(64.0), {"a": [0, 1], "b": [1, 2]})
-    with pytest.raises(ValueError, match="region 'b' has column 64, but there are 64"):
+    with pytest.raises(ValueError, match=r"region 'b' must lie in 0..63 \(64 columns\), got 64"):
         an.region_means(np.arange(64.0), {"a": [0, 1], "b": [64]})
+    with pytest.raises(ValueError, match="region 'b' has no columns"):
+        an.region_means(np.arange(64.0), {"a": [0, 1], "b": []})
+    with pytest.raises(ValueError, match=r"region 'b' must lie in 0..63 \(64 columns\), got -1"):
+        an.region_means(np.arange(64.0), {"a": [0, 1], "b": [-1, 5]})
     with pytest.raises(ValueError, match="all columns is the same"):
         an.region_means(np.ones(64), regions)
     with pytest.raises(ValueError, match="at least three of them, got 2"):

@@ -339,3 +339,13 @@ def test_maps_draw_themselves():
         assert result.plot(ax) is ax
         assert ax.get_title()
         assert ax.collections or ax.patches
+
+
+@pytest.mark.parametrize("count", [8, 16, 18])
+def test_directions_in_single_precision_are_orientations(count):
+    """Theta and theta + pi differ by their rounding, which parted them into two orientations."""
+    direction = (np.arange(2 * count) * np.pi / count).astype(np.float32)
+    responses = 1 + np.cos(2 * (direction.astype(np.float64)[:, None] - [0.3, 1.1]))
+    found = orientation_map(responses, direction, permutations=3)
+    np.testing.assert_allclose(found.orientations, np.arange(count) * np.pi / count, atol=1e-6)
+    np.testing.assert_allclose(found.preference, [0.3, 1.1], atol=1e-6)

@@ -438,3 +438,10 @@ def test_fields_draw_themselves():
         assert ax.get_title()
     assert "gratings" in repr(gratings(8))
     assert isinstance(probes, Probes)
+
+
+def test_fields_of_responses_far_from_zero():
+    shown = noise(6, 300, channels=1)
+    responses = shown.images.flatten(1).double().numpy() @ np.random.default_rng(0).normal(size=(36, 2))
+    near, far = (reverse_correlation(responses + offset, shown, permutations=2) for offset in (0, 1e7))
+    np.testing.assert_allclose(far.field, near.field, atol=1e-5)

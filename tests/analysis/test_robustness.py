@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from bright_images import Brightness, bright_and_dark
+from small_models import make_vision
 from torch import nn
 
 import colgraph as cg
+import colgraph.analysis as an
 from colgraph.analysis.lesions import (
     activity_noise,
     lesion_curve,
@@ -352,3 +354,33 @@ def test_robustness_results_draw_themselves():
         ax = Figure().subplots()
         assert result.plot(ax) is ax
         assert ax.get_title()
+
+
+def test_edges_in_another_order_than_the_networks_are_refused():
+    """What is cut, and what attention is weighed with, goes by the number of an edge."""
+    net = make_vision()
+    edges = net.model.sheet.edge_index.flip(1)
+    images, labels = torch.rand(4, 3, 4, 4), [0, 1, 2, 0]
+    with pytest.raises(ValueError, match=r"edges must be those of the network's sheet, .*: edge 0 is 0 -> 0, got"):
+        an.predict_lesioned(net, images, labels, edges, cut=np.arange(edges.shape[1]) < 5)
+    with pytest.raises(ValueError, match=r"edges must be those of the network's sheet, .*: edge 0 is 0 -> 0, got"):
+        an.network_energy(net, images, edges, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"), [([-1], r"'a' must lie in 0\.\.15 \(16 columns\), got -1"), ([], "'a' has no columns")]
+)
+def test_regions_are_of_columns_that_there_are(columns, message):
+    """-1 silenced the last column."""
+    net = make_vision()
+    edges = net.model.sheet.edge_index
+    with pytest.raises(ValueError, match=message):
+        lesion_regions(net, torch.rand(4, 3, 4, 4), [0, 1, 2, 0], edges, {"a": columns, "b": [3]}, progress=False)
+
+
+def test_regions_may_be_masks():
+    net = make_vision()
+    given = net, torch.rand(4, 3, 4, 4), [0, 1, 2, 0], net.model.sheet.edge_index
+    mask = np.arange(16) < 5
+    masked, named = (lesion_regions(*given, {"a": a, "b": [7]}, progress=False) for a in (mask, [0, 1, 2, 3, 4]))
+    np.testing.assert_array_equal(masked.accuracy_null, named.accuracy_null)

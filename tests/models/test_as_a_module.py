@@ -16,6 +16,7 @@ from small_models import FAST, KINDS, SIZES, make, make_input, make_vision, same
 from torch import nn
 
 import colgraph as cg
+from colgraph.layout import Layout
 from colgraph.models import Columnformer, VisionColumnformer
 from colgraph.nn import ColumnBlock, ColumnLinear, SheetAttention
 from colgraph.options import ColumnformerOptions
@@ -242,6 +243,17 @@ def test_copies_of_every_kind(model):
     copies += [copy.deepcopy(model).share_memory(), replica(model)]
     for each in copies:
         assert torch.equal(each(x), expected)
+
+
+def test_shared_memory_after_it_has_run(model):
+    """Tensors are moved in place then, and so they are where a model goes to another process."""
+    x = make_input(model)
+    expected = model(x)
+    tables = [layout.walk for layout in model.modules() if isinstance(layout, Layout)]
+    model.share_memory()
+    kept = [torch.full_like(table, 2**40) for table in tables for _ in range(200)]  # over what is free now
+    assert torch.equal(model(x), expected)
+    assert len(kept) >= 200
 
 
 def test_on_the_meta_device(model):
