@@ -1,0 +1,85 @@
+"""Tables of other programs that look like something else: names of areas like ends of edges, counts like edges."""
+
+import numpy as np
+import pandas
+import pytest
+
+import colgraph as cg
+from colgraph.geometry.readers import read_geometry
+
+LENGTHS = np.array([[0, 1.5, 2, 0], [3, 0, 0, 4], [0, 5, 0, 0], [6, 0, 7, 0]])
+QUIET = pytest.mark.filterwarnings("ignore:.*(read as the length|names are those of)")
+
+
+def edges(geometry):
+    names = geometry.names or range(geometry.num_columns)
+    ends = geometry.edges.T.tolist()
+    return {(names[i], names[j]): d for (i, j), d in zip(ends, geometry.edge_distance.tolist(), strict=True)}
+
+
+def expected(names):
+    return {(names[i], names[j]): LENGTHS[i, j] for i, j in zip(*LENGTHS.nonzero(), strict=True)}
+
+
+# ---------------------------------------------------------------------- areas that are called like ends of edges
+
+GYRI = [
+    ["precentral", "postcentral", "insula", "cuneus"],
+    ["Precentral_L", "Postcentral_L", "Insula_L", "Cuneus_L"],
+    ["insula", "lh.precentral", "lh.postcentral", "cuneus"],
+]
+LIKE_ENDS = [
+    ["pre-central", "post-central", "insula", "cuneus"],
+    ["CAU-head", "CAU-body", "CAU-tail", "PUT"],
+    ["head", "body", "tail", "PUT"],
+    ["PreSMA", "PostSMA", "M1", "S1"],
+]
+
+
+def write(frame, path):
+    frame.to_csv(path, sep="," if path.suffix == ".csv" else "\t", index=path.stem != "across")
+    return path
+
+
+@QUIET
+@pytest.mark.parametrize("names", GYRI + LIKE_ENDS)
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "txt"])
+def test_areas_that_are_called_like_ends_of_edges(tmp_path, names, suffix):
+    both = pandas.DataFrame(LENGTHS, index=names, columns=names)
+    assert edges(read_geometry(write(both, tmp_path / f"both.{suffix}"))) == expected(names)
+    assert edges(cg.geometry(both)) == expected(names)
+    np.savetxt(tmp_path / f"comment.{suffix}", LENGTHS, header="\t".join(names), delimiter="\t")
+    assert edges(read_geometry(tmp_path / f"comment.{suffix}")) == expected(names)
+    across = pandas.DataFrame(LENGTHS, columns=names)
+    for path in (write(across, tmp_path / f"across.{suffix}"), write(across, tmp_path / f"numbered.{suffix}")):
+        if names in LIKE_ENDS:
+            with pytest.raises(ValueError, match="may be edges or a matrix: call the columns of edges"):
+                read_geometry(path)
+        assert edges(read_geometry(path, header=True if names in LIKE_ENDS else None)) == expected(names)
+
+
+def test_frames_whose_columns_may_be_areas_or_ends_of_edges():
+    for names in GYRI:
+        assert edges(cg.geometry(pandas.DataFrame(LENGTHS, columns=names))) == expected(names)
+    for names in LIKE_ENDS:
+        with pytest.raises(ValueError, match=r"may be edges or a matrix: .*, or give the rows of"):
+            cg.geometry(pandas.DataFrame(LENGTHS, columns=names))
+
+
+@pytest.mark.filterwarnings("ignore:.*edges from")
+@pytest.mark.parametrize(
+    "heads",
+    ["pre_root_id,post_root_id", "sourceid,targetid", "FromNode,ToNode", "idPre,idPost", "pre,post", "tail,head"],
+)
+def test_ends_of_edges_between_numbered_nodes_are_found(tmp_path, heads):
+    (tmp_path / "edges.csv").write_text(f"{heads},length\n1,2,5\n2,3,4\n3,1,7\n")
+    found = read_geometry(tmp_path / "edges.csv", directed=True)
+    assert edges(found) == {("1", "2"): 5, ("2", "3"): 4, ("3", "1"): 7}
+
+
+def test_an_edge_of_two_gyri_is_no_header(tmp_path):
+    (tmp_path / "list.edgelist").write_text("precentral postcentral 0.5\ninsula cuneus 0.3\n")
+    assert edges(read_geometry(tmp_path / "list.edgelist", directed=True, weight_is="distance")) == {
+        ("precentral", "postcentral"): 0.5,
+        ("insula", "cuneus"): 0.3,
+    }
