@@ -77,6 +77,18 @@ def test_ends_of_edges_between_numbered_nodes_are_found(tmp_path, heads):
     assert edges(found) == {("1", "2"): 5, ("2", "3"): 4, ("3", "1"): 7}
 
 
+@QUIET
+def test_decimal_commas_in_what_blanks_separate(tmp_path):
+    text = "\n".join(" ".join(f"{x:g}".replace(".", ",") for x in row) for row in LENGTHS + 0.5)
+    for suffix in ("csv", "txt"):
+        (tmp_path / f"matrix.{suffix}").write_text(text)
+        found = read_geometry(tmp_path / f"matrix.{suffix}")
+        assert found.edge_distance.reshape(4, 4).T.tolist() == (LENGTHS + 0.5).tolist()
+    (tmp_path / "list.edgelist").write_text("0 1 1,5\n1 2 2,5\n")
+    found = read_geometry(tmp_path / "list.edgelist", directed=True)
+    assert edges(found) == {("0", "1"): 1.5, ("1", "2"): 2.5}
+
+
 def test_an_edge_of_two_gyri_is_no_header(tmp_path):
     (tmp_path / "list.edgelist").write_text("precentral postcentral 0.5\ninsula cuneus 0.3\n")
     assert edges(read_geometry(tmp_path / "list.edgelist", directed=True, weight_is="distance")) == {
