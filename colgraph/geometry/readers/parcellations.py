@@ -75,7 +75,7 @@ def _named(values: NDArray[Any], table: dict[int, str]) -> Labels:
     names = {key: name.strip() for key, name in table.items() if not is_no_parcel(name)}
     whole = _numbers(values)
     if NO_AREA in names and (whole == NO_AREA).any():
-        raise ValueError(f"the label {names[NO_AREA]!r} has the key {NO_AREA}, which means no area: give it another one")
+        raise ValueError(f"the label {names[NO_AREA]!r} has the key {NO_AREA}, which means no area: give it another")
     return np.where(np.isin(whole, list(names)), whole, NO_AREA), names
 
 
