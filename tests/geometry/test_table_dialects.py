@@ -89,6 +89,26 @@ def test_decimal_commas_in_what_blanks_separate(tmp_path):
     assert edges(found) == {("0", "1"): 1.5, ("1", "2"): 2.5}
 
 
+@pytest.mark.parametrize("text", ["3 2\n0 1\n1 2\n", "4 5\n1 2\n2 3\n3 4\n4 1\n1 3\n", "3 2\n0 1 0.5\n1 2 0.5\n"])
+def test_a_first_line_with_the_numbers_of_nodes_and_edges_is_no_edge(tmp_path, text):
+    path = tmp_path / "list.txt"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"the first line .* says how many nodes and edges the others have"):
+        read_geometry(path)
+    if "." not in text:
+        count = int(text[0])
+        assert read_geometry(path, header=False).num_columns == count + 1
+    path.write_text(text.partition("\n")[2])
+    assert read_geometry(path, weight=None).num_columns == int(text[0])
+
+
+@pytest.mark.parametrize("text", ["3 2\n2 1\n1 0\n", "4 3\n3 2\n2 1\n1 4\n", "0 2\n2 3\n3 1\n", "2 1\n0 1\n"])
+def test_a_first_edge_that_may_look_like_counts(tmp_path, text):
+    (tmp_path / "list.edgelist").write_text(text)
+    found = read_geometry(tmp_path / "list.edgelist", directed=True)
+    assert found.edges.shape[1] == text.count("\n")
+
+
 def test_an_edge_of_two_gyri_is_no_header(tmp_path):
     (tmp_path / "list.edgelist").write_text("precentral postcentral 0.5\ninsula cuneus 0.3\n")
     assert edges(read_geometry(tmp_path / "list.edgelist", directed=True, weight_is="distance")) == {
