@@ -78,6 +78,36 @@ def test_ends_of_edges_between_numbered_nodes_are_found(tmp_path, heads):
 
 
 @QUIET
+@pytest.mark.parametrize("corner", ["0", "NaN", "0.0"])
+def test_a_border_of_numbers_may_be_names(tmp_path, corner):
+    """``writematrix([0 k; k' W])``, where the corner is a number, too."""
+    names = ["1001", "1002", "2001", "2002"]
+    rows = [[corner, *names], *([n, *map("{:g}".format, row)] for n, row in zip(names, LENGTHS, strict=True))]
+    for suffix in ("csv", "tsv", "txt"):
+        path = tmp_path / f"matrix.{suffix}"
+        path.write_text("\n".join(("," if suffix == "csv" else "\t").join(row) for row in rows))
+        with pytest.raises(ValueError, match=r"'1001' and so on, beside a corner of .*: say header=True or"):
+            read_geometry(path)
+        assert edges(read_geometry(path, header=True)) == expected(names)
+        assert read_geometry(path, header=False, directed=True).num_columns == 5
+    (tmp_path / "line.csv").write_text("0,1,2,3\n1,0,1,2\n2,1,0,1\n3,2,1,0\n")  # distances of four nodes in a row
+    assert read_geometry(tmp_path / "line.csv").num_columns == 4
+
+
+@QUIET
+def test_numbers_as_names_that_were_written_as_doubles(tmp_path):
+    names = ["1001", "1002", "2001", "2002"]
+    for across, down in ((names, [f"{n}.0" for n in names]), ([f"{n}.0" for n in names], [f"{n}.0" for n in names])):
+        rows = [["", *across], *([n, *map("{:g}".format, row)] for n, row in zip(down, LENGTHS, strict=True))]
+        (tmp_path / "matrix.csv").write_text("\n".join(map(",".join, rows)))
+        assert edges(read_geometry(tmp_path / "matrix.csv")) == expected(names)
+        (tmp_path / "matrix.txt").write_text("\n".join(map(" ".join, [across, *rows[1:]])))  # as R does
+        assert edges(read_geometry(tmp_path / "matrix.txt")) == expected(names)
+        frame = pandas.DataFrame(LENGTHS, index=[*map(float, down)], columns=[*map(float, across)])
+        assert edges(cg.geometry(frame)) == expected(names)
+
+
+@QUIET
 def test_decimal_commas_in_what_blanks_separate(tmp_path):
     text = "\n".join(" ".join(f"{x:g}".replace(".", ",") for x in row) for row in LENGTHS + 0.5)
     for suffix in ("csv", "txt"):

@@ -48,7 +48,7 @@ def table_geometry(frame: Any, *, asked: Rows) -> Geometry:
     Raises:
         ValueError: for any other table, and for what the readers of files and matrices refuse.
     """
-    heads, rows = ([str(name) for name in index] for index in (frame.columns, frame.index))
+    heads, rows = map(_texts, (frame.columns, frame.index))
     ends = None if sorted(rows) == sorted(heads) else find_ends(heads)
     if ends is not None and may_be_areas(heads, frame.astype(str).to_numpy().tolist(), ends):
         raise ValueError(
@@ -71,9 +71,14 @@ def table_geometry(frame: Any, *, asked: Rows) -> Geometry:
     return adjacency_geometry(frame.fillna(0).to_numpy(), name="DataFrame", names=names, cells=asked)
 
 
+def _texts(names: Any) -> list[str]:
+    """Names as text, whole numbers without decimals: pandas makes floats of them where one was missing."""
+    return [str(int(name)) if isinstance(name, float) and name.is_integer() else str(name) for name in names]
+
+
 def _named(frame: Any) -> tuple[list[str] | None, Any]:
     """Column names, if there are any, and the matrix with its rows in the order of its columns."""
-    rows, columns = ([str(name) for name in index] for index in (frame.index, frame.columns))
+    rows, columns = map(_texts, (frame.index, frame.columns))
     counted = [[str(i + start) for i in range(len(rows))] for start in (0, 1)]
     names = None if columns == counted[0] else columns
     if rows == columns:
