@@ -6,6 +6,7 @@ import pytest
 
 import colgraph as cg
 from colgraph.geometry.readers import read_geometry
+from colgraph.geometry.readers.area_names import read_area_names
 
 LENGTHS = np.array([[0, 1.5, 2, 0], [3, 0, 0, 4], [0, 5, 0, 0], [6, 0, 7, 0]])
 QUIET = pytest.mark.filterwarnings("ignore:.*(read as the length|names are those of)")
@@ -145,3 +146,20 @@ def test_an_edge_of_two_gyri_is_no_header(tmp_path):
         ("precentral", "postcentral"): 0.5,
         ("insula", "cuneus"): 0.3,
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        ("R,G,B,name,id\n10,20,30,V1,1\n11,20,30,V2,2\n", [1, 2]),
+        ("name,x,y,z\nV1,-12,3,4\nV2,10,3,4\n", None),
+        ("network,index,region\nVisual,7,V1\nVisual,9,V2\n", [7, 9]),
+        ("x\ty\tz\tlabel\tname\n1\t2\t3\t4\tV1\n2\t2\t3\t5\tV2\n", [4, 5]),
+        ("nr,hemi,area,volume\n3,L,V1,120\n4,L,V2,90\n", [3, 4]),
+        ("index label\n1 V1\n2 V2\n", [1, 2]),
+        ("1 V1 10 20 30 0\n2 V2 10 20 30 0\n", [1, 2]),
+    ],
+)
+def test_names_and_codes_of_areas_are_the_columns_that_a_header_calls_so(tmp_path, text, codes):
+    (tmp_path / "names.csv").write_text(text)
+    assert read_area_names(tmp_path / "names.csv") == (["V1", "V2"], codes)
