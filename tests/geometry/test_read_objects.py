@@ -31,6 +31,12 @@ def test_data_with_positions_and_edges():
     assert sheet.edge_distance.tolist() == [3, 5, 4, 0]
 
 
+def test_data_whose_edges_are_a_matrix_are_no_point_cloud():
+    data = Data(pos=POS, adj_t=torch.eye(3).to_sparse())
+    with pytest.raises(ValueError, match="has adj_t in place of edge_index"):
+        from_object(data)
+
+
 def test_data_with_lengths():
     by_transform = Distance(norm=False)(Data(pos=POS, edge_index=EDGES))
     assert as_pairs(from_object(by_transform)) == pytest.approx({(0, 1): 5, (1, 2): 4, (2, 0): 3, (2, 2): 0})

@@ -26,6 +26,8 @@ def pyg_geometry(data: Any, *, lengths: Lengths) -> Geometry:
     Raises:
         ValueError: for neither positions nor edges, and for attributes that make no geometry.
     """
+    if data.get("edge_index") is None and data.get("adj_t") is not None:
+        raise ValueError("the Data has adj_t in place of edge_index: give it as it was before T.ToSparseTensor()")
     if data.get("pos") is None and data.get("edge_index") is None:
         raise ValueError("the Data has neither pos nor edge_index: there is nothing to connect its nodes by")
     n = int(data.num_nodes)
