@@ -55,6 +55,21 @@ def test_edge_features_of_several_numbers_are_no_lengths():
         from_object(data, distance="edge_attr")
 
 
+@pytest.mark.filterwarnings("ignore:.*code k is taken for row k")
+@pytest.mark.parametrize("source", ["grid", "torus"])
+@pytest.mark.parametrize("lengths", [None, np.full((4, 4), 50.0)])
+def test_tracts_of_a_sheet_stay_tracts(tmp_path, source, lengths):
+    strength = np.ones((4, 4)) - np.eye(4)
+    areas = {"parcellation": np.repeat([1, 2, 3, 4], 9), "connectome": strength, "tract_lengths": lengths}
+    sheet = cg.build_sheet(
+        source, shape=(6, 6), neighbors="knn:4", **areas, connectome_labels=list("1234"), long_range=2
+    )
+    for again in (cg.build_sheet(sheet), cg.build_sheet(sheet.save(tmp_path / "sheet.npz"))):
+        assert again.is_tract.tolist() == sheet.is_tract.tolist()
+        assert again.marks == sheet.marks
+        assert again.metric == sheet.metric
+
+
 def test_data_of_a_mesh():
     ball = cg.geometry("sphere", subdivisions=1)
     data = Data(pos=torch.tensor(ball.positions), face=torch.tensor(ball.faces.T.copy()))
