@@ -28,6 +28,7 @@ _MARKS = (
 _SEPARATORS = "\t;,| "
 _NAMES = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars", " ": "blanks"}
 _NUMBER = re.compile(r"([-+]?)([\d.,]*\d[\d.,]*)([ed][-+]?\d+)?")
+_DECIMAL = re.compile(r"[-+]?\d*,\d+([ed][-+]?\d+)?")
 _GROUPED = re.compile(r"\d{1,3}(\D\d{3})+")
 _MISSING = {"nan", "na", "n/a", "#n/a", "<na>", "null", "none"}
 _INFINITE = {"inf", "infinity"}
@@ -139,7 +140,7 @@ def parse_table(text: str, *, separators: str = _SEPARATORS, comments: str = "#"
 
     The separator is the first that cuts all rows into the same number of cells, more than one; a first row with one
     cell fewer is a header without a corner, as R writes it. Excel's line ``sep=;`` is followed. A separator at the end
-    of every row but the header is none.
+    of every row but the header is none. Between numbers that blanks separate, commas are decimal.
 
     Args:
         text: what :func:`decode_text` gives.
@@ -149,7 +150,8 @@ def parse_table(text: str, *, separators: str = _SEPARATORS, comments: str = "#"
         ragged: whether rows may have different numbers of cells.
 
     Raises:
-        ValueError: for no rows, quotes that do not close, and rows of different lengths, naming the row.
+        ValueError: for no rows, quotes that do not close, rows of different lengths, naming the row, and commas that
+            may be decimal or between cells.
     """
     lines = [line.strip(" ") for line in text.split("\n") if line.strip(" ")]
     is_note = [line.startswith(tuple(comments)) and not line.startswith("#N/A") for line in lines]
@@ -168,6 +170,8 @@ def parse_table(text: str, *, separators: str = _SEPARATORS, comments: str = "#"
             except csv.Error as error:
                 broken = error
     even = [mark for mark, rows in cut.items() if len(rows[-1]) > 1 and _first_odd(rows) is None]
+    if even[:1] == [","] and " " in even and _are_decimal(cut[","], cut[" "]):
+        even = [" "]
     if even:
         return Table(cut[even[0]], even[0], noted)
     if not ragged:
@@ -195,6 +199,24 @@ def _split(lines: Sequence[str], separator: str) -> list[list[str]]:
     if all(len(row) == len(rows[0]) + 1 and not row[-1] for row in rows[1:]):
         rows[1:] = [row[:-1] for row in rows[1:]]
     return rows
+
+
+def _are_decimal(by_commas: list[list[str]], by_blanks: list[list[str]]) -> bool:
+    """Whether the commas of a table that blanks cut evenly, too, stand in its numbers: ``0 1,5`` and ``2,5 0``.
+
+    Raises:
+        ValueError: where words end with the number before a comma, which may be cells or a name: ``a b 1,5``.
+    """
+    if not all(_DECIMAL.fullmatch(_plain(cell)) for row in by_blanks for cell in row if "," in cell):
+        return False
+    several = [cell for row in by_commas for cell in row if " " in cell]
+    numbers = any(all(map(is_number, cell.split())) for cell in several)
+    if several and not numbers and len(by_blanks[-1]) > 2:
+        raise ValueError(
+            f"{' '.join(by_blanks[-1])!r} may have a decimal comma, or two cells with a comma between them: write "
+            "decimal points, or put semicolons between cells"
+        )
+    return numbers
 
 
 def _first_odd(rows: list[list[str]]) -> int | None:

@@ -63,6 +63,21 @@ def test_separators(text):
     assert (table.separator, table.rows) == TABLES[text]
 
 
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("0,0 1,5\n2,5 0,0\n", [["0,0", "1,5"], ["2,5", "0,0"]]),
+        ("0 1,5  -2,5e1\n1,5 0 3\n", [["0", "1,5", "-2,5e1"], ["1,5", "0", "3"]]),
+        ("0 1 1,5\n1 2 2,5\n", [["0", "1", "1,5"], ["1", "2", "2,5"]]),
+        ("area 1,5,3\narea 2,7,2\n", [["area 1", "5", "3"], ["area 2", "7", "2"]]),
+        ("area 1,5\narea 2,7\n", [["area 1", "5"], ["area 2", "7"]]),
+        ("1,2, 3\n4,5, 6\n", [["1", "2", "3"], ["4", "5", "6"]]),
+    ],
+)
+def test_decimal_commas_between_blanks(text, rows):
+    assert parse_table(text).rows == rows
+
+
 def test_comments_and_tables_of_one_file(tmp_path):
     (tmp_path / "a.csv").write_text("# made by hand\n\na,b\n1,2\n")
     table = read_table(tmp_path / "a.csv")
@@ -78,6 +93,7 @@ def test_comments_and_tables_of_one_file(tmp_path):
         ("a,b,c\n1,2,3\n1,2,3,4\n", "row 3 has 4 cells, row 1 has 3"),
         ('a,b\n"1,2\n3,4\n', "quotes are broken"),
         ("# only this\n", "no rows"),
+        ("a b 1,5\nb c 2,5\n", "'b c 2,5' may have a decimal comma, or two cells with a comma between them"),
     ],
 )
 def test_broken_tables(tmp_path, text, message):

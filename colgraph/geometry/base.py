@@ -30,7 +30,8 @@ class Geometry:
         edges: ``[2,E]`` int64 source and target of the geometry's own connections, or None. A list of pairs (source,
             target) will do too, but two lists of two columns may mean either and are refused.
         edge_distance: ``[E]`` float64, their lengths, or None. An edge without a length of its own is as long as the
-            straight line between its ends, or 1 where positions mean nothing.
+            straight line between its ends, or 1 where positions mean nothing. The metrics "given" and "hops" follow
+            them; any other measures edges itself, and :func:`build_sheet` warns where it finds other lengths.
         metric: one of ``colgraph.space.METRICS``: what distance means here unless the user asks for another.
         name: what messages and reports call it.
         layer: ``[N]`` int64 label per column, or None.

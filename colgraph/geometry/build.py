@@ -29,7 +29,7 @@ from colgraph.geometry.registry import (
 )
 from colgraph.hints import did_you_mean
 from colgraph.sheet import Sheet
-from colgraph.space import GRAPH_METRICS, Index, make_space
+from colgraph.space import GRAPH_METRICS, Index, Space, make_space
 from colgraph.space.connections import connections
 
 _ARGUMENTS = ("neighbors", "metric", "mask", "num_inputs", "num_outputs", "inputs", "outputs", "axis")
@@ -140,6 +140,8 @@ def build_sheet(
     space = make_space(shape.place, shape.metric)
     links = neighborhood.links(shape, space)
     edges, distance = canonical_edges(np.stack([links.source, links.target]), shape.num_columns, links.distance)
+    if metric is None:
+        _warn_of_unread_lengths(shape, space)
     if neighborhood.may_isolate:
         warn_of_isolated(neighborhood, links, shape, space)
     return Sheet.from_edges(
@@ -161,6 +163,20 @@ def build_sheet(
         period=shape.period if shape.metric == "periodic" else None,
         wires=_wires(shape, edges, distance),
     )
+
+
+def _warn_of_unread_lengths(shape: Geometry, space: Space) -> None:
+    """Say where a geometry's edges have lengths that its own metric, which nobody asked for, sets aside."""
+    if shape.edges is None or shape.edge_distance is None or shape.metric in GRAPH_METRICS:
+        return
+    length = shape.edge_distance
+    # Positions of a sheet that is read again are rounded.
+    if not np.allclose(space.between(*shape.edges), length, rtol=1e-4, atol=1e-5 * float(length.max(initial=0))):
+        warnings.warn(
+            f"the lengths edge_distance of {shape.name!r} are not used: its metric is {shape.metric!r}, which measures "
+            "edges otherwise (metric='given' uses them)",
+            stacklevel=3,
+        )
 
 
 def _wires(shape: Geometry, edges: Index, distance: Any) -> tuple[Index, Any] | None:

@@ -172,9 +172,19 @@ def test_given_takes_edges_else_faces():
     assert pairs(own) == {(0, 1), (3, 3)}
     # Parallel edges are merged to the shortest; a self-loop keeps the length it was given.
     assert own.distance.tolist() == [7, 4]
-    assert cg.build_sheet(both, neighbors="given").distance.max() == pytest.approx(np.sqrt(2))
+    with pytest.warns(UserWarning, match=r"edge_distance of 'custom' are not used.*metric='given' uses them"):
+        assert cg.build_sheet(both, neighbors="given").distance.max() == pytest.approx(np.sqrt(2))
     with pytest.raises(ValueError, match="'grid' has neither"):
         cg.build_sheet("grid", neighbors="given")
+
+
+def test_lengths_that_are_not_used_are_said_only_where_nobody_asked(recwarn):
+    line = np.arange(3.0)[:, None]
+    lengths = {"edges": np.array([[0, 1], [1, 2]]), "edge_distance": [5, 7]}
+    assert cg.build_sheet(cg.Geometry(line, **lengths, metric="given")).distance.tolist() == [5, 7]
+    assert cg.build_sheet(cg.Geometry(line, **lengths), metric="euclidean").distance.tolist() == [1, 1]
+    assert cg.build_sheet(cg.Geometry(line, **lengths | {"edge_distance": [1, 1]})).distance.tolist() == [1, 1]
+    assert not recwarn
 
 
 def test_given_edges_obey_the_direction_of_layers():

@@ -213,3 +213,13 @@ def test_pairs_that_do_not_fit(tmp_path, node, edge, message):
     (tmp_path / "a.edge").write_text(edge)
     with pytest.raises(ValueError, match=message):
         read_geometry(tmp_path / "a.node")
+
+
+def test_hdf5_that_matlab_did_not_write_is_not_transposed(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    for octave in (False, True):
+        with h5py.File(tmp_path / "c.mat", "w") as file:
+            file["SC/value"] = A.T if octave else A
+            if octave:
+                file["SC"].attrs["OCTAVE_NEW_FORMAT"] = 1
+        assert named(quietly(tmp_path / "c.mat")) == PAIRS

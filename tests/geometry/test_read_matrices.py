@@ -108,6 +108,8 @@ def test_npz_with_positions_and_names(tmp_path):
     assert geometry.names == ("V1", "V2", "MT")
     assert geometry.spatial
     assert geometry.metric == "given"
+    np.savez(tmp_path / "bytes.npz", adjacency=A, names=np.array([b"V1", b"V2", b"MT"]))
+    assert quietly(tmp_path / "bytes.npz").names == ("V1", "V2", "MT")
 
 
 def test_a_matrix_market_pattern_has_no_lengths(tmp_path):

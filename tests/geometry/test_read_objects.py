@@ -31,6 +31,12 @@ def test_data_with_positions_and_edges():
     assert sheet.edge_distance.tolist() == [3, 5, 4, 0]
 
 
+def test_data_whose_edges_are_a_matrix_are_no_point_cloud():
+    data = Data(pos=POS, adj_t=torch.eye(3).to_sparse())
+    with pytest.raises(ValueError, match="has adj_t in place of edge_index"):
+        from_object(data)
+
+
 def test_data_with_lengths():
     by_transform = Distance(norm=False)(Data(pos=POS, edge_index=EDGES))
     assert as_pairs(from_object(by_transform)) == pytest.approx({(0, 1): 5, (1, 2): 4, (2, 0): 3, (2, 2): 0})
@@ -47,6 +53,21 @@ def test_edge_features_of_several_numbers_are_no_lengths():
     assert from_object(data).edge_distance is None
     with pytest.raises(ValueError, match=r"edge_attr must have shape \[4\]"):
         from_object(data, distance="edge_attr")
+
+
+@pytest.mark.filterwarnings("ignore:.*code k is taken for row k")
+@pytest.mark.parametrize("source", ["grid", "torus"])
+@pytest.mark.parametrize("lengths", [None, np.full((4, 4), 50.0)])
+def test_tracts_of_a_sheet_stay_tracts(tmp_path, source, lengths):
+    strength = np.ones((4, 4)) - np.eye(4)
+    areas = {"parcellation": np.repeat([1, 2, 3, 4], 9), "connectome": strength, "tract_lengths": lengths}
+    sheet = cg.build_sheet(
+        source, shape=(6, 6), neighbors="knn:4", **areas, connectome_labels=list("1234"), long_range=2
+    )
+    for again in (cg.build_sheet(sheet), cg.build_sheet(sheet.save(tmp_path / "sheet.npz"))):
+        assert again.is_tract.tolist() == sheet.is_tract.tolist()
+        assert again.marks == sheet.marks
+        assert again.metric == sheet.metric
 
 
 def test_data_of_a_mesh():

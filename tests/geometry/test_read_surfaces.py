@@ -9,6 +9,7 @@ import scipy.io
 
 import colgraph as cg
 from colgraph.geometry.readers import MASK_SUFFIXES, from_object, read_geometry, read_mask
+from colgraph.geometry.readers.parcellations import read_parcellation
 
 nib = pytest.importorskip("nibabel")
 from nibabel import freesurfer, gifti  # noqa: E402
@@ -274,6 +275,35 @@ def test_which_labels_are_no_cortex(tmp_path, table, kept):
     path = tmp_path / "areas.label.gii"
     path.write_bytes(label_image(keys, table).to_bytes())
     np.testing.assert_array_equal(read_mask(path, N), np.isin(keys, kept))
+
+
+@pytest.mark.parametrize(
+    ("table", "codes"),
+    [
+        ({0: "V0", 1: "V1", 2: "???"}, [0, 1, -1]),
+        ({0: "V0", 1: "V1", 2: "V2"}, [-1, 1, 2]),  # nothing says which is none: 0 is, by convention
+        ({0: "Medial wall", 1: "V1", 2: "V2"}, [-1, 1, 2]),
+    ],
+)
+def test_labels_with_the_key_0_are_areas_where_another_one_says_that_there_is_none(tmp_path, table, codes):
+    path = tmp_path / "areas.label.gii"
+    path.write_bytes(label_image(np.arange(N) % 3, table).to_bytes())
+    np.testing.assert_array_equal(read_parcellation(path).code, np.array(codes)[np.arange(N) % 3])
+    path.write_bytes(label_image(np.arange(N) % 3 - 1, {-1: "V0", 0: "V1", 1: "???"}).to_bytes())
+    with pytest.raises(ValueError, match="the label 'V0' has the key -1, which means no area"):
+        read_parcellation(path)
+
+
+def test_labels_of_one_color_are_not_told_apart(tmp_path):
+    table = np.array([[9, 9, 9, 0], [1, 2, 3, 0], [1, 2, 3, 0]])
+    path = tmp_path / "lh.aparc.annot"
+    freesurfer.write_annot(path, np.arange(N) % 3, table, ["V1", "V2", "V3"])
+    assert read_mask(path, N).all()
+    with pytest.raises(ValueError, match="its labels 'V2' and 'V3' have one color"):
+        read_parcellation(path)
+    freesurfer.write_annot(path, np.arange(N) % 3, table, ["V1", "V2", "Medial_wall"])
+    with pytest.raises(ValueError, match="its labels 'V2' and 'Medial_wall' have one color"):
+        read_mask(path, N)
 
 
 def test_vertices_without_annotation_are_dropped_always(tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from colgraph.geometry.readers import read_geometry
+from colgraph.geometry.readers import from_object, read_geometry
 
 
 def named(geometry):
@@ -270,6 +270,26 @@ def test_the_default_weight_of_gexf(tmp_path):
     assert said == ""
 
 
+@pytest.mark.parametrize(
+    ("space", "viz"),
+    [
+        ("http://www.gexf.net/1.3", "http://www.gexf.net/1.3/viz"),  # Gephi 0.9
+        ("http://gexf.net/1.3", "http://gexf.net/1.3/viz"),  # Gephi 0.10
+        ("http://www.gexf.net/1.3draft", "http://www.gexf.net/1.3draft/viz"),
+        ("http://www.gexf.net/1.2draft", "http://www.gexf.net/1.1draft/viz"),  # rgexf
+    ],
+)
+def test_gexf_of_any_version_has_positions_and_weights(tmp_path, space, viz):
+    text = gexf('<edge id="0" source="0" target="1" weight="5"/>', "directed")
+    for i in range(3):
+        text = text.replace(f'label="{"abc"[i]}"/>', f'label="{"abc"[i]}"><viz:position x="{i}" y="2" z="0"/></node>')
+    text = text.replace('"http://www.gexf.net/1.2draft"', f'"{space}" xmlns:viz="{viz}"')
+    geometry, _ = read(tmp_path, "a.gexf", text)
+    assert named(geometry) == {("a", "b"): 5}
+    assert geometry.spatial
+    assert geometry.positions.tolist() == [[0, 2, 0], [1, 2, 0], [2, 2, 0]]
+
+
 def test_directed_and_undirected_edges_in_one_file(tmp_path):
     edges = (
         '<edge id="0" source="0" target="1" type="directed" weight="5"/>'
@@ -293,6 +313,8 @@ def test_directed_and_undirected_edges_in_one_file(tmp_path):
 
 
 def test_graph_files_say_which_numbers_of_edges_were_not_read(tmp_path):
+    with pytest.warns(UserWarning, match="no lengths were read; edges have 'fibers'"):
+        from_object(nx.DiGraph([("a", "b", {"fibers": np.float32(3)})]))
     graph = nx.DiGraph([("a", "b", {"fibers": 3})])
     nx.write_graphml(graph, tmp_path / "a.graphml")
     with pytest.warns(UserWarning, match=r"no lengths were read; edges have 'fibers' \(distance= or weight= names one"):

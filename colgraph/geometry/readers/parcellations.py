@@ -71,14 +71,22 @@ Labels = tuple[NDArray[np.int64], dict[int, str] | None]
 
 
 def _named(values: NDArray[Any], table: dict[int, str]) -> Labels:
-    """Codes where they have the name of an area."""
+    """Codes where they have the name of an area, 0 too."""
     names = {key: name.strip() for key, name in table.items() if not is_no_parcel(name)}
-    whole = _whole(values)
+    whole = _numbers(values)
+    if NO_AREA in names and (whole == NO_AREA).any():
+        raise ValueError(f"the label {names[NO_AREA]!r} has the key {NO_AREA}, which means no area: give it another")
     return np.where(np.isin(whole, list(names)), whole, NO_AREA), names
 
 
 def _whole(values: NDArray[Any]) -> NDArray[np.int64]:
     """Codes ``[V]``: 0, -1 and NaN are no area."""
+    code = _numbers(values)
+    return np.where(code == 0, NO_AREA, code)
+
+
+def _numbers(values: NDArray[Any]) -> NDArray[np.int64]:
+    """Numbers ``[V]`` of labels from 0 on, -1 for none, 0 for NaN."""
     flat = one_each(values, "a parcellation has one code per vertex")
     if flat.dtype.kind not in "iuf":
         raise ValueError(f"a parcellation holds whole numbers, this one {flat.dtype}")
@@ -86,8 +94,7 @@ def _whole(values: NDArray[Any]) -> NDArray[np.int64]:
     odd = np.flatnonzero((filled != np.floor(filled)) | (filled < -1) | (filled > 2**53))
     if odd.size:
         raise ValueError(f"a parcellation holds whole numbers from 0 (no area), but vertex {odd[0]} has {flat[odd[0]]}")
-    code = filled.astype(np.int64)
-    return np.where(code == 0, NO_AREA, code)
+    return filled.astype(np.int64)
 
 
 def _words(words: list[str]) -> Labels:
@@ -130,7 +137,7 @@ def _read_gifti(source: Source) -> Labels:
 
 
 def _read_annot(source: Source) -> Labels:
-    codes, table = read_annot_labels(source)
+    codes, table = read_annot_labels(source, apart=True)
     table.pop(0, None)  # the code of vertices that nothing was drawn on
     return _named(codes, table)
 

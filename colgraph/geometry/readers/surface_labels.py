@@ -89,8 +89,16 @@ def read_gifti_labels(source: Source, what: str) -> tuple[NDArray[Any], dict[int
     return values, table
 
 
-def read_annot_labels(source: Source) -> tuple[NDArray[np.int64], dict[int, str]]:
-    """One code a vertex of a FreeSurfer annotation, and the names of the codes. 0 is no label."""
+def read_annot_labels(source: Source, *, apart: bool = False) -> tuple[NDArray[np.int64], dict[int, str]]:
+    """One code a vertex of a FreeSurfer annotation, and the names of the codes. 0 is no label.
+
+    Args:
+        source: the file.
+        apart: whether parcels must be told apart from each other, and not only from what is no parcel.
+
+    Raises:
+        ValueError: for a broken file, and for vertices of a color that two labels have: it is all that says which.
+    """
     freesurfer = optional("nibabel.freesurfer", "mesh")
     with parsing("a FreeSurfer annotation"), source.on_disk() as path:
         codes, table, names = freesurfer.read_annot(path, orig_ids=True)
@@ -98,5 +106,10 @@ def read_annot_labels(source: Source) -> tuple[NDArray[np.int64], dict[int, str]
         table = table[table.any(1)]
     if len(table) != len(names):
         raise ValueError(f"its colour table has {len(table)} entries and {len(names)} names")
-    labels = {int(code): decode_text(label) for code, label in zip(table[:, 4], names, strict=True)}
+    labels: dict[int, str] = {}
+    used = set(np.unique(codes).tolist())
+    for code, label in zip(table[:, 4].tolist(), map(decode_text, names), strict=True):
+        other = labels.setdefault(code, label)
+        if other != label and code in used and (apart or is_no_parcel(other) != is_no_parcel(label)):
+            raise ValueError(f"its labels {other!r} and {label!r} have one color, so that vertices may be in either")
     return codes, labels

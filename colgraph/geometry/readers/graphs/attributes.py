@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 from colgraph.geometry.readers.files import warn
@@ -36,7 +37,7 @@ def name_lengths(graph: Any, name: str, asked: Lengths) -> Lengths:
 
 
 def _is_real(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 _NODE_NAMES = ("pos", "x", "y", "z", "name", "label", "layer")

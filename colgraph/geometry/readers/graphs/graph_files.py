@@ -19,6 +19,8 @@ from colgraph.geometry.readers.graphs.network import graph_geometry
 from colgraph.geometry.readers.graphs.pajek import load_pajek
 from colgraph.geometry.readers.lengths import Lengths
 
+_GEXF = "http://www.gexf.net/1.2draft"
+
 
 def read_graph(
     source: Source,
@@ -67,6 +69,10 @@ def _load_gexf(source: Source) -> Any:
 
     with parsing("GEXF"):
         root = ElementTree.fromstring(source.data)
+    for element in root.iter():  # networkx knows one address of each version, Gephi and others write more
+        space, _, tag = str(element.tag).rpartition("}")
+        if "viz" in space or "gexf" in space or not space:
+            element.tag = f"{{{_GEXF}{'/viz' if 'viz' in space else ''}}}{tag}"
     graph = _check_xml(root, "GEXF")
     kinds = {"directed": True, "undirected": False, "mutual": False}
     mutual = _direct(graph, "defaultedgetype", lambda edge: kinds.get(edge.get("type", "")))

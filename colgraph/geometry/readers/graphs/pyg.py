@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph import checks
-from colgraph.edges import by_rank
+from colgraph.edges import by_rank, edge_codes
 from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import warn
 from colgraph.geometry.readers.graphs.network import network_geometry, with_stated_metric
@@ -26,6 +26,8 @@ def pyg_geometry(data: Any, *, lengths: Lengths) -> Geometry:
     Raises:
         ValueError: for neither positions nor edges, and for attributes that make no geometry.
     """
+    if data.get("edge_index") is None and data.get("adj_t") is not None:
+        raise ValueError("the Data has adj_t in place of edge_index: give it as it was before T.ToSparseTensor()")
     if data.get("pos") is None and data.get("edge_index") is None:
         raise ValueError("the Data has neither pos nor edge_index: there is nothing to connect its nodes by")
     n = int(data.num_nodes)
@@ -36,12 +38,13 @@ def pyg_geometry(data: Any, *, lengths: Lengths) -> Geometry:
         return Geometry(positions, faces=faces, metric="euclidean" if faces is None else "geodesic", name=name)
     edges = checks.edge_index(data.edge_index, n)
     distance, attribute = _lengths(data, edges, lengths)
+    local = _is_local(data, edges, distance, n)
     output = data.get("output_mask")
     inputs = by_rank(checks.as_array(data.get("input_rank", ()), "input_rank"))
     network = network_geometry(
-        edges,
+        edges[:, local],
         n,
-        lengths=distance,
+        lengths=None if distance is None else distance[local],
         directed=True,
         positions=positions,
         name=name,
@@ -53,7 +56,18 @@ def pyg_geometry(data: Any, *, lengths: Lengths) -> Geometry:
         guessed_from=attribute,
     )
     network = with_stated_metric(network, data.get("metric"), data.get("period"))
+    if distance is not None and not local.all():
+        network = dataclasses.replace(network, tracts=edges[:, ~local], tract_lengths=distance[~local])
     return network if faces is None else dataclasses.replace(network, faces=faces)
+
+
+def _is_local(data: Any, edges: NDArray[np.int64], lengths: Any, n: int) -> NDArray[np.bool_]:
+    """``[E]`` which edges are no tracts of a sheet: all of them, where none would be left or none have lengths."""
+    if data.get("tract_index") is None or lengths is None:
+        return np.ones(edges.shape[1], dtype=bool)
+    tracts = checks.indices(data.tract_index, n, "tracts", (2, "T"))
+    local = ~np.isin(edge_codes(edges, n), edge_codes(tracts, n))
+    return local if local.any() else ~local
 
 
 def _triangles(data: Any, n: int) -> NDArray[np.int64] | None:

@@ -14,7 +14,7 @@ from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import Source, refuse, warn
 from colgraph.geometry.readers.matrices.adjacency import Cells, adjacency_geometry
 from colgraph.geometry.readers.meshes.triangles import surface_geometry
-from colgraph.geometry.readers.tables.columns import find_ends
+from colgraph.geometry.readers.tables.columns import find_ends, may_be_areas
 from colgraph.geometry.readers.tables.csv_txt import Rows, read_csv
 
 
@@ -48,12 +48,19 @@ def table_geometry(frame: Any, *, asked: Rows) -> Geometry:
     Raises:
         ValueError: for any other table, and for what the readers of files and matrices refuse.
     """
-    if find_ends([str(name) for name in frame.columns]):
+    heads, rows = map(_texts, (frame.columns, frame.index))
+    ends = None if sorted(rows) == sorted(heads) else find_ends(heads)
+    if ends is not None and may_be_areas(heads, frame.astype(str).to_numpy().tolist(), ends):
+        raise ValueError(
+            f"a DataFrame with the columns {', '.join(heads[i] for i in ends)} may be edges or a matrix: call the "
+            "columns of edges source and target, or give the rows of a matrix the names of its columns"
+        )
+    if ends is not None:
         refuse("a table of edges", transpose=asked.transpose or None)
         text = Source(Path("DataFrame.csv"), frame.to_csv(index=False).encode())
         return dataclasses.replace(read_csv(text, asked=asked), name="DataFrame")
     refuse("an adjacency matrix", distance=asked.distance)
-    small = len(frame) <= 3 and {str(name) for name in frame.index} != {str(name) for name in frame.columns}
+    small = len(frame) <= 3 and set(rows) != set(heads)
     if frame.shape[0] != frame.shape[1] or frame.empty or small:
         raise ValueError(
             f"a DataFrame of shape {list(frame.shape)} is neither an adjacency matrix (square; of 3 columns or fewer, "
@@ -64,9 +71,14 @@ def table_geometry(frame: Any, *, asked: Rows) -> Geometry:
     return adjacency_geometry(frame.fillna(0).to_numpy(), name="DataFrame", names=names, cells=asked)
 
 
+def _texts(names: Any) -> list[str]:
+    """Names as text, whole numbers without decimals: pandas makes floats of them where one was missing."""
+    return [str(int(name)) if isinstance(name, float) and name.is_integer() else str(name) for name in names]
+
+
 def _named(frame: Any) -> tuple[list[str] | None, Any]:
     """Column names, if there are any, and the matrix with its rows in the order of its columns."""
-    rows, columns = ([str(name) for name in index] for index in (frame.index, frame.columns))
+    rows, columns = map(_texts, (frame.index, frame.columns))
     counted = [[str(i + start) for i in range(len(rows))] for start in (0, 1)]
     names = None if columns == counted[0] else columns
     if rows == columns:

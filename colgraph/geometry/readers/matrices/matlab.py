@@ -112,7 +112,9 @@ def load_mat(source: Source) -> dict[str, Any]:
         raise ValueError("this is Octave's text format: save it with `save -v7`")
     h5py = optional("h5py", "mesh") if is_hdf5(source.data) else None
     with parsing("a MATLAB file" if h5py is None else "a MATLAB v7.3 file"):
-        tree = matlab_tree(io.BytesIO(source.data), h5py)
+        # Octave, which marks its groups, writes HDF5 by columns, too; other programs by rows.
+        by_columns = source.data.startswith(b"MATLAB") or b"OCTAVE_NEW_FORMAT" in source.data
+        tree = matlab_tree(io.BytesIO(source.data), h5py, by_columns)
     return {name: value for key, node in tree.items() for name, value in _flat(key, node, h5py is not None)}
 
 

@@ -64,7 +64,7 @@ def read_numpy(source: Source, *, cells: Cells) -> Geometry:
     return adjacency_geometry(
         matrix,
         name=source.name,
-        names=None if names is None else [str(entry) for entry in names],
+        names=None if names is None else [e.decode() if isinstance(e, bytes) else str(e) for e in names.tolist()],
         positions=positions,
         cells=cells,
     )

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from colgraph.geometry.readers.lengths import Lengths
 from colgraph.text import is_number, plain_name
 
-# Who speaks and who listens. A word may be part of a name (pre_root_id, post_root_id) if the rest is the same.
+# Who speaks and who listens. A word may be part of a name (pre_root_id, post_root_id) if the rest is the same and the
+# word stands apart from it: precentral and postcentral are areas.
 _ENDS = (
     *(("source", "target"), ("source", "destination"), ("source", "sink"), ("source", "dest"), ("from", "to")),
     *(("src", "dst"), ("src", "dest"), ("src", "tgt"), ("src", "target"), ("origin", "destination"), ("tail", "head")),
@@ -18,6 +19,10 @@ _ENDS = (
 # These name two of a kind: the edge's ends only where nothing else can be meant.
 _ALIKE = (("1", "2"), ("a", "b"), ("i", "j"))
 _ALONE = (("u", "v"), ("i", "j"), ("row", "column"), ("row", "col"))
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_OF_NODES = re.compile("(node|neuron|cell|body|root|syn|vertex|site|region|area|roi)?(ids?|idx|index|name|label|key)?")
+# What areas may be called after, too: the head and the tail of the caudate, pre-SMA.
+_OF_AREAS = ("tail", "pre", "start", "parent")
 
 _DIRECTIONS = ("type", "directed", "direction", "edgetype", "isdirected", "directionality")
 _DIRECTED = {"directed", "directional", "unidirectional", "oneway", "true", "yes", "1", "arc"}
@@ -50,7 +55,8 @@ def find_ends(heads: Sequence[str], *, alike: bool = False) -> tuple[int, int] |
         for i, name in enumerate(names):
             others = {b + name[len(a) :]} if name.startswith(a) else set()
             others |= {name[: -len(a)] + b} if name.endswith(a) else set()
-            pairs += [(i, j) for j in sorted(j for other in others for j in places.get(other, ())) if j != i]
+            found = sorted(j for other in others for j in places.get(other, ()) if j != i)
+            pairs += [(i, j) for j in found if _stands_apart(heads[i], a) and _stands_apart(heads[j], b)]
     exact = [pair for pair in pairs if (names[pair[0]], names[pair[1]]) in _ENDS]
     if pairs or not alike:
         return (exact or pairs)[0] if pairs else None
@@ -59,6 +65,25 @@ def find_ends(heads: Sequence[str], *, alike: bool = False) -> tuple[int, int] |
         others |= {name[:-1] + b for a, b in _ALIKE if len(name) > 1 and name.endswith(a)}
         pairs += [(i, j) for j in sorted(j for other in others for j in places.get(other, ()))]
     return pairs[0] if pairs else None
+
+
+def _stands_apart(head: str, word: str) -> bool:
+    """Whether a word is a word of a name (``bodyId_pre``, ``FromNodeId``, ``sourceid``), not the beginning of one."""
+    rest = plain_name(head).replace(word, "", 1)
+    return word in map(str.lower, _WORD.findall(head)) or bool(_OF_NODES.fullmatch(rest))
+
+
+def may_be_areas(heads: Sequence[str], rows: Sequence[Sequence[str]], ends: tuple[int, int]) -> bool:
+    """Whether columns that look like ends of edges may be areas of a matrix, perhaps beside a column of names.
+
+    So where there are as many rows as columns, of numbers alone, and no column is called after lengths.
+    """
+    source, target = (plain_name(heads[i]) for i in ends)
+    if not (source.startswith(_OF_AREAS) or source.endswith(_OF_AREAS)) or (source, target) == ("pre", "post"):
+        return False
+    cells = [row[len(heads) - len(rows) :] for row in rows] if len(heads) - len(rows) in (0, 1) else []
+    numbers = all(not cell or is_number(cell) for row in cells for cell in row)
+    return len(cells) > 2 and numbers and find_lengths(heads, Lengths()) is None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import Source, refuse, warn
 from colgraph.geometry.readers.lengths import Lengths, edge_name
 from colgraph.geometry.readers.matrices.adjacency import Cells, adjacency_geometry
-from colgraph.geometry.readers.tables.columns import find_ends, find_lengths
+from colgraph.geometry.readers.tables.columns import find_ends, find_lengths, may_be_areas
 from colgraph.geometry.readers.tables.edge_lists import commented_header, edge_table_geometry, read_edge_list
 from colgraph.geometry.readers.tables.matrix_names import is_named_matrix, split_names
 from colgraph.text import Table, commented_names, is_number, parse_numbers, parse_table, plain_name
@@ -72,7 +73,10 @@ def _is_matrix(text: str) -> bool:
     except ValueError:
         return False
     height = len(rows)
-    if "{" in text or not rows or find_ends(rows[0]) or abs(height - width) > 1:
+    if "{" in text or not rows or abs(height - width) > 1:
+        return False
+    ends = find_ends(rows[0])
+    if ends and not is_named_matrix(rows) and not may_be_areas(rows[0], rows[1:], ends):
         return False
     if width > 3 or (is_named_matrix(rows) and not is_number(rows[0][0])):
         return True
@@ -98,10 +102,14 @@ def _edge_columns(table: Table, header: bool | None) -> tuple[list[str], list[li
     if header is False or is_named_matrix(table.rows):
         return None
     ends = find_ends(heads)
+    if ends is not None and may_be_areas(heads, rows, ends):
+        if header:
+            return None
+        raise _edges_or_matrix([heads[i] for i in ends])
     if ends is not None:
         return heads, rows, ends
     told = commented_header(table)
-    if told is not None:
+    if told is not None and not may_be_areas(told[0], table.rows, told[1]):
         return told[0], table.rows, told[1]
     ends = find_ends(heads, alike=True)
     if ends is not None and (find_lengths(heads, Lengths()) or (len(heads) == 2 and len(rows) != 2)):
@@ -109,16 +117,20 @@ def _edge_columns(table: Table, header: bool | None) -> tuple[list[str], list[li
     small = header is None and len(heads) in (2, 3) and len(rows) == len(heads)
     alike = ends is not None and len(heads) == 2
     if small and (alike or (not any(map(is_number, heads)) and _may_be_edges(rows))):
-        raise ValueError(
-            f"the rows below {', '.join(heads)} may be edges or a matrix: call the columns of edges source and target, "
-            "or say header=True"
-        )
+        raise _edges_or_matrix(heads)
     if header is None and _may_be_bare_edges(table.rows):
         raise ValueError(
             f"{len(heads)} rows of {len(heads)} numbers may be edges or a matrix: say header=False for a matrix, name "
             "the columns of edges source and target"
         )
     return _cytoscape(heads, rows)
+
+
+def _edges_or_matrix(heads: Sequence[str]) -> ValueError:
+    return ValueError(
+        f"the rows below {', '.join(heads)} may be edges or a matrix: call the columns of edges source and target, or "
+        "say header=True"
+    )
 
 
 def _may_be_edges(rows: list[list[str]]) -> bool:

@@ -182,7 +182,26 @@ def _split_header(table: Table, header: bool | None) -> tuple[list[str], list[li
                 f"row {i} has {len(row)} fields, an edge is 'source target' or 'source target weight' and more need a "
                 f"header; adjacency matrices are read from .csv, .tsv, .txt or .npz: {' '.join(row)[:60]!r}"
             )
+    if header is None and _may_be_counts(rows):
+        raise ValueError(
+            f"the first line {' '.join(rows[0])!r} says how many nodes and edges the others have, or is an edge: say "
+            "header=False if it is one, else leave it out"
+        )
     return ["source", "target", "weight"][: max(map(len, rows))], rows, (0, 1)
+
+
+def _may_be_counts(rows: list[list[str]]) -> bool:
+    """Whether the first row is the numbers of nodes and edges of the others, as solvers and contests write them.
+
+    It is an edge where the list runs downwards: ``3 2``, ``2 1``, ``1 0``.
+    """
+    first, others = rows[0], rows[1:]
+    nodes = {node for row in others for node in row[:2]}
+    if len(first) != 2 or first[1] != str(len(others)) or not all(map(_INTEGER.fullmatch, {first[0], *nodes})):
+        return False
+    most, sources = max(map(int, nodes)), [int(row[0]) for row in others]
+    counted = int(first[0]) in (len(nodes), most, most + 1) and not set(first) <= nodes
+    return counted and sources != sorted(sources, reverse=True)
 
 
 def _has_header(rows: list[list[str]], header: bool | None) -> bool:

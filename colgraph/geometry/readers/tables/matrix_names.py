@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from colgraph.geometry.readers.files import check_unique
-from colgraph.text import count_rows, is_number, plain_name
+from colgraph.text import count_rows, is_number, parse_numbers, plain_name
 
 _INTEGER = re.compile(r"-?\d+(\.0+)?")
 # What stands above the names of rows; another word above numbers is the first column's own name.
@@ -32,7 +33,8 @@ def split_names(rows: list[list[str]], header: bool | None) -> tuple[list[str] |
     if len(rows) > 1 and len(rows[0]) == len(rows[1]) - 1:
         if header is False:
             raise ValueError("header=False, but the first row has one cell fewer than the others: it holds names")
-        return _both_named([["", *rows[0]], *rows[1:]])
+        return _both_named(_with_whole_names([["", *rows[0]], *rows[1:]]))
+    rows = _with_whole_names(rows)
     height, width = len(rows), len(rows[0])
     if height == width:
         return _both_named(rows) if _has_names(rows, header) else (None, rows, [])
@@ -53,6 +55,19 @@ def split_names(rows: list[list[str]], header: bool | None) -> tuple[list[str] |
     )
 
 
+def _with_whole_names(rows: list[list[str]]) -> list[list[str]]:
+    """The table with whole numbers in its first row and column without decimals, which are how doubles are written.
+
+    Where they are no names, they are the same numbers still.
+    """
+    border = [*rows[0][1:], *(row[0] for row in rows[1:])]
+    if not any("." in cell for cell in border) or not all(map(_INTEGER.fullmatch, border)):
+        return rows
+    first, *others = rows
+    whole = [cell.partition(".")[0] for cell in first[1:]]
+    return [[first[0], *whole], *([row[0].partition(".")[0], *row[1:]] for row in others)]
+
+
 def is_named_matrix(rows: list[list[str]]) -> bool:
     """Whether the first row and the first column hold the same names."""
     across, down = rows[0][-(len(rows) - 1) :], [row[0] for row in rows[1:]]
@@ -71,6 +86,8 @@ def _has_names(rows: list[list[str]], header: bool | None) -> bool:
     if _has_words(across) and is_named_matrix(rows):
         return True
     if corner and is_number(corner):
+        if _may_be_numbered(rows):
+            raise _names_or_numbers(across[0], f"a corner of {corner}")
         return False
     if corner and _has_words(across) and not _has_words(down) and not _CORNERS.fullmatch(plain_name(corner)):
         raise ValueError(
@@ -89,10 +106,30 @@ def _has_names(rows: list[list[str]], header: bool | None) -> bool:
     if same and any(rows[i][i] for i in range(1, len(rows))):
         return True  # the corner alone is empty
     if same or all(rows[i][i] for i in range(1, len(rows))):
-        raise ValueError(
-            f"{across[0]!r} and so on, beside an empty corner, may be names or numbers: say header=True or header=False"
-        )
+        raise _names_or_numbers(across[0], "an empty corner")
     return False
+
+
+def _names_or_numbers(name: str, corner: str) -> ValueError:
+    return ValueError(f"{name!r} and so on, beside {corner}, may be names or numbers: say header=True or header=False")
+
+
+def _may_be_numbered(rows: list[list[str]]) -> bool:
+    """Whether a square table of numbers looks like a matrix in a border of numbers, as MATLAB writes ``[0 k; k' W]``.
+
+    Those grow, are the same in both directions, and larger than any number within.
+    """
+    across, down = rows[0][1:], [row[0] for row in rows[1:]]
+    numbers = [x or 0.0 for x in parse_numbers((cell for row in rows for cell in row), ";")]
+    border = numbers[1 : len(rows)]
+    within = [x for i in range(1, len(rows)) for x in numbers[i * len(rows) + 1 : (i + 1) * len(rows)] if x == x]
+    return (
+        len(across) > 2
+        and across == down
+        and (numbers[0] == 0 or numbers[0] != numbers[0])
+        and all(map(_INTEGER.fullmatch, across))
+        and all(low < high for low, high in itertools.pairwise([max([0.0, *within]), *border]))
+    )
 
 
 def _both_named(rows: list[list[str]]) -> tuple[list[str], list[list[str]], list[str]]:
