@@ -15,6 +15,10 @@ Array = NDArray[np.float64]
 def as_array(values: Any, what: str) -> NDArray[Any]:
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise ValueError(
+            f"{what} are masked, in {int(np.ma.count_masked(values))} entries: fill them, or leave them out"
+        )
     try:
         array = np.asarray(values)
     except (ValueError, TypeError) as error:
@@ -244,7 +248,28 @@ def as_labels(values: Any, count: int, what: str = "labels", each: str = "stimul
     array = np.asarray(values.detach().cpu().numpy() if hasattr(values, "detach") else values)
     if array.shape != (count,):
         raise ValueError(f"{what} must have one entry per {each} ({count}), got shape {list(array.shape)}")
+    none = np.array([_is_missing(label) for label in array.tolist()], dtype=bool)
+    if none.any():
+        raise ValueError(f"{what}: {each} {int(none.argmax())} has none ({array[none][0]}): leave it out, or name it")
     return array
+
+
+def _is_missing(label: Any) -> bool:
+    """Whether a label is None, NaN (which is not itself) or pandas' NA (which answers no question)."""
+    return label is None or type(label).__name__ == "NAType" or bool(label != label)
+
+
+def region_names(label: NDArray[Any], what: str = "regions") -> NDArray[Any]:
+    """The different labels of columns. A negative number is that of no region, as in ``Sheet.area``.
+
+    Raises:
+        ValueError: if there is no other.
+    """
+    names = np.unique(label)
+    names = names[names >= 0] if names.dtype.kind in "if" else names
+    if not len(names):
+        raise ValueError(f"{what} leave all {len(label)} columns in none: every label is negative")
+    return names
 
 
 def same_length(what: str, **arrays: NDArray[Any]) -> None:

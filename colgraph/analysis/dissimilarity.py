@@ -37,8 +37,10 @@ def rdm(responses: Any, metric: str = "correlation") -> Array:
     check_choice("metric", metric, RDM_METRICS)
     x = as_features(responses, "responses")
     if metric == "euclidean":
+        x = x - x.mean(0)  # far from zero, distances would be differences of large numbers
         squares = (x * x).sum(1)
-        distance = np.sqrt(np.maximum(squares[:, None] + squares - 2 * x @ x.T, 0))
+        squared = squares[:, None] + squares - 2 * x @ x.T
+        distance = np.sqrt(np.maximum(_without_rounding(squared), 0))
     else:
         x = x - x.mean(1, keepdims=True) if metric == "correlation" else x
         length = np.linalg.norm(x, axis=1)
@@ -47,8 +49,14 @@ def rdm(responses: Any, metric: str = "correlation") -> Array:
             what = "constant over" if metric == "correlation" else "zero in all"
             raise ValueError(f"stimulus {flat[0]} is {what} features: its {metric} distance is not defined")
         x = x / length[:, None]
-        distance = 1 - np.clip(x @ x.T, -1, 1)
+        distance = _without_rounding(1 - np.clip(x @ x.T, -1, 1))
     return np.asarray(distance[np.triu_indices(len(x), 1)])
+
+
+def _without_rounding(values: Array) -> Array:
+    """Values whose products were rounded in float64: those that differ in nothing else are one, which ranks ask for."""
+    size = float(np.abs(values).max(initial=0)) or 1.0
+    return np.round(values / size, 12) * size
 
 
 def category_rdm(labels: Any) -> Array:

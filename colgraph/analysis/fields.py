@@ -137,7 +137,7 @@ def gradient_fields(
         raise ValueError(f"none of the {len(index)} columns sees the image in the steps asked for")
     power = power / len(data)
     centre, radius = field_size(power)
-    number = np.arange(len(power)) if steps is None or isinstance(steps, str) else np.atleast_1d(np.asarray(steps))
+    number = np.arange(len(power)) if steps is None or isinstance(steps, str) else _numbers(net, data, steps)
     last = radius[-1]
     seen = np.isfinite(last)
     rng = np.random.default_rng(seed)
@@ -167,6 +167,16 @@ def _mean(radius: Array) -> Array:
     seen = np.isfinite(radius)
     total = np.where(seen, radius, 0).sum(-1)
     return np.where(seen.any(-1), total / np.maximum(seen.sum(-1), 1), np.nan)
+
+
+def _numbers(net: Any, data: Tensor, steps: Any) -> NDArray[np.int64]:
+    """Steps from 0, of which some may be counted from the end."""
+    given = np.atleast_1d(np.asarray(steps))
+    if given.min() >= 0:
+        return given
+    with torch.no_grad(), evaluation(net):
+        count = len(net.unroll(data[:1].to(device_of(net)).float(), record=("state",)).states)
+    return given % count
 
 
 def _squared_gradients(

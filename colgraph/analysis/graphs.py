@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import expm_multiply
 
-from colgraph.analysis.arrays import Array, as_labels, as_positions
+from colgraph.analysis.arrays import Array, as_labels, as_positions, region_names
 from colgraph.analysis.result import OnSheet
 from colgraph.analysis.stats import column_blocks, jackknife_interval, leaving_out
 from colgraph.analysis.topography import MapResult
@@ -146,7 +146,7 @@ def communicability(
         edges: ``[2,E]``.
         weights: ``[E]``; 1 if not given.
         normalised: divide by strengths first.
-        regions: ``[columns]`` labels, to get the mean communicability between regions.
+        regions: ``[columns]`` labels (below 0 of none), to get the mean communicability between regions.
         columns: their number; the highest that occurs in an edge, plus one, if not given.
         positions: ``[columns, D]``, for the blocks and the picture.
         nulls: number of random graphs.
@@ -162,8 +162,8 @@ def communicability(
     between = None
     if regions is not None:
         labels = as_labels(regions, graph.columns, "regions")
-        unique, index = np.unique(labels, return_inverse=True)
-        member = (index[:, None] == np.arange(len(unique))).astype(np.float64)
+        unique = region_names(labels)
+        member = (labels[:, None] == unique).astype(np.float64)
         member /= member.sum(0)
         names, between = tuple(unique.tolist()), member.T @ _spread(graph, member, normalised)
     block = column_blocks(graph.columns, graph.links, points)

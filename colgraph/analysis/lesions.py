@@ -28,6 +28,7 @@ from colgraph.analysis.arrays import (
     as_vector,
     check_choice,
     check_count,
+    region_names,
 )
 from colgraph.analysis.nets import bar, check_edges, device_of, restored
 from colgraph.analysis.result import Result
@@ -305,7 +306,7 @@ def lesion_regions(
         images: ``[B, channels, height, width]`` between 0 and 1, or bytes.
         labels: ``[B]``.
         edges: ``[2,E]`` the sheet's edges, in its order.
-        regions: ``[columns]`` a label per column (its layer, say), or names to columns, as
+        regions: ``[columns]`` a label per column (its layer, say; below 0 of none), or names to columns, as
             :func:`colgraph.analysis.sheet_regions` gives them.
         positions: ``[columns, 3]``, for a null of columns that lie together.
         spare: ``[columns]`` True for what is never silenced, such as the columns that the image enters by.
@@ -360,7 +361,7 @@ def _region_masks(
             mask[region_columns(regions[name], total, name)] = True
     else:
         label = as_labels(regions, len(regions), "regions")
-        kinds = np.unique(label)
+        kinds = region_names(label)
         masks, names = np.stack([label == kind for kind in kinds]), kinds.tolist()
     as_edges(edges, masks.shape[1])
     masks = masks & _candidates(spare, masks.shape[1])

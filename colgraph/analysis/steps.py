@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from colgraph.analysis import plotting
-from colgraph.analysis.arrays import Array, as_array, as_labels
+from colgraph.analysis.arrays import Array, as_array, as_labels, region_names
 from colgraph.analysis.dissimilarity import Rsa, rdm, rsa
 from colgraph.analysis.result import Result
 from colgraph.output import finite
@@ -86,7 +86,7 @@ def rsa_by_step(
 
     Args:
         states: ``[stimuli, steps, columns, channels]``.
-        areas: ``[columns]`` a label per column.
+        areas: ``[columns]`` a label per column; below 0 of none.
         model: ``[pairs]`` or ``[stimuli, stimuli]`` dissimilarities, such as :func:`category_rdm`.
         inputs: ``[stimuli, ...]`` what the network was shown, such as pixels.
         method: "spearman", "kendall" (not with ``inputs``) or "pearson".
@@ -100,7 +100,7 @@ def rsa_by_step(
     if x.ndim != 4:
         raise ValueError(f"states must have shape [stimuli, steps, columns, channels], got {list(x.shape)}")
     label = as_labels(areas, x.shape[2], "areas", "column")
-    names = np.unique(label)
+    names = region_names(label, "areas")
     options: dict[str, Any] = {"method": method, "permutations": permutations, "seed": seed}
     last = rdm(x[:, -1])
     whole = rsa(last, model, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import matplotlib as mpl
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
-from colgraph.analysis.arrays import as_responses, column_signal, varying
+from colgraph.analysis.arrays import as_array, as_labels, as_responses, column_signal, region_names, varying
 from colgraph.analysis.pairs import Pairs, bin_pairs, sample_pairs
 from colgraph.analysis.result import Result
 from colgraph.analysis.stats import (
@@ -25,6 +26,29 @@ from colgraph.analysis.stats import (
 )
 
 mpl.use("Agg")
+
+
+@pytest.mark.parametrize(
+    ("labels", "which"),
+    [([0.0, 1.0, np.nan], "2 has none (nan)"), (np.array(["a", None, "b"], dtype=object), "1 has none (None)")],
+)
+def test_a_label_that_is_missing_is_no_class(labels, which):
+    with pytest.raises(ValueError, match=re.escape(f"labels: stimulus {which}")):
+        as_labels(labels, 3)
+
+
+def test_what_is_masked_is_not_taken():
+    masked = np.ma.masked_greater([1.0, 2.0, 30.0], 10)
+    with pytest.raises(ValueError, match="responses are masked, in 1 entries"):
+        as_array(masked, "responses")
+    assert as_array(np.ma.array([1.0, 2.0]), "responses").tolist() == [1, 2]
+
+
+def test_columns_of_no_region_are_none():
+    assert region_names(np.array([-1, 3, 0, -1, 3])).tolist() == [0, 3]
+    assert region_names(np.array(["b", "a", "b"])).tolist() == ["a", "b"]
+    with pytest.raises(ValueError, match="areas leave all 2 columns in none"):
+        region_names(np.array([-1, -1]), "areas")
 
 
 def test_permutations_are_permutations_and_stay_within():

@@ -341,6 +341,8 @@ def test_fields_of_a_chain_grow_by_one_patch_a_step():
         expected = {patch_of[4 - back] for back in range(step + 2)}
         assert set(np.flatnonzero(seen)) == expected
     assert result.reach[:, 0] == pytest.approx([0.4, 0.6, 0.8])
+    both = gradient_fields(net, images, [4, 0], steps=[0, -1], progress=False)
+    assert both.steps.tolist() == [0, len(result.steps) - 1]
     last = gradient_fields(net, images, [4, 0], steps=[-1], progress=False)
     assert np.allclose(last.power[0, 0], result.power[2, 0])
     # The length of a normed state is all but constant: its gradient would be rounding.

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from scipy.spatial.distance import pdist, squareform
 
-from colgraph.analysis.dissimilarity import rdm, rsa
+from colgraph.analysis.dissimilarity import category_rdm, rdm, rsa
 from colgraph.analysis.representation import _hsic, cka, compare, participation_ratio
 from colgraph.analysis.stats import centred_gram
 
@@ -57,6 +57,17 @@ def test_null_of_many_features_is_that_of_all():
 def test_rdm_is_scipys(metric):
     x = RNG.normal(size=(12, 7)) + 2
     assert np.allclose(rdm(x, metric), pdist(x, metric))
+
+
+@pytest.mark.parametrize("metric", ["correlation", "cosine", "euclidean"])
+def test_distances_that_differ_by_rounding_are_one(metric):
+    label = RNG.integers(0, 10, 60)
+    vectors = RNG.normal(size=(10, 7))[label]
+    for features in (np.eye(10)[label], np.eye(10)[label] + 0.1):
+        assert rsa(rdm(features, metric), category_rdm(label), permutations=2).value == pytest.approx(1, abs=1e-12)
+    assert len(np.unique(rdm(vectors, metric))) <= 46, "45 pairs of classes, and none"
+    far = vectors + 1e6
+    assert np.allclose(rdm(far, "euclidean"), pdist(vectors), atol=1e-8)
 
 
 def test_rdm_refuses_what_has_no_distance():

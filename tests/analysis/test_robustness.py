@@ -293,6 +293,10 @@ def test_regions():
     assert result.interval[0] <= result.value <= result.interval[1]
     silent_out = predict_lesioned(net, images, labels, net.model.sheet.edge_index, columns=regions == "out")
     assert result.accuracy[2] == pytest.approx(silent_out.mean())
+    areas = np.repeat([0, 1, -1], [4, 3, 7])  # as in Sheet.area, -1 is none
+    by_number = lesion_regions(net, images, labels, net.model.sheet.edge_index, areas, draws=3, progress=False)
+    assert by_number.regions == (0, 1)
+    assert by_number.accuracy.tolist() == result.accuracy[[1, 2]].tolist()
 
 
 def test_regions_by_name_spare_columns_and_are_compared_with_patches():
