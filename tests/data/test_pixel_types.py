@@ -97,12 +97,48 @@ def test_twelve_bits_and_white_as_zero_are_read_as_the_file_says() -> None:
     [
         (encode(np.full((4, 4), 200, np.int32), "TIFF"), "32-bit integer pixels"),
         (tiff(np.full((4, 4), 200, "<i2").tobytes(), 4, 16, sample_format=2), "signed 16-bit integer pixels"),
+        (tiff(np.full((4, 4), -1, "i1").tobytes(), 4, 8, sample_format=2), "signed 8-bit integer pixels"),
         (encode(np.full((4, 4), 0.5, np.float32), "TIFF"), "floating-point pixels"),
     ],
 )
 def test_types_without_a_range_are_refused(data: bytes, words: str) -> None:
     with pytest.raises(UnreadableImageError, match=f"{words} have no agreed range"):
         decode_image(data, 4, 1)
+
+
+def test_tiffs_that_pillow_reads_as_something_else_are_refused_and_others_are_not() -> None:
+    """Planes of 16 bits came out as noise, and all but the first page or channel was dropped."""
+    tifffile = pytest.importorskip("tifffile")
+    colors = np.random.default_rng(0).integers(0, 65536, (3, 8, 8), dtype=np.uint16)
+
+    def written(*pages: np.ndarray, **more: Any) -> bytes:
+        out = io.BytesIO()
+        with tifffile.TiffWriter(out) as file:
+            for page in pages:
+                file.write(page, contiguous=False, **more)
+        return out.getvalue()
+
+    in_planes: dict[str, Any] = {"photometric": "rgb", "planarconfig": "separate"}
+    bytes_of = (colors >> 8).astype(np.uint8)
+    for data in (
+        written(colors, **in_planes, compression="zlib"),
+        written(bytes_of, **in_planes),
+        written(np.ascontiguousarray(colors.transpose(1, 2, 0)), photometric="rgb"),
+    ):
+        assert np.array_equal(decode_image(data, 8, 3).numpy(), bytes_of)
+    grey: dict[str, Any] = {"photometric": "minisblack"}
+    for data, words in (
+        (written(colors, **in_planes), "its 16-bit channels are planes"),
+        (written(*bytes_of, **grey), "it has several pages"),
+        (written(bytes_of[:2].transpose(1, 2, 0).copy(), **grey, planarconfig="contig"), "it has 2 channels"),
+    ):
+        with pytest.raises(UnreadableImageError, match=words):
+            decode_image(data, 8, 3)
+    out = io.BytesIO()
+    with tifffile.TiffWriter(out) as file:
+        file.write(bytes_of[0], **grey)
+        file.write(bytes_of[0, ::2, ::2], **grey, subfiletype=1)  # a smaller copy, as cameras and scanners add
+    assert np.array_equal(decode_image(out.getvalue(), 8, 1)[0].numpy(), bytes_of[0])
 
 
 def test_bits_palettes_inks_and_alpha() -> None:
