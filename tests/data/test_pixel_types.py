@@ -84,6 +84,36 @@ def test_parquet_bytes_are_scaled_as_files_are(tmp_path: Path) -> None:
     assert int(load_images(tmp_path, image_size=8, channels=1).test.batch([0])[0].max()) == 0
 
 
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 1), (8, 8, 3)])
+def test_arrays_in_parquet_files_are_bytes_or_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """What is above 255 was taken modulo 256, floats ended in a traceback, and grey bytes were called 32-bit."""
+    datasets = pytest.importorskip("datasets")
+
+    def read(array: np.ndarray) -> np.ndarray:
+        rows = {"image": array.tolist(), "label": [0, 1] * 5}
+        datasets.Dataset.from_dict(rows).to_parquet(str(tmp_path / "train.parquet"))
+        datasets.Dataset.from_dict(rows).to_parquet(str(tmp_path / "test.parquet"))
+        return load_images(tmp_path, image_size=8, channels=shape[2] if len(shape) > 2 else 1).train.batch(range(10))[0]
+
+    values = np.random.default_rng(0).integers(0, 256, (10, *shape))
+    assert np.array_equal(read(values).numpy(), values.reshape(10, 8, 8, -1).transpose(0, 3, 1, 2))
+    for wrong, words in (
+        (values + 1000, "int64 from 1[0-9]+ to 12[0-9]+: give whole numbers from 0 to 255"),
+        (values / 255, r"float64 from [0-9.]+ to [0-9.]+: give whole numbers"),
+        (values.reshape(10, 1, -1, 8), r"is an array \[1, [0-9]+, 8\]: give \[height, width, 3\]"),
+    ):
+        with pytest.raises(ValueError, match=rf"image [0-9] of .*{words}"):
+            read(wrong)
+
+
+def test_a_column_that_holds_no_images_is_named(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = {"image": [1.5] * 10, "label": [0, 1] * 5}
+    datasets.Dataset.from_dict(rows).to_parquet(str(tmp_path / "x.parquet"))
+    with pytest.raises(ValueError, match="column 'image' holds no images but float64"):
+        load_images(tmp_path, image_size=8, channels=1)
+
+
 def test_twelve_bits_and_white_as_zero_are_read_as_the_file_says() -> None:
     twelve = bytes([0x0F, 0x80, 0xF8]) * 8  # pairs of 12 bits, 0x0F8
     assert (decode_image(tiff(twelve, 4, 12), 4, 1) == 0x0F).all()
