@@ -246,6 +246,7 @@ def _labels(part: Part, column: str) -> _Labels:
     values = part.table.with_format(None)[column][:]
     if isinstance(feature, import_datasets().Value) and feature.dtype.startswith("float"):
         values = _whole_labels(values)
+    values = [None if isinstance(value, str) and not value.strip() else value for value in values]
     return _Labels(column, values, list(feature.names) if is_named else None, part.where)
 
 
