@@ -232,7 +232,7 @@ def evaluate_run(
         What the JSON holds.
 
     Raises:
-        ValueError: as :func:`open_run`, for an unknown split, and for files that cannot be written.
+        ValueError: as :func:`open_run` and :func:`evaluate_split`, and for files that cannot be written.
     """
     RunFolder(run).checkpoint(checkpoint)
     output = output or RunFolder(run).evaluation(data, split, checkpoint)
@@ -251,10 +251,15 @@ def check_outputs(output: Path, steps: bool) -> None:
 def evaluate_split(
     subject: Subject, split: str, output: Path, *, batch_size: int | None = None, steps: Sequence[int] = ()
 ) -> dict[str, Any]:
-    """Evaluate on one set of images; see :func:`evaluate_run`."""
+    """Evaluate on one set of images; see :func:`evaluate_run`.
+
+    Raises:
+        ValueError: for an unknown split, and where the file that is written by default holds another evaluation.
+    """
     trained, splits, sets = subject.trained, subject.images, subject.sets
     if split not in sets:
         raise ValueError(f"--split must be one of {', '.join(sets)}, got {split!r}")
+    _check_same_subject(subject, split, output)
     images, confusion = sets[split], None
     if trained.config.task == CLASSIFY:
         size = batch_size or _BATCH
@@ -283,6 +288,27 @@ def evaluate_split(
         _write_predictions(subject, said)
     _draw(content, output, trained)
     return content
+
+
+def _check_same_subject(subject: Subject, split: str, output: Path) -> None:
+    """Refuse to write over the evaluation of something else that has the same name: ``blur/1`` and ``noise/1``, say.
+
+    A file that was named may be written to as one likes.
+    """
+    if output != subject.folder.evaluation(subject.data, split, subject.checkpoint) or not output.is_file():
+        return
+    try:
+        content = json.loads(output.read_text(encoding="utf-8"))
+        before = [content["data"], content["split"], content["checkpoint"]]
+    except (OSError, ValueError, TypeError, KeyError):
+        return
+    now = [subject.images.source, split, subject.checkpoint]
+    same_data = before[0] == now[0] or Path(before[0]).resolve() == Path(now[0]).resolve()
+    if not same_data or before[1:] != now[1:]:
+        raise ValueError(
+            f"{str(output)!r} holds the evaluation of {before[0]!r} ({before[1]}, {before[2]}.ckpt), this one is of "
+            f"{now[0]!r} ({split}, {now[2]}.ckpt): name another file with -o"
+        )
 
 
 def _write_predictions(subject: Subject, said: Mapping[str, Tensor]) -> None:

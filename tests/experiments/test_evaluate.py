@@ -243,6 +243,25 @@ def test_other_images_of_the_same_classes_and_of_others(trained: tuple[Path, dic
             run(["evaluate", str(path), "--data", str(other)])
 
 
+def test_an_evaluation_is_not_written_over_that_of_other_data_of_one_name(
+    trained: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("datasets")
+    path = shutil.copytree(trained[0], tmp_path / "run")
+    blur, noise = (folder_of_digits(tmp_path / name / "1", [str(i) for i in range(10)]) for name in ("blur", "noise"))
+    run(["evaluate", str(path), "--data", str(blur)])
+    monkeypatch.chdir(tmp_path)
+    run(["evaluate", str(path), "--data", "blur/1"])
+    with pytest.raises(ValueError, match=r"evaluation-1.json' holds the evaluation of 'blur/1' \(test, last.ckpt\), this"):
+        run(["evaluate", str(path), "--data", str(noise)])
+    run(["evaluate", str(path), "--data", str(noise), "-o", "noise.json"])
+    run(["evaluate", str(path), "--data", "blur/1", "-o", "noise.json"])
+    run(["evaluate", str(path), "--split", "val"])
+    (tmp_path / "val").symlink_to(blur)
+    with pytest.raises(ValueError, match=r"evaluation-val.json' holds the evaluation of 'digits' \(val, last.ckpt\)"):
+        run(["evaluate", str(path), "--data", "val"])
+
+
 def test_classes_of_other_data_are_joined_by_name(trained: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     digits = load_images("digits", image_size=8, channels=1).test
