@@ -155,7 +155,7 @@ def _pictures(part: Part, image: str) -> Dataset:
 
 
 def _png(cell: Any, name: str) -> dict[str, Any] | None:
-    """An image ``[height, width]`` or ``[height, width, 1, 3 or 4]`` of numbers from 0 to 255, encoded; None is none."""
+    """An image ``[height, width]``, or with an axis of 1, 3 or 4 channels, of numbers from 0 to 255, encoded."""
     from PIL import Image
 
     if cell is None:

@@ -109,7 +109,6 @@ def check_images(packed: Mapping[str, Any], images: ImageSplits, instead: str = 
             raise ValueError(f"{images.source!r} differs from the data of the run in {what}: {instead}")
 
 
-
 def _of_images(packed: Mapping[str, Any]) -> dict[str, Any]:
     """The part of what :func:`pack_run` returned that :func:`check_images` reads."""
     return {name: packed[name] for name in ("classes", "mean", "std", "images") if name in packed}

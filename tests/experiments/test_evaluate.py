@@ -68,9 +68,21 @@ def test_measures_are_what_one_counts_by_hand() -> None:
 
 
 SMALL: dict[str, Any] = {
-    **{"image_size": 8, "channels": 1, "augment": "none", "neighbors": "knn:4", "options": {"widths": [2, 2]}},
-    **{"epochs": 2, "dim": 8, "steps": 3, "qk_dim": 4, "mlp_dim": 8, "batch_size": 128, "lr": 1e-2, "warmup": 0},
-    **{"tensorboard": False, "figure_every": 0},
+    "image_size": 8,
+    "channels": 1,
+    "augment": "none",
+    "neighbors": "knn:4",
+    "options": {"widths": [2, 2]},
+    "epochs": 2,
+    "dim": 8,
+    "steps": 3,
+    "qk_dim": 4,
+    "mlp_dim": 8,
+    "batch_size": 128,
+    "lr": 1e-2,
+    "warmup": 0,
+    "tensorboard": False,
+    "figure_every": 0,
 }
 
 
@@ -252,7 +264,7 @@ def test_an_evaluation_is_not_written_over_that_of_other_data_of_one_name(
     run(["evaluate", str(path), "--data", str(blur)])
     monkeypatch.chdir(tmp_path)
     run(["evaluate", str(path), "--data", "blur/1"])
-    with pytest.raises(ValueError, match=r"evaluation-1.json' holds the evaluation of 'blur/1' \(test, last.ckpt\), this"):
+    with pytest.raises(ValueError, match=r"-1.json' holds the evaluation of 'blur/1' \(test, last.ckpt\), this"):
         run(["evaluate", str(path), "--data", str(noise)])
     run(["evaluate", str(path), "--data", str(noise), "-o", "noise.json"])
     run(["evaluate", str(path), "--data", "blur/1", "-o", "noise.json"])
