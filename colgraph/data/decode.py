@@ -23,7 +23,10 @@ _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 # Formats of pictures: Pillow also opens icons, films, documents and scientific arrays.
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
 _WHITE_IS_ZERO = 0  # of the TIFF tag PhotometricInterpretation
-_PHOTOMETRIC = 262
+
+# Tags of TIFF, and what of them Pillow takes no notice of.
+_SUBFILE, _BITS, _PACKED, _PHOTOMETRIC, _SAMPLES, _PLANES, _KIND = 254, 258, 259, 262, 277, 284, 339
+_REDUCED, _MASK, _NOT_PACKED, _IN_PLANES, _SIGNED = 1, 4, 1, 2, 2
 
 
 class UnreadableImageError(ValueError):
@@ -184,6 +187,40 @@ def _to_mode(image: Image, mode: str) -> Image:
     return image.convert(mode)
 
 
+def _check_tiff(image: Image) -> None:
+    """Raise ValueError for what Pillow would read of a TIFF in silence as something else than it is."""
+    tags = getattr(image, "tag_v2", {})
+    bits, samples = max(tags.get(_BITS, (1,))), tags.get(_SAMPLES, 1)
+    in_planes = tags.get(_PLANES) == _IN_PLANES and tags.get(_PACKED, _NOT_PACKED) == _NOT_PACKED
+    checks = (
+        (_has_more_pages(image), "it has several pages, save one image a file"),
+        (
+            _SIGNED in tags.get(_KIND, ()),
+            f"signed {bits}-bit integer pixels have no agreed range: save it with 8 or 16 bits a channel",
+        ),
+        (samples > 1 and len(image.getbands()) == 1, f"it has {samples} channels, save it with 1 or 3"),
+        (
+            in_planes and bits > 8 and samples > 1,
+            f"its {bits}-bit channels are planes, one after the other, save them pixel by pixel",
+        ),
+    )
+    for wrong, reason in checks:
+        if wrong:
+            raise ValueError(reason)
+
+
+def _has_more_pages(image: Image) -> bool:
+    """Whether a TIFF holds another image than its first one, or smaller copies and masks of that."""
+    page: Any = image
+    found = False
+    with contextlib.suppress(EOFError):
+        while not found:
+            page.seek(page.tell() + 1)
+            found = not page.tag_v2.get(_SUBFILE, 0) & (_REDUCED | _MASK)
+    page.seek(0)
+    return found
+
+
 @contextlib.contextmanager
 def opened(source: bytes | str) -> Iterator[Image]:
     """An image whose header has been read; whatever goes wrong with it is an :class:`UnreadableImageError`."""
@@ -194,6 +231,8 @@ def opened(source: bytes | str) -> Iterator[Image]:
         if not (source if isinstance(source, bytes) else os.path.getsize(source)):
             raise ValueError("it is empty, of 0 bytes")
         with PillowImage.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            if image.format == "TIFF":
+                _check_tiff(image)
             yield image
     except UnidentifiedImageError as error:
         raise UnreadableImageError("it is in no image format that Pillow knows") from error

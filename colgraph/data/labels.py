@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -19,6 +20,7 @@ IMAGE_COLUMNS = ("image", "img", "jpg", "png", "picture")
 """What a column of images may be called."""
 LABEL_COLUMNS = ("label", "labels", "class", "cls", "target", "fine_label")
 """What a column of labels may be called."""
+_CHUNK = 512
 
 
 @dataclass(frozen=True)
@@ -120,15 +122,57 @@ def encoded_splits(parts: Sequence[tuple[Part, str, np.ndarray]], source: str) -
     splits = {}
     for split in dict.fromkeys(part.split for part, _, _ in parts):
         mine = [each for each in parts if each[0].split == split]
-        tables = []
-        for part, image, _ in mine:
-            pictures = part.table.with_format(None).select_columns([image]).rename_columns({image: "image"})
-            tables.append(pictures.cast_column("image", datasets.Image(decode=False)))
+        tables = [_pictures(part, image) for part, image, _ in mine]
         table = tables[0] if len(tables) == 1 else datasets.concatenate_datasets(tables)
         labels = np.concatenate([each for _, _, each in mine])
         difficulty = _difficulty([part for part, _, _ in mine], labels)
         splits[split] = EncodedImages(table, np.arange(len(labels)), labels, f"{source} ({split})", difficulty)
     return splits
+
+
+def _pictures(part: Part, image: str) -> Dataset:
+    """The column of images alone, undecoded, as "image".
+
+    The ``datasets`` library would take numbers modulo 256, and two channels for one with alpha.
+    """
+    datasets = import_datasets()
+    table = part.table.with_format(None).select_columns([image]).rename_columns({image: "image"})
+    feature, encoded = table.features["image"], datasets.Image(decode=False)
+    if isinstance(feature, list) or hasattr(feature, "feature") or hasattr(feature, "shape"):
+        cells = [
+            _png(cell, f"image {start + i} of {part.where}")
+            for start in range(0, len(table), _CHUNK)
+            for i, cell in enumerate(table[start : start + _CHUNK]["image"])
+        ]
+        return datasets.Dataset.from_dict({"image": cells}, features=datasets.Features({"image": encoded}))
+    try:
+        return table.cast_column("image", encoded)
+    except Exception as error:
+        raise ValueError(
+            f"{part.where}: column {image!r} holds no images but {getattr(feature, 'dtype', feature)}: give encoded "
+            "images (their bytes), or paths"
+        ) from error
+
+
+def _png(cell: Any, name: str) -> dict[str, Any] | None:
+    """An image ``[height, width]``, or with an axis of 1, 3 or 4 channels, of numbers from 0 to 255, encoded."""
+    from PIL import Image
+
+    if cell is None:
+        return None
+    try:
+        array = np.asarray(cell)
+    except ValueError as error:
+        raise ValueError(f"{name} is an array whose rows are of unequal length") from error
+    if array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)):
+        raise ValueError(f"{name} is an array {list(array.shape)}: give [height, width, 3], or encoded images")
+    if array.dtype.kind not in "iu" or not array.size or array.min() < 0 or array.max() > 255:
+        found = f" from {array.min():g} to {array.max():g}" if array.size and array.dtype.kind in "iuf" else ""
+        raise ValueError(f"{name} holds {array.dtype}{found}: give whole numbers from 0 to 255, or encoded images")
+    pixels = array.astype(np.uint8)
+    with io.BytesIO() as out:
+        Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels).save(out, "PNG")
+        return {"bytes": out.getvalue(), "path": None}
 
 
 def _difficulty(parts: Sequence[Part], labels: np.ndarray) -> np.ndarray | None:
@@ -202,6 +246,7 @@ def _labels(part: Part, column: str) -> _Labels:
     values = part.table.with_format(None)[column][:]
     if isinstance(feature, import_datasets().Value) and feature.dtype.startswith("float"):
         values = _whole_labels(values)
+    values = [None if isinstance(value, str) and not value.strip() else value for value in values]
     return _Labels(column, values, list(feature.names) if is_named else None, part.where)
 
 

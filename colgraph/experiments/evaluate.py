@@ -20,7 +20,7 @@ from colgraph.extras import missing_package
 from colgraph.models import VisionColumnformer
 from colgraph.output import check_file, finite, write_text
 from colgraph.tasks import Classify, Task, find_task, make_task
-from colgraph.training.checkpoint import KEY, TrainedModel, check_images, load_trained, read_checkpoint
+from colgraph.training.checkpoint import TrainedModel, check_images, load_trained
 from colgraph.training.folder import RunFolder
 from colgraph.training.images import begin_task, predictions_of
 from colgraph.training.other_size import at_size, images_of_any_size
@@ -158,7 +158,7 @@ def open_run(run: Path, data: str | None = None, checkpoint: str = "last", steps
 
     Raises:
         ValueError: if there is no such checkpoint, another process trains the run, the model cannot run for such
-            numbers of steps, or the data do not fit it.
+            numbers of steps, the data do not fit it, or those of the run are no longer what it began with.
     """
     folder = RunFolder(run)
     trained = load_trained(folder.checkpoint(checkpoint))
@@ -174,15 +174,37 @@ def open_run(run: Path, data: str | None = None, checkpoint: str = "last", steps
         images = images.with_classes(trained.classes)
     if data is not None or type(task) is not Classify:
         task.check(images, trained.net)
+    if data in (None, config.data):
+        _check_own_images(trained, images, named=data is not None)
+    else:
+        _say(images.notes)
     if trained.net.grid != patches:
         here, there = (" x ".join(map(str, grid)) for grid in (trained.net.grid, patches))
         kind = "sheet" if trained.config.baseline is None else "map"
-        sys.stderr.write(
-            f"note: {images.source} has {here} patches, the run's images {there}: evaluated with the same parameters "
-            f"on a {kind} of {here}\n"
-        )
+        same = f"evaluated with the same parameters on a {kind} of {here}"
+        _say([f"{images.source} has {here} patches, the run's images {there}: {same}"])
     task = begin_task(task, config, trained.classes, images if data in (None, config.data) else None)
     return Subject(folder, checkpoint, data, trained, images, task)
+
+
+def _check_own_images(trained: TrainedModel, images: ImageSplits, named: bool) -> None:
+    """Refuse images of the run that have changed: another fifth is held out then, which the run may have learned from.
+
+    Who names them gets a note.
+    """
+    learned = "the run may have learned from images that are held out now"
+    try:
+        again = "" if named else f", give --data {trained.config.data} to measure on them all the same"
+        check_images(trained.began_with, images, f"{learned}{again}")
+    except ValueError as changed:
+        if not named:
+            raise
+        _say([str(changed)])
+
+
+def _say(notes: Sequence[str]) -> None:
+    for note in notes:
+        sys.stderr.write(f"note: {note}\n")
 
 
 def evaluate_run(
@@ -210,7 +232,7 @@ def evaluate_run(
         What the JSON holds.
 
     Raises:
-        ValueError: as :func:`open_run`, for an unknown split, and for files that cannot be written.
+        ValueError: as :func:`open_run` and :func:`evaluate_split`, and for files that cannot be written.
     """
     RunFolder(run).checkpoint(checkpoint)
     output = output or RunFolder(run).evaluation(data, split, checkpoint)
@@ -229,10 +251,15 @@ def check_outputs(output: Path, steps: bool) -> None:
 def evaluate_split(
     subject: Subject, split: str, output: Path, *, batch_size: int | None = None, steps: Sequence[int] = ()
 ) -> dict[str, Any]:
-    """Evaluate on one set of images; see :func:`evaluate_run`."""
+    """Evaluate on one set of images; see :func:`evaluate_run`.
+
+    Raises:
+        ValueError: for an unknown split, and where the file that is written by default holds another evaluation.
+    """
     trained, splits, sets = subject.trained, subject.images, subject.sets
     if split not in sets:
         raise ValueError(f"--split must be one of {', '.join(sets)}, got {split!r}")
+    _check_same_subject(subject, split, output)
     images, confusion = sets[split], None
     if trained.config.task == CLASSIFY:
         size = batch_size or _BATCH
@@ -258,20 +285,41 @@ def evaluate_split(
         content["accuracy_by_steps"] = accuracy_by_steps(trained, images, steps, batch_size, subject.task)
     write_text(output, json.dumps(finite(content)) + "\n")
     if (split, subject.checkpoint) == ("test", "last") and subject.own_data:
-        _write_predictions(subject.folder, splits, said)
+        _write_predictions(subject, said)
     _draw(content, output, trained)
     return content
 
 
-def _write_predictions(folder: RunFolder, splits: ImageSplits, said: Mapping[str, Tensor]) -> None:
+def _check_same_subject(subject: Subject, split: str, output: Path) -> None:
+    """Refuse to write over the evaluation of something else that has the same name: ``blur/1`` and ``noise/1``, say.
+
+    A file that was named may be written to as one likes.
+    """
+    if output != subject.folder.evaluation(subject.data, split, subject.checkpoint) or not output.is_file():
+        return
+    try:
+        content = json.loads(output.read_text(encoding="utf-8"))
+        before = [content["data"], content["split"], content["checkpoint"]]
+    except (OSError, ValueError, TypeError, KeyError):
+        return
+    now = [subject.images.source, split, subject.checkpoint]
+    same_data = before[0] == now[0] or Path(before[0]).resolve() == Path(now[0]).resolve()
+    if not same_data or before[1:] != now[1:]:
+        raise ValueError(
+            f"{str(output)!r} holds the evaluation of {before[0]!r} ({before[1]}, {before[2]}.ckpt), this one is of "
+            f"{now[0]!r} ({split}, {now[2]}.ckpt): name another file with -o"
+        )
+
+
+def _write_predictions(subject: Subject, said: Mapping[str, Tensor]) -> None:
     """Those of a run that has none: of an older version, or that has not ended."""
+    folder, splits = subject.folder, subject.images
     if folder.predictions.is_file():
         return
     try:
-        check_images(read_checkpoint(folder.last)[KEY], splits)
-    except ValueError as error:
-        sys.stderr.write(f"note: {folder.predictions.name} is not written: {error}\n")
-        return
+        check_images(subject.trained.began_with, splits)
+    except ValueError:
+        return  # a note has said so
     folder.write_predictions(predictions_of(splits.test, said, splits.classes))
 
 

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from colgraph.analysis.scoring import PER_IMAGE, Scoring
 from colgraph.data import as_bytes
 from colgraph.hints import in_one_line
-from colgraph.models import VisionModel, independent_weights
+from colgraph.models import independent_weights
 from colgraph.report.needs import lacks_of, network_of
 from colgraph.report.task_scoring import TaskScoring
 from colgraph.sheet import Sheet
 from colgraph.space import Index
 from colgraph.tasks import Classify, Task, make_task
 from colgraph.training import RunFolder, TrainConfig, images_of, load_trained, make_model
+from colgraph.training.checkpoint import TrainedModel, check_images
 from colgraph.training.images import begin_task
 
 
@@ -234,21 +235,23 @@ def load_run(path: str | os.PathLike[str], *, images: int = 2000, seed: int = 0)
             f"run {str(folder)!r} was written by another version of colgraph: its checkpoint does not fit ({reason})"
         ) from error
     config = trained.config
-    data, labels = _held_out(config, trained.net, trained.classes, images, seed)
+    data, labels = _held_out(trained, images, seed)
     net = PlainImages(network_of(trained.net), trained.transform.mean, trained.transform.std).eval()
     return Run(folder, net, config, trained.classes, data, labels, run.results(), trained.step)
 
 
-def _held_out(
-    config: TrainConfig, net: VisionModel, classes: list[str], most: int, seed: int
-) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+def _held_out(trained: TrainedModel, most: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     """Some held-out images and their labels."""
+    config = trained.config
     if not most:  # a whole data set would be decoded for nothing
         side = config.image_size
         return np.empty((0, config.channels, side, side), np.uint8), np.empty(0, np.int64)
-    splits = images_of(config).with_classes(classes)
+    splits = images_of(config).with_classes(trained.classes)
     # Images of one name may have come with other labels from a program of the run's own.
-    make_task(config).check(splits, net)
+    make_task(config).check(splits, trained.net)
+    check_images(
+        trained.began_with, splits, "the run may have learned from images that are held out now, put its own back"
+    )
     chosen = np.random.default_rng(seed).permutation(len(splits.test))[:most]
     data, labels = splits.test.batch(sorted(chosen.tolist()))
     return data.numpy(), labels.numpy()

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class TrainedModel:
         classes: the name of each class.
         transform: ``transform.evaluate`` turns uint8 images ``[B,C,S,S]`` into the model's input.
         step: optimizer steps the model has behind it.
+        began_with: what its checkpoint says of the images of the run, for :func:`check_images`.
     """
 
     net: VisionModel
@@ -50,6 +51,7 @@ class TrainedModel:
     classes: list[str]
     transform: BatchTransform
     step: int
+    began_with: Mapping[str, Any] = field(default_factory=dict)
 
 
 def pack_run(
@@ -76,12 +78,17 @@ def pack_run(
     }
 
 
-def check_images(packed: Mapping[str, Any], images: ImageSplits) -> None:
+_SAME_IMAGES = "resume with the images that it began with, or begin another run with --out"
+_SAME_PIXELS = 1e-4  # in the mean over many images, on a scale from 0 to 1
+
+
+def check_images(packed: Mapping[str, Any], images: ImageSplits, instead: str = _SAME_IMAGES) -> None:
     """Refuse images that are not those a run has learned from.
 
     Args:
         packed: from :func:`pack_run`, when the run was saved; of a version that counted no images, less is compared.
-        images: those that are there now.
+        images: those that are there now, their classes in the order of the model's answers.
+        instead: what to do then.
 
     Raises:
         ValueError: naming what differs.
@@ -91,7 +98,7 @@ def check_images(packed: Mapping[str, Any], images: ImageSplits) -> None:
     told.append(("classes", len(packed["classes"]), len(images.classes)))
     for what, before, after in told:
         if before != after:
-            raise ValueError(f"the data of the run had {before} {what}, {images.source!r} has {after}: {_SAME_IMAGES}")
+            raise ValueError(f"the data of the run had {before} {what}, {images.source!r} has {after}: {instead}")
     pixels = [abs(a - b) for name in ("mean", "std") for a, b in zip(packed[name], getattr(images, name))]
     for differs, what in (
         (list(packed["classes"]) != list(images.classes), "the names or the order of its classes"),
@@ -99,11 +106,12 @@ def check_images(packed: Mapping[str, Any], images: ImageSplits) -> None:
         (max(pixels, default=0.0) > _SAME_PIXELS, "the pixels of its training images"),
     ):
         if differs:
-            raise ValueError(f"{images.source!r} differs from the data of the run in {what}: {_SAME_IMAGES}")
+            raise ValueError(f"{images.source!r} differs from the data of the run in {what}: {instead}")
 
 
-_SAME_IMAGES = "resume with the images that it began with, or begin another run with --out"
-_SAME_PIXELS = 1e-4  # in the mean over many images, on a scale from 0 to 1
+def _of_images(packed: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of what :func:`pack_run` returned that :func:`check_images` reads."""
+    return {name: packed[name] for name in ("classes", "mean", "std", "images") if name in packed}
 
 
 def _count(images: ImageSplits) -> dict[str, Any]:
@@ -243,7 +251,7 @@ def load_trained(run: str | os.PathLike[str], network: nn.Module | None = None) 
     transform = BatchTransform(packed["mean"], packed["std"])
     step = int(content["global_step"])
     net.about = _about(config, packed, RunFolder(path.parent.parent).summary, step)
-    return TrainedModel(net.eval(), config, list(packed["classes"]), transform, step)
+    return TrainedModel(net.eval(), config, list(packed["classes"]), transform, step, _of_images(packed))
 
 
 def _load(net: nn.Module, state: Mapping[str, Any], path: Path) -> None:

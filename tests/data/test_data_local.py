@@ -293,6 +293,11 @@ def test_bad_labels_are_refused(tmp_path: Path, labels: list[object], words: str
     assert words in str(caught.value)
 
 
+def test_blank_labels_are_missing_ones(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"row 2 has no label \(2 such rows\)"):
+        load_images(write_parquet(tmp_path / "x.parquet", ["a", "b", "", " ", "a"]), image_size=4)
+
+
 @pytest.mark.parametrize("labels", [[0.5, 1.5, 0.5, 1.5], [-1, 0, 1, 1, 0]])
 def test_labels_that_are_no_classes_are_refused(tmp_path: Path, labels: list[object]) -> None:
     with pytest.raises(ValueError, match=r"whole numbers|negative"):

@@ -84,6 +84,36 @@ def test_parquet_bytes_are_scaled_as_files_are(tmp_path: Path) -> None:
     assert int(load_images(tmp_path, image_size=8, channels=1).test.batch([0])[0].max()) == 0
 
 
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 1), (8, 8, 3)])
+def test_arrays_in_parquet_files_are_bytes_or_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """What is above 255 was taken modulo 256, floats ended in a traceback, and grey bytes were called 32-bit."""
+    datasets = pytest.importorskip("datasets")
+
+    def read(array: np.ndarray) -> np.ndarray:
+        rows = {"image": array.tolist(), "label": [0, 1] * 5}
+        datasets.Dataset.from_dict(rows).to_parquet(str(tmp_path / "train.parquet"))
+        datasets.Dataset.from_dict(rows).to_parquet(str(tmp_path / "test.parquet"))
+        return load_images(tmp_path, image_size=8, channels=shape[2] if len(shape) > 2 else 1).train.batch(range(10))[0]
+
+    values = np.random.default_rng(0).integers(0, 256, (10, *shape))
+    assert np.array_equal(read(values).numpy(), values.reshape(10, 8, 8, -1).transpose(0, 3, 1, 2))
+    for wrong, words in (
+        (values + 1000, "int64 from 1[0-9]+ to 12[0-9]+: give whole numbers from 0 to 255"),
+        (values / 255, r"float64 from [0-9.]+ to [0-9.]+: give whole numbers"),
+        (values.reshape(10, 1, -1, 8), r"is an array \[1, [0-9]+, 8\]: give \[height, width, 3\]"),
+    ):
+        with pytest.raises(ValueError, match=rf"image [0-9] of .*{words}"):
+            read(wrong)
+
+
+def test_a_column_that_holds_no_images_is_named(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = {"image": [1.5] * 10, "label": [0, 1] * 5}
+    datasets.Dataset.from_dict(rows).to_parquet(str(tmp_path / "x.parquet"))
+    with pytest.raises(ValueError, match="column 'image' holds no images but float64"):
+        load_images(tmp_path, image_size=8, channels=1)
+
+
 def test_twelve_bits_and_white_as_zero_are_read_as_the_file_says() -> None:
     twelve = bytes([0x0F, 0x80, 0xF8]) * 8  # pairs of 12 bits, 0x0F8
     assert (decode_image(tiff(twelve, 4, 12), 4, 1) == 0x0F).all()
@@ -97,12 +127,48 @@ def test_twelve_bits_and_white_as_zero_are_read_as_the_file_says() -> None:
     [
         (encode(np.full((4, 4), 200, np.int32), "TIFF"), "32-bit integer pixels"),
         (tiff(np.full((4, 4), 200, "<i2").tobytes(), 4, 16, sample_format=2), "signed 16-bit integer pixels"),
+        (tiff(np.full((4, 4), -1, "i1").tobytes(), 4, 8, sample_format=2), "signed 8-bit integer pixels"),
         (encode(np.full((4, 4), 0.5, np.float32), "TIFF"), "floating-point pixels"),
     ],
 )
 def test_types_without_a_range_are_refused(data: bytes, words: str) -> None:
     with pytest.raises(UnreadableImageError, match=f"{words} have no agreed range"):
         decode_image(data, 4, 1)
+
+
+def test_tiffs_that_pillow_reads_as_something_else_are_refused_and_others_are_not() -> None:
+    """Planes of 16 bits came out as noise, and all but the first page or channel was dropped."""
+    tifffile = pytest.importorskip("tifffile")
+    colors = np.random.default_rng(0).integers(0, 65536, (3, 8, 8), dtype=np.uint16)
+
+    def written(*pages: np.ndarray, **more: Any) -> bytes:
+        out = io.BytesIO()
+        with tifffile.TiffWriter(out) as file:
+            for page in pages:
+                file.write(page, contiguous=False, **more)
+        return out.getvalue()
+
+    in_planes: dict[str, Any] = {"photometric": "rgb", "planarconfig": "separate"}
+    bytes_of = (colors >> 8).astype(np.uint8)
+    for data in (
+        written(colors, **in_planes, compression="zlib"),
+        written(bytes_of, **in_planes),
+        written(np.ascontiguousarray(colors.transpose(1, 2, 0)), photometric="rgb"),
+    ):
+        assert np.array_equal(decode_image(data, 8, 3).numpy(), bytes_of)
+    grey: dict[str, Any] = {"photometric": "minisblack"}
+    for data, words in (
+        (written(colors, **in_planes), "its 16-bit channels are planes"),
+        (written(*bytes_of, **grey), "it has several pages"),
+        (written(bytes_of[:2].transpose(1, 2, 0).copy(), **grey, planarconfig="contig"), "it has 2 channels"),
+    ):
+        with pytest.raises(UnreadableImageError, match=words):
+            decode_image(data, 8, 3)
+    out = io.BytesIO()
+    with tifffile.TiffWriter(out) as file:
+        file.write(bytes_of[0], **grey)
+        file.write(bytes_of[0, ::2, ::2], **grey, subfiletype=1)  # a smaller copy, as cameras and scanners add
+    assert np.array_equal(decode_image(out.getvalue(), 8, 1)[0].numpy(), bytes_of[0])
 
 
 def test_bits_palettes_inks_and_alpha() -> None:
