@@ -177,6 +177,16 @@ EDGES = {
     "flywire": ("pre_root_id,post_root_id,weight\na,b,5\nb,c,2\n", BOTH),
     "hemibrain": ("bodyId_pre,bodyId_post,weight\na,b,5\nb,c,2\n", BOTH),
     "snap": ("# Nodes: 3 Edges: 2\n# FromNodeId\tToNodeId\tWeight\na\tb\t5\nb\tc\t2\n", BOTH),
+    "snap_directed": (
+        "# Directed graph (each unordered pair of nodes is saved once): a.txt\n# FromNodeId\tToNodeId\tWeight\n"
+        "a\tb\t5\nb\tc\t2\n",
+        DIRECTED,
+    ),
+    "snap_undirected": (
+        "# Undirected graph (each unordered pair of nodes is saved once)\n# FromNodeId\tToNodeId\tWeight\n"
+        "a\tb\t5\nb\tc\t2\n",
+        BOTH,
+    ),
     "length": ("src,dst,length_mm\na,b,5\nb,c,2\n", BOTH),
     "strength": ("src,dst,Strength\na,b,0.2\nb,c,0.5\n", BOTH),
     "numbered": ("node1,node2,weight\na,b,5\nb,c,2\n", BOTH),
@@ -187,6 +197,26 @@ EDGES = {
     ),
     "empty_rows": ("source,target,weight\na,b,5\n,,\nb,c,2\n", BOTH),
 }
+
+
+def test_sides_that_are_numbered_separately_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="'bip unweighted' says that the list is bipartite"):
+        read(tmp_path, "edges.edgelist", "% bip unweighted\n1 1\n2 1\n")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "expected"),
+    [
+        ("asym", {}, DIRECTED),
+        ("sym", {}, BOTH),
+        ("asym", {"directed": False}, BOTH),
+        ("sym", {"directed": True}, DIRECTED),
+    ],
+)
+def test_konects_lists_say_whether_they_are_directed(tmp_path, kind, options, expected):
+    text = f"% {kind} weighted\n% 2 3 3\na b 5\nb c 2\n"
+    geometry, _ = read(tmp_path, "edges.edgelist", text, **options)
+    assert named(geometry) == expected
 
 
 @pytest.mark.parametrize("name", EDGES)

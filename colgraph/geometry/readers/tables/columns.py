@@ -177,6 +177,26 @@ def _says(cell: str) -> bool | None:
     return True if word in _DIRECTED else False if word in _UNDIRECTED else None
 
 
+def commented_direction(comments: Sequence[str]) -> bool | None:
+    """Whether a comment says that edges go one way, as KONECT (``% asym``) and SNAP (``# Directed graph``) write it.
+
+    Raises:
+        ValueError: for a bipartite list of KONECT's, which numbers its two sides separately.
+    """
+    said = {"asym": True, "sym": False, "directed graph": True, "undirected graph": False}
+    for comment in comments:
+        words = comment.lower().replace(":", " ").split()
+        if words[:1] == ["bip"]:
+            raise ValueError(
+                f"the comment {comment[:40]!r} says that the list is bipartite, with numbers from 1 on either side: "
+                "give the nodes of the two sides names of their own"
+            )
+        for start in (" ".join(words[:1]), " ".join(words[:2])):
+            if start in said:
+                return said[start]
+    return None
+
+
 def is_directed(cell: str) -> bool:
     """Whether a cell of the column about directions says "directed"."""
     return bool(_says(cell))

@@ -53,7 +53,12 @@ def read_csv(source: Source, *, header: bool | None = None, asked: Rows) -> Geom
     if edges is not None:
         refuse("a list of edges", transpose=asked.transpose or None)
         return edge_table_geometry(
-            *edges, name=source.name, separator=table.separator, directed=asked.directed, lengths=asked
+            *edges,
+            name=source.name,
+            separator=table.separator,
+            directed=asked.directed,
+            lengths=asked,
+            comments=table.comments,
         )
     refuse("an adjacency matrix", distance=asked.distance, weight=asked.weight or None)
     names, body, notes = split_names(_without_order(table.rows), header)

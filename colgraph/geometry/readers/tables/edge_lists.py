@@ -12,7 +12,7 @@ from colgraph.geometry.base import Geometry
 from colgraph.geometry.readers.files import Source, warn
 from colgraph.geometry.readers.graphs.network import graph_geometry
 from colgraph.geometry.readers.lengths import Lengths
-from colgraph.geometry.readers.tables.columns import find_columns, find_ends, is_directed
+from colgraph.geometry.readers.tables.columns import commented_direction, find_columns, find_ends, is_directed
 from colgraph.text import Table, is_number, parse_numbers, parse_table
 
 EDGE_LIST_SUFFIXES = ("edgelist", "edges")
@@ -38,8 +38,9 @@ def read_edge_list(
         source: the file.
         header: whether the first line names the columns. If not given, it does where it holds words such as ``source
             target`` or ``from to``, or words above numbers; there may be more columns then.
-        directed: whether the first node speaks and the second listens. If not given, a column such as ``Type`` says so;
-            otherwise (as in ``networkx.read_edgelist``) every edge goes both ways.
+        directed: whether the first node speaks and the second listens. If not given, a column such as ``Type`` says so,
+            or a comment as KONECT and SNAP write it; otherwise (as in ``networkx.read_edgelist``) every edge goes both
+            ways.
         lengths: what the user says about the lengths of edges.
 
     Raises:
@@ -53,7 +54,14 @@ def read_edge_list(
     table = parse_table("\n".join(lines), comments="#%", ragged=True)
     heads, rows, ends = _split_header(table, header)
     return edge_table_geometry(
-        heads, rows, ends, name=source.name, separator=table.separator, directed=directed, lengths=lengths
+        heads,
+        rows,
+        ends,
+        name=source.name,
+        separator=table.separator,
+        directed=directed,
+        lengths=lengths,
+        comments=table.comments,
     )
 
 
@@ -69,6 +77,7 @@ def edge_table_geometry(
     separator: str,
     directed: bool | None,
     lengths: Lengths,
+    comments: Sequence[str] = (),
 ) -> Geometry:
     """The geometry of a table of edges. What is used and what is left out is said in a warning, unless it is obvious.
 
@@ -78,8 +87,9 @@ def edge_table_geometry(
         ends: the columns with the sources and the targets.
         name: what the geometry is called.
         separator: what separated the table; semicolons stand where commas are decimal.
-        directed: whether edges go one way; None if a column says so, or no.
+        directed: whether edges go one way; None if a column or a comment says so, or no.
         lengths: what the user says about the lengths of edges.
+        comments: of the table.
 
     Raises:
         ValueError: naming the row or the edge that is wrong.
@@ -108,7 +118,8 @@ def edge_table_geometry(
         (u, v, {keys[i]: values[i][row] for i in data if cells[i][row]})
         for row, (u, v) in enumerate(zip(nodes[: len(rows)], nodes[len(rows) :], strict=True))
     ]
-    flags = [bool(directed)] * len(rows)
+    told = commented_direction(comments) if directed is None else directed
+    flags = [bool(told)] * len(rows)
     if directed is None and columns.direction is not None:
         flags = [is_directed(cell) for cell in cells[columns.direction]]
     warn(name, columns.notes(heads, cells, flags, asked=directed is not None))
