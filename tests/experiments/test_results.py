@@ -203,6 +203,9 @@ def test_files_and_folders_are_merged_and_contradictions_refused(tmp_path: Path)
         ValueError, match=r"config 'b' with seed 1 is in .*one\.json' and, with other results, in .*other"
     ):
         read_results([tmp_path / "one.json", tmp_path / "other.json"])
+    (folder / "summary.json").write_text(json.dumps(row("", 1, 0.1) | {"test_accuracy": None}))
+    with pytest.raises(ValueError, match=r"c-seed1' has no test accuracy, as where test targets do not vary"):
+        read_results([tmp_path / "runs"])
 
 
 @pytest.mark.parametrize(
