@@ -319,7 +319,7 @@ class Sheet(CheckedData):
         """A ``networkx.DiGraph``.
 
         Nodes carry ``pos``, ``layer``, ``input_rank``, ``output`` and, where there are any, ``name`` and ``area`` (the
-        name of the area); edges carry ``distance``. The graph has the list ``area_names``.
+        name of the area); edges carry ``distance``, and tracts ``is_tract``. The graph has the list ``area_names``.
         ``build_sheet`` makes the same sheet of it again.
         """
         import networkx as nx
@@ -342,7 +342,8 @@ class Sheet(CheckedData):
                 graph.nodes[i]["area"] = area_names[areas[i]]
         source, target = self.edge_index.tolist()
         graph.add_edges_from(
-            (j, i, {"distance": d}) for j, i, d in zip(source, target, self.edge_distance.tolist(), strict=True)
+            (j, i, {"distance": d} | ({"is_tract": True} if tract else {}))
+            for j, i, d, tract in zip(source, target, self.edge_distance.tolist(), self.is_tract.tolist(), strict=True)
         )
         return graph
 

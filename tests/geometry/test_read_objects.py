@@ -64,7 +64,8 @@ def test_tracts_of_a_sheet_stay_tracts(tmp_path, source, lengths):
     sheet = cg.build_sheet(
         source, shape=(6, 6), neighbors="knn:4", **areas, connectome_labels=list("1234"), long_range=2
     )
-    for again in (cg.build_sheet(sheet), cg.build_sheet(sheet.save(tmp_path / "sheet.npz"))):
+    forms = (sheet, sheet.save(tmp_path / "sheet.npz"), sheet.to_networkx())
+    for again in map(cg.build_sheet, forms):
         assert again.is_tract.tolist() == sheet.is_tract.tolist()
         assert again.marks == sheet.marks
         assert again.metric == sheet.metric

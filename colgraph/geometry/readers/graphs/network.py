@@ -39,7 +39,7 @@ def graph_geometry(
     Nodes may have ``pos``, or ``x`` and ``y`` (and ``z``), or GEXF's viz position; ``layer`` (integers, or labels
     that are numbered in sorted order), ``input_rank`` (-1 for no input), ``output`` (true or false), and ``name`` or
     ``label``. What one node has, all must have; but ``area``, the name of its area, some may lack. Edges may have
-    ``distance`` or ``weight``.
+    ``distance`` or ``weight``; ``is_tract`` where they are tracts of a sheet.
 
     Args:
         graph: ``Graph``, ``DiGraph``, ``MultiGraph`` or ``MultiDiGraph``.
@@ -72,10 +72,12 @@ def graph_geometry(
     layer = _column_values(attributes, nodes, "layer")
     rank = _column_values(attributes, nodes, "input_rank")
     output = _column_values(attributes, nodes, "output")
+    ends = np.array([(u, v) for u, v, _ in edges], dtype=np.int64).reshape(-1, 2).T
+    local = _are_local([data.get("is_tract") for _, _, data in edges], values)
     geometry = network_geometry(
-        np.array([(u, v) for u, v, _ in edges], dtype=np.int64).reshape(-1, 2).T,
+        ends[:, local],
         len(nodes),
-        lengths=values,
+        lengths=None if values is None else values[local],
         directed=bool(graph.is_directed()),
         positions=_node_positions(attributes, nodes, position),
         name=name,
@@ -86,7 +88,16 @@ def graph_geometry(
         outputs=None if output is None else _flagged(output, nodes),
         guessed_from=attribute,
     )
-    return with_stated_metric(geometry, graph.graph.get("metric"), graph.graph.get("period"))
+    geometry = with_stated_metric(geometry, graph.graph.get("metric"), graph.graph.get("period"))
+    if values is not None and not local.all():
+        geometry = dataclasses.replace(geometry, tracts=ends[:, ~local], tract_lengths=values[~local])
+    return geometry
+
+
+def _are_local(said: Sequence[Any], lengths: NDArray[np.float64] | None) -> NDArray[np.bool_]:
+    """``[E]`` which edges are no tracts of a sheet: all of them, where none would be left or none have lengths."""
+    local = np.array([each is not True for each in said], dtype=bool)
+    return local if lengths is not None and local.any() else np.ones_like(local)
 
 
 def with_stated_metric(geometry: Geometry, metric: Any, period: Any) -> Geometry:
