@@ -311,7 +311,8 @@ def test_vertices_without_annotation_are_dropped_always(tmp_path):
     table = np.array([[9, 9, 9, 0], [1, 2, 3, 0]])
     freesurfer.write_annot(tmp_path / "lh.aparc.annot", labels, table, ["V1", "V2"])
     np.testing.assert_array_equal(read_mask(tmp_path / "lh.aparc.annot", N), labels >= 0)
-    for nothing in ("Medial_wall", "???", "Unknown", "background", "ctx_lh_unknown"):
+    named = ("Medial_wall", "???", "Unknown", "background", "ctx_lh_unknown")
+    for nothing in (*named, "Not assigned", "CLEAR LABEL", "unclassified"):
         freesurfer.write_annot(tmp_path / "lh.aparc.annot", labels, table, ["V1", nothing])
         np.testing.assert_array_equal(read_mask(tmp_path / "lh.aparc.annot", N), labels == 0)
 

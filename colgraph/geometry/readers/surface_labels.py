@@ -21,7 +21,7 @@ _SURFACE_INTENTS = ("NIFTI_INTENT_POINTSET", "NIFTI_INTENT_TRIANGLE")
 # What FreeSurfer, Connectome Workbench and the makers of parcellations call the columns that belong to no parcel: a
 # part of a label, or the whole of it.
 _WALL = re.compile(r"med(ial)?wall|corpuscallosum|non?t?cort(ex|ical)")
-_NO_PARCEL = re.compile(r"unknown|background|unassigned|unlabell?ed|nolabel")
+_NO_PARCEL = re.compile(r"unknown|background|unassigned|notassigned|unclassified|unlabell?ed|nolabel|clearlabel")
 _NO_PARCELS = {"", "none", "null", "nan", "empty", "undefined", "mw", "notlabeled", "notlabelled"}
 
 
