@@ -15,8 +15,30 @@ from numpy.typing import NDArray
 Index = NDArray[np.int64]
 
 
+def check_order(values: Any, what: str) -> None:
+    """Raise ValueError for what would lose its meaning as a plain array: a mask, or an index in another order.
+
+    A pandas index that has each of the numbers from 0, but not in order, says where rows belong (after sorting by
+    another column, say); one of anything else is taken to be names.
+    """
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        masked = int(np.ma.count_masked(values))
+        raise ValueError(f"{what} are masked, in {masked} entries: fill them, or leave them out")
+    index = getattr(values, "index", None)
+    if callable(index) or not hasattr(values, "iloc"):
+        return
+    number = np.asarray(index)
+    falls = number.dtype.kind in "iu" and bool((np.diff(number) < 0).any())
+    if falls and np.array_equal(np.sort(number), np.arange(len(number))):
+        raise ValueError(
+            f"{what} have an index that is not in order (it begins with {number[0]}): give them by .sort_index() "
+            "where it says which is which, or .to_numpy() where it does not"
+        )
+
+
 def as_array(values: Any, what: str) -> NDArray[Any]:
     """A fresh numpy array."""
+    check_order(values, what)
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         try:

@@ -47,7 +47,7 @@ ARROWS: dict[str, set[str]] = {
     "plasticity": {"ops", "sheet", "space", "layout", "edges", "options"},
     "data": {"text", "options", "output", "script"},
     "viz": {"sheet", "output", "colors"},
-    "analysis": {"rewire", "edges", "hints", "options", "output", "space", "colors", "modes"},
+    "analysis": {"rewire", "checks", "edges", "hints", "options", "output", "space", "colors", "modes"},
     "output": set(),
     "script": set(),
     "training": {"models", "ops", "options", "space", "data", "viz", "geometry", "sheet", "output", "script"}

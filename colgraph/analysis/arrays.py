@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from colgraph.checks import check_order
 from colgraph.options import check_choice as check_choice
 
 Array = NDArray[np.float64]
@@ -15,10 +16,7 @@ Array = NDArray[np.float64]
 def as_array(values: Any, what: str) -> NDArray[Any]:
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()
-    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
-        raise ValueError(
-            f"{what} are masked, in {int(np.ma.count_masked(values))} entries: fill them, or leave them out"
-        )
+    check_order(values, what)
     try:
         array = np.asarray(values)
     except (ValueError, TypeError) as error:
@@ -245,6 +243,7 @@ def as_labels(values: Any, count: int, what: str = "labels", each: str = "stimul
     Raises:
         ValueError: for another shape.
     """
+    check_order(values, what)
     array = np.asarray(values.detach().cpu().numpy() if hasattr(values, "detach") else values)
     if array.shape != (count,):
         raise ValueError(f"{what} must have one entry per {each} ({count}), got shape {list(array.shape)}")

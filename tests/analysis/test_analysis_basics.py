@@ -44,6 +44,17 @@ def test_what_is_masked_is_not_taken():
     assert as_array(np.ma.array([1.0, 2.0]), "responses").tolist() == [1, 2]
 
 
+def test_an_index_in_another_order_is_asked_about():
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"label": ["a", "b", "c"], "score": [3.0, 1.0, 2.0]})
+    shuffled = frame.sort_values("score")
+    for take in (lambda f: as_labels(f["label"], 3), lambda f: as_array(f["score"], "scores")):
+        with pytest.raises(ValueError, match=r"have an index that is not in order \(it begins with 1\)"):
+            take(shuffled)
+        assert take(shuffled.sort_index()).tolist() == take(frame).tolist()
+    assert as_labels(shuffled["label"].set_axis([12, 7, 9]), 3).tolist() == ["b", "c", "a"], "names of rows"
+
+
 def test_columns_of_no_region_are_none():
     assert region_names(np.array([-1, 3, 0, -1, 3])).tolist() == [0, 3]
     assert region_names(np.array(["b", "a", "b"])).tolist() == ["a", "b"]
