@@ -239,12 +239,27 @@ def as_labels(values: Any, count: int, what: str = "labels", each: str = "stimul
     """``[count]`` labels of any kind (numbers or text), one per stimulus (or whatever ``each`` says).
 
     Raises:
-        ValueError: for another shape.
+        ValueError: for another shape, and for missing labels (NaN, None): they would be one more class.
     """
     array = np.asarray(values.detach().cpu().numpy() if hasattr(values, "detach") else values)
     if array.shape != (count,):
         raise ValueError(f"{what} must have one entry per {each} ({count}), got shape {list(array.shape)}")
+    # Of a list, before numpy makes the text "nan" of it.
+    each_one = list(values) if isinstance(values, list | tuple) else array.tolist()
+    missing = [i for i, one in enumerate(each_one) if _is_missing(one)]
+    if missing:
+        raise ValueError(
+            f"{what} must not be missing, {len(missing)} of {count} are: the first is {each_one[missing[0]]} at "
+            f"{missing[0]}; leave those out"
+        )
     return array
+
+
+def _is_missing(label: Any) -> bool:
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # pandas' NA is neither like itself nor unlike
+        return True
 
 
 def same_length(what: str, **arrays: NDArray[Any]) -> None:

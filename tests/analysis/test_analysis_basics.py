@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from colgraph.analysis.arrays import as_responses, column_signal, varying
+from colgraph.analysis.arrays import as_labels, as_responses, column_signal, varying
 from colgraph.analysis.pairs import Pairs, bin_pairs, sample_pairs
 from colgraph.analysis.result import Result
 from colgraph.analysis.stats import (
@@ -44,6 +44,31 @@ def test_p_value_counts_the_value_itself():
     assert p_value(8.0, null) == pytest.approx(0.2)
     assert p_value(0.0, null, "less") == pytest.approx(0.2)
     assert p_value(8.0, null, "two-sided") == pytest.approx(0.3)
+
+
+def test_what_is_no_number_has_no_p_value():
+    for tail in ("greater", "less", "two-sided"):
+        assert np.isnan(p_value(float("nan"), np.zeros(99), tail))
+
+
+@pytest.mark.parametrize("labels", [np.array([1.0, np.nan]), ["a", np.nan], np.array(["a", None], dtype=object)])
+def test_missing_labels_are_no_class(labels):
+    with pytest.raises(ValueError, match=r"areas must not be missing, 1 of 2 are: the first is .* at 1"):
+        as_labels(labels, 2, "areas", "column")
+
+
+@pytest.mark.parametrize("dtype", ["string", "category", "object", "str"])
+def test_missing_labels_of_a_table_are_no_class(dtype):
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(ValueError, match="labels must not be missing, 1 of 2 are"):
+        as_labels(pandas.Series(["a", None], dtype=dtype), 2)
+    assert as_labels(pandas.Series(["b", "a"], dtype=dtype), 2).tolist() == ["b", "a"]
+
+
+def test_labels_may_be_of_any_kind():
+    for labels in ([2, 1], ["b", "a"], [True, False], torch.tensor([2, 1])):
+        assert len(as_labels(labels, 2)) == 2
+    assert as_labels(["nan", "a"], 2).tolist() == ["nan", "a"]  # bread
 
 
 def test_jackknife_of_a_mean_is_the_t_interval():
