@@ -37,6 +37,8 @@ def rdm(responses: Any, metric: str = "correlation") -> Array:
     check_choice("metric", metric, RDM_METRICS)
     x = as_features(responses, "responses")
     if metric == "euclidean":
+        # Of values far from zero, the squares would leave nothing of their differences.
+        x = x - x.mean(0)
         squares = (x * x).sum(1)
         distance = np.sqrt(np.maximum(squares[:, None] + squares - 2 * x @ x.T, 0))
     else:
