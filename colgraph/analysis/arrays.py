@@ -12,13 +12,26 @@ from colgraph.options import check_choice as check_choice
 Array = NDArray[np.float64]
 
 
-def as_array(values: Any, what: str) -> NDArray[Any]:
+def plain_array(values: Any, what: str) -> NDArray[Any]:
+    """As numpy has it: a tensor too, of bfloat16, which numpy lacks, as float32.
+
+    Raises:
+        ValueError: for rows of unlike length, and for masked arrays with entries that are masked: those would count.
+    """
     if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
+        values = values.detach().cpu()
+        values = (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
+    masked = int(np.ma.getmaskarray(values).sum()) if isinstance(values, np.ma.MaskedArray) else 0
+    if masked:
+        raise ValueError(f"{what} must not be masked, {masked} of {values.size} entries are: leave those out")
     try:
-        array = np.asarray(values)
+        return np.asarray(values)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{what} must be an array of numbers with rows of equal length ({error})") from error
+
+
+def as_array(values: Any, what: str) -> NDArray[Any]:
+    array = plain_array(values, what)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{what} must be real numbers, got an array of {array.dtype}")
     return array
@@ -241,7 +254,7 @@ def as_labels(values: Any, count: int, what: str = "labels", each: str = "stimul
     Raises:
         ValueError: for another shape, and for missing labels (NaN, None): they would be one more class.
     """
-    array = np.asarray(values.detach().cpu().numpy() if hasattr(values, "detach") else values)
+    array = plain_array(values, what)
     if array.shape != (count,):
         raise ValueError(f"{what} must have one entry per {each} ({count}), got shape {list(array.shape)}")
     # Of a list, before numpy makes the text "nan" of it.

@@ -10,7 +10,8 @@ import pytest
 import torch
 from scipy import stats
 
-from colgraph.analysis.arrays import as_labels, as_responses, column_signal, varying
+from colgraph.analysis.arrays import as_array, as_labels, as_responses, column_signal, varying
+from colgraph.analysis.dissimilarity import rsa
 from colgraph.analysis.pairs import Pairs, bin_pairs, sample_pairs
 from colgraph.analysis.result import Result
 from colgraph.analysis.stats import (
@@ -63,6 +64,20 @@ def test_missing_labels_of_a_table_are_no_class(dtype):
     with pytest.raises(ValueError, match="labels must not be missing, 1 of 2 are"):
         as_labels(pandas.Series(["a", None], dtype=dtype), 2)
     assert as_labels(pandas.Series(["b", "a"], dtype=dtype), 2).tolist() == ["b", "a"]
+
+
+def test_masked_entries_do_not_count():
+    masked = np.ma.masked_greater(np.arange(6.0), 4)
+    with pytest.raises(ValueError, match="states must not be masked, 1 of 6 entries are"):
+        as_array(masked, "states")
+    with pytest.raises(ValueError, match="first must not be masked, 1 of 6 entries are"):
+        rsa(masked, np.arange(6.0))
+    assert as_array(np.ma.masked_array([1.0, 2]), "states").tolist() == [1, 2]
+
+
+def test_tensors_of_half_precision():
+    values = torch.tensor([1.0, 2.5], dtype=torch.bfloat16, requires_grad=True)
+    assert as_array(values, "states").tolist() == [1, 2.5]
 
 
 def test_labels_may_be_of_any_kind():
