@@ -23,7 +23,7 @@ def check_order(values: Any, what: str) -> None:
     """
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         masked = int(np.ma.count_masked(values))
-        raise ValueError(f"{what} are masked, in {masked} entries: fill them, or leave them out")
+        raise ValueError(f"{what} must not be masked, {masked} of {values.size} entries are: leave those out")
     index = getattr(values, "index", None)
     if callable(index) or not hasattr(values, "iloc"):
         return

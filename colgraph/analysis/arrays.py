@@ -13,14 +13,24 @@ from colgraph.options import check_choice as check_choice
 Array = NDArray[np.float64]
 
 
-def as_array(values: Any, what: str) -> NDArray[Any]:
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
+def plain_array(values: Any, what: str) -> NDArray[Any]:
+    """As numpy has it: a tensor too, of bfloat16, which numpy lacks, as float32.
+
+    Raises:
+        ValueError: for rows of unlike length, and as :func:`colgraph.checks.check_order`.
+    """
     check_order(values, what)
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
     try:
-        array = np.asarray(values)
+        return np.asarray(values)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{what} must be an array of numbers with rows of equal length ({error})") from error
+
+
+def as_array(values: Any, what: str) -> NDArray[Any]:
+    array = plain_array(values, what)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{what} must be real numbers, got an array of {array.dtype}")
     return array
@@ -241,21 +251,27 @@ def as_labels(values: Any, count: int, what: str = "labels", each: str = "stimul
     """``[count]`` labels of any kind (numbers or text), one per stimulus (or whatever ``each`` says).
 
     Raises:
-        ValueError: for another shape.
+        ValueError: for another shape, and for missing labels (NaN, None): they would be one more class.
     """
-    check_order(values, what)
-    array = np.asarray(values.detach().cpu().numpy() if hasattr(values, "detach") else values)
+    array = plain_array(values, what)
     if array.shape != (count,):
         raise ValueError(f"{what} must have one entry per {each} ({count}), got shape {list(array.shape)}")
-    none = np.array([_is_missing(label) for label in array.tolist()], dtype=bool)
-    if none.any():
-        raise ValueError(f"{what}: {each} {int(none.argmax())} has none ({array[none][0]}): leave it out, or name it")
+    # Of a list, before numpy makes the text "nan" of it.
+    each_one = list(values) if isinstance(values, list | tuple) else array.tolist()
+    missing = [i for i, one in enumerate(each_one) if _is_missing(one)]
+    if missing:
+        raise ValueError(
+            f"{what} must not be missing, {len(missing)} of {count} are: the first is {each_one[missing[0]]} at "
+            f"{missing[0]}; leave those out"
+        )
     return array
 
 
 def _is_missing(label: Any) -> bool:
-    """Whether a label is None, NaN (which is not itself) or pandas' NA (which answers no question)."""
-    return label is None or type(label).__name__ == "NAType" or bool(label != label)
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # pandas' NA is neither like itself nor unlike
+        return True
 
 
 def region_names(label: NDArray[Any], what: str = "regions") -> NDArray[Any]:

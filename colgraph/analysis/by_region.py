@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 from colgraph.analysis import plotting
 from colgraph.analysis.arrays import Array, as_array, as_edge_values, as_edges, as_vector, check_count
 from colgraph.analysis.result import Result
-from colgraph.analysis.sheet_regions import region_columns
+from colgraph.analysis.sheet_regions import given_regions
 from colgraph.analysis.stats import jackknife_interval, leaving_out, random_groups
 
 _NAMED = 16  # more names than this cannot be read beside a matrix
@@ -132,7 +132,8 @@ def region_attention(
     return RegionAttention(
         name="attention between regions",
         value=value,
-        null=np.array([correlation(compared[np.ix_(order, order)], everyone) for order in orders]),
+        # A shuffled reference that is the same wherever there is an edge goes with nothing.
+        null=np.nan_to_num([correlation(compared[np.ix_(order, order)], everyone) for order in orders]),
         interval=jackknife_interval(np.array(value), left),
         regions=names,
         attention=given,
@@ -164,8 +165,7 @@ def _by_name(reference: Any, regions: Sequence[str]) -> Array:
 
 def _labels(regions: Mapping[str, Any], columns: int) -> NDArray[np.int64]:
     label = np.full(columns, -1)
-    for k, (name, members) in enumerate(regions.items()):
-        index = region_columns(members, columns, name)
+    for k, (name, index) in enumerate(given_regions(regions, columns).items()):
         if (label[index] >= 0).any():
             raise ValueError(f"region {name!r} shares columns with another: regions must not overlap here")
         label[index] = k

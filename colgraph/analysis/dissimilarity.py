@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.spatial.distance import squareform
 
 from colgraph.analysis import plotting
-from colgraph.analysis.arrays import Array, as_features, as_labels, as_vector, check_choice, same_length
+from colgraph.analysis.arrays import Array, as_features, as_labels, as_vector, check_choice, plain_array, same_length
 from colgraph.analysis.result import Result
 from colgraph.analysis.stats import correlate_rows, jackknife_interval, leaving_out, permuted, random_groups
 
@@ -172,7 +172,7 @@ def triangle(values: Any, what: str) -> Array:
         ValueError: for another number of entries, a matrix that is not symmetric or of similarities, NaN, and
             dissimilarities that are all equal.
     """
-    array = np.asarray(values, dtype=np.float64)
+    array = np.asarray(plain_array(values, what), dtype=np.float64)
     if array.ndim == 2:
         if array.shape[0] != array.shape[1] or not np.allclose(array, array.T, equal_nan=True):
             raise ValueError(f"{what} must be a symmetric matrix or its triangle, got shape {list(array.shape)}")

@@ -14,7 +14,7 @@ from colgraph.analysis import plotting
 from colgraph.analysis.arrays import Array, as_responses, check_count, check_varies, same_length
 from colgraph.analysis.nets import bar, device_of
 from colgraph.analysis.result import Result
-from colgraph.analysis.signals import Signal, check_signal, signals_of
+from colgraph.analysis.signals import Signal, check_signal, signals_of, step_numbers
 from colgraph.analysis.stats import jackknife_interval, leaving_out, permuted, random_groups
 from colgraph.modes import evaluation
 
@@ -130,6 +130,7 @@ def gradient_fields(
     signs = torch.Generator().manual_seed(seed)
     starts = range(0, len(data), check_count("batch_size", batch_size))
     with evaluation(net):
+        number = _from_the_first(net, data[:1], signal, steps)
         for start in bar(starts, "receptive fields", progress):
             part = _squared_gradients(net, data[start : start + batch_size], index, signal, steps, signs)
             power = part if power is None else power + part
@@ -137,7 +138,6 @@ def gradient_fields(
         raise ValueError(f"none of the {len(index)} columns sees the image in the steps asked for")
     power = power / len(data)
     centre, radius = field_size(power)
-    number = np.arange(len(power)) if steps is None or isinstance(steps, str) else _numbers(net, data, steps)
     last = radius[-1]
     seen = np.isfinite(last)
     rng = np.random.default_rng(seed)
@@ -162,21 +162,19 @@ def gradient_fields(
     )
 
 
+@torch.no_grad()
+def _from_the_first(net: Any, image: Tensor, signal: Signal, steps: Any) -> NDArray[np.int64]:
+    """``[T]``: numbers of the steps that were asked for, those counted from the end too."""
+    count = len(signals_of(net, image.to(device_of(net)).float(), signal, "all"))
+    number = np.arange(count)
+    return number if steps is None or isinstance(steps, str) else number[step_numbers(steps, count)]
+
+
 def _mean(radius: Array) -> Array:
     """Mean over the columns that see the image, NaN where none does."""
     seen = np.isfinite(radius)
     total = np.where(seen, radius, 0).sum(-1)
     return np.where(seen.any(-1), total / np.maximum(seen.sum(-1), 1), np.nan)
-
-
-def _numbers(net: Any, data: Tensor, steps: Any) -> NDArray[np.int64]:
-    """Steps from 0, of which some may be counted from the end."""
-    given = np.atleast_1d(np.asarray(steps))
-    if given.min() >= 0:
-        return given
-    with torch.no_grad(), evaluation(net):
-        count = len(net.unroll(data[:1].to(device_of(net)).float(), record=("state",)).states)
-    return given % count
 
 
 def _squared_gradients(

@@ -86,11 +86,13 @@ def batches(rows: Iterable[NDArray[Any]], size: int = 50) -> Iterator[NDArray[An
 
 
 def p_value(value: float, null: Array, tail: str = "greater") -> float:
-    """``(1 + #{null as extreme as value}) / (1 + #null)``, never zero.
+    """``(1 + #{null as extreme as value}) / (1 + #null)``, never zero; NaN where the value is.
 
     ``tail`` is "greater", "less" or "two-sided" (distance from the null's mean). Source: Phipson and Smyth (2010),
     "Permutation p-values should never be zero".
     """
+    if np.isnan(value):
+        return float("nan")
     if tail == "two-sided":
         centre = null.mean()
         extreme = np.abs(null - centre) >= abs(value - centre) * (1 - 1e-12)

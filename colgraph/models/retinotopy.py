@@ -10,9 +10,12 @@ from scipy.optimize import linear_sum_assignment
 
 _EXACT = 1024
 """The most columns of which groups are matched by an assignment of the least cost: its time grows with their cube."""
+_FLIPS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
 
 
-def assign_patches(grid: tuple[int, int], positions: NDArray[np.floating]) -> NDArray[np.int64]:
+def assign_patches(
+    grid: tuple[int, int], positions: NDArray[np.floating], along: NDArray[np.float64] | None = None
+) -> NDArray[np.int64]:
     """Match the patches of an image to the input columns, one or a compact group of as many to each.
 
     The columns are projected on their best-fitting plane and scaled to the image's extent; the match minimises the sum
@@ -24,6 +27,8 @@ def assign_patches(grid: tuple[int, int], positions: NDArray[np.floating]) -> ND
     Args:
         grid: rows and columns of patches; the patch at (r, c) is number ``r * columns + c``.
         positions: ``[I,3]`` of the input columns in order of rank; I is a multiple of the number of patches.
+        along: ``[2,3]`` where in space rows and columns of patches grow, if that is known: of the eight ways those that
+            go there most are left.
 
     Returns:
         ``[I]`` int64: for each input column the number of its patch.
@@ -37,22 +42,35 @@ def assign_patches(grid: tuple[int, int], positions: NDArray[np.floating]) -> ND
     chosen = in_order
     exact = size == 1 or len(plane) <= _EXACT
     # A large assignment is slow (cubic); then only the two axis orders are tried.
-    flips = ((1, 1), (1, -1), (-1, 1), (-1, -1)) if len(plane) <= _EXACT or not exact else ((1, 1),)
-    for swap in (False, True):
-        for flip in flips:
-            target = (plane[:, ::-1] if swap else plane) * flip
-            if exact:
-                cost = ((target[:, None] - patches[None]) ** 2).sum(-1)
-                assignment = linear_sum_assignment(cost)[1]
-                total = float(cost[in_order, assignment].sum())
-            else:
-                assignment = np.argsort(_in_strips(target, grid[0]))
-                total = float(((target - patches[assignment]) ** 2).sum())
-            moved = assignment // size * size - in_order // size * size
-            rank = (round(total, 6), float(np.abs(moved).sum()))
-            if best is None or rank < best:
-                best, chosen = rank, assignment
+    quick = along is not None or len(plane) <= _EXACT or not exact
+    for target in _laid(plane, _FLIPS if quick else _FLIPS[:1], along, positions):
+        if exact:
+            cost = ((target[:, None] - patches[None]) ** 2).sum(-1)
+            assignment = linear_sum_assignment(cost)[1]
+            total = float(cost[in_order, assignment].sum())
+        else:
+            assignment = np.argsort(_in_strips(target, grid[0]))
+            total = float(((target - patches[assignment]) ** 2).sum())
+        moved = assignment // size * size - in_order // size * size
+        rank = (round(total, 6), float(np.abs(moved).sum()))
+        if best is None or rank < best:
+            best, chosen = rank, assignment
     return (chosen // size).astype(np.int64)
+
+
+def _laid(
+    plane: NDArray[np.float64],
+    flips: tuple[tuple[int, int], ...],
+    along: NDArray[np.float64] | None,
+    positions: NDArray[np.floating],
+) -> list[NDArray[np.float64]]:
+    """Ways to lay an image on the plane: for each ``[I,2]`` where columns are among rows and columns of patches."""
+    ways = [axes * np.array(flip) for axes in (plane, plane[:, ::-1]) for flip in flips]
+    if along is None:
+        return ways
+    grows = (positions - positions.mean(0)).astype(np.float64) @ along.T
+    agrees = np.array([(way * grows).sum() for way in ways])
+    return [ways[i] for i in np.flatnonzero(agrees >= agrees.max() - 1e-6 * np.abs(grows).sum())]
 
 
 def number_in_patch(assignment: NDArray[np.int64], positions: NDArray[np.floating]) -> NDArray[np.int64]:
@@ -78,6 +96,8 @@ def patches_of_outputs(
 ) -> NDArray[np.int64]:
     """The patch that each output column answers for; empty where they are no multiple of the patches.
 
+    The image lies on the output columns as on the input columns: not mirrored or turned against them.
+
     Args:
         grid: rows and columns of patches.
         positions: ``[N,3]`` of all columns.
@@ -89,7 +109,9 @@ def patches_of_outputs(
         return assignment[np.argsort(inputs)[np.searchsorted(np.sort(inputs), outputs)]]
     if len(outputs) % (grid[0] * grid[1]):
         return np.zeros(0, np.int64)
-    return assign_patches(grid, positions[outputs])
+    place = np.stack([_centred(each) for each in np.divmod(assignment, grid[1])], 1)
+    seen = positions[inputs].astype(np.float64)
+    return assign_patches(grid, positions[outputs], along=place.T @ (seen - seen.mean(0)))
 
 
 def _in_strips(points: NDArray[np.float64], strips: int) -> NDArray[np.int64]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 
 import matplotlib as mpl
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from scipy import stats
 
 from colgraph.analysis.arrays import as_array, as_labels, as_responses, column_signal, region_names, varying
+from colgraph.analysis.dissimilarity import rsa
 from colgraph.analysis.pairs import Pairs, bin_pairs, sample_pairs
 from colgraph.analysis.result import Result
 from colgraph.analysis.stats import (
@@ -26,22 +26,6 @@ from colgraph.analysis.stats import (
 )
 
 mpl.use("Agg")
-
-
-@pytest.mark.parametrize(
-    ("labels", "which"),
-    [([0.0, 1.0, np.nan], "2 has none (nan)"), (np.array(["a", None, "b"], dtype=object), "1 has none (None)")],
-)
-def test_a_label_that_is_missing_is_no_class(labels, which):
-    with pytest.raises(ValueError, match=re.escape(f"labels: stimulus {which}")):
-        as_labels(labels, 3)
-
-
-def test_what_is_masked_is_not_taken():
-    masked = np.ma.masked_greater([1.0, 2.0, 30.0], 10)
-    with pytest.raises(ValueError, match="responses are masked, in 1 entries"):
-        as_array(masked, "responses")
-    assert as_array(np.ma.array([1.0, 2.0]), "responses").tolist() == [1, 2]
 
 
 def test_an_index_in_another_order_is_asked_about():
@@ -79,6 +63,45 @@ def test_p_value_counts_the_value_itself():
     assert p_value(8.0, null) == pytest.approx(0.2)
     assert p_value(0.0, null, "less") == pytest.approx(0.2)
     assert p_value(8.0, null, "two-sided") == pytest.approx(0.3)
+
+
+def test_what_is_no_number_has_no_p_value():
+    for tail in ("greater", "less", "two-sided"):
+        assert np.isnan(p_value(float("nan"), np.zeros(99), tail))
+
+
+@pytest.mark.parametrize("labels", [np.array([1.0, np.nan]), ["a", np.nan], np.array(["a", None], dtype=object)])
+def test_missing_labels_are_no_class(labels):
+    with pytest.raises(ValueError, match=r"areas must not be missing, 1 of 2 are: the first is .* at 1"):
+        as_labels(labels, 2, "areas", "column")
+
+
+@pytest.mark.parametrize("dtype", ["string", "category", "object", "str"])
+def test_missing_labels_of_a_table_are_no_class(dtype):
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(ValueError, match="labels must not be missing, 1 of 2 are"):
+        as_labels(pandas.Series(["a", None], dtype=dtype), 2)
+    assert as_labels(pandas.Series(["b", "a"], dtype=dtype), 2).tolist() == ["b", "a"]
+
+
+def test_masked_entries_do_not_count():
+    masked = np.ma.masked_greater(np.arange(6.0), 4)
+    with pytest.raises(ValueError, match="states must not be masked, 1 of 6 entries are"):
+        as_array(masked, "states")
+    with pytest.raises(ValueError, match="first must not be masked, 1 of 6 entries are"):
+        rsa(masked, np.arange(6.0))
+    assert as_array(np.ma.masked_array([1.0, 2]), "states").tolist() == [1, 2]
+
+
+def test_tensors_of_half_precision():
+    values = torch.tensor([1.0, 2.5], dtype=torch.bfloat16, requires_grad=True)
+    assert as_array(values, "states").tolist() == [1, 2.5]
+
+
+def test_labels_may_be_of_any_kind():
+    for labels in ([2, 1], ["b", "a"], [True, False], torch.tensor([2, 1])):
+        assert len(as_labels(labels, 2)) == 2
+    assert as_labels(["nan", "a"], 2).tolist() == ["nan", "a"]  # bread
 
 
 def test_jackknife_of_a_mean_is_the_t_interval():

@@ -65,6 +65,25 @@ def test_equal_attention_changes_nothing_between_regions():
     assert an.region_attention(1 / degree[edges[1]], edges, regions).value == pytest.approx(1)
 
 
+def test_a_correlation_that_cannot_be_had_is_not_significant(sheet):
+    edges, regions = sheet.edge_index.numpy(), an.sheet_regions(sheet)
+    found = an.region_attention(np.ones(edges.shape[1]), edges, regions, reference=np.ones((4, 4)), permutations=99)
+    assert np.isnan(found.value)
+    assert np.isnan(found.p_value)
+
+
+def test_references_shuffled_to_where_no_edge_is_count_as_zero():
+    """Regions in a ring: the one pair that the reference knows is seldom one that an edge joins."""
+    regions = {f"r{i}": [i] for i in range(12)}
+    edges = np.array([np.arange(12), (np.arange(12) + 1) % 12])
+    reference = np.zeros((12, 12))
+    reference[0, 1] = 1
+    found = an.region_attention(np.arange(1.0, 13.0), edges, regions, reference=reference, permutations=99)
+    assert found.value < 0  # the pair with the least attention
+    assert np.isfinite(found.null).all()
+    assert found.p_value > 0.5
+
+
 def test_a_measure_that_follows_regions_is_between_them(sheet):
     regions = an.sheet_regions(sheet)
     noise = np.random.default_rng(0).normal(size=64)
@@ -88,6 +107,8 @@ def test_what_does_not_fit_is_refused(sheet):
         an.region_means(np.arange(64.0), {"a": [0, 1], "b": []})
     with pytest.raises(ValueError, match=r"region 'b' must lie in 0..63 \(64 columns\), got -1"):
         an.region_means(np.arange(64.0), {"a": [0, 1], "b": [-1, 5]})
+    with pytest.raises(ValueError, match="names of regions must be text, got 1"):
+        an.region_means(np.arange(64.0), {1: [0], 2: [1]})
     with pytest.raises(ValueError, match="all columns is the same"):
         an.region_means(np.ones(64), regions)
     with pytest.raises(ValueError, match="at least three of them, got 2"):

@@ -344,6 +344,11 @@ def test_fields_of_a_chain_grow_by_one_patch_a_step():
     both = gradient_fields(net, images, [4, 0], steps=[0, -1], progress=False)
     assert both.steps.tolist() == [0, len(result.steps) - 1]
     last = gradient_fields(net, images, [4, 0], steps=[-1], progress=False)
+    assert last.steps.tolist() == [len(result.steps) - 1]
+    assert gradient_fields(net, images, [4], steps=(0, -1), progress=False).plot().lines[-1].get_xdata().tolist() == [
+        1,
+        len(result.steps),
+    ]
     assert np.allclose(last.power[0, 0], result.power[2, 0])
     # The length of a normed state is all but constant: its gradient would be rounding.
     length = gradient_fields(net, images, [4], steps=[-1], signal="norm", progress=False)

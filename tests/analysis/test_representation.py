@@ -70,6 +70,11 @@ def test_distances_that_differ_by_rounding_are_one(metric):
     assert np.allclose(rdm(far, "euclidean"), pdist(vectors), atol=1e-8)
 
 
+def test_distances_of_values_far_from_zero():
+    x = RNG.normal(size=(5, 7))[[0, 0, 1, 2, 3]] * 1e-3 + 1e5
+    assert np.allclose(rdm(x, "euclidean"), pdist(x), rtol=1e-6, atol=1e-9)
+
+
 def test_rdm_refuses_what_has_no_distance():
     x = RNG.normal(size=(6, 4))
     x[2] = 5.0

@@ -140,6 +140,23 @@ def test_output_columns_answer_for_the_patches_of_their_groups() -> None:
     assert patches_of_outputs((2, 2), layers, (inputs, outputs[:15]), seen).size == 0
 
 
+@pytest.mark.parametrize("grid", [(4, 4), (3, 5), (40, 30)])
+@pytest.mark.parametrize("order", range(3))
+def test_output_columns_answer_for_the_patches_below_them_in_whatever_order(grid: tuple[int, int], order: int) -> None:
+    rng = np.random.default_rng(order)
+    number = grid[0] * grid[1]
+    row, column = np.divmod(np.arange(number), grid[1])
+    layer = np.stack([column, row, np.zeros(number)], 1) + 0.05 * rng.normal(size=(number, 3))
+    below, above = rng.permutation(number), rng.permutation(number)
+    positions = np.concatenate([layer[below], layer[above] + np.array([9.0, 0, 5])])
+    ends = (np.arange(number), number + np.arange(number))
+    seen = assign_patches(grid, positions[ends[0]])
+    answered = patches_of_outputs(grid, positions, ends, seen)
+    by_place = np.empty(number, np.int64)
+    by_place[below] = seen
+    assert np.array_equal(answered, by_place[above])
+
+
 def test_shuffled_positions_leave_maps_with_their_columns() -> None:
     net = vision()
     before, order = net.input_vectors.clone(), torch.randperm(16, generator=torch.Generator().manual_seed(1))
