@@ -129,7 +129,7 @@ def test_a_run_stands_beside_its_controls_and_models(trained: Path, shown: Path,
     assert "random graph" in {one["name"] for one in about["missing"]}
     assert (tmp_path / "found.png").stat().st_size > 5000
     shutil.copy(out, tmp_path / "rsa.json")
-    page = recordings(tmp_path / "rsa.json", "run")
+    page = recordings(RunFolder(tmp_path))
     assert "IT: 4 subjects, noise ceiling" in page
     assert page.count("<tr><th scope='row'>") == len([r for r in rows if r["default"] or "default_step" in r])
 
@@ -169,17 +169,17 @@ def test_what_is_of_an_earlier_checkpoint_says_so(run: Path, shown: Path, it: Pa
     assert rows[0]["optimizer_steps"] == steps
     assert "optimizer_steps" not in next(row for row in rows if row["model"] == "untrained")
     folder = RunFolder(run)
-    assert "gone on" not in recordings(folder.rsa, "run", folder.last)
+    assert "gone on" not in recordings(folder)
     cli.run(["rsa-table", str(run)])
     content = torch.load(folder.last, weights_only=True)
     torch.save(content | {"global_step": steps + 7}, folder.last)
-    page = recordings(folder.rsa, "run", folder.last)
+    page = recordings(folder)
     assert f"of the checkpoint after {steps} optimizer steps, its newest is after {steps + 7}" in page
     with pytest.raises(ValueError, match=rf"is of the run after {steps} optimizer steps, which has gone on to"):
         cli.run(["rsa-table", str(run)])
     old = [{name: value for name, value in row.items() if name != "optimizer_steps"} for row in rows]
     folder.rsa.write_text(json.dumps(old))
-    assert "gone on" not in recordings(folder.rsa, "run", folder.last)
+    assert "gone on" not in recordings(folder)
     cli.run(["rsa-table", str(run)])
 
 

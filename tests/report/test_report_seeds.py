@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from scipy import stats
 
@@ -24,6 +25,7 @@ from colgraph.report.line_up import LineUp
 from colgraph.report.page import _accuracy
 from colgraph.report.paired_accuracy import paired_accuracies, right_on_the_same
 from colgraph.report.seeds import compare_seeds, seeds_json, seeds_table
+from colgraph.training.checkpoint import KEY
 
 VALUES = (1.0, 1.3, 1.1)
 UNTRAINED = (0.2, 0.6, 0.3)
@@ -262,8 +264,11 @@ def test_runs_that_do_not_belong_together_are_refused(runs, tmp_path):
         compare_seeds([bare])
     place.write_text(text)
     (bare / "checkpoints").mkdir()
-    (bare / "checkpoints" / "last.ckpt").touch()
-    os.utime(place, (0, 0))
+    torch.save({KEY: {}, "state_dict": {}, "global_step": 7}, bare / "checkpoints" / "last.ckpt")
+    os.utime(place, (0, 0))  # as it does not say of which checkpoint it is
+    with pytest.raises(ValueError, match="trained since it was analysed"):
+        compare_seeds([bare])
+    place.write_text(json.dumps(json.loads(text) | {"optimizer_steps": 3}))
     with pytest.raises(ValueError, match="trained since it was analysed"):
         compare_seeds([bare])
     place.write_text(json.dumps({"format": FORMAT - 1}))
