@@ -38,6 +38,15 @@ def check_order(values: Any, what: str) -> None:
 
 def as_array(values: Any, what: str) -> NDArray[Any]:
     """A fresh numpy array."""
+    return plain_array(values, what).copy()
+
+
+def plain_array(values: Any, what: str) -> NDArray[Any]:
+    """As numpy has it, which shares memory where it can.
+
+    Raises:
+        ValueError: for rows of unlike length, and as :func:`check_order`.
+    """
     check_order(values, what)
     if hasattr(values, "detach"):
         values = values.detach().cpu()
@@ -46,7 +55,7 @@ def as_array(values: Any, what: str) -> NDArray[Any]:
         except TypeError:  # numpy has no bfloat16
             values = values.double().numpy()
     try:
-        return np.array(values)
+        return np.asarray(values)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{what} must be an array of numbers with rows of equal length ({error})") from error
 

@@ -7,26 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.checks import check_order
+from colgraph.checks import plain_array as plain_array
 from colgraph.options import check_choice as check_choice
 
 Array = NDArray[np.float64]
-
-
-def plain_array(values: Any, what: str) -> NDArray[Any]:
-    """As numpy has it: a tensor too, of bfloat16, which numpy lacks, as float32.
-
-    Raises:
-        ValueError: for rows of unlike length, and as :func:`colgraph.checks.check_order`.
-    """
-    check_order(values, what)
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        values = (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
-    try:
-        return np.asarray(values)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{what} must be an array of numbers with rows of equal length ({error})") from error
 
 
 def as_array(values: Any, what: str) -> NDArray[Any]:

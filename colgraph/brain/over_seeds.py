@@ -16,7 +16,7 @@ from colgraph.brain.comparison import LEVEL, freedom_of
 from colgraph.output import check_different, check_file, write_text
 from colgraph.report.controls import learned_settings
 from colgraph.script import OneLineParser
-from colgraph.training import RunFolder, has_gone_on
+from colgraph.training import RunFolder, gone_on_to
 
 POWER = 0.8
 _SEED = re.compile(r"-seed\d+$")
@@ -150,7 +150,7 @@ def _read(run: Path) -> dict[str, Any]:
 
 def _check_newest(run: Path, measured: int | None) -> None:
     """Raise ValueError where the run has gone on since; files of earlier versions do not say what they are of."""
-    now = None if measured is None else has_gone_on(RunFolder(run), measured, RunFolder(run).rsa)
+    now = None if measured is None else gone_on_to(RunFolder(run), measured, RunFolder(run).rsa)
     if now is not None:
         raise ValueError(
             f"{str(RunFolder(run).rsa)!r} is of the run after {measured} optimizer steps, which has gone on to {now}: "

@@ -31,7 +31,7 @@ from colgraph.report.notes import about, note_of
 from colgraph.report.paired_accuracy import paired_accuracies
 from colgraph.report.shown import Settings, make_probes
 from colgraph.report.spreading import spread_and_draw
-from colgraph.training import RunFolder, has_gone_on
+from colgraph.training import RunFolder, gone_on_to
 from colgraph.viz.style import picture_suffixes
 
 FORMAT = 7
@@ -149,7 +149,7 @@ def is_analysed(run: Path) -> bool:
         measured = json.loads(results.read_text(encoding="utf-8")).get("optimizer_steps")
     except (OSError, ValueError, AttributeError):
         measured = None  # the file's age is known, and whoever reads it says what is wrong with it
-    return has_gone_on(RunFolder(run), measured, results) is None
+    return gone_on_to(RunFolder(run), measured, results) is None
 
 
 def _kept(path: Path, chosen: list[Analysis], settings: Settings) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

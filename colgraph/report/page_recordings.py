@@ -10,7 +10,7 @@ from typing import Any
 
 from colgraph.report.light_maps import MODELS
 from colgraph.report.page_parts import absent, cells, csv_link, p_text, picture, short, table
-from colgraph.training import RunFolder, has_gone_on
+from colgraph.training import RunFolder, gone_on_to
 
 
 def recordings(run: RunFolder) -> str:
@@ -43,7 +43,7 @@ def recordings(run: RunFolder) -> str:
 
 
 def _gone_on(run: RunFolder, measured: int | None, written: Path) -> str:
-    now = has_gone_on(run, measured, written)
+    now = gone_on_to(run, measured, written)
     if now is None:
         return ""
     earlier = "an earlier checkpoint" if measured is None else f"the checkpoint after {measured} optimizer steps"

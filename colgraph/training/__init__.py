@@ -18,7 +18,7 @@ from colgraph.script import run_script
 from colgraph.sheet import Sheet
 from colgraph.training.checkpoint import (
     TrainedModel,
-    has_gone_on,
+    gone_on_to,
     load_trained,
     read_checkpoint,
     sheet_of_run,
@@ -40,7 +40,7 @@ __all__ = [
     "TrainingDivergedError",
     "UnwritableRunError",
     "fit",
-    "has_gone_on",
+    "gone_on_to",
     "images_of",
     "load_checkpoint",
     "load_trained",

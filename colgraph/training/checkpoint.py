@@ -187,7 +187,7 @@ def optimizer_steps_of(path: str | os.PathLike[str]) -> int:
     return int(read_checkpoint(path)["global_step"])
 
 
-def has_gone_on(run: RunFolder, measured: int | None, written: Path) -> int | None:
+def gone_on_to(run: RunFolder, measured: int | None, written: Path) -> int | None:
     """How many optimizer steps a run has behind it by now, where what was measured is of another number of them.
 
     Args:

@@ -73,11 +73,10 @@ def graph_geometry(
     rank = _column_values(attributes, nodes, "input_rank")
     output = _column_values(attributes, nodes, "output")
     ends = np.array([(u, v) for u, v, _ in edges], dtype=np.int64).reshape(-1, 2).T
-    local = _are_local([data.get("is_tract") for _, _, data in edges], values)
     geometry = network_geometry(
-        ends[:, local],
+        ends,
         len(nodes),
-        lengths=None if values is None else values[local],
+        lengths=values,
         directed=bool(graph.is_directed()),
         positions=_node_positions(attributes, nodes, position),
         name=name,
@@ -87,17 +86,9 @@ def graph_geometry(
         inputs=None if rank is None else _ranked(rank, nodes),
         outputs=None if output is None else _flagged(output, nodes),
         guessed_from=attribute,
+        is_tract=np.array([data.get("is_tract") is True for _, _, data in edges], dtype=bool),
     )
-    geometry = with_stated_metric(geometry, graph.graph.get("metric"), graph.graph.get("period"))
-    if values is not None and not local.all():
-        geometry = dataclasses.replace(geometry, tracts=ends[:, ~local], tract_lengths=values[~local])
-    return geometry
-
-
-def _are_local(said: Sequence[Any], lengths: NDArray[np.float64] | None) -> NDArray[np.bool_]:
-    """``[E]`` which edges are no tracts of a sheet: all of them, where none would be left or none have lengths."""
-    local = np.array([each is not True for each in said], dtype=bool)
-    return local if lengths is not None and local.any() else np.ones_like(local)
+    return with_stated_metric(geometry, graph.graph.get("metric"), graph.graph.get("period"))
 
 
 def with_stated_metric(geometry: Geometry, metric: Any, period: Any) -> Geometry:
@@ -131,12 +122,18 @@ def network_geometry(
     inputs: NDArray[np.int64] | None = None,
     outputs: NDArray[np.int64] | None = None,
     guessed_from: str | None = None,
+    is_tract: NDArray[np.bool_] | None = None,
 ) -> Geometry:
     """A geometry from edges ``[2,E]`` in any order; coordinates for plotting where there are no positions.
 
     Positions that are all the same (Pajek and ``Sheet.to_networkx`` write zeros) are none. ``guessed_from`` names what
-    was taken for distances although nobody said so, for a warning.
+    was taken for distances although nobody said so, for a warning. ``is_tract`` ``[E]`` says which edges are a sheet's
+    tracts; all are ordinary ones where no others would be left, or none have lengths.
     """
+    tracts, tract_lengths = None, None
+    if is_tract is not None and lengths is not None and is_tract.any() and not is_tract.all():
+        tracts, tract_lengths = edges[:, is_tract], lengths[is_tract]
+        edges, lengths = edges[:, ~is_tract], lengths[~is_tract]
     if positions is not None and len(positions) > 1 and bool((positions == positions[0]).all()):
         positions = None
     if not edges.size and positions is None:
@@ -161,6 +158,8 @@ def network_geometry(
         outputs=outputs,
         names=names,
         spatial=spatial,
+        tracts=tracts,
+        tract_lengths=tract_lengths,
     )
     notes = [f"merged {merged} parallel edges into others, of each pair the shortest stays"] if merged else []
     if guessed_from is not None:

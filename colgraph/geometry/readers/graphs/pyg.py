@@ -38,13 +38,12 @@ def pyg_geometry(data: Any, *, lengths: Lengths) -> Geometry:
         return Geometry(positions, faces=faces, metric="euclidean" if faces is None else "geodesic", name=name)
     edges = checks.edge_index(data.edge_index, n)
     distance, attribute = _lengths(data, edges, lengths)
-    local = _is_local(data, edges, distance, n)
     output = data.get("output_mask")
     inputs = by_rank(checks.as_array(data.get("input_rank", ()), "input_rank"))
     network = network_geometry(
-        edges[:, local],
+        edges,
         n,
-        lengths=None if distance is None else distance[local],
+        lengths=distance,
         directed=True,
         positions=positions,
         name=name,
@@ -54,20 +53,18 @@ def pyg_geometry(data: Any, *, lengths: Lengths) -> Geometry:
         inputs=inputs if inputs.size else None,
         outputs=None if output is None else np.flatnonzero(checks.as_array(output, "output_mask")),
         guessed_from=attribute,
+        is_tract=_is_tract(data, edges, n),
     )
     network = with_stated_metric(network, data.get("metric"), data.get("period"))
-    if distance is not None and not local.all():
-        network = dataclasses.replace(network, tracts=edges[:, ~local], tract_lengths=distance[~local])
     return network if faces is None else dataclasses.replace(network, faces=faces)
 
 
-def _is_local(data: Any, edges: NDArray[np.int64], lengths: Any, n: int) -> NDArray[np.bool_]:
-    """``[E]`` which edges are no tracts of a sheet: all of them, where none would be left or none have lengths."""
-    if data.get("tract_index") is None or lengths is None:
-        return np.ones(edges.shape[1], dtype=bool)
+def _is_tract(data: Any, edges: NDArray[np.int64], n: int) -> NDArray[np.bool_] | None:
+    """``[E]`` which edges are tracts of a sheet; None of other data."""
+    if data.get("tract_index") is None:
+        return None
     tracts = checks.indices(data.tract_index, n, "tracts", (2, "T"))
-    local = ~np.isin(edge_codes(edges, n), edge_codes(tracts, n))
-    return local if local.any() else ~local
+    return np.isin(edge_codes(edges, n), edge_codes(tracts, n))
 
 
 def _triangles(data: Any, n: int) -> NDArray[np.int64] | None:
