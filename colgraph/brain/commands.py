@@ -115,7 +115,7 @@ def run_rsa(arguments: list[str]) -> None:
     _check_times(recordings)
     _, models, more = _read(known.stimuli, known.models, known.times, size, models=True)
     chosen_on = _chosen_on(known, recordings, size, more)
-    notes = list(dict.fromkeys([*notes, *more, *given_twice(recordings, models)]))
+    notes = list(dict.fromkeys([*notes, *more, *given_twice(recordings, models), *_one_region(run, choices)]))
     sys.stderr.write("".join(f"note: {note}\n" for note in notes))
     controls, missing = control_runs(run, known.controls, not known.no_search)
     if controls:
@@ -174,6 +174,14 @@ def _check_run(run: Run, choices: Choices) -> None:
         check_signal(run.net, signal, run.config.dim)
     if choices.step is not None and choices.step > run.net.steps:
         raise ValueError(f"--step {choices.step}: the run has the steps 1 to {run.net.steps}")
+
+
+def _one_region(run: Run, choices: Choices) -> list[str]:
+    """What to say where regions that were asked for are one: it has no rows of its own."""
+    found = list(sheet_regions(run.sheet, choices.regions))
+    if choices.regions is None or len(found) > 1:
+        return []
+    return [f"--regions {choices.regions}: the sheet has one, {found[0]!r}, and so no rows by region"]
 
 
 def _read(

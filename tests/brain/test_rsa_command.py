@@ -183,6 +183,14 @@ def test_what_is_of_an_earlier_checkpoint_says_so(run: Path, shown: Path, it: Pa
     cli.run(["rsa-table", str(run)])
 
 
+def test_one_region_has_no_rows_and_says_so(
+    run: Path, shown: Path, it: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = rsa(run, it, shown, "--regions", "all", "-o", tmp_path / "found.json")
+    assert {row["region"] for row in rows} == {None}
+    assert "note: --regions all: the sheet has one, 'all', and so no rows by region" in capsys.readouterr().err
+
+
 def test_one_subject_has_no_ceiling(run: Path, shown: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", LINES[0])
     rows = rsa(run, tmp_path / "one.npy", shown, "--method", "tau-a", "--metric", "euclidean")
