@@ -13,9 +13,11 @@ import numpy as np
 from colgraph.ops._column_products import linear, linear_backward, sum_of_products, sum_of_rows
 from colgraph.ops._column_rows import add, gelu, gelu_backward, norm, norm_backward
 from colgraph.ops._numba_cache import cached_kernel, compiled
-from colgraph.ops._numba_vector import Pointer, begin_of, fetch, is_there, plain, pointers_at, row_of
+from colgraph.ops._numba_vector import LANES, Pointer, begin_of, fence, fetch, is_there, plain, pointers_at, row_of
 
-_kernel = cached_kernel("_column_kernels.py", "_column_products.py", "_column_rows.py", "_numba_vector.py")
+_kernel = cached_kernel(
+    "_column_kernels.py", "_column_products.py", "_column_rows.py", "_numba_vector.py", "_processor.py"
+)
 
 _ROWS = 64  # of activations that are taken for one product of a weight gradient: few enough for the cache
 
@@ -111,25 +113,48 @@ def column_in_backward(
 
 @compiled
 def _add_products(
-    grad: Pointer, rows: int, outs: int, x: Pointer, width: int, more: bool, weight: Pointer, bias: Pointer, i: int
+    grad: Pointer,
+    rows: int,
+    outs: int,
+    x: Pointer,
+    width: int,
+    more: bool,
+    past: bool,
+    weight: Pointer,
+    bias: Pointer,
+    i: int,
 ) -> None:
-    """Column i's ``weight[o, c] = sum_r grad[r, o] x[r, c]`` and ``bias[o] = sum_r grad[r, o]``; ``more``: added."""
+    """Column i's ``weight[o, c] = sum_r grad[r, o] x[r, c]`` and ``bias[o] = sum_r grad[r, o]``; ``more``: added.
+
+    ``past``: weights go past the caches, where their rows are whole cache lines.
+    """
     if is_there(weight):
-        sum_of_products(grad, rows, outs, x, width, more, weight + i * outs * width)
+        sum_of_products(grad, rows, outs, x, width, more, past and width % LANES == 0, weight + i * outs * width)
     if is_there(bias):
         sum_of_rows(grad, rows, outs, more, bias + i * outs)
 
 
 @_kernel
 def weight_gradients(
-    start: int, stop: int, sizes: tuple[int, ...], eps: float, columns: int, more: bool, addresses: tuple[int, ...]
+    start: int,
+    stop: int,
+    sizes: tuple[int, ...],
+    eps: float,
+    columns: int,
+    more: bool,
+    past: bool,
+    addresses: tuple[int, ...],
 ) -> None:
-    """The gradients of all linear maps, summed over the slots of the tapes (``more``: added to what is there)."""
+    """The gradients of all linear maps, summed over the slots of the tapes (``more``: added to what is there).
+
+    ``past``: what is written once may go past the caches; all gradients begin at a cache line.
+    """
     batch, c, j, m, slots = sizes
     normed, middle, hidden, grad_query, grad_key, grad_hidden, grad_out = pointers_at(addresses[:7])
     norm_weight, norm_bias, wq, bq, wk, bk, w1, b1, w2, b2 = pointers_at(addresses[7:])
     (nothing,) = pointers_at((0,))
     at_once = max(1, _ROWS // batch)
+    once = past and not more and slots <= at_once
     scratch = np.empty(at_once * batch * max(c, m), np.float32)
     for i in range(start, stop):
         for first in range(0, slots, at_once):
@@ -142,12 +167,13 @@ def weight_gradients(
                 for s in range(several):
                     at = ((first + s) * columns + i) * batch * c
                     add(normed + at, nothing, batch * c, x + s * batch * c)
-                _add_products(grad_query + kept * j, rows, j, x, c, added, wq, bq, i)
-                _add_products(grad_key + kept * j, rows, j, x, c, added, wk, bk, i)
+                _add_products(grad_query + kept * j, rows, j, x, c, added, once, wq, bq, i)
+                _add_products(grad_key + kept * j, rows, j, x, c, added, once, wk, bk, i)
             if is_there(w1) or is_there(b1):
                 for r in range(rows):
                     norm(middle + (kept + r) * c, c, eps, norm_weight + i * c, norm_bias + i * c, x + r * c)
-                _add_products(grad_hidden + kept * m, rows, m, x, c, added, w1, b1, i)
+                _add_products(grad_hidden + kept * m, rows, m, x, c, added, once, w1, b1, i)
             if is_there(w2) or is_there(b2):
                 gelu(hidden + kept * m, rows * m, x)
-                _add_products(grad_out + kept * c, rows, c, x, m, added, w2, b2, i)
+                _add_products(grad_out + kept * c, rows, c, x, m, added, once, w2, b2, i)
+    fence()

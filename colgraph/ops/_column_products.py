@@ -18,17 +18,24 @@ from colgraph.ops._numba_vector import (
     first_of,
     fma,
     load,
+    load_first,
     peek,
     plain,
     prefetch,
     put_first,
     splat,
     store,
+    store_past,
     store_sums,
 )
+from colgraph.ops._processor import REGISTERS
 
 _ZERO = np.float32(0.0)
-_TWO, _FOUR = 2 * LANES, 4 * LANES
+# What a loop adds to must stay in registers: with more than they hold, each sum is written and read at every step.
+_TILE = LANES if REGISTERS > 8 else LANES // 2  # lanes of each of eight sums in `linear`
+_WIDE = 2 * REGISTERS  # numbers of each of four rows in `_combine`: half of all registers
+_TWO = 2 * LANES
+_BETWEEN = _WIDE > _TWO  # whether a piece of two vectors may be left
 _EARLY = 8  # rows of a batch, during which the next column's weights are fetched; what comes after them needs no help
 
 
@@ -50,7 +57,7 @@ def linear(x: Pointer, rows: int, width: int, weight: Pointer, outs: int, bias: 
                     one += peek(x, r * width + c) * peek(weight, o * width + c)
                 put_first(out, r * outs + o, 1, splat(one, LANES))
         return
-    whole = width // LANES * LANES
+    whole = width // _TILE * _TILE
     rest = width - whole
     ahead = outs * width
     for block in range(0, outs, 4):
@@ -64,34 +71,34 @@ def linear(x: Pointer, rows: int, width: int, weight: Pointer, outs: int, bias: 
             other = min(r + 1, rows - 1)
             x0 = x + r * width
             x1 = x + other * width
-            a0 = splat(_ZERO, LANES)
+            a0 = splat(_ZERO, _TILE)
             a1, a2, a3, b0, b1, b2, b3 = a0, a0, a0, a0, a0, a0, a0
-            for c in range(0, whole, LANES):
-                if r < _EARLY:
+            for c in range(0, whole, _TILE):
+                if r < _EARLY and c % LANES == 0:
                     prefetch(w0, ahead + c)
                     prefetch(w1, ahead + c)
                     prefetch(w2, ahead + c)
                     prefetch(w3, ahead + c)
-                a = load(x0, c, LANES)
-                b = load(x1, c, LANES)
-                w = load(w0, c, LANES)
+                a = load(x0, c, _TILE)
+                b = load(x1, c, _TILE)
+                w = load(w0, c, _TILE)
                 a0, b0 = fma(a, w, a0), fma(b, w, b0)
-                w = load(w1, c, LANES)
+                w = load(w1, c, _TILE)
                 a1, b1 = fma(a, w, a1), fma(b, w, b1)
-                w = load(w2, c, LANES)
+                w = load(w2, c, _TILE)
                 a2, b2 = fma(a, w, a2), fma(b, w, b2)
-                w = load(w3, c, LANES)
+                w = load(w3, c, _TILE)
                 a3, b3 = fma(a, w, a3), fma(b, w, b3)
             if rest:
-                a = first_of(x0, whole, rest)
-                b = first_of(x1, whole, rest)
-                w = first_of(w0, whole, rest)
+                a = load_first(x0, whole, rest, _ZERO, _TILE)
+                b = load_first(x1, whole, rest, _ZERO, _TILE)
+                w = load_first(w0, whole, rest, _ZERO, _TILE)
                 a0, b0 = fma(a, w, a0), fma(b, w, b0)
-                w = first_of(w1, whole, rest)
+                w = load_first(w1, whole, rest, _ZERO, _TILE)
                 a1, b1 = fma(a, w, a1), fma(b, w, b1)
-                w = first_of(w2, whole, rest)
+                w = load_first(w2, whole, rest, _ZERO, _TILE)
                 a2, b2 = fma(a, w, a2), fma(b, w, b2)
-                w = first_of(w3, whole, rest)
+                w = load_first(w3, whole, rest, _ZERO, _TILE)
                 a3, b3 = fma(a, w, a3), fma(b, w, b3)
             _store_four(out, r * outs + o, a0, a1, a2, a3, four)
             _store_four(out, other * outs + o, b0, b1, b2, b3, four)
@@ -107,53 +114,64 @@ def _store_four(out: Pointer, at: int, a: Any, b: Any, c: Any, d: Any, bias: Any
 # ---------------------------------------------------------------------- backward
 
 
-def _make_panel(width: int) -> Any:
-    """Four rows of ``out``, ``width`` numbers of each kept in registers over all ``count`` rows of ``x``.
+def _make_strip(width: int, masked: bool) -> Any:
+    """Four rows of ``out``, panel by panel: ``width`` numbers of each, in registers over all ``count`` rows of ``x``.
 
-    ``rest`` numbers of the rows are left, which may be fewer where the width is ``LANES``.
+    It begins at ``start``, goes on as long as a panel is left (``masked``: or a part of one), and says where it ended.
+    What lies ``ahead`` is asked for line by line as it lies there, though panels take one piece of each row.
     """
-    take, put = at_once(width)
+    take, put = at_once(width, masked)
 
     @compiled
-    def panel(
+    def strip(
         factors: tuple[Pointer, Pointer, Pointer, Pointer],
         of_k: int,
         x: Pointer,
-        next_x: int,
+        row_length: int,
         count: int,
         ahead: int,
         add: bool,
         outs: tuple[Pointer, Pointer, Pointer, Pointer],
-        offset: int,
-        rest: int,
-    ) -> None:
+        start: int,
+        past: bool,
+    ) -> int:
         f0, f1, f2, f3 = factors
         o0, o1, o2, o3 = outs
-        a0 = splat(_ZERO, width)
-        a1, a2, a3 = a0, a0, a0
-        if add:
-            a0, a1 = take(o0, offset, rest), take(o1, offset, rest)
-            a2, a3 = take(o2, offset, rest), take(o3, offset, rest)
-        for k in range(count):
-            at = k * next_x + offset
-            if ahead:
-                for line in range(0, width, LANES):
-                    prefetch(x, at + ahead + line)
-            row = take(x, at, rest)
-            step = k * of_k
-            a0 = fma(splat(peek(f0, step), width), row, a0)
-            a1 = fma(splat(peek(f1, step), width), row, a1)
-            a2 = fma(splat(peek(f2, step), width), row, a2)
-            a3 = fma(splat(peek(f3, step), width), row, a3)
-        put(o3, offset, rest, a3)
-        put(o2, offset, rest, a2)
-        put(o1, offset, rest, a1)
-        put(o0, offset, rest, a0)
+        c = start
+        while row_length - c >= (1 if masked else width):
+            rest = row_length - c
+            a0 = splat(_ZERO, width)
+            a1, a2, a3 = a0, a0, a0
+            if add:
+                a0, a1, a2, a3 = take(o0, c, rest), take(o1, c, rest), take(o2, c, rest), take(o3, c, rest)
+            for k in range(count):
+                if ahead:
+                    for line in range(0, width, LANES):
+                        prefetch(x, ahead + c * count + k * width + line)
+                row = take(x, k * row_length + c, rest)
+                step = k * of_k
+                a0 = fma(splat(peek(f0, step), width), row, a0)
+                a1 = fma(splat(peek(f1, step), width), row, a1)
+                a2 = fma(splat(peek(f2, step), width), row, a2)
+                a3 = fma(splat(peek(f3, step), width), row, a3)
+            if past:
+                store_past(o3, c, a3)
+                store_past(o2, c, a2)
+                store_past(o1, c, a1)
+                store_past(o0, c, a0)
+            else:
+                put(o3, c, rest, a3)
+                put(o2, c, rest, a2)
+                put(o1, c, rest, a1)
+                put(o0, c, rest, a0)
+            c += width
+        return c
 
-    return panel
+    return strip
 
 
-_panel_four, _panel_two, _panel_one = (_make_panel(width) for width in (_FOUR, _TWO, LANES))
+_strip_wide, _strip_two = _make_strip(_WIDE, False), _make_strip(_TWO, False)
+_strip_end = _make_strip(LANES, True)
 
 
 @inlined
@@ -181,11 +199,13 @@ def _combine(
     rows: int,
     out: Pointer,
     out_ahead: int,
+    past: bool,
 ) -> None:
     """``out[i, c] (+)= sum_k factor[i * of_row + k * of_k] x[k, c]`` for ``i < rows`` and ``k < count``.
 
     Four rows at a time: all four are read before any is written, so that one may stand in for others. ``ahead`` and
-    ``out_ahead`` say how far from ``x`` and ``out`` lies what will be wanted next (0: nothing).
+    ``out_ahead`` say how far from ``x`` and ``out`` lies what will be wanted next (0: nothing). ``past``: out is
+    written past the caches, and its rows are whole cache lines.
     """
     for i in range(0, rows, 4):
         f = _four_rows(i, rows, factor, of_row)
@@ -196,16 +216,10 @@ def _combine(
                 prefetch(o[1], c)
                 prefetch(o[2], c)
                 prefetch(o[3], c)
-        c = plain(0)
-        while width - c >= _FOUR:
-            _panel_four(f, of_k, x, width, count, ahead, add, o, c, plain(_FOUR))
-            c += _FOUR
-        if width - c >= _TWO:
-            _panel_two(f, of_k, x, width, count, ahead, add, o, c, plain(_TWO))
-            c += _TWO
-        while width > c:
-            _panel_one(f, of_k, x, width, count, ahead, add, o, c, width - c)
-            c += LANES
+        c = _strip_wide(f, of_k, x, width, count, ahead, add, o, plain(0), past)
+        if _BETWEEN:
+            c = _strip_two(f, of_k, x, width, count, ahead, add, o, c, past)
+        _strip_end(f, of_k, x, width, count, ahead, add, o, c, plain(False))
 
 
 @inlined
@@ -215,15 +229,31 @@ def linear_backward(grad: Pointer, rows: int, outs: int, weight: Pointer, width:
     nothing, one = plain(0), plain(1)
     early = min(rows, _EARLY)
     late = rows - early
-    _combine(grad, outs, one, weight, outs, width, outs * width, add, early, out, nothing)
+    _combine(grad, outs, one, weight, outs, width, outs * width, add, early, out, nothing, plain(False))
     if late:
-        _combine(grad + early * outs, outs, one, weight, outs, width, nothing, add, late, out + early * width, nothing)
+        _combine(
+            grad + early * outs,
+            outs,
+            one,
+            weight,
+            outs,
+            width,
+            nothing,
+            add,
+            late,
+            out + early * width,
+            nothing,
+            plain(False),
+        )
 
 
 @inlined
-def sum_of_products(grad: Pointer, rows: int, outs: int, x: Pointer, width: int, add: bool, out: Pointer) -> None:
+def sum_of_products(
+    grad: Pointer, rows: int, outs: int, x: Pointer, width: int, add: bool, past: bool, out: Pointer
+) -> None:
     """``out[o, c] (+)= sum_r grad[r, o] x[r, c]``."""
-    _combine(grad, plain(1), outs, x, rows, width, plain(0), add, outs, out, outs * width)
+    ahead = 0 if past else outs * width
+    _combine(grad, plain(1), outs, x, rows, width, plain(0), add, outs, out, ahead, past)
 
 
 @compiled

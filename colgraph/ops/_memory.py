@@ -78,6 +78,11 @@ def empty_array(*shape: int) -> np.ndarray:
     return array
 
 
+def begins_at_line(tensor: Tensor) -> bool:
+    """Whether a tensor begins at a cache line, as those of :func:`empty` do."""
+    return tensor.data_ptr() % (4 * _LINE) == 0
+
+
 def empty_cache() -> None:
     """Give the memory that waits to be used again back to the system, as ``torch.cuda.empty_cache`` does on GPUs."""
     with _lock:

@@ -31,6 +31,7 @@ from colgraph.ops._numba_vector import (
     store_sums,
     take_number,
 )
+from colgraph.ops._processor import PAST_CACHES
 
 COLUMNS = 16  # of a group, at most
 CHUNK = 64  # numbers of a row that are worked on at a time; their sum stays in registers
@@ -40,7 +41,6 @@ _PACKED_MOST = 12 * COLUMNS  # rows of a group that are packed, at most
 _SHARED = 2  # edges that a packed row must serve to be worth it, on average
 RECENT = 16  # rows met no longer ago than this many groups are taken to be in the cache still
 _LINE = 16  # floats in a cache line
-_PAST_CACHES = 2**21  # floats of a result that is not worth a place in the caches
 _PERIOD = 1024  # floats after which lines fall on the same set of a first-level cache
 _HALF = CHUNK // 2
 _LONG = 2 * CHUNK  # the same for dot products, where the end of each piece costs more
@@ -317,7 +317,7 @@ def group_dots(
 
 def _make_sum(width: int) -> Any:
     """A sum over ``width`` numbers of each row (``rest``, if fewer are left), in registers over all neighbours."""
-    take, put = at_once(width)
+    take, put = at_once(width, width == LANES)
     if width == LANES:
         take = inlined(lambda row, at, count: load(row, at, LANES) if count >= LANES else end_of(row, at, count))
 
@@ -403,7 +403,7 @@ def group_sums(
     """
     stride = slices * width
     size = group[SIZE]
-    large = result.size >= _PAST_CACHES and width % _LINE == 0
+    large = result.size >= PAST_CACHES and width % _LINE == 0
     for x in range(0, width, CHUNK):
         piece = min(CHUNK, width - x)
         past = large and piece == CHUNK

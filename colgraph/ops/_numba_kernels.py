@@ -49,7 +49,7 @@ from colgraph.ops._numba_vector import (
     sum_lanes,
 )
 
-_kernel = cached_kernel("_numba_groups.py", "_numba_kernels.py", "_numba_vector.py")
+_kernel = cached_kernel("_numba_groups.py", "_numba_kernels.py", "_numba_vector.py", "_processor.py")
 
 _MINUS_INFINITY = np.float32(-np.inf)
 _ZERO = np.float32(0.0)

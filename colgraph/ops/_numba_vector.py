@@ -128,9 +128,9 @@ def _address(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.Value]
     return builder.bitcast(builder.gep(_begin(context, builder, sig, args), [args[1]]), kind.as_pointer())
 
 
-def _first_lanes(builder: ir.IRBuilder, count: ir.Value) -> ir.Value:
-    """A mask of the first ``count`` lanes."""
-    return builder.icmp_signed("<", _lanes(list(range(LANES))), _broadcast(builder, builder.trunc(count, _INT), LANES))
+def _first_lanes(builder: ir.IRBuilder, count: ir.Value, lanes: int = LANES) -> ir.Value:
+    """A mask of the first ``count`` of ``lanes`` lanes."""
+    return builder.icmp_signed("<", _lanes(list(range(lanes))), _broadcast(builder, builder.trunc(count, _INT), lanes))
 
 
 def _emitted(signature: Callable[..., Any], prefer_literal: bool = False) -> Callable[[Callable[..., Any]], Any]:
@@ -346,16 +346,20 @@ def fence(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.Value]) -
     builder.fence("seq_cst")
 
 
-@_emitted(lambda array, index, count, filling: _Vector(LANES)(array, types.intp, types.intp, types.float32))
+@_emitted(
+    lambda a, i, count, filling, lanes: _Vector(lanes.literal_value)(a, types.intp, types.intp, types.float32, lanes),
+    prefer_literal=True,
+)
 def load_first(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.Value]) -> ir.Value:
-    """``load_first(array, index, count, filling)``: ``array[index : index + count]`` in the first of ``LANES`` lanes.
+    """``load_first(array, index, count, filling, lanes)``: ``array[index : index + count]`` in the first of the lanes.
 
     ``filling`` comes after; nothing beyond is read.
     """
-    kind = ir.VectorType(_FLOAT, LANES)
+    lanes = sig.return_type.lanes
+    kind = ir.VectorType(_FLOAT, lanes)
     pointer = _address(context, builder, sig, args, kind)
-    given = [pointer, _INT(4), _first_lanes(builder, args[2]), _broadcast(builder, args[3], LANES)]
-    return _call(builder, f"llvm.masked.load.v{LANES}f32.p0", kind, given)
+    given = [pointer, _INT(4), _first_lanes(builder, args[2], lanes), _broadcast(builder, args[3], lanes)]
+    return _call(builder, f"llvm.masked.load.v{lanes}f32.p0", kind, given)
 
 
 @_emitted(lambda array, index: _Vector(LANES)(array, types.intp))
@@ -390,10 +394,11 @@ def store_sums(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.Valu
     Transposing while adding takes a third of the shuffles that four separate sums take.
     """
     a, b, c, d = (_fold(builder, value, LANES, _add) for value in args[2:])
+    width = a.type.count
 
     def lanes(x: ir.Value, y: ir.Value, quarter: list[int]) -> ir.Value:
         """The same choice of lanes (0..3 of x, 4..7 of y) in every group of four."""
-        picked = [group + lane % 4 + lane // 4 * LANES for group in range(0, LANES, 4) for lane in quarter]
+        picked = [group + lane % 4 + lane // 4 * width for group in range(0, width, 4) for lane in quarter]
         return builder.shuffle_vector(x, y, _lanes(picked))
 
     ab = builder.fadd(lanes(a, b, [0, 4, 1, 5]), lanes(a, b, [2, 6, 3, 7]))
@@ -417,13 +422,13 @@ def fetch(array: np.ndarray, at: int, count: int) -> None:
 def first_of(array: np.ndarray, at: int, count: int, filling: float | np.float32 = _ZERO) -> Any:
     """The first ``count`` numbers from ``at`` on, ``LANES`` at most, and ``filling`` in the lanes after them."""
     # Masks cost time, above all where a processor has none: they are for the ends of rows.
-    return load(array, at, LANES) if count >= LANES else load_first(array, at, count, filling)
+    return load(array, at, LANES) if count >= LANES else load_first(array, at, count, filling, LANES)
 
 
 @inlined
 def end_of(array: np.ndarray, at: int, count: int) -> Any:
     """:func:`first_of` for the ends of rows, fewer than ``LANES``: often half as many, for which no mask is needed."""
-    return load_half(array, at) if count == LANES // 2 else load_first(array, at, count, _ZERO)
+    return load_half(array, at) if count == LANES // 2 else load_first(array, at, count, _ZERO, LANES)
 
 
 @inlined
@@ -435,12 +440,9 @@ def put_first(array: np.ndarray, at: int, count: int, value: Any) -> None:
         store_first(array, at, count, value)
 
 
-def at_once(width: int) -> tuple[Any, Any]:
-    """:func:`first_of` and :func:`put_first` for ``width`` numbers of a row at a time.
-
-    Where that is more than ``LANES``, as many must be left.
-    """
-    if width == LANES:
+def at_once(width: int, masked: bool) -> tuple[Any, Any]:
+    """Read and write ``width`` numbers of a row; ``masked``: :func:`first_of` and :func:`put_first`, of fewer too."""
+    if masked:
         return first_of, put_first
     take = inlined(lambda array, at, count: load(array, at, width))
     return take, inlined(lambda array, at, count, value: store(array, at, value))

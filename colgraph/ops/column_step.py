@@ -18,6 +18,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from torch import Tensor
 
+from colgraph.ops._memory import begins_at_line
 from colgraph.ops._memory import empty as empty
 from colgraph.ops._threads import run_pieces, worth_waking
 from colgraph.ops.compile_ahead import ready
@@ -218,4 +219,8 @@ def weight_gradients(
     slots, columns, batch, _ = tape.normed.shape
     tapes = (tape.normed, tape.middle, tape.hidden, *grads)
     arrays = _addresses(*tapes, w.norm2_weight, w.norm2_bias, *totals[2:6], *totals[8:])
-    _over_columns("weight_gradients", w, eps, tape, slots * batch, columns, add, arrays)
+    from colgraph.ops._processor import PAST_CACHES
+
+    results = [total for total in (*totals[2:6], *totals[8:]) if total is not None]
+    past = sum(total.numel() for total in results) >= PAST_CACHES and all(map(begins_at_line, results))
+    _over_columns("weight_gradients", w, eps, tape, slots * batch, columns, add, past, arrays)

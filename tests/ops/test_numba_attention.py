@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import colgraph as cg
 from colgraph.layout import Layout
 from colgraph.ops import _numba_groups, _threads, numba_attention
+from colgraph.ops._processor import PAST_CACHES
 
 sheet_attention = functools.partial(cg.ops.sheet_attention, backend="numba")
 sheet_attention_reference = functools.partial(cg.ops.sheet_attention, backend="reference")
@@ -278,7 +279,7 @@ def test_rounds_of_the_scratch(monkeypatch, slices, edges, room, widths):
 def test_bitwise_the_same_where_results_are_written_past_the_caches(channels, two_threads):
     """Large results take another way to memory: two samples at once are large, one alone is not."""
     n = 8192
-    assert n * channels < _numba_groups._PAST_CACHES <= 2 * n * channels
+    assert n * channels < PAST_CACHES <= 2 * n * channels
     layout = cg.build_sheet("grid", shape=(64, 128), neighbors=cg.KNN(6)).layout
     generator = torch.Generator().manual_seed(0)
     query, key = (torch.randn(n, 2, 1, 4, generator=generator) for _ in range(2))

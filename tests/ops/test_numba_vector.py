@@ -59,7 +59,7 @@ def test_exponential_of_special_values(x, expected):
 
 @njit
 def _first(source, count, filling, target):
-    store(target, 0, load_first(source, 0, count, filling))
+    store(target, 0, load_first(source, 0, count, filling, LANES))
     store_first(target, LANES, count, splat(np.float32(7), LANES))
 
 
