@@ -138,7 +138,7 @@ class Columnformer(SheetBuffers):
         self.options = ColumnformerOptions(**given)
         check_backend(backend)
         with torch.device("cpu"):
-            self.sheet = sheet.checked().clone().to("cpu")
+            self._sheet = sheet.checked().clone().to("cpu")
             bias = None if edge_bias is None else initial_edge_bias(self.sheet, num_heads, self.options.locality_sigma)
         self.num_columns = sheet.num_columns
         bias = None if bias is None else bias.to(factory_device(), torch.get_default_dtype())
@@ -149,6 +149,15 @@ class Columnformer(SheetBuffers):
         self.register_sheet_buffers("sheet_fingerprint", "geometry_fingerprint")
         self._column_step: str | None = None
         self._make_layout(factory_device())
+
+    @property
+    def sheet(self) -> Sheet:
+        """Its columns, and who hears whom. It is not to be replaced: parameters, layout and costs belong to it."""
+        return self._sheet
+
+    @sheet.setter
+    def sheet(self, other: Sheet) -> None:
+        raise AttributeError("a model keeps its sheet: model.on_sheet(other) makes a model on another one")
 
     @property
     def steps(self) -> int:

@@ -50,7 +50,7 @@ def change_edges(model: Columnformer, sheet: Sheet, came_from: Tensor) -> dict[n
         else:
             attention.edge_bias = bias
     with torch.device("cpu"):
-        model.sheet = sheet.checked().clone().to("cpu")
+        model._sheet = sheet.checked().clone().to("cpu")
     model.restore_buffers(next(model.buffers(recurse=False)).device)
     return replaced
 

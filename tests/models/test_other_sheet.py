@@ -108,3 +108,11 @@ def test_answers_after_numbers_of_steps_are_those_of_running_so_long(options: di
         assert torch.allclose(said, net.unroll(question.images, steps=number).logits, atol=1e-6)
     ((_, said),) = answers_after(net, question, [None])
     assert torch.equal(said, net(question.images))
+
+
+def test_sheet_of_a_model_is_not_replaced():
+    """Its layout, its costs and its fingerprint would stay those of the sheet before."""
+    net = vision(grid(4), 4)
+    with pytest.raises(AttributeError, match=r"^a model keeps its sheet: model\.on_sheet\(other\) makes a model on"):
+        net.model.sheet = grid(5)
+    assert net.model.sheet.num_columns == 16
