@@ -34,7 +34,7 @@ SIZE, BATCH, CLASSES = 128, 128, 10
 
 
 def write_jpegs(folder: Path, count: int) -> list[bytes]:
-    """Smooth colours with fine noise, 200 x 160 pixels, quality 85: about 9 kB each, as small photographs are."""
+    """Smooth colors with fine noise, 200 x 160 pixels, quality 85: about 9 kB each, as small photographs are."""
     from PIL import Image
 
     rng = np.random.default_rng(0)

@@ -200,7 +200,7 @@ def measure(groups: dict[int, Group], rounds: int, tries: int) -> dict[int, dict
     return times
 
 
-def summarise(times: dict[int, dict[str, list[float]]], sizes: dict[int, list[dict[str, float]]]) -> dict[str, Any]:
+def summarize(times: dict[int, dict[str, list[float]]], sizes: dict[int, list[dict[str, float]]]) -> dict[str, Any]:
     """Medians, the ratio to one process round by round, and the prediction."""
     table = {}
     for world, found in times.items():
@@ -265,7 +265,7 @@ def main() -> None:
     times = measure(groups, arguments.rounds, arguments.tries)
     if not times[1]["step"]:
         raise SystemExit("no undisturbed round: other programs keep the cores busy")
-    table = summarise(times, sizes)
+    table = summarize(times, sizes)
     print_table(table)
     print("\ntargets: two processes at least 1.7 times faster than one; predicted within 30% of measured")
     for group in groups.values():

@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "share": ("a run's model as a folder that others can load", "colgraph.experiments.commands:run_share"),
     "analyze": ("every analysis of a run, beside its controls", "colgraph.report.commands:run_analyse"),
     "report": ("one page about a run, with its sheet to turn and click", "colgraph.report.commands:run_report"),
-    "compare": ("analysed runs of several seeds: intervals over seeds", "colgraph.report.commands:run_compare"),
+    "compare": ("analyzed runs of several seeds: intervals over seeds", "colgraph.report.commands:run_compare"),
     "encode": ("predict recorded brain responses from a run's columns", "colgraph.brain.encode:run_encode"),
     "rsa": ("compare a run with recorded dissimilarities, beside its controls", "colgraph.brain.commands:run_rsa"),
     "rsa-table": ("what rsa found over runs of several seeds", "colgraph.brain.over_seeds:run_rsa_table"),

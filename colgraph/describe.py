@@ -55,7 +55,7 @@ def report(
 ) -> SheetReport:
     """Measure a graph; see :meth:`colgraph.Sheet.describe`.
 
-    The mean neighbour offset is ``|mean over edges of (pos_j - pos_i)| / spacing``: 0 on a regular geometry unless
+    The mean neighbor offset is ``|mean over edges of (pos_j - pos_i)| / spacing``: 0 on a regular geometry unless
     equal distances were broken in a preferred direction.
     """
     n, (source, target) = positions.shape[0], edge_index
@@ -88,7 +88,7 @@ def report(
         "spacing": spacing,
         "sigma": sigma,
         "dead_edges": dead_edges(target, bias, n),
-        "mean_neighbour_offset": float(np.linalg.norm(offset.mean(0)) / spacing) if len(offset) else 0.0,
+        "mean_neighbor_offset": float(np.linalg.norm(offset.mean(0)) / spacing) if len(offset) else 0.0,
         "inputs": num_inputs,
         "outputs": num_outputs,
         "parameters": parameters,
@@ -132,14 +132,14 @@ def _text(v: dict[str, Any]) -> str:
         ("isolated columns", f"{v['isolated']:,}"),
         ("one-way edges", f"{v['one_way']:,} ({v['one_way_fraction']:.1%})"),
         ("connected components", f"{v['components']:,}"),
-        ("spacing", f"{v['spacing']:.4g} (median nearest-neighbour distance)"),
+        ("spacing", f"{v['spacing']:.4g} (median nearest-neighbor distance)"),
         ("distance", "min {:.4g}, quartiles {:.4g} {:.4g} {:.4g}, max {:.4g}".format(*v["distance_quantiles"])),
         (
             "dead edges",
             f"{v['dead_edges']:,} ({v['dead_edges'] / max(v['edges'], 1):.1%}) start without weight in practice, at "
             f"the default sigma {v['sigma']:.4g}",
         ),
-        ("mean neighbour offset", f"{v['mean_neighbour_offset']:.4f} spacings"),
+        ("mean neighbor offset", f"{v['mean_neighbor_offset']:.4f} spacings"),
         ("inputs / outputs", f"{v['inputs']:,} / {v['outputs']:,} columns"),
         (
             "default model",

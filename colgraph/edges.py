@@ -67,7 +67,7 @@ def canonical_edges(edges: Index, columns: int, length: Any = None) -> tuple[Ind
     code = edge_codes(edges, columns)
     if bool((code[1:] > code[:-1]).all()):
         return edges, length
-    # Each part of a neighbourhood is sorted already, and a stable sort merges sorted runs in linear time.
+    # Each part of a neighborhood is sorted already, and a stable sort merges sorted runs in linear time.
     order = np.argsort(code, kind="stable")
     code = code[order]
     repeats = code[1:] == code[:-1]

@@ -23,9 +23,9 @@ def default_sigma(
 
     Twice the spacing, which means the same on every geometry. Lengths that a network brings along (metric "given") need
     not be commensurate with the shortest ones: there sigma is no less than the median length of edges, which is about
-    what two spacings are for 16 to 32 nearest neighbours in a plane. The same goes for the lengths of tracts, the
+    what two spacings are for 16 to 32 nearest neighbors in a plane. The same goes for the lengths of tracts, the
     long-range edges on a surface: by two spacings they would start without weight. Which columns a tract joins was
-    drawn with their distance in it already; neighbours next to each other are nearly alike by so wide a bias.
+    drawn with their distance in it already; neighbors next to each other are nearly alike by so wide a bias.
 
     Args:
         edge_index: ``[2,E]`` source and target.

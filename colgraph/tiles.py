@@ -1,7 +1,7 @@
 """Tiles: 16 columns that lie together, and the union of the columns they exchange edges with.
 
-A matrix unit multiplies dense blocks, a sheet has sparse rows. Sixteen columns that are neighbours in space listen to
-much the same columns, so the union of their neighbours is short (5 rows per column instead of 32 on an icosphere with
+A matrix unit multiplies dense blocks, a sheet has sparse rows. Sixteen columns that are neighbors in space listen to
+much the same columns, so the union of their neighbors is short (5 rows per column instead of 32 on an icosphere with
 ``KNN(32)``), and the block of 16 x union scores holds one true edge in two or three. These tables say which.
 """
 

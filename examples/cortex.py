@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def make_sheet(config: TrainConfig) -> cg.Sheet:
-    """The surface with its neighbourhoods and tracts, or its control; the columns nearest to the occipital pole see a
+    """The surface with its neighborhoods and tracts, or its control; the columns nearest to the occipital pole see a
     patch each, or with --columns-per-patch several of them one.
     """
     if config.geometry != "cortex":

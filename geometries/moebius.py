@@ -41,7 +41,7 @@ def moebius(columns: int = 256) -> cg.Geometry:
     reach = radius + across * np.cos(turn / 2)
     positions = np.stack([reach * np.cos(turn), reach * np.sin(turn), across * np.sin(turn / 2)], axis=1)
 
-    # How they make a surface: every square of four neighbours is two triangles. Behind the last row comes the first,
+    # How they make a surface: every square of four neighbors is two triangles. Behind the last row comes the first,
     # upside down.
     row = np.arange(columns).reshape(length, width)
     following = np.concatenate([row[1:], row[:1, ::-1]])

@@ -78,7 +78,7 @@ class Brightness(Task):
 
 
 def images_for(kind: str) -> ImageSplits:
-    """Digits; where columns are asked, each patch is labelled by whether it is bright, dim or black, or by its pixels.
+    """Digits; where columns are asked, each patch is labeled by whether it is bright, dim or black, or by its pixels.
 
     The last patch of every image does not count.
     """
@@ -98,11 +98,11 @@ def digits_by_patch(labels: Callable[[Tensor], Tensor], classes: list[str]) -> I
     """Digits with ``labels`` of the pixels ``[n,4,4,4]`` of their patches of 2 x 2."""
     digits = load_images("digits", image_size=8, channels=1)
 
-    def labelled(part: Any) -> MemoryImages:
+    def labeled(part: Any) -> MemoryImages:
         patches = part.images.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)[:, 0].float()
         return MemoryImages(part.images, labels(patches))
 
-    train, test = labelled(digits.train), labelled(digits.test)
+    train, test = labeled(digits.train), labeled(digits.test)
     return ImageSplits(train, test, test, classes, 1, 8, digits.mean, digits.std, "digits")
 
 

@@ -19,7 +19,7 @@ from colgraph.sheet import Sheet
 NAMES = ["V1", "V2", "7Networks_LH_Vis_1"]
 
 
-def labelled(area=(0, 0, 1, 1, 2, -1), names=NAMES, **options):
+def labeled(area=(0, 0, 1, 1, 2, -1), names=NAMES, **options):
     """A row of six columns in three areas, the last in none."""
     positions = np.stack([np.arange(6.0), np.zeros(6)], 1)
     return cg.Geometry(positions, area=area, area_names=names, **options)
@@ -33,7 +33,7 @@ WANTED = ["V1", "V1", "V2", "V2", NAMES[2], None]
 
 
 def test_areas_come_from_the_geometry_and_are_checked():
-    sheet = cg.build_sheet(labelled(), neighbors="knn:2")
+    sheet = cg.build_sheet(labeled(), neighbors="knn:2")
     assert sheet.area.dtype == torch.int64
     assert sheet.area_names == NAMES
     assert areas_of(sheet) == WANTED
@@ -60,13 +60,13 @@ def test_areas_come_from_the_geometry_and_are_checked():
 )
 def test_what_are_no_areas_is_refused(area, names, says):
     with pytest.raises(ValueError, match=says):
-        labelled(area, names)
+        labeled(area, names)
     with pytest.raises(ValueError, match=says):
         Sheet.from_edges([[0, 1], [1, 0]], 6, area=area, area_names=names)
 
 
 def test_a_sheet_that_was_changed_is_checked():
-    sheet = cg.build_sheet(labelled(), neighbors="knn:2")
+    sheet = cg.build_sheet(labeled(), neighbors="knn:2")
     for change, says in (
         ({"area": sheet.area[:3]}, r"shape \[6\]"),
         ({"area": sheet.area.float()}, "int64, got torch.float32"),
@@ -90,19 +90,19 @@ def test_a_sheet_that_was_changed_is_checked():
 def test_areas_follow_their_columns_through_cuts(area, order, count):
     # As many areas as there are columns, which PyG would take for something to cut.
     names = [f"area {k}" for k in "abcdef"]
-    sheet = cg.build_sheet(labelled(area, names), neighbors="complete")
+    sheet = cg.build_sheet(labeled(area, names), neighbors="complete")
     part = sheet.subgraph(torch.tensor(order[:count]))
     assert areas_of(part) == [areas_of(sheet)[i] for i in order[:count]]
     assert part.area_names == names
     kept = sorted(order[:count])
     if count < 6:
-        assert areas_of(cg.build_sheet(labelled(area, names), neighbors="complete", mask=kept)) == [
+        assert areas_of(cg.build_sheet(labeled(area, names), neighbors="complete", mask=kept)) == [
             areas_of(sheet)[i] for i in kept
         ]
 
 
 def test_areas_survive_files_transforms_copies_and_other_forms(tmp_path):
-    sheet = cg.build_sheet(labelled(), neighbors="knn:2")
+    sheet = cg.build_sheet(labeled(), neighbors="knn:2")
     assert areas_of(Sheet.load(sheet.save(tmp_path / "sheet.npz"))) == WANTED
     assert areas_of(cg.build_sheet(str(tmp_path / "sheet.npz"))) == WANTED
     for transform in (T.Center(), T.AddSelfLoops(), T.RemoveSelfLoops(), T.ToUndirected(reduce="min")):
@@ -113,17 +113,17 @@ def test_areas_survive_files_transforms_copies_and_other_forms(tmp_path):
     assert cg.build_sheet(graph).area_names == NAMES
     assert areas_of(cg.build_sheet(sheet)) == WANTED
     assert areas_of(copy.deepcopy(sheet).coalesce()) == WANTED
-    assert cg.build_sheet(labelled(), neighbors="knn:2").fingerprint == sheet.fingerprint
+    assert cg.build_sheet(labeled(), neighbors="knn:2").fingerprint == sheet.fingerprint
 
 
 def test_an_empty_list_of_areas_comes_back(tmp_path):
-    sheet = cg.build_sheet(labelled([-1] * 6, []), neighbors="knn:2")
+    sheet = cg.build_sheet(labeled([-1] * 6, []), neighbors="knn:2")
     assert Sheet.load(sheet.save(tmp_path / "sheet.npz")).area_names == []
 
 
 @pytest.mark.parametrize("control", CONTROLS)
 def test_controls_keep_the_areas_of_their_columns(control):
-    sheet = build_control(labelled(), control, neighbors="knn:2")
+    sheet = build_control(labeled(), control, neighbors="knn:2")
     assert areas_of(sheet) == WANTED
 
 

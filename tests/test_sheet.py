@@ -274,7 +274,7 @@ def test_networkx_carries_everything(sheet):
     assert graph.nodes[3]["pos"] == tuple(sheet.pos[3].tolist())
 
 
-def test_spatial_order_keeps_neighbours_together():
+def test_spatial_order_keeps_neighbors_together():
     side = 32
     grid = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij"), -1).reshape(-1, 2)
     order = spatial_order(grid.numpy())

@@ -89,7 +89,7 @@ def test_fill_tells_local_graphs_from_random_ones():
 
 
 def test_tables_load_few_rows_per_column():
-    """On a grid with 29 neighbours, the union of a tile's neighbours is a sixth of their number."""
+    """On a grid with 29 neighbors, the union of a tile's neighbors is a sixth of their number."""
     layout = grid_layout(32, 3.0)
     tiles = tiles_of(layout)
     rows = int((tiles.target.member >= 0).sum()) / layout.num_columns

@@ -249,7 +249,7 @@ def accuracy_difference(
     Satterthwaite's degrees of freedom. A model with a single run adds nothing for its seeds. Scores
     (:func:`balanced_scores`) have Student's t for one run each, too: over images. Where neither images nor seeds
     differ, there is no error to measure a difference by: the p-value is that of an exact sign test over images, of
-    which each is as likely to favour either model, and says nothing of other seeds.
+    which each is as likely to favor either model, and says nothing of other seeds.
 
     Args:
         first: ``[seeds, images]`` or ``[images]`` boolean, whether the first is right, or scores, see

@@ -211,7 +211,7 @@ def _defocus_blur(x: Images, c: Any, scale: float, rng: np.random.Generator) -> 
 
 
 def _glass_blur(x: Images, c: Any, scale: float, rng: np.random.Generator) -> Images:
-    """Pixels become their neighbours, from the last to the first; the published program means to swap, and copies."""
+    """Pixels become their neighbors, from the last to the first; the published program means to swap, and copies."""
     sigma, reach, rounds = c[0] * scale, max(1, round(c[1] * scale)), c[2]
     x = _gaussian(x, sigma)
     batch, _, height, width = x.shape

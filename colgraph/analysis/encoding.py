@@ -276,9 +276,9 @@ class EncodingTable:
             places = np.arange(len(self.regions)) + (i - (len(self.features) - 1) / 2) * width
             ends = np.array([self.results[name, region].interval for region in self.regions]).T
             kind = [other for other in self.features if (other in self.controls) == (name in self.controls)]
-            shade = 0.35 + 0.65 * (kind.index(name) + 1) / len(kind)  # of the same colour, all differ
-            colour = plotting.GREY if name in self.controls else plotting.BLUE
-            ax.bar(places, self.value[i], 0.95 * width, color=colour, alpha=shade, label=name)
+            shade = 0.35 + 0.65 * (kind.index(name) + 1) / len(kind)  # of the same color, all differ
+            color = plotting.GREY if name in self.controls else plotting.BLUE
+            ax.bar(places, self.value[i], 0.95 * width, color=color, alpha=shade, label=name)
             reach = np.nan_to_num(np.abs(ends - self.value[i]))
             ax.errorbar(places, self.value[i], yerr=reach, fmt="none", ecolor=plotting.INK, linewidth=0.8)
         for place, region in enumerate(self.regions):

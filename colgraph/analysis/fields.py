@@ -47,7 +47,7 @@ class GradientFields(Result):
     Attributes:
         columns: ``[K]``.
         steps: ``[T]`` numbers of the steps, 0 the first.
-        power: ``[T, K, height, width]`` mean squared gradient over images and colour channels.
+        power: ``[T, K, height, width]`` mean squared gradient over images and color channels.
         centre: ``[T, K, 2]`` row and column of the field's centre; NaN where a column does not yet see the image.
         radius: ``[T, K]`` pixels.
         reach: ``[T, K]`` share of pixels with any gradient at all.
@@ -93,7 +93,7 @@ def gradient_fields(
 ) -> GradientFields:
     """Which pixels move what a column is read by: effective receptive fields, after each step.
 
-    The gradient of a column's signal with respect to the image, squared and averaged over images and colour channels.
+    The gradient of a column's signal with respect to the image, squared and averaged over images and color channels.
     Of a signal of several channels it is the gradient along one direction of random signs for each image: its square
     is, on average, the sum of the channels' squared gradients. Source: Luo et al. (2016), "Understanding the effective
     receptive field in deep convolutional neural networks". Where no path of edges leads from a pixel to a column in
@@ -180,7 +180,7 @@ def _mean(radius: Array) -> Array:
 def _squared_gradients(
     net: Any, batch: Tensor, columns: NDArray[Any], signal: Signal, steps: Any, signs: torch.Generator
 ) -> Array:
-    """``[T, K, height, width]``: squared gradients summed over the batch, averaged over colour channels."""
+    """``[T, K, height, width]``: squared gradients summed over the batch, averaged over color channels."""
     x = batch.detach().to(device_of(net)).float().requires_grad_()
     with torch.enable_grad():
         signals = signals_of(net, x, signal, "all" if steps is None else steps, columns)
@@ -216,7 +216,7 @@ class ReverseCorrelation(Result):
     centre: NDArray[np.int64]
 
     def plot(self, ax: plotting.Axes | None = None) -> plotting.Axes:
-        """Draw the field with the highest peak, averaged over colour channels."""
+        """Draw the field with the highest peak, averaged over color channels."""
         ax = plotting.axes(ax)
         best = int(self.peak.argmax())
         shown = self.field[best].mean(0)

@@ -75,7 +75,7 @@ def device_of(net: Any) -> torch.device:
     return torch.device("cpu") if parameter is None else parameter.device
 
 
-def labelled_images(images: Any, labels: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def labeled_images(images: Any, labels: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Checked images and labels of equal number.
 
     Raises:

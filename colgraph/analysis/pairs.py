@@ -42,7 +42,7 @@ class Pairs:
         distance: ``[P]`` how far apart they are.
         uniform: ``[P]`` True where the pair belongs to a uniform sample of all pairs; the others were added so that
             short distances, which are rare on a large sheet, are seen at all.
-        spacing: the median distance of a column to its nearest neighbour, the unit in which distances are reported.
+        spacing: the median distance of a column to its nearest neighbor, the unit in which distances are reported.
     """
 
     first: Index
@@ -100,14 +100,14 @@ def sample_pairs(
     metric: Distance = "euclidean",
     count: int = 100_000,
     max_columns: int = 4000,
-    neighbours: int = 8,
+    neighbors: int = 8,
     spacing: float | None = None,
     among: Any | None = None,
     seed: int = 0,
 ) -> Pairs:
     """Pairs of columns: all of them where there are at most ``count``, else a sample.
 
-    The sample is uniform over pairs, plus each column's nearest neighbours. On sheets of more than ``max_columns``
+    The sample is uniform over pairs, plus each column's nearest neighbors. On sheets of more than ``max_columns``
     columns it is drawn among ``max_columns`` of them, half chosen at random and half in small patches. Pairs that are
     infinitely far from each other are left out.
 
@@ -115,11 +115,11 @@ def sample_pairs(
         positions: ``[columns, D]``.
         metric: "euclidean", "great_circle" (positions on a sphere around the origin; arcs in units of the positions),
             a :class:`Space` such as ``sheet.space``, or a function of two index arrays that returns their distances
-            (neighbours are then the nearest by a straight line).
+            (neighbors are then the nearest by a straight line).
         count: size of the uniform sample.
         max_columns: how many columns may take part.
-        neighbours: how many nearest neighbours of each column are added to the uniform sample.
-        spacing: the unit of distances; the median distance to the nearest neighbour if not given.
+        neighbors: how many nearest neighbors of each column are added to the uniform sample.
+        spacing: the unit of distances; the median distance to the nearest neighbor if not given.
         among: ``[columns]`` boolean: the columns of which pairs are made, by their numbers among all; all if not given.
         seed: of the sample.
 
@@ -141,7 +141,7 @@ def sample_pairs(
         code = chosen[rows] * len(points) + chosen[columns]
     else:
         code = np.unique(_random_pairs(chosen, count, rng) @ [len(points), 1])
-    near = np.sort(np.stack(space.nearest(neighbours, pool, pool)[:2], 1), axis=1) @ [len(points), 1]
+    near = np.sort(np.stack(space.nearest(neighbors, pool, pool)[:2], 1), axis=1) @ [len(points), 1]
     near = np.setdiff1d(near, code)
     first, second = np.divmod(np.concatenate([code, near]), len(points))
     distance, uniform = space.between(first, second), np.arange(len(first)) < len(code)

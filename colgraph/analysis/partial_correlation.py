@@ -73,7 +73,7 @@ def partial_correlation_by_distance(
         positions: ``[columns, D]``.
         metric: see :func:`colgraph.analysis.sample_pairs`.
         pairs: pairs to look at, instead of a sample made here.
-        unit: the distance that counts as 1; the median nearest-neighbour distance if not given.
+        unit: the distance that counts as 1; the median nearest-neighbor distance if not given.
         groups: ``[columns]`` integer labels: the null shuffles only among columns of one label, such as those that see
             the same patch; columns of a negative label stay.
         permutations: number of shuffles.

@@ -70,7 +70,7 @@ def pinwheels(
 ) -> Pinwheels:
     """Find pinwheels by the winding number of preference around small loops.
 
-    A loop is a square of four neighbours on a rectangular grid, or a face of a mesh. Its winding number is the sum of
+    A loop is a square of four neighbors on a rectangular grid, or a face of a mesh. Its winding number is the sum of
     the differences of ``2 * preference`` along it, each brought between -pi and pi, over 2 pi; where it is +1 or -1
     there is a pinwheel. On a closed surface they sum to zero. The density is given per hypercolumn area: pi on average
     for an isotropic Gaussian random field of one wavelength (Wolf and Geisel 1998), and measured in several species
@@ -82,7 +82,7 @@ def pinwheels(
 
     Args:
         preference: ``[columns]`` radians; pi and 0 are the same.
-        positions: ``[columns, D]``. A rectangular grid in the plane is recognised, other points in the plane are
+        positions: ``[columns, D]``. A rectangular grid in the plane is recognized, other points in the plane are
             triangulated; points in three dimensions need faces.
         faces: ``[F,3]`` or ``[3,F]`` triangles of a surface.
         wavelength: the period of the map, in units of the positions; see :func:`map_wavelength` if not given.
@@ -107,7 +107,7 @@ def pinwheels(
     loops = among(around.T, chosen).T
     if not len(loops):
         raise ValueError(
-            f"mask leaves {int(chosen.sum())} of {len(every)} columns, and no loop of neighbours among them"
+            f"mask leaves {int(chosen.sum())} of {len(every)} columns, and no loop of neighbors among them"
         )
     theta, points = every[chosen], places[chosen]
     area = _areas(points, loops)
@@ -202,7 +202,7 @@ def _loops(points: Array, faces: Any | None) -> NDArray[np.int64]:
 
 
 def _grid_squares(points: Array) -> NDArray[np.int64] | None:
-    """``[L, 4]`` squares of neighbours where the points fill a rectangular grid, else None."""
+    """``[L, 4]`` squares of neighbors where the points fill a rectangular grid, else None."""
     step = 1e-6 * np.ptp(points, axis=0).max()
     x, column = np.unique(np.round(points[:, 0] / step), return_inverse=True)
     y, row = np.unique(np.round(points[:, 1] / step), return_inverse=True)
@@ -226,7 +226,7 @@ def _triangles(points: Array) -> NDArray[np.int64]:
     spacing = float(np.median(cKDTree(points).query(points, k=2)[0][:, 1]))
     longest = np.linalg.norm(points[triangle] - points[np.roll(triangle, 1, axis=1)], axis=2).max(1)
     triangle = triangle[longest <= 3 * spacing]
-    # A sheet of n points has nearly 2 n triangles; a ring only those of neighbouring triples.
+    # A sheet of n points has nearly 2 n triangles; a ring only those of neighboring triples.
     if len(triangle) < 0.75 * len(points):
         raise ValueError("pinwheels need a two-dimensional sheet, but the positions lie along a curve")
     a, b, c = (points[triangle[:, i]] for i in range(3))

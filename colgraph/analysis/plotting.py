@@ -87,7 +87,7 @@ def log_axis(ax: Axes) -> None:
 
 
 def spread(count: int) -> list[Any]:
-    """So many colours, dark to light."""
+    """So many colors, dark to light."""
     from matplotlib import colormaps
 
     return [colormaps["viridis"](i / max(count, 2)) for i in range(count)]
@@ -120,7 +120,7 @@ def draw_map(
     limits: tuple[float, float] | None = None,
     bar: bool = True,
 ) -> Axes:
-    """Columns at their places, coloured by a value; ``cyclic`` for orientations, ``centred`` for signed values.
+    """Columns at their places, colored by a value; ``cyclic`` for orientations, ``centred`` for signed values.
 
     With ``labels`` values are numbers of modules, areas and the like, from 0, with nothing between them. Columns
     without a value (NaN) are grey, ``faint`` ones small. ``marks`` are places ``[K, D]`` and signs: circles for

@@ -94,7 +94,7 @@ def gratings(
             horizontal bars against the clock.
         frequencies: how many, spaced geometrically from 1 to a quarter of the side, or cycles per shorter side.
         phases: how many, spread evenly over 2 pi, or radians.
-        channels: colour channels, all alike.
+        channels: color channels, all alike.
         contrast: from 0 to 1.
 
     Returns:
@@ -150,7 +150,7 @@ def moving_bars(
             the clock. The bar stands across its direction.
         frames: per film; the first and the last show the bar leaving the image's corners.
         width: of the bar in pixels; an eighth of the shorter side if not given.
-        channels: colour channels, all alike.
+        channels: color channels, all alike.
 
     Returns:
         :class:`Probes` with films ``[stimuli, frames, channels, height, width]`` and the label "direction";
@@ -195,7 +195,7 @@ def noise(
             probability a half), "pink" (amplitude 1 / frequency, standard deviation ``contrast``) or "sparse" (grey,
             with a share ``density`` of pixels black or white).
         cell: side of the squares, in pixels, that share one value.
-        channels: colour channels.
+        channels: color channels.
         contrast: standard deviation of "white" and "pink"; values are cut at 0 and 1.
         density: share of pixels that are not grey, of "sparse".
         seed: of the noise.
@@ -244,7 +244,7 @@ def category_set(
     classes: Sequence[Any] | None = None,
     seed: int = 0,
 ) -> Probes:
-    """Equally many images of each class, drawn at random from any labelled images.
+    """Equally many images of each class, drawn at random from any labeled images.
 
     Args:
         images: ``[n, channels, height, width]`` between 0 and 1, or uint8, uint16 or bool.

@@ -17,7 +17,7 @@ from colgraph.analysis import plotting
 from colgraph.analysis.accuracy_curves import AccuracyCurve, accuracy_curve, check_levels, noise_curve
 from colgraph.analysis.arrays import Array, as_vector, check_choice, check_count
 from colgraph.analysis.corruptions import CONSTANTS, CORRUPTIONS, choose_constants, corrupt
-from colgraph.analysis.nets import Net, bar, device_of, labelled_images, predict, restored
+from colgraph.analysis.nets import Net, bar, device_of, labeled_images, predict, restored
 from colgraph.analysis.result import Result
 from colgraph.analysis.scoring import PER_IMAGE, Scoring
 from colgraph.analysis.severities import FAMILIES
@@ -62,13 +62,13 @@ class CorruptionErrors(Result):
         """Draw the error against severity: thin, each corruption; thick, the mean of its family."""
         ax = plotting.axes(ax)
         x = [0, *self.severities]
-        for (family, members), colour in zip(FAMILIES.items(), _COLOURS, strict=True):
+        for (family, members), color in zip(FAMILIES.items(), _COLOURS, strict=True):
             rows = self.errors[[name in members for name in self.corruptions]]
             for row in rows:
-                ax.plot(x, [self.clean_error, *row], color=colour, linewidth=0.7, alpha=0.6)
+                ax.plot(x, [self.clean_error, *row], color=color, linewidth=0.7, alpha=0.6)
             if len(rows):
                 mean = [self.clean_error, *rows.mean(0)]
-                ax.plot(x, mean, color=colour, linewidth=2, marker="o", markersize=3.5, label=family)
+                ax.plot(x, mean, color=color, linewidth=2, marker="o", markersize=3.5, label=family)
         ax.plot(x, [self.clean_error, *self.errors.mean(0)], color=plotting.INK, linewidth=2.5, label="all")
         title = f"{self.name}:\n{self.value:.3f} on {self.images:,} images"
         ax.set(xlabel="severity (0: clean)", ylabel="error", ylim=(-0.02, max(1.02, ax.get_ylim()[1])), title=title)
@@ -243,7 +243,7 @@ def adversarial_accuracy(
     if not isinstance(net, nn.Module):
         raise ValueError(f"attacks need gradients: net must be a torch.nn.Module, got {type(net).__name__}")
     foolbox = optional("attacks need", "foolbox", "analysis")
-    data, index = labelled_images(images, labels)
+    data, index = labeled_images(images, labels)
     levels = check_levels(epsilons, "epsilons", 1.0)
     device = device_of(net)
     if attack == "pgd":

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colgraph.analysis.arrays import Array
-from colgraph.analysis.nets import labelled_images, predict
+from colgraph.analysis.nets import labeled_images, predict
 from colgraph.analysis.stats import jackknife_interval, leaving_out, random_groups
 
 Run: TypeAlias = Callable[..., Tensor]
@@ -72,7 +72,7 @@ class ClassPerImage(Scoring):
 
     def check(self, images: Any, labels: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         """Images, and a class each."""
-        return labelled_images(images, labels)
+        return labeled_images(images, labels)
 
     def counts(
         self,

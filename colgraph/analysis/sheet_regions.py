@@ -54,7 +54,7 @@ def sheet_regions(sheet: Any, regions: Any | None = None) -> dict[str, Index]:
         return _named(sheet, regions, count)
     if isinstance(regions, Mapping):
         return given_regions(regions, count)
-    return _labelled(regions, count)
+    return _labeled(regions, count)
 
 
 def _named(sheet: Any, regions: str, count: int) -> dict[str, Index]:
@@ -108,7 +108,7 @@ def _whole(values: Any, count: int, what: str) -> Index:
     return array.astype(np.int64)
 
 
-def _labelled(regions: Any, count: int) -> dict[str, Index]:
+def _labeled(regions: Any, count: int) -> dict[str, Index]:
     if hasattr(regions, "detach"):
         regions = regions.detach().cpu().numpy()
     try:

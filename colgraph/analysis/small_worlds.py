@@ -63,7 +63,7 @@ def small_world(
 ) -> SmallWorld:
     """Clustering and path length against random graphs of the same degrees.
 
-    With C the mean clustering coefficient (0 for a column with fewer than two neighbours) and L the mean shortest path
+    With C the mean clustering coefficient (0 for a column with fewer than two neighbors) and L the mean shortest path
     (hops, over connected pairs, from a sample of source columns), ``sigma = (C / C_random) / (L / L_random)``; above 1
     is a small world. Source: Humphries and Gurney (2008), "Network 'small-world-ness'"; C and L are those of the Brain
     Connectivity Toolbox (``clustering_coef_bu``, and ``charpath`` without infinite distances). Directions and
@@ -126,7 +126,7 @@ def small_world(
 
 
 def _clustering(graph: Undirected) -> Array:
-    """``[columns]``: closed triangles over possible ones; 0 where a column has fewer than two neighbours."""
+    """``[columns]``: closed triangles over possible ones; 0 where a column has fewer than two neighbors."""
     a = graph.matrix(weighted=False)
     degree = np.asarray(a.sum(1)).ravel()
     triangles = np.asarray((a @ a).multiply(a).sum(1)).ravel()

@@ -59,7 +59,7 @@ def permuted_groups(
 ) -> Iterator[NDArray[np.int64]]:
     """``count`` random permutations ``[n]`` that move whole groups, each to the places of another of its size.
 
-    Neighbours in a group stay neighbours, so what is alike within groups stays so. A group without another of its size
+    Neighbors in a group stay neighbors, so what is alike within groups stays so. A group without another of its size
     and ``within`` label stays where it is.
 
     Args:
@@ -121,7 +121,7 @@ def jackknife_interval(
 
     ``value +- t_{G-1} * sqrt((G - 1) / G * sum_g (estimate_g - mean)^2)``, where ``estimate_g`` leaves group g out.
     Unlike a bootstrap it never shows the same stimulus twice, which would put zeros into dissimilarity matrices and
-    favour smoothness between doubled columns. Source: Wolter (2007), "Introduction to variance estimation", chapter 4.
+    favor smoothness between doubled columns. Source: Wolter (2007), "Introduction to variance estimation", chapter 4.
 
     Args:
         value: a number or ``[...]``.
@@ -152,7 +152,7 @@ _TRANSFORMS: dict[str | None, tuple[Callable[[Array], Array], Callable[[Array], 
 def spatial_blocks(positions: Array, depth: int = 4) -> NDArray[np.int64]:
     """``[columns]`` labels of up to ``2**depth`` blocks: every block is cut at the median of its widest axis.
 
-    Leaving out whole blocks respects that neighbouring columns are not independent. Source: the block jackknife of
+    Leaving out whole blocks respects that neighboring columns are not independent. Source: the block jackknife of
     Kuensch (1989), "The jackknife and the bootstrap for general stationary observations".
     """
     labels = np.zeros(len(positions), dtype=np.int64)

@@ -47,13 +47,13 @@ class StepsByArea(Result):
         if len(self.null):
             low, high = np.quantile(self.null, [0.025, 0.975])
             ax.axhspan(low, high, color=plotting.GREY, alpha=0.35, linewidth=0, label="by chance (95%)")
-        colours = plotting.spread(len(self.areas))
-        for name, curve, colour in zip(self.areas, self.matrix.T, colours, strict=True):
-            ax.plot(step, curve, color=colour, marker="o", markersize=4, label=name)
+        colors = plotting.spread(len(self.areas))
+        for name, curve, color in zip(self.areas, self.matrix.T, colors, strict=True):
+            ax.plot(step, curve, color=color, marker="o", markersize=4, label=name)
         lines = ((self.input_value, plotting.ORANGE, "--", "input"), (self.attainable, plotting.INK, ":", "attainable"))
-        for value, colour, style, name in lines:
+        for value, color, style, name in lines:
             if np.isfinite(value):
-                ax.axhline(value, color=colour, linestyle=style, linewidth=1.2, label=f"{name} {value:.3g}")
+                ax.axhline(value, color=color, linestyle=style, linewidth=1.2, label=f"{name} {value:.3g}")
         title = f"{self.name}: {self.value:.3f}"
         title += f", given the input {self.partial.value:.3f}" if self.partial else ""
         ax.set(xlabel="step", ylabel="rank correlation of RDMs", title=title)

@@ -51,7 +51,7 @@ class CurveResult(Result):
         curve_null: ``[permutations, bins]``.
         curve_interval: ``[2, bins]``.
         pairs_per_bin: ``[bins]``.
-        spacing: the unit of ``distance``, in units of the positions: the median nearest-neighbour distance by default.
+        spacing: the unit of ``distance``, in units of the positions: the median nearest-neighbor distance by default.
         axis_label: what the curve is.
     """
 
@@ -123,7 +123,7 @@ def correlation_by_distance(
     ``corr(x_ik, x_jl)``. Two units of one column are never a pair. The mean over all pairs of LayerNorm's channels is
     zero by construction, because they are centred; use it where channel k of one column and channel k of another have
     nothing in common, as the hidden units of untied columns. The value is ``corr(r_ij, 1 / (d_ij + 1))``
-    over a uniform sample of pairs, with d in nearest-neighbour spacings unless a ``unit`` is given, so that it means
+    over a uniform sample of pairs, with d in nearest-neighbor spacings unless a ``unit`` is given, so that it means
     the same on every geometry; the curve is the mean of ``r_ij`` per distance bin. The result's ``spatial_loss`` is
     ``(1 - value) / 2``. Source: Margalit et al. (2024), "A unifying framework for functional organization in early and
     higher ventral visual cortex" (TDANN), whose d is in millimetres.
@@ -140,7 +140,7 @@ def correlation_by_distance(
             than 3e8 products of stimuli, pairs and channels, as many channels as fit are drawn.
         metric: see :func:`colgraph.analysis.sample_pairs`.
         pairs: pairs to look at, instead of a sample made here.
-        unit: the distance that counts as 1 in ``d``; the median nearest-neighbour distance if not given.
+        unit: the distance that counts as 1 in ``d``; the median nearest-neighbor distance if not given.
         bins: number of distance bins.
         groups: ``[columns]`` integer labels: the null shuffles only among columns of one label, such as those that see
             the same patch; columns of a negative label stay.

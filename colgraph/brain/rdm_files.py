@@ -118,7 +118,7 @@ def read_rdms(
 
 def _from_tree(tree: dict[str, Any], path: Path, count: int | None, notes: list[str]) -> list[Part]:
     read, passed, odd = [], [], []
-    arrays = [each for each in _labelled(tree, "") if each[1].dtype.kind in "fiub" and each[1].ndim]
+    arrays = [each for each in _labeled(tree, "") if each[1].dtype.kind in "fiub" and each[1].ndim]
     arrays = [each for each in arrays if not _are_ids(*each[:2])] or arrays
     # What says that it is one must be one; of the rest, what has the size of one.
     any_called = any(_CALLED.search(_last(label)) for label, *_ in arrays)
@@ -152,7 +152,7 @@ def _from_tree(tree: dict[str, Any], path: Path, count: int | None, notes: list[
         sizes = ", ".join(f"{label} of {side_of(each.size)}" for label, each, *_ in arrays if label in odd)
         raise ValueError(f"{str(path)!r} holds no matrices of {count} stimuli, as there are images: it has {sizes}")
     if not read:
-        held = ", ".join(f"{label} {list(each.shape)}" for label, each, *_ in _labelled(tree, "")) or "no numbers"
+        held = ", ".join(f"{label} {list(each.shape)}" for label, each, *_ in _labeled(tree, "")) or "no numbers"
         size = "" if count is None else f" of {count} stimuli"
         raise ValueError(f"{str(path)!r} holds no dissimilarity matrices{size}: it has {held[:300]}")
     if passed and path.suffix.lower() != ".mat":
@@ -216,7 +216,7 @@ def _variable(label: str, path: Path, areas: bool) -> str:
     return words[-1] if words else path.stem
 
 
-def _labelled(
+def _labeled(
     node: Any, label: str, named: str = "", around: tuple[Scope, ...] = ()
 ) -> Iterator[tuple[str, NDArray[Any], str, tuple[Scope, ...]]]:
     """Arrays with their places, the name of the struct around each, and all structs around it, the inner first."""
@@ -229,11 +229,11 @@ def _labelled(
         called = [key for key, value in node.items() if isinstance(value, np.ndarray) and _CALLED.search(key)]
         for key, value in node.items():
             within = own if isinstance(value, np.ndarray) and len(called) < 2 else ""
-            yield from _labelled(value, f"{label}.{key}" if label else key, within, ((label, node), *around))
+            yield from _labeled(value, f"{label}.{key}" if label else key, within, ((label, node), *around))
     elif isinstance(node, list):
         marks = "()" if node and all(isinstance(one, dict) for one in node) else "{}"
         for i, one in enumerate(node, start=1):
-            yield from _labelled(one, f"{label}{marks[0]}{i}{marks[1]}", "", around)
+            yield from _labeled(one, f"{label}{marks[0]}{i}{marks[1]}", "", around)
 
 
 # ---------------------------------------------------------------------- rsatoolbox

@@ -67,7 +67,7 @@ def augment_natural(
     flip: bool = True,
     jitter: float = 0.2,
 ) -> Tensor:
-    """Random resized crop, mirror image, and colour jitter, each drawn per image.
+    """Random resized crop, mirror image, and color jitter, each drawn per image.
 
     Args:
         images: ``[B,C,S,S]`` in [0, 1].
@@ -121,7 +121,7 @@ def augment_kornia(
     flip: bool = True,
     jitter: float = 0.2,
 ) -> Tensor:
-    """As :func:`augment_natural` through kornia, with its random order of colour changes and with hue.
+    """As :func:`augment_natural` through kornia, with its random order of color changes and with hue.
 
     kornia draws from torch's global generator, which is set for the call and put back.
 
@@ -137,7 +137,7 @@ def augment_kornia(
 
     Raises:
         ImportError: if kornia is missing, with the line that installs it.
-        ValueError: for grey images, whose colours cannot change.
+        ValueError: for grey images, whose colors cannot change.
     """
     k = optional("--augment kornia needs", "kornia.augmentation", "train")
     if images.size(1) != 3:
@@ -256,7 +256,7 @@ def _unit(images: Tensor) -> Tensor:
 
 
 def mix_seed(*numbers: int) -> int:
-    """One 63-bit seed from several numbers, so that neighbouring steps draw unrelated values (splitmix64)."""
+    """One 63-bit seed from several numbers, so that neighboring steps draw unrelated values (splitmix64)."""
     mask = (1 << 64) - 1
     state = 0
     for number in numbers:

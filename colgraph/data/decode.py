@@ -150,12 +150,12 @@ def zero_is_white(image: Image) -> bool:
 
 
 def _eight_bits(image: Image, stored: str, bits: int, is_inverted: bool) -> Image:
-    """An image with 8 bits a channel, its transparent colour with it."""
+    """An image with 8 bits a channel, its transparent color with it."""
     from PIL import Image as PillowImage
 
     key = image.info.get("transparency")
     if bits == 8:
-        # Pillow brings pixels to 8 bits, the transparent colour it leaves as the file has it.
+        # Pillow brings pixels to 8 bits, the transparent color it leaves as the file has it.
         scale = _TO_EIGHT.get(stored.partition(";")[2].rstrip("BLN"))
         if scale is not None and image.mode != "P" and key is not None:
             image.info["transparency"] = tuple(map(scale, key)) if isinstance(key, tuple) else scale(key)

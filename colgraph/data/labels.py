@@ -107,9 +107,9 @@ def join_parts(parts: Sequence[Part], source: str, notes: Sequence[str] = ()) ->
     """
     columns = _columns(parts)
     labels = [_labels(part, column) for part, (_, column) in zip(parts, columns, strict=True)]
-    unlabelled = _unlabelled(parts, labels)
-    left_out = [f"the test split of {source} has no labels and is left out"] if unlabelled else []
-    kept = [i for i, part in enumerate(parts) if not (unlabelled and part.split == "test")]
+    unlabeled = _unlabeled(parts, labels)
+    left_out = [f"the test split of {source} has no labels and is left out"] if unlabeled else []
+    kept = [i for i, part in enumerate(parts) if not (unlabeled and part.split == "test")]
     _check_kinds([labels[i] for i in kept])
     classes = _classes([labels[i] for i in kept if parts[i].split == "train"], source)
     splits = encoded_splits([(parts[i], columns[i][0], _numbers(labels[i], classes)) for i in kept], source)
@@ -189,7 +189,7 @@ def _difficulty(parts: Sequence[Part], labels: np.ndarray) -> np.ndarray | None:
     return values if fits else None
 
 
-def _unlabelled(parts: Sequence[Part], labels: Sequence[_Labels]) -> bool:
+def _unlabeled(parts: Sequence[Part], labels: Sequence[_Labels]) -> bool:
     """Whether there is a test split, and none of its images has a label."""
     values = [one.values for part, one in zip(parts, labels, strict=True) if part.split == "test"]
     return bool(values) and all(value in (None, -1) for some in values for value in some)

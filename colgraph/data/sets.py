@@ -1,4 +1,4 @@
-"""Labelled images as map-style data sets that give a whole batch at a time, as bytes."""
+"""Labeled images as map-style data sets that give a whole batch at a time, as bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ IGNORED = -100
 
 
 class ImageSet(Dataset[Batch]):
-    """Labelled square images: ``set[i]`` is one, ``set.batch(indices)`` several at once.
+    """Labeled square images: ``set[i]`` is one, ``set.batch(indices)`` several at once.
 
     Attributes:
         labels: ``[n]`` int64, the class of each image; or ``[n, rows, cols]`` int64, the class of each patch, -100

@@ -1,4 +1,4 @@
-"""Where images come from: a name, a folder, parquet files or the Hub, to labelled splits ready for training."""
+"""Where images come from: a name, a folder, parquet files or the Hub, to labeled splits ready for training."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MADE = ("digits", *PUZZLES)
 
 @dataclass(frozen=True)
 class ImageSplits:
-    """Labelled images, split, and what is needed to turn them into a model's input.
+    """Labeled images, split, and what is needed to turn them into a model's input.
 
     Attributes:
         train: the images to learn from.
@@ -87,12 +87,12 @@ class ImageSplits:
             )
         parts = {id(part): copy.copy(part) for part in (self.train, self.val, self.test, *self.harder.values())}
         for part in parts.values():
-            part.labels = self._relabelled(part.labels, wanted)
+            part.labels = self._relabeled(part.labels, wanted)
         train, val, test = (parts[id(part)] for part in (self.train, self.val, self.test))
         harder = {name: parts[id(part)] for name, part in self.harder.items()}
         return replace(self, train=train, val=val, test=test, harder=harder, classes=wanted)
 
-    def _relabelled(self, labels: torch.Tensor, wanted: list[str]) -> torch.Tensor:
+    def _relabeled(self, labels: torch.Tensor, wanted: list[str]) -> torch.Tensor:
         if labels.is_floating_point():
             return labels[..., [self.classes.index(name) for name in wanted]]
         place = torch.tensor([wanted.index(name) for name in self.classes])
@@ -111,7 +111,7 @@ def load_images(
     max_corrupt: int = 0,
     grid: tuple[int, int] | None = None,
 ) -> ImageSplits:
-    """Load labelled images.
+    """Load labeled images.
 
     Args:
         source: "digits" (scikit-learn's 1,797 handwritten digits, no network), made data with or without options

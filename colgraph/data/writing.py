@@ -1,4 +1,4 @@
-"""Labelled images as a folder of parquet files, which the ``datasets`` library and :func:`load_images` read."""
+"""Labeled images as a folder of parquet files, which the ``datasets`` library and :func:`load_images` read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
 
 def write_images(images: ImageSplits, folder: str | os.PathLike[str]) -> Path:
-    """Write labelled images to a new folder, whole or not at all.
+    """Write labeled images to a new folder, whole or not at all.
 
     A parquet file for each split and each harder test set (``harder-NAME.parquet``), with the columns ``image`` (PNG)
     and ``label``; ``mask`` (PNG, one pixel a patch, 255 is ignored) where there is a class per patch, and ``target``

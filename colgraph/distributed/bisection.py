@@ -45,7 +45,7 @@ def bisect_space(positions: Floats, edge_index: Index, work: Floats, parts: int)
     Every cut is a plane, placed where the work on its two sides has the ratio of the parts they will hold. Of six
     directions (the coordinate axes, and the principal axes of the piece) it takes the one that cuts the fewest edges.
     On a folded surface a plane cuts banks that are close in space and far along the surface; averaging the coordinate
-    over neighbours straightens such a cut, and is kept where it leaves fewer edges cut.
+    over neighbors straightens such a cut, and is kept where it leaves fewer edges cut.
 
     Args:
         positions: ``[N,D]``.
@@ -97,7 +97,7 @@ def _directions(positions: Floats) -> Floats:
 
 
 def _smoothed(coordinate: Floats, piece: _Piece) -> Iterator[Floats]:
-    """The coordinate after more and more sweeps of averaging over neighbours (half self, half neighbours)."""
+    """The coordinate after more and more sweeps of averaging over neighbors (half self, half neighbors)."""
     n = len(coordinate)
     incoming = np.bincount(piece.target, minlength=n)
     # Edges are sorted by target in every piece, so the compressed rows need no sorting.

@@ -1,7 +1,7 @@
 """Checkpoints that any number of ranks can write and any other number can read.
 
 They are checkpoints of ``torch.distributed.checkpoint``: one folder, written by all ranks at once. Untied parameters,
-edge biases and their optimiser state are stored in *partition order*, each rank's rows as one piece at its own offset
+edge biases and their optimizer state are stored in *partition order*, each rank's rows as one piece at its own offset
 (parts are unequal); beside them lie ``partition.columns`` and ``partition.edges``, which say which column and edge of
 the sheet each stored row belongs to. A reader asks for the rows it needs, whoever wrote them.
 
@@ -59,7 +59,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a model, and its optimiser, to a folder, whole or not at all. All ranks call it together.
+    """Write a model, and its optimizer, to a folder, whole or not at all. All ranks call it together.
 
     Args:
         path: the folder; one that exists is replaced when the new one is complete.
@@ -222,7 +222,7 @@ class _Source:
             )
 
     def expect_optimizer(self, module: nn.Module, kinds: Mapping[str, str], contents: Contents) -> None:
-        """Make room for the optimiser state that is stored."""
+        """Make room for the optimizer state that is stored."""
         if _GROUPS not in self.stored:
             raise ValueError(f"the checkpoint {str(self.path)!r} holds no optimizer: it was saved without one")
         for name, parameter in module.named_parameters():
@@ -284,7 +284,7 @@ def _restore(
         prefix = f"optimizer.{name}."
         entries = {n.removeprefix(prefix): t for n, t in contents.tensors.items() if n.startswith(prefix)}
         if entries:
-            # The count of steps stays on the CPU, as torch's optimisers have it.
+            # The count of steps stays on the CPU, as torch's optimizers have it.
             optimizer.state[parameter] = {
                 key: tensor.to(parameter.device) if tensor.shape == parameter.shape else tensor
                 for key, tensor in entries.items()

@@ -49,7 +49,7 @@ def make_mesh(sheet: int | None = None, data: int | None = None, *, device_type:
     """A mesh ``data x sheet`` over all processes of the default group, which must have been started.
 
     Ranks of one *sheet* group hold the parts of one sheet and see the same images; ranks of one *data* group hold the
-    same part and see different images. Neighbouring ranks share a sheet.
+    same part and see different images. Neighboring ranks share a sheet.
 
     Args:
         sheet: parts of the sheet; what ``data`` leaves, by default.

@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 class SheetParallel(Columnformer):
     """A :class:`colgraph.Columnformer` of which every rank of a group holds the columns of one part.
 
-    The parameters, their gradients and the optimiser's state of a column live on its rank only and are never
+    The parameters, their gradients and the optimizer's state of a column live on its rank only and are never
     communicated. At every step the keys and values of columns across a cut travel, forward and, as gradients, back.
 
     Calls are collective: all ranks of a sheet group call the model, and ``backward``, in the same order and with the

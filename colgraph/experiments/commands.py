@@ -12,7 +12,7 @@ from colgraph.experiments.against import compare_with
 from colgraph.experiments.jobs import Job, parse_seeds, parse_share, plan
 from colgraph.experiments.markdown import against_table, csv_table, fill_markers, markdown_table
 from colgraph.experiments.queue import Outcome, run_jobs
-from colgraph.experiments.results import read_results, summarise, write_rows
+from colgraph.experiments.results import read_results, summarize, write_rows
 from colgraph.experiments.slurm import parse_parameters, run_on_slurm
 from colgraph.output import check_different, check_file, check_folder, write_text
 from colgraph.script import OneLineParser, ScriptError
@@ -77,7 +77,7 @@ def run_results(arguments: Sequence[str]) -> None:
         if path:
             write_text(Path(path), text)
     if known.plot:
-        _plot(summarise(rows), Path(known.plot))
+        _plot(summarize(rows), Path(known.plot))
     if known.into:
         write_text(Path(known.into), document)
     written = [path for path in (known.json, known.output, known.csv, known.plot, known.into) if path]
@@ -271,7 +271,7 @@ def _write_tables(out: Path, plot: bool = False) -> None:
     write_text(out / "results.md", markdown_table(rows))
     write_text(out / "results.csv", csv_table(rows))
     if plot:
-        _plot(summarise(rows), out / "results.png")
+        _plot(summarize(rows), out / "results.png")
 
 
 # ---------------------------------------------------------------------- results

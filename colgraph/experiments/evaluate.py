@@ -1,4 +1,4 @@
-"""How good a trained model is on labelled images: accuracy, calibration, confusions, speed, and accuracy per step."""
+"""How good a trained model is on labeled images: accuracy, calibration, confusions, speed, and accuracy per step."""
 
 from __future__ import annotations
 

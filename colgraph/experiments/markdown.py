@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from colgraph.experiments.results import summarise
+from colgraph.experiments.results import summarize
 
 _MARKER = re.compile(r"<!-- results: *(?P<patterns>[^>]*?) *-->\n(?P<old>.*?)<!-- end of results -->", re.DOTALL)
 _OPEN = "<!-- results:"
@@ -24,7 +24,7 @@ _PERFECT = "perfect (%)"
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Results per config, and below them how each was made."""
-    entries = summarise(rows)
+    entries = summarize(rows)
     perfect = _has_perfect(entries)
     columns = {name: cell for name, cell in RESULT_COLUMNS.items() if perfect or name != _PERFECT}
     note = f"{_NOTE} {_PERFECT_NOTE}" if perfect else _NOTE
@@ -52,7 +52,7 @@ def against_table(entries: Sequence[Mapping[str, Any]], config: str) -> str:
 
 def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line per config, in plain units: fractions, counts, seconds, bytes, the sheet's units of distance."""
-    text, entries = io.StringIO(newline=""), summarise(rows)
+    text, entries = io.StringIO(newline=""), summarize(rows)
     writer = csv.writer(text, lineterminator="\n")
     names = (*_CSV, *(("perfect",) if _has_perfect(entries) else ()))
     writer.writerow(names)
@@ -168,7 +168,7 @@ _NOTE = (
     "configs are tested on the same images, which tells far more of their difference than two intervals: `colgraph "
     "results --against`. Test accuracy is that of the last step; training accuracy is on augmented images, during "
     "the last epoch. FLOPs are those of forward and backward, two for a multiplication with its addition. Wiring "
-    "cost is the mean distance listened over, in spacings (median distance of nearest neighbours)."
+    "cost is the mean distance listened over, in spacings (median distance of nearest neighbors)."
 )
 
 _PERFECT_NOTE = (

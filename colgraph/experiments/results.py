@@ -104,7 +104,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_text(path, f"[\n{lines}\n]\n" if lines else "[]\n")
 
 
-def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def summarize(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One entry per config and data: means over seeds, with the standard error and the interval of the test accuracy.
 
     Numbers are means over seeds; ``test_accuracy_se`` is ``s / sqrt(n)`` with the sample standard deviation s, null

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from colgraph.experiments.markdown import RESULT_COLUMNS, table
-from colgraph.experiments.results import groups_of, read_results, summarise
+from colgraph.experiments.results import groups_of, read_results, summarize
 from colgraph.output import check_different, check_file, write_text
 from colgraph.script import OneLineParser
 from colgraph.viz import picture_suffixes
@@ -83,7 +83,7 @@ def trade_off(rows: Sequence[Mapping[str, Any]], against: str = "wire") -> tuple
         raise ValueError(f"runs on {data[0]!r} and on {data[1]!r} cannot be weighed against each other")
     members = list(groups_of(rows).values())
     entries, left_out = [], []
-    for summary, those in zip(summarise(rows), members, strict=True):
+    for summary, those in zip(summarize(rows), members, strict=True):
         costs = [_cost(row, against) for row in those]
         if None in costs:
             left_out.append(summary["config"])

@@ -1,4 +1,4 @@
-"""Geometries and neighbourhoods: everything that makes a sheet. Knows no neural network.
+"""Geometries and neighborhoods: everything that makes a sheet. Knows no neural network.
 
 The room can be called: ``cg.geometry("grid", shape=(8, 8))`` is :func:`geometry` in it.
 """
@@ -15,7 +15,7 @@ from colgraph.geometry.controls import CONTROLS, build_control, shuffled_order
 from colgraph.geometry.neighbors import KNN, NEIGHBORHOODS, Complete, Edges, Given, Radius, parse_neighborhood
 from colgraph.geometry.registry import describe_geometries, list_geometries, load_plugin, register_geometry
 
-# Imported for the geometries and the neighbourhood that they register.
+# Imported for the geometries and the neighborhood that they register.
 del _builtin, _cortex
 
 __all__ = [

@@ -47,7 +47,7 @@ class Geometry:
             geometry has no areas.
         area_names: A different names of areas, or None to call them by their numbers.
         tracts: ``[2,T]`` int64 source and target of long-range edges that no way along the surface leads through (those
-            of a connectome between areas), or None. They are added to every neighbourhood.
+            of a connectome between areas), or None. They are added to every neighborhood.
         tract_lengths: ``[T]`` float64, their lengths, which no metric measures.
         spatial: whether the positions mean anything; False where they come from a graph layout, for plotting only.
             Only the metrics "hops" and "given" are allowed then.

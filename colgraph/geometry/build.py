@@ -95,7 +95,7 @@ def build_sheet(
     axis: Any = None,
     **options: Any,
 ) -> Sheet:
-    """Make a sheet: columns from a geometry, edges from a neighbourhood, inputs and outputs along an axis.
+    """Make a sheet: columns from a geometry, edges from a neighborhood, inputs and outputs along an axis.
 
     Args:
         source: as for :func:`geometry`.
@@ -121,7 +121,7 @@ def build_sheet(
     Returns:
         The sheet. Where neither the call nor the geometry says so, no column is an input and every one is read out.
         Its ``spacing`` is the median distance to the nearest other column (with "given" and "hops": the median over
-        columns of the shortest edge), whatever the neighbourhood.
+        columns of the shortest edge), whatever the neighborhood.
 
     Raises:
         ValueError: for anything that cannot be; the message names it and says what would be right.
@@ -134,7 +134,7 @@ def build_sheet(
     if mask is not None:
         new_id = _new_ids(mask, shape.num_columns)
         shape = _cut(shape, new_id, {"inputs": inputs is not None, "outputs": outputs is not None})
-        wanted = wanted.relabelled(new_id)
+        wanted = wanted.relabeled(new_id)
     shape = _choose_ends(shape, num_inputs, num_outputs)
     neighborhood = wanted.chosen(shape)
     space = make_space(shape.place, shape.metric)
@@ -216,7 +216,7 @@ def _read(path: str, options: dict[str, Any]) -> Geometry:
 
 
 def _cut(shape: Geometry, new_id: Index, named: dict[str, bool]) -> Geometry:
-    """The geometry of the columns that a mask keeps (``new_id`` is -1 for the others), everything relabelled.
+    """The geometry of the columns that a mask keeps (``new_id`` is -1 for the others), everything relabeled.
 
     Inputs and outputs that the caller ``named`` must all be kept; of the geometry's own, at least one.
     """
@@ -230,7 +230,7 @@ def _cut(shape: Geometry, new_id: Index, named: dict[str, bool]) -> Geometry:
         changes["faces"] = faces if faces.size else None
     for ends, lengths in (("edges", "edge_distance"), ("tracts", "tract_lengths")):
         if getattr(shape, ends) is not None:
-            inner = Edges(getattr(shape, ends), getattr(shape, lengths)).relabelled(new_id)
+            inner = Edges(getattr(shape, ends), getattr(shape, lengths)).relabeled(new_id)
             changes |= {ends: inner.edge_index, lengths: inner.distance}
     for labels in ("layer", "area"):
         if getattr(shape, labels) is not None:
@@ -240,11 +240,11 @@ def _cut(shape: Geometry, new_id: Index, named: dict[str, bool]) -> Geometry:
     for what in ("inputs", "outputs"):
         columns = getattr(shape, what)
         if columns is not None:
-            changes[what] = _relabelled(columns, new_id, what, named[what])
+            changes[what] = _relabeled(columns, new_id, what, named[what])
     return dataclasses.replace(shape, **changes)
 
 
-def _relabelled(columns: Index, new_id: Index, what: str, named: bool) -> Index:
+def _relabeled(columns: Index, new_id: Index, what: str, named: bool) -> Index:
     left = new_id[columns]
     lost = columns[left < 0]
     if lost.size and named:

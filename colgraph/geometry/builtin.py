@@ -22,20 +22,20 @@ def grid(shape: tuple[int, int] = (32, 32), spacing: float = 1.0) -> Geometry:
 
     Args:
         shape: rows and columns of the grid.
-        spacing: distance between neighbours.
+        spacing: distance between neighbors.
     """
     return Geometry(_lattice(*_shape(shape)) * _positive(spacing, "spacing"), name="grid")
 
 
 @register_geometry("hexagonal")
 def hexagonal(shape: tuple[int, int] = (32, 32), spacing: float = 1.0) -> Geometry:
-    """A flat hexagonal grid: away from the border every column has six neighbours at one distance.
+    """A flat hexagonal grid: away from the border every column has six neighbors at one distance.
 
     Every second row is shifted by half a spacing; rows are ``sqrt(3)/2`` spacings apart.
 
     Args:
         shape: rows, and columns in a row.
-        spacing: distance between neighbours.
+        spacing: distance between neighbors.
     """
     points = _lattice(*_shape(shape))
     points[:, 0] += 0.5 * (points[:, 1] % 2)
@@ -51,7 +51,7 @@ def torus(shape: tuple[int, int] = (32, 32), spacing: float = 1.0) -> Geometry:
 
     Args:
         shape: rows and columns of the grid.
-        spacing: distance between neighbours.
+        spacing: distance between neighbors.
     """
     rows, columns = _shape(shape)
     step = _positive(spacing, "spacing")
@@ -66,7 +66,7 @@ def ring(columns: int = 256, spacing: float = 1.0) -> Geometry:
 
     Args:
         columns: how many.
-        spacing: length of the arc between neighbours.
+        spacing: length of the arc between neighbors.
     """
     n = _count(columns, "columns", 1)
     angle = 2 * np.pi * np.arange(n) / n

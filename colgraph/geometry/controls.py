@@ -72,7 +72,7 @@ def shuffled_order(columns: int, seed: int) -> Index:
 
 @dataclass(frozen=True)
 class _Wrapped(Neighborhood):
-    """A neighbourhood made from another one."""
+    """A neighborhood made from another one."""
 
     inner: Neighborhood
     seed: int
@@ -84,8 +84,8 @@ class _Wrapped(Neighborhood):
     def with_tracts(self, geometry: Geometry) -> Neighborhood:
         return type(self)(self.inner.with_tracts(geometry), self.seed)
 
-    def relabelled(self, new_id: Index) -> Neighborhood:
-        return type(self)(self.inner.relabelled(new_id), self.seed)
+    def relabeled(self, new_id: Index) -> Neighborhood:
+        return type(self)(self.inner.relabeled(new_id), self.seed)
 
     def chosen(self, geometry: Geometry) -> Neighborhood:
         return type(self)(self.inner.chosen(geometry), self.seed)
@@ -102,8 +102,8 @@ class _Rewired(_Wrapped):
         swapped = swap_ends(edges, n, seed=self.seed)
         if np.array_equal(canonical_edges(swapped, n)[0], edges):
             raise ValueError(
-                f"control random-graph: no edge of {geometry.name!r} with neighbours {self.inner} can be exchanged for "
-                "another: use fewer neighbours"
+                f"control random-graph: no edge of {geometry.name!r} with neighbors {self.inner} can be exchanged for "
+                "another: use fewer neighbors"
             )
         return Links(swapped[0], swapped[1], _measured(geometry, space, swapped, "random-graph"))
 

@@ -85,7 +85,7 @@ def coarser_faces(faces: NDArray[np.int64], coarse: int) -> NDArray[np.int64]:
         ValueError: if the mesh is not a regular subdivision.
     """
     sides = np.unique(np.sort(face_sides(faces).T, axis=1), axis=0)
-    # The middle of an old side has exactly two old neighbours: its ends.
+    # The middle of an old side has exactly two old neighbors: its ends.
     split = sides[(sides[:, 0] < coarse) & (sides[:, 1] >= coarse)]
     split = split[np.lexsort((split[:, 0], split[:, 1]))]
     middles = np.arange(coarse, int(faces.max()) + 1)

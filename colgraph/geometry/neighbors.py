@@ -1,4 +1,4 @@
-"""Who listens to whom: small frozen descriptions of neighbourhoods, and the edges they make on a geometry."""
+"""Who listens to whom: small frozen descriptions of neighborhoods, and the edges they make on a geometry."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_EDGES = 1 << 27
 
 
 class Neighborhood:
-    """Base of all neighbourhoods. ``a | b`` is the union; either side may be a string such as "knn:16"."""
+    """Base of all neighborhoods. ``a | b`` is the union; either side may be a string such as "knn:16"."""
 
     @property
     def may_isolate(self) -> bool:
@@ -37,7 +37,7 @@ class Neighborhood:
         raise NotImplementedError
 
     def on(self, geometry: Geometry) -> Neighborhood:
-        """The same neighbourhood with what it reads from files matched to the columns of ``geometry``."""
+        """The same neighborhood with what it reads from files matched to the columns of ``geometry``."""
         return self
 
     def with_tracts(self, geometry: Geometry) -> Neighborhood:
@@ -45,12 +45,12 @@ class Neighborhood:
         own = self.on(geometry)
         return own if geometry.tracts is None else own | Edges(geometry.tracts, geometry.tract_lengths)
 
-    def relabelled(self, new_id: Index) -> Neighborhood:
-        """The same neighbourhood where column ``i`` has become ``new_id[i]``, or was removed where that is -1."""
+    def relabeled(self, new_id: Index) -> Neighborhood:
+        """The same neighborhood where column ``i`` has become ``new_id[i]``, or was removed where that is -1."""
         return self
 
     def chosen(self, geometry: Geometry) -> Neighborhood:
-        """The same neighbourhood where it depends on nothing but what is left of ``geometry`` after a mask."""
+        """The same neighborhood where it depends on nothing but what is left of ``geometry`` after a mask."""
         return self
 
     def __or__(self, other: Neighborhood | str) -> Union:
@@ -77,7 +77,7 @@ class KNN(Neighborhood):
 
     def __post_init__(self) -> None:
         if isinstance(self.k, bool) or not isinstance(self.k, numbers.Integral) or self.k < 1:
-            raise ValueError(f"KNN needs k, a positive whole number of neighbours, got {self.k!r}")
+            raise ValueError(f"KNN needs k, a positive whole number of neighbors, got {self.k!r}")
         object.__setattr__(self, "k", int(self.k))
 
     def __str__(self) -> str:
@@ -142,7 +142,7 @@ class Given(Neighborhood):
     def links(self, geometry: Geometry, space: Space) -> Links:
         if geometry.edges is None and geometry.faces is None:
             raise ValueError(
-                f"neighbourhood 'given' needs edges or faces, and {geometry.name!r} has neither: use KNN(16)"
+                f"neighborhood 'given' needs edges or faces, and {geometry.name!r} has neither: use KNN(16)"
             )
         source, target, length = connections(geometry.place, space.metric)
         allowed = _allowed(geometry, source, target)
@@ -214,7 +214,7 @@ class Edges(Neighborhood):
     def __repr__(self) -> str:
         return f"Edges({self.edge_index.shape[1]} edges)"
 
-    def relabelled(self, new_id: Index) -> Edges:
+    def relabeled(self, new_id: Index) -> Edges:
         checks.check_range(self.edge_index, new_id.size, "Edges")
         edges = new_id[self.edge_index]
         kept = (edges >= 0).all(0)
@@ -256,7 +256,7 @@ class EdgeFile(Neighborhood):
         pairs = parse_qsl(query, keep_blank_values=True)
         if not path or (mark and len(pairs) != query.count("&") + 1) or any(not value for _, value in pairs):
             raise ValueError(
-                f"neighbourhood 'edges:{text}' needs a file and perhaps options: edges:tracts.csv?directed=true"
+                f"neighborhood 'edges:{text}' needs a file and perhaps options: edges:tracts.csv?directed=true"
             )
         return cls(path, {name: _VALUES.get(value.lower(), value) for name, value in pairs})
 
@@ -269,14 +269,14 @@ class EdgeFile(Neighborhood):
 
         network = read_geometry(self.path, **self.options)
         if network.edges is None:
-            raise ValueError(f"{self.path!r} holds no edges: give a network file for neighbours 'edges:FILE'")
+            raise ValueError(f"{self.path!r} holds no edges: give a network file for neighbors 'edges:FILE'")
         column = matching_columns(network, geometry, self.path)
         return Edges(column[network.edges], network.edge_distance)
 
 
 @dataclass(frozen=True)
 class Union(Neighborhood):
-    """All edges of several neighbourhoods; made with ``|``."""
+    """All edges of several neighborhoods; made with ``|``."""
 
     parts: tuple[Neighborhood, ...]
 
@@ -293,8 +293,8 @@ class Union(Neighborhood):
     def on(self, geometry: Geometry) -> Union:
         return Union(tuple(part.on(geometry) for part in self.parts))
 
-    def relabelled(self, new_id: Index) -> Union:
-        return Union(tuple(part.relabelled(new_id) for part in self.parts))
+    def relabeled(self, new_id: Index) -> Union:
+        return Union(tuple(part.relabeled(new_id) for part in self.parts))
 
     def chosen(self, geometry: Geometry) -> Union:
         return Union(tuple(part.chosen(geometry) for part in self.parts))
@@ -314,7 +314,7 @@ def warn_of_isolated(neighborhood: Neighborhood, links: Links, geometry: Geometr
 
 
 def parse_neighborhood(text: str | Neighborhood) -> Neighborhood:
-    """A neighbourhood from its text: "knn:32", "radius:2.5", "given", "complete", "edges:FILE" with perhaps options of
+    """A neighborhood from its text: "knn:32", "radius:2.5", "given", "complete", "edges:FILE" with perhaps options of
     the file's reader ("edges:tracts.csv?directed=true&weight_is=strength"), or several joined by "|".
 
     Raises:
@@ -350,9 +350,9 @@ def _parse_one(text: str) -> Neighborhood:
     except ValueError:
         number = "a positive whole number" if word == "knn" else "a positive distance"
         raise ValueError(
-            f"neighbourhood {text.strip()!r} needs {number}: {word}:{'16' if word == 'knn' else '2.5'}"
+            f"neighborhood {text.strip()!r} needs {number}: {word}:{'16' if word == 'knn' else '2.5'}"
         ) from None
-    raise ValueError(f"unknown neighbourhood {text.strip()!r}{closest(word, _WORDS)}")
+    raise ValueError(f"unknown neighborhood {text.strip()!r}{closest(word, _WORDS)}")
 
 
 # ---------------------------------------------------------------------- pieces
@@ -415,8 +415,8 @@ def _measured(geometry: Geometry, space: Space, source: Index, target: Index) ->
 def _check_size(edges: int, neighborhood: Neighborhood, geometry: Geometry) -> None:
     if edges > MAX_EDGES:
         raise ValueError(
-            f"neighbourhood '{neighborhood}' on {geometry.num_columns:,} columns makes {edges:,} edges, more than the "
-            f"{MAX_EDGES:,} that are allowed: use fewer neighbours, such as KNN(16)"
+            f"neighborhood '{neighborhood}' on {geometry.num_columns:,} columns makes {edges:,} edges, more than the "
+            f"{MAX_EDGES:,} that are allowed: use fewer neighbors, such as KNN(16)"
         )
 
 

@@ -1,4 +1,4 @@
-"""Which column sees which patch: images laid on sheets so that neighbouring patches land on neighbouring columns."""
+"""Which column sees which patch: images laid on sheets so that neighboring patches land on neighboring columns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def assign_patches(
 ) -> NDArray[np.int64]:
     """Match the patches of an image to the input columns, one or a compact group of as many to each.
 
-    The columns are projected on their best-fitting plane and scaled to the image's extent; the match minimises the sum
+    The columns are projected on their best-fitting plane and scaled to the image's extent; the match minimizes the sum
     of squared distances (a linear assignment, in which a patch takes part once for each column of its group). Of the
     eight ways to lay a square on the plane the cheapest is taken, and among equals the one closest to the order of the
     columns. Groups of more than 1,024 columns in all are cut out instead: strips of equally many columns along one

@@ -49,7 +49,7 @@ class VisionColumnformer(SharedModel, SheetBuffers):
 
     A shared patch embedding (a strided convolution) feeds the input columns; after the last step a shared LayerNorm,
     the mean over the output columns and a shared linear head. Patches are matched to input columns, or to compact
-    groups of them, so that neighbouring patches land on neighbouring columns; the match is the buffer ``assignment``.
+    groups of them, so that neighboring patches land on neighboring columns; the match is the buffer ``assignment``.
 
     Args:
         model: the columnformer; its sheet must have as many input columns as there are patches, times

@@ -1,6 +1,6 @@
-"""Groups of columns, and the two sums over their neighbours that all attention kernels are made of.
+"""Groups of columns, and the two sums over their neighbors that all attention kernels are made of.
 
-Columns that follow each other in kd order share most of their neighbours. A *group* is a run of them that is worked on
+Columns that follow each other in kd order share most of their neighbors. A *group* is a run of them that is worked on
 together, a piece of :data:`CHUNK` numbers of each row at a time, so that what one column has brought into the cache
 serves the others. While a group is worked on, memory is asked for the rows that the group after it will meet for the
 first time: waiting for them would take as long as all arithmetic.
@@ -56,7 +56,7 @@ class Edges(NamedTuple):
 
     order: np.ndarray
     indptr: np.ndarray
-    neighbours: np.ndarray
+    neighbors: np.ndarray
     fresh: np.ndarray
     fresh_indptr: np.ndarray
 
@@ -145,7 +145,7 @@ def form_group(
     Where its piece of the columns ends, the next one that no thread has taken follows. ``pieces`` is a counter, then
     where they start and stop.
     """
-    order, indptr, neighbours, fresh, fresh_indptr = edges
+    order, indptr, neighbors, fresh, fresh_indptr = edges
     position, stop, serial = before[NEXT], before[_STOP], before[_SERIAL] + 1
     while position >= stop:
         piece = take_number(pieces)
@@ -161,7 +161,7 @@ def form_group(
         if size and slot + padded(count) > _SLOTS:
             break
         for e in range(count):
-            poke(column, slot + e, np.int32(peek(neighbours, first + e)))
+            poke(column, slot + e, np.int32(peek(neighbors, first + e)))
         for e in range(slot + count, slot + _in_fours(count)):
             column[e] = column[slot + count - 1]
         group[COLUMN + size], group[FIRST + size], group[DEGREE + size], group[SLOT + size] = i, first, count, slot
@@ -252,7 +252,7 @@ def _dots(
 ) -> None:
     """``result[e] = own . rows[near[e]]`` over ``width`` numbers for the edges of column t, or ``+=``.
 
-    Four neighbours at a time: each piece of ``own`` is loaded once for the four, whose sums are transposed together.
+    Four neighbors at a time: each piece of ``own`` is loaded once for the four, whose sums are transposed together.
     """
     whole = width // LANES * LANES
     rest = width - whole
@@ -316,7 +316,7 @@ def group_dots(
 
 
 def _make_sum(width: int) -> Any:
-    """A sum over ``width`` numbers of each row (``rest``, if fewer are left), in registers over all neighbours."""
+    """A sum over ``width`` numbers of each row (``rest``, if fewer are left), in registers over all neighbors."""
     take, put = at_once(width, width == LANES)
     if width == LANES:
         take = inlined(lambda row, at, count: load(row, at, LANES) if count >= LANES else end_of(row, at, count))

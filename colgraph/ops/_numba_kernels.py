@@ -67,7 +67,7 @@ class Sizes(NamedTuple):
 
 @_kernel
 def find_fresh(
-    order: np.ndarray, indptr: np.ndarray, neighbours: np.ndarray, fresh: np.ndarray, fresh_indptr: np.ndarray
+    order: np.ndarray, indptr: np.ndarray, neighbors: np.ndarray, fresh: np.ndarray, fresh_indptr: np.ndarray
 ) -> None:
     """Fill ``Edges.fresh``, in room for all edges, and ``fresh_indptr``: once, and not in every pass."""
     last = np.full(order.size, -RECENT - 1, np.int64)
@@ -76,7 +76,7 @@ def find_fresh(
     for position in range(order.size):
         i, now = order[position], position // COLUMNS
         for e in range(indptr[i], indptr[i + 1]):
-            j = neighbours[e]
+            j = neighbors[e]
             if now - last[j] > RECENT:
                 fresh[found] = j
                 found += 1
@@ -177,7 +177,7 @@ def forward(
     cost: np.ndarray,
 ) -> None:
     """``out [N,G,C]``, the largest score and the inverse of the sum of each softmax ``[N,G,2]``, and ``cost [N,G]``."""
-    indptr, neighbours = edges.indptr, edges.neighbours
+    indptr, neighbors = edges.indptr, edges.neighbors
     slices, depth, channels, bias_heads = sizes
     pack = packs(slices, depth, channels)
     seen, packed, weight, _, group, near, ahead, near_ahead = workspace(indptr)
@@ -190,7 +190,7 @@ def forward(
             group_dots(query, key, slices, g, depth, group, near, ahead, packed, weight)
             for t in range(group[SIZE]):
                 slot, first, count = group[SLOT + t], group[FIRST + t], group[DEGREE + t]
-                largest = _finish_scores(weight, slot, count, scale, bias, bias_head * neighbours.size + first)
+                largest = _finish_scores(weight, slot, count, scale, bias, bias_head * neighbors.size + first)
                 top, total = _exponentials(weight, slot, count, largest)
                 at = group[COLUMN + t] * slices + g
                 factor[t] = _ZERO if total == _ZERO else _ONE / total
@@ -231,7 +231,7 @@ def backward_targets(
     :func:`backward_sources`, in the order of work: what is written together lies together. ``work [N+1]`` counts edges
     and columns in that order.
     """
-    indptr, neighbours = edges.indptr, edges.neighbours
+    indptr, neighbors = edges.indptr, edges.neighbors
     slices, depth, channels, bias_heads = sizes
     pack = packs(slices, depth, channels)
     seen, packed, weight, grad, group, near, ahead, near_ahead = workspace(indptr)
@@ -246,7 +246,7 @@ def backward_targets(
             for t in range(group[SIZE]):
                 slot, first, count = group[SLOT + t], group[FIRST + t], group[DEGREE + t]
                 at = group[COLUMN + t] * slices + g
-                _finish_scores(weight, slot, count, scale, bias, bias_head * neighbours.size + first)
+                _finish_scores(weight, slot, count, scale, bias, bias_head * neighbors.size + first)
                 if edge_cost.size:
                     _add_scaled(grad, slot, grad_cost[at], edge_cost, first, count)
                 _fill_rest(grad, slot, count, _ZERO)
@@ -259,7 +259,7 @@ def backward_targets(
                         poke(scratch, pair, peek(weight, slot + e))
                         poke(scratch, pair + 1, peek(grad, slot + e))
                 if grad_bias.size:
-                    _add_scaled(grad_bias, bias_head * neighbours.size + first, _ONE, grad, slot, count)
+                    _add_scaled(grad_bias, bias_head * neighbors.size + first, _ONE, grad, slot, count)
             if grad_query.size:
                 group_sums(grad, factor, key, slices, g, depth, group, near, ahead, packed, plain(False), grad_query)
         group, ahead = ahead, group

@@ -1,6 +1,6 @@
 """SIMD vectors of float32 for numba, held in registers.
 
-LLVM's own loop vectoriser neither blocks accumulators over registers nor adds up several dot products at once, and that
+LLVM's own loop vectorizer neither blocks accumulators over registers nor adds up several dot products at once, and that
 is what the attention kernels live on. Here a vector is a value inside ``@njit`` code, with ``+``, ``-``, ``*``, ``/``
 and the functions below, and its width is a compile-time constant. LLVM splits it over as many registers as it takes,
 one of AVX-512, two of AVX2 or four of NEON for the usual ``LANES``; a wider one is how a kernel asks for more

@@ -113,7 +113,7 @@ class Call(Operands):
         return n, b, h, d, self.value.shape[3]
 
     def new(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """An uninitialised tensor on the call's device."""
+        """An uninitialized tensor on the call's device."""
         return torch.empty(shape, dtype=dtype, device=self.query.device)
 
     def pointers(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

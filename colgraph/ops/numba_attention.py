@@ -39,13 +39,13 @@ _LINE = 16  # floats in a cache line
 class _Direction:
     """The edges as the kernels walk them, by target or by source, and how they are cut into pieces of work."""
 
-    def __init__(self, order: np.ndarray, indptr: np.ndarray, neighbours: np.ndarray, work: np.ndarray) -> None:
+    def __init__(self, order: np.ndarray, indptr: np.ndarray, neighbors: np.ndarray, work: np.ndarray) -> None:
         from colgraph.ops._numba_groups import Edges
         from colgraph.ops._numba_kernels import find_fresh
 
-        fresh, fresh_indptr = np.empty_like(neighbours), np.empty_like(indptr)
-        find_fresh(order, indptr, neighbours, fresh, fresh_indptr)
-        self.edges = Edges(order, indptr, neighbours, fresh[: fresh_indptr[-1]].copy(), fresh_indptr)
+        fresh, fresh_indptr = np.empty_like(neighbors), np.empty_like(indptr)
+        find_fresh(order, indptr, neighbors, fresh, fresh_indptr)
+        self.edges = Edges(order, indptr, neighbors, fresh[: fresh_indptr[-1]].copy(), fresh_indptr)
         self.work = work  # [N+1] edges and columns up to each position of `order`
         self._cut: dict[int, np.ndarray] = {}
 
@@ -58,7 +58,7 @@ class _Direction:
 
 
 class _Tables(NamedTuple):
-    """What the kernels read of a layout, int64. Columns are in kd order: neighbours in space share what is cached."""
+    """What the kernels read of a layout, int64. Columns are in kd order: neighbors in space share what is cached."""
 
     listening: _Direction  # by target
     speaking: _Direction  # by source

@@ -1,8 +1,8 @@
 """Backend "triton": fused attention over a sheet's edges on a GPU, in two kernels.
 
 * ``triton_edges``: one program per column walks its edges; any graph, any width (:mod:`colgraph.ops._triton_edges`).
-* ``triton_tiles``: 16 neighbouring columns against the union of their partners on matrix units, for graphs whose
-  neighbours share neighbours (:mod:`colgraph.ops._triton_tiles`).
+* ``triton_tiles``: 16 neighboring columns against the union of their partners on matrix units, for graphs whose
+  neighbors share neighbors (:mod:`colgraph.ops._triton_tiles`).
 
 ``triton`` picks one of them per sheet, by how full the tiles are. Both compute in float32 from float16, bfloat16 or
 float32, allocate nothing with a row per edge and sample or per edge and channel, and give the same bits on every run.

@@ -140,8 +140,8 @@ def _check_signal(run: Run, settings: Settings) -> None:
         )
 
 
-def is_analysed(run: Path) -> bool:
-    """Whether a run has been analysed since it was last trained."""
+def is_analyzed(run: Path) -> bool:
+    """Whether a run has been analyzed since it was last trained."""
     results = RunFolder(run).analysis / "results.json"
     if not results.is_file():
         return False
@@ -154,7 +154,7 @@ def is_analysed(run: Path) -> bool:
 
 def _kept(path: Path, chosen: list[Analysis], settings: Settings) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The folder's analyses of this checkpoint that are not made again, by name, and its maps."""
-    if len(chosen) == len(CATALOGUE) or not is_analysed(path):
+    if len(chosen) == len(CATALOGUE) or not is_analyzed(path):
         return {}, {}
     try:
         earlier = read_results(path)
@@ -194,13 +194,13 @@ def read_results(run: Path) -> dict[str, Any]:
     """What :func:`analyse` found of a run.
 
     Raises:
-        ValueError: where the run has not been analysed, or what was written is broken or of another version.
+        ValueError: where the run has not been analyzed, or what was written is broken or of another version.
     """
     place = RunFolder(run).analysis / "results.json"
     try:
         content = json.loads(place.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ValueError(f"{str(run)!r} has not been analysed: run colgraph analyze {run}") from error
+        raise ValueError(f"{str(run)!r} has not been analyzed: run colgraph analyze {run}") from error
     except (OSError, ValueError) as error:
         raise ValueError(f"cannot read {str(place)!r}: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:

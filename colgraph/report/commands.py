@@ -11,7 +11,7 @@ from typing import Any
 from colgraph.analysis.signals import SIGNALS
 from colgraph.output import check_file, write_text
 from colgraph.report.activity import as_signal
-from colgraph.report.analyse import analyse, is_analysed, read_results
+from colgraph.report.analyse import analyse, is_analyzed, read_results
 from colgraph.report.seeds import compare_seeds, seeds_json, seeds_table
 from colgraph.report.shown import Settings
 from colgraph.script import OneLineParser
@@ -82,7 +82,7 @@ def run_report(arguments: list[str]) -> None:
     known = parser.parse_args(arguments)
     check_page(known.output)
     given = _given(known)
-    if known.only is not None or not is_analysed(Path(known.run)):
+    if known.only is not None or not is_analyzed(Path(known.run)):
         _analyse(known)
     else:
         _check_amounts(Path(known.run), given)
@@ -90,13 +90,13 @@ def run_report(arguments: list[str]) -> None:
 
 
 def _check_amounts(run: Path, given: Mapping[str, Any]) -> None:
-    """Raise ValueError if a run was analysed with other settings than those that are asked for."""
+    """Raise ValueError if a run was analyzed with other settings than those that are asked for."""
     stored = read_results(run).get("settings", {})
     for name, value in given.items():
         if stored.get(name) != value:
             flag = f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
             raise ValueError(
-                f"{flag}: {str(run)!r} has been analysed with {name}={stored.get(name)}: leave the flag out, or run "
+                f"{flag}: {str(run)!r} has been analyzed with {name}={stored.get(name)}: leave the flag out, or run "
                 f"colgraph analyze {run} {flag} first"
             )
 
@@ -105,7 +105,7 @@ def run_compare(arguments: list[str]) -> None:
     """``colgraph compare RUN RUN ...``."""
     parser = OneLineParser(
         prog="colgraph compare",
-        description="Analysed runs of several seeds: means with intervals over seeds, beside their controls.",
+        description="Analyzed runs of several seeds: means with intervals over seeds, beside their controls.",
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help="run folders that differ only in their seed")
     parser.add_argument("-o", "--output", metavar="FILE.md", help="write the Markdown table here")

@@ -72,7 +72,7 @@ class Context:
         net: the network.
         probes: the stimuli.
         settings: how much is computed.
-        run: the run that is analysed.
+        run: the run that is analyzed.
         order: ``[columns]``, for shuffled positions: column i stands in the place of column ``order[i]``.
         attention_before: ``[E]`` the untrained network's attention, for comparison.
         seed: of the run that a trained control comes from.

@@ -100,7 +100,7 @@ def find_controls(run: Run) -> list[Control]:
 
 
 def _config_of(path: Path) -> dict[str, Any]:
-    """The settings of a neighbouring folder; none where they cannot be read, for it is not this run's business."""
+    """The settings of a neighboring folder; none where they cannot be read, for it is not this run's business."""
     try:
         return RunFolder(path).settings()
     except ValueError:

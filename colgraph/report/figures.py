@@ -130,14 +130,14 @@ def _row_names(results: Mapping[str, Result]) -> list[str]:
 def _draw_values(axes: Any, results: Mapping[str, Result]) -> None:
     """One row per network: the interval as a bar, the value as a dot, the middle 95% of its null in grey."""
     for row, result in enumerate(results.values()):
-        colour = ORANGE if row == 0 else BLUE
+        color = ORANGE if row == 0 else BLUE
         if len(result.null):
             low, high = np.quantile(result.null, [0.025, 0.975])
             axes.plot([low, high], [row, row], color=GREY, linewidth=9, alpha=0.35, solid_capstyle="butt")
             axes.plot(2 * [result.null.mean()], [row - 0.13, row + 0.13], color=GREY, linewidth=1.2)
         if np.isfinite(result.interval).all():
-            axes.plot(result.interval, [row, row], color=colour, linewidth=2.2)
-        axes.plot(result.value, row, marker="o", color=colour, markersize=7)
+            axes.plot(result.interval, [row, row], color=color, linewidth=2.2)
+        axes.plot(result.value, row, marker="o", color=color, markersize=7)
     most = getattr(next(iter(results.values())), "attainable", np.nan)
     if np.isfinite(most):
         axes.axvline(most, color=INK, linestyle=":", linewidth=1.2)

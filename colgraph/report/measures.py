@@ -33,7 +33,7 @@ _OF_AN_AREA = 64  # columns stand for larger ones
 
 @_topography(
     "Response correlation against distance",
-    "A curve above the grey band near the left means that neighbours answer alike. Local edges alone lift it, so "
+    "A curve above the grey band near the left means that neighbors answer alike. Local edges alone lift it, so "
     "learning shows only as a difference from the untrained network. Channels are compared one by one between columns, "
     "hidden units each with each.",
 )
@@ -57,7 +57,7 @@ def correlation_given_input(c: Context) -> Result:
 
 @_topography(
     "Preferred orientation",
-    "Colour is the orientation of the grating that drives a column most ({activity}); columns that are no "
+    "Color is the orientation of the grating that drives a column most ({activity}); columns that are no "
     "more selective than by chance are drawn small. Selectivity runs from 0 to 1; the null shuffles orientations.",
     PLACELESS,
 )
@@ -239,7 +239,7 @@ def _edge_shuffles(c: Context) -> int:
 
 @_connectivity(
     "Modules of the attention graph",
-    "Colours are modules found by the Louvain method. Random graphs of the same degrees have modules, too.",
+    "Colors are modules found by the Louvain method. Random graphs of the same degrees have modules, too.",
     PLACELESS,
 )
 def modularity(c: Context) -> Result:

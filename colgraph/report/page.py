@@ -42,7 +42,7 @@ _OF_BASELINES = ("model", "data", "dim", "depth", "steps", "epochs", "batch_size
 
 
 def write_page(run: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path:
-    """Write the page of a run that has been analysed.
+    """Write the page of a run that has been analyzed.
 
     Raises:
         ValueError: where the analysis is missing, broken or of another version, or the page cannot be written.
@@ -171,7 +171,7 @@ def _sheet(maps: Mapping[str, NDArray[Any]], geometry: str) -> Sheet:
 
 
 def _spreading(entry: dict[str, Any] | None, maps: dict[str, NDArray[Any]], folder: Path) -> str:
-    """The slider over steps; nothing without a sheet, and where an earlier version has analysed the run."""
+    """The slider over steps; nothing without a sheet, and where an earlier version has analyzed the run."""
     if entry is None or not maps:
         return ""
     head = f"<section id='answers'><h2>{escape(entry['title'])}</h2>"
@@ -194,7 +194,7 @@ def _head(folder: Path, results: dict[str, Any]) -> str:
     facts = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in rows)
     note = ""
     if not results["finished"]:
-        note = "<p><b>The run had not ended when it was analysed</b>: this is its last checkpoint.</p>"
+        note = "<p><b>The run had not ended when it was analyzed</b>: this is its last checkpoint.</p>"
     return f"<header><h1>{escape(folder.name)}</h1>{note}</header>{verdict(results)}<dl class='facts'>{facts}</dl>"
 
 

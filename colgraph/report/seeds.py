@@ -1,4 +1,4 @@
-"""Analysed runs of one configuration and several seeds: means with intervals over seeds, beside their controls.
+"""Analyzed runs of one configuration and several seeds: means with intervals over seeds, beside their controls.
 
 An interval within one run says how well its number is known; only one over seeds says what training does. Differences
 from controls are taken seed by seed: a run shares its stimuli, and with most controls its first parameters, with them.
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from colgraph.analysis import Result, accuracy, accuracy_difference, mean_interval
-from colgraph.report.analyse import is_analysed, read_results
+from colgraph.report.analyse import is_analyzed, read_results
 from colgraph.report.controls import learned_settings
 from colgraph.report.multiple_comparisons import false_discovery
 from colgraph.report.paired_accuracy import right_on_the_same
@@ -69,7 +69,7 @@ def compare_seeds(runs: Iterable[str | os.PathLike[str]]) -> dict[str, Any]:
     """Collect the analyses of runs that differ in nothing but their seed.
 
     Args:
-        runs: folders of runs, analysed by ``colgraph analyze``.
+        runs: folders of runs, analyzed by ``colgraph analyze``.
 
     Returns:
         ``runs`` (names), ``seeds``, ``test_accuracy`` (:class:`OverSeeds` or None) and ``analyses``: for each its
@@ -79,7 +79,7 @@ def compare_seeds(runs: Iterable[str | os.PathLike[str]]) -> dict[str, Any]:
         differences are of the same images. ``notes`` says what is missing of that.
 
     Raises:
-        ValueError: for folders that are no runs, not analysed, of other settings or amounts, or twice there.
+        ValueError: for folders that are no runs, not analyzed, of other settings or amounts, or twice there.
     """
     paths = [Path(run) for run in runs]
     if not paths:
@@ -144,9 +144,9 @@ def _analysis(path: Path) -> dict[str, Any]:
     RunFolder(path).check()
     content = read_results(path)
     if not content["finished"]:
-        raise ValueError(f"{str(path)!r} had not been trained to its end when it was analysed: compare finished runs")
-    if not is_analysed(path):
-        raise ValueError(f"{str(path)!r} has been trained since it was analysed: run colgraph analyze {path}")
+        raise ValueError(f"{str(path)!r} had not been trained to its end when it was analyzed: compare finished runs")
+    if not is_analyzed(path):
+        raise ValueError(f"{str(path)!r} has been trained since it was analyzed: run colgraph analyze {path}")
     return content
 
 
@@ -165,7 +165,7 @@ def _check_alike(paths: Sequence[Path], configs: _Each, found: _Each) -> None:
             here, there = each["settings"].get(name), found[0]["settings"].get(name)
             if here != there:
                 raise ValueError(
-                    f"{str(path)!r} was analysed with {name}={here}, {str(paths[0])!r} with {there}: analyse them alike"
+                    f"{str(path)!r} was analyzed with {name}={here}, {str(paths[0])!r} with {there}: analyse them alike"
                 )
     seeds = [config.get("seed", 0) for config in configs]
     for place, seed in enumerate(seeds):

@@ -212,7 +212,7 @@ _NUMBERS = ("value", "low", "high", "null_mean", "null_std", "p_value", "p_fdr")
 
 
 def measure_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every number of every network that was analysed, one row each, for a CSV."""
+    """Every number of every network that was analyzed, one row each, for a CSV."""
     return [row for entry in results["analyses"] if entry["result"] is not None for row in entry_rows(entry)]
 
 

@@ -92,7 +92,7 @@ class Sheet(CheckedData):
             outputs: the columns to be read out; all if not given.
             layer: ``[N]`` labels.
             face: ``[3,F]`` triangles.
-            spacing: median distance between nearest neighbours; measured on the incoming edges if not given.
+            spacing: median distance between nearest neighbors; measured on the incoming edges if not given.
             metric: what the distance means.
             geometry: name of the geometry.
             names: N column names.
@@ -179,7 +179,7 @@ class Sheet(CheckedData):
 
     @property
     def spacing(self) -> float:
-        """Median distance between nearest neighbours: the unit in which widths and wiring weights are given."""
+        """Median distance between nearest neighbors: the unit in which widths and wiring weights are given."""
         return float(self._store["spacing"])
 
     @spacing.setter
@@ -291,16 +291,16 @@ class Sheet(CheckedData):
         out = super().subgraph(columns)
         new_id = torch.full((self.num_columns,), -1, dtype=torch.int64, device=columns.device)
         new_id[columns] = torch.arange(columns.numel(), device=columns.device)
-        relabelled = new_id[face]
-        out.face = relabelled[:, (relabelled >= 0).all(0)]
+        relabeled = new_id[face]
+        out.face = relabeled[:, (relabeled >= 0).all(0)]
         out.period = self.period
         if self.tract_index is not None:
-            relabelled = new_id[self.tract_index]
-            out.tract_index = relabelled[:, (relabelled >= 0).all(0)]
+            relabeled = new_id[self.tract_index]
+            out.tract_index = relabeled[:, (relabeled >= 0).all(0)]
         if self.wire_index is not None:
-            relabelled = new_id[self.wire_index]
-            inside = (relabelled >= 0).all(0)
-            out.wire_index, out.wire_length = relabelled[:, inside], self.wire_length[inside]
+            relabeled = new_id[self.wire_index]
+            inside = (relabeled >= 0).all(0)
+            out.wire_index, out.wire_length = relabeled[:, inside], self.wire_length[inside]
         ranked, rank = out.inputs, torch.full_like(out.input_rank, -1)
         rank[ranked] = torch.arange(ranked.numel(), device=ranked.device)
         out.input_rank = rank

@@ -28,7 +28,7 @@ class TooManyEdges(ValueError):
     def __init__(self, radius: float, limit: int) -> None:
         super().__init__(
             f"radius {radius:g} makes more than the {limit:,} edges that are allowed: choose a smaller radius or a KNN "
-            "neighbourhood"
+            "neighborhood"
         )
 
 

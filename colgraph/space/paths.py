@@ -95,7 +95,7 @@ class Paths:
         self.metric = metric
         self._graph = graph
         self._n = graph.shape[0]
-        # Where each column comes in an order that keeps neighbours together.
+        # Where each column comes in an order that keeps neighbors together.
         self._place = np.empty(self._n, np.int64)
         self._place[spatial_order(positions)] = np.arange(self._n)
         self._scratch = np.full(self._n, -1)
@@ -200,7 +200,7 @@ class Paths:
         return _Part(rows, columns, distance, reach)
 
     def _ball(self, rows: Index, rings: int) -> Index:
-        """``rows``, then their neighbours, and so on outwards."""
+        """``rows``, then their neighbors, and so on outwards."""
         shells = [rows]
         self._scratch[rows] = 0
         for _ in range(rings):

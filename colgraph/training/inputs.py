@@ -33,7 +33,7 @@ class InputSettings:
         "clane9/imagenet-100", "digits, mazes, pathfinder, clutter, a folder, a parquet file or folder, or a Hub id"
     )
     image_size: int = option(128, "side of the images in pixels", low=1)
-    channels: int = option(3, "colour channels, 1 or 3; images are converted", choices=(1, 3))
+    channels: int = option(3, "color channels, 1 or 3; images are converted", choices=(1, 3))
     augment: str = option("natural", "augmentation of training images", choices=AUGMENTATIONS)
     crop: float = option(0.4, "natural, kornia: smallest share of the image's area in a crop", above=0, high=1)
     flip: bool = option(True, "all but affine: mirror half of the images")

@@ -50,7 +50,7 @@ def read_past(folder: RunFolder, net: nn.Module) -> Past:
             )
         if name == "model.sheet_fingerprint" and not torch.equal(theirs[name], mine[name]):
             raise ValueError(
-                f"{str(folder.last)!r} belongs to another graph: resume with the geometry and neighbours of the run, "
+                f"{str(folder.last)!r} belongs to another graph: resume with the geometry and neighbors of the run, "
                 "or on the sheet of its checkpoint, colgraph.training.sheet_of_run(config, folder)"
             )
     return past

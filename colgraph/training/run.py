@@ -196,9 +196,9 @@ def _notes(net: VisionModel, config: TrainConfig, images: ImageSplits) -> list[s
         notes.append(f"a step takes all {count} training images: --batch-size {config.batch_size} are more")
     if isinstance(net, OwnNetwork):
         size = "" if net.sheet is None else f" with a sheet of {net.sheet.num_columns:,} columns"
-        return [*notes, f"{config.baseline}{size}: geometry, neighbours, wiring and the like play no part"]
+        return [*notes, f"{config.baseline}{size}: geometry, neighbors, wiring and the like play no part"]
     if not isinstance(net, VisionColumnformer):
-        what = "of geometry, neighbours, wiring and the like only the patch size counts"
+        what = "of geometry, neighbors, wiring and the like only the patch size counts"
         return [*notes, f"{config.baseline} has no sheet: {what}"]
     # Refused if that is all of them; the model has warned of some.
     unreached_outputs(net.model.sheet, config.steps, config.speed)

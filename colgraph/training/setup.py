@@ -352,7 +352,7 @@ def unreached_outputs(sheet: Sheet, steps: int, speed: float | None = None) -> i
         needed = f"the nearest needs {int(connected.min())} steps" if len(connected) else "no path leads there"
         raise ValueError(
             f"none of the {late} output columns of {sheet.geometry!r} can be reached from the input within "
-            f"{steps} steps ({needed}): give more --steps, more neighbours, or other outputs"
+            f"{steps} steps ({needed}): give more --steps, more neighbors, or other outputs"
         )
     return late
 

@@ -139,12 +139,12 @@ def draw_column(sheet: Sheet, attention: np.ndarray, column: int | None = None, 
         return figure
     halves: Any = figure.subfigures(1, 2, width_ratios=(1.25, 1))
     left, right = halves
-    _draw_neighbours(left, sheet, column, heard, weight.mean(0))
+    _draw_neighbors(left, sheet, column, heard, weight.mean(0))
     _draw_steps(right, weight, distance)
     return figure
 
 
-def _draw_neighbours(figure: Any, sheet: Sheet, column: int, heard: np.ndarray, weight: np.ndarray) -> None:
+def _draw_neighbors(figure: Any, sheet: Sheet, column: int, heard: np.ndarray, weight: np.ndarray) -> None:
     """The columns heard, one panel per layer, on the plane in which they lie."""
     position = sheet.pos.detach().cpu().numpy().astype(np.float64)
     layer = sheet.layer.cpu().numpy()

@@ -1,4 +1,4 @@
-"""What all figures share: colours that colour-blind readers can tell apart, quiet axes, whole-or-nothing files."""
+"""What all figures share: colors that color-blind readers can tell apart, quiet axes, whole-or-nothing files."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from colgraph.viz.views import View, sides_of, views_of
 
 @dataclass(frozen=True, eq=False)
 class SheetMap:
-    """One colouring of the sheet.
+    """One coloring of the sheet.
 
     Attributes:
         name: in the list.
@@ -173,7 +173,7 @@ def viewer_html(
 
     Raises:
         ValueError: for shapes that do not fit.
-        ImportError: without matplotlib, which has the colour maps.
+        ImportError: without matplotlib, which has the color maps.
     """
     points = np.asarray(positions, dtype=np.float64)
     if points.ndim != 2 or points.shape[1] != 3 or not len(points):
@@ -216,7 +216,7 @@ def _coarser(faces: NDArray[Any], columns: int, most: int = 12_000) -> NDArray[n
     """Fewer faces between some of the same columns, at most ``most``; None where there are no more than that.
 
     The page draws them while the sheet turns on a machine without a graphics card, with the buffers that it has.
-    Columns are kept of which no two are neighbours; every other joins a neighbour that is kept, and faces that close up
+    Columns are kept of which no two are neighbors; every other joins a neighbor that is kept, and faces that close up
     by that are dropped. It follows the surface, so opposite banks of a fold stay apart and a closed surface stays
     closed. Columns are kept in order, which makes of a subdivided sphere, and of fsaverage with it, the one before: a
     quarter of the faces.
@@ -227,9 +227,9 @@ def _coarser(faces: NDArray[Any], columns: int, most: int = 12_000) -> NDArray[n
     while len(found) > most:
         pairs = np.concatenate([found[:, [0, 1]], found[:, [1, 2]], found[:, [2, 0]]])
         pairs = np.unique(np.concatenate([pairs, pairs[:, ::-1]]), axis=0)
-        neighbours = np.split(pairs[:, 1], np.searchsorted(pairs[:, 0], np.arange(1, columns)))
+        neighbors = np.split(pairs[:, 1], np.searchsorted(pairs[:, 0], np.arange(1, columns)))
         joins = np.full(columns, -1)
-        for column, near in enumerate(neighbours):
+        for column, near in enumerate(neighbors):
             if joins[column] < 0:
                 joins[near[joins[near] < 0]] = joins[column] = column
         found = joins[found]

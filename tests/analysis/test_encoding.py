@@ -235,8 +235,8 @@ def test_feature_sets_are_drawn_by_what_they_are_said_to_be_and_not_by_their_nam
     table = encode_table(features, targets, controls=["step back"], folds=3, permutations=2)
     assert table.controls == ("step back",)
     bars = [one for one in table.plot().containers if hasattr(one, "patches")]
-    colours = [one.patches[0].get_facecolor()[:3] for one in bars]
-    assert colours[1] == colours[2] != colours[0]
+    colors = [one.patches[0].get_facecolor()[:3] for one in bars]
+    assert colors[1] == colors[2] != colors[0]
     with pytest.raises(ValueError, match="control must be one of 'step back', 'V1', 'V2', got 'V3'"):
         encode_table(features, targets, controls=["V3"], folds=3, permutations=2)
 

@@ -96,8 +96,8 @@ def test_noise(kind):
     spread = {"white": 0.15, "binary": 0.5, "pink": 0.15, "sparse": 0.5 * np.sqrt(0.02)}[kind]
     assert float(probes.images.std()) == pytest.approx(spread, rel=0.05)
     x = probes.images[:, 0].numpy()
-    neighbours = np.corrcoef(x[:, 5, 5], x[:, 5, 6])[0, 1]
-    assert (neighbours > 0.3) == (kind == "pink")
+    neighbors = np.corrcoef(x[:, 5, 5], x[:, 5, 6])[0, 1]
+    assert (neighbors > 0.3) == (kind == "pink")
 
 
 def test_noise_in_cells():

@@ -119,7 +119,7 @@ def test_pinwheels_among_selective_columns():
     assert result.value == 1
     assert result.centres.tolist() == [[5.5, 3.5]]
     assert np.array_equal(result.selective, ~spoiled)
-    with pytest.raises(ValueError, match="mask leaves 60 of 120 columns, and no loop of neighbours"):
+    with pytest.raises(ValueError, match="mask leaves 60 of 120 columns, and no loop of neighbors"):
         an.pinwheels(theta, positions, mask=positions.sum(1) % 2 == 0)
 
 

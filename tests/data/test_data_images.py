@@ -37,7 +37,7 @@ def test_centre_is_kept_and_scaled() -> None:
         assert int(square.min()) > 220
 
 
-def test_grey_colour_transparency_and_palette_are_converted() -> None:
+def test_grey_color_transparency_and_palette_are_converted() -> None:
     grey = image_to_tensor(Image.new("L", (4, 4), 77), 4, 3)
     assert (grey == 77).all()
     luma = image_to_tensor(Image.new("RGB", (4, 4), (100, 50, 200)), 4, 1)

@@ -29,7 +29,7 @@ def test_digits_are_split_1437_to_360_and_need_no_network(monkeypatch: pytest.Mo
     assert (torch.bincount(images.test.labels) - whole * 0.2).abs().max() < 1
 
 
-def test_digits_can_be_enlarged_and_coloured() -> None:
+def test_digits_can_be_enlarged_and_colored() -> None:
     pytest.importorskip("sklearn")
     images = load_images("digits", image_size=12, channels=3)
     pixels = images.train.batch([0])[0]
@@ -104,7 +104,7 @@ def test_hub_that_says_no_is_not_called_unreachable(monkeypatch: pytest.MonkeyPa
         load_images("nobody/nothing", image_size=8)
 
 
-def test_hub_splits_are_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_splits_are_recognized(monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
     from PIL import Image
 

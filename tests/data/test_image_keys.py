@@ -19,7 +19,7 @@ Image = pytest.importorskip("PIL.Image")
 
 
 def pictures(folder: Path, names: list[str], order: str) -> Path:
-    """A folder of images, each with a colour of its own by its name, in two classes."""
+    """A folder of images, each with a color of its own by its name, in two classes."""
     for name in names:
         (folder / name[0]).mkdir(parents=True, exist_ok=True)
         color = tuple(hashlib.sha256(name.encode()).digest()[:3])

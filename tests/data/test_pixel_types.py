@@ -27,7 +27,7 @@ def encode(array: np.ndarray, kind: str, **more: Any) -> bytes:
 
 
 def png_rgb16(pixels: np.ndarray, key: tuple[int, int, int] | None = None) -> bytes:
-    """A PNG of 16 bits a channel, which Pillow does not write; ``key`` is its transparent colour."""
+    """A PNG of 16 bits a channel, which Pillow does not write; ``key`` is its transparent color."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -59,7 +59,7 @@ def test_sixteen_bits_are_scaled_by_their_type(value: int, written: tuple[str, s
     assert (found == value >> 8).all()
 
 
-def test_sixteen_bit_colours_are_as_grey_ones_of_the_same_values() -> None:
+def test_sixteen_bit_colors_are_as_grey_ones_of_the_same_values() -> None:
     values = np.random.default_rng(0).integers(0, 65536, (8, 8), dtype=np.uint16)
     grey = decode_image(encode(values, "PNG"), 8, 3)
     assert torch.equal(decode_image(png_rgb16(np.stack([values] * 3, -1)), 8, 3), grey)
@@ -187,14 +187,14 @@ def test_bits_palettes_inks_and_alpha() -> None:
     assert (decode_image(out.getvalue(), 4, 1) == 255).all()
 
 
-def test_transparent_colour_of_sixteen_bits_is_laid_over_white() -> None:
+def test_transparent_color_of_sixteen_bits_is_laid_over_white() -> None:
     values = np.full((4, 4), 300, np.uint16)
     values[0, 0] = 301
     found = decode_image(encode(values, "PNG", transparency=301), 4, 1)[0]
     assert (int(found[0, 0]), int(found[1, 1])) == (255, 1)
-    colours = np.full((4, 4, 3), 0xFF00, np.uint16)
-    colours[0, 0] = (0x1200, 0x3400, 0x5600)
-    found = decode_image(png_rgb16(colours, (0x1200, 0x3400, 0x5600)), 4, 3)
+    colors = np.full((4, 4, 3), 0xFF00, np.uint16)
+    colors[0, 0] = (0x1200, 0x3400, 0x5600)
+    found = decode_image(png_rgb16(colors, (0x1200, 0x3400, 0x5600)), 4, 3)
     assert found[:, 0, 0].tolist() == [255, 255, 255]
 
 

@@ -185,7 +185,7 @@ def test_a_process_that_is_killed_ends_the_run_and_it_goes_on(start, tmp_path, p
         ({"devices": "3"}, "--devices 3, but torchrun has started 2 processes here: leave it out"),
         ({"come": 1}, "not all of the 2 ranks came within 15 s: no sign of rank 1;"),
     ],
-    ids=("learning rate", "neighbours", "replicas", "crowd", "devices", "missing"),
+    ids=("learning rate", "neighbors", "replicas", "crowd", "devices", "missing"),
 )
 def test_what_cannot_be_is_said_once_and_nothing_is_written(start, tmp_path, options, message):
     end = start(tmp_path / "run", 2, **{"sheet_parallel": 2, "epochs": 1, **options})

@@ -31,7 +31,7 @@ def test_parts_are_balanced_and_none_is_empty(sphere, parts):
 
 
 def test_halo_is_what_a_disc_on_the_sphere_needs(sphere):
-    """A part of n columns has a rim of about sqrt(4 pi n) columns, and k = 16 neighbours reach 2 to 2.5 columns out."""
+    """A part of n columns has a rim of about sqrt(4 pi n) columns, and k = 16 neighbors reach 2 to 2.5 columns out."""
     partition = partition_sheet(sphere, 16)
     rim = np.sqrt(4 * np.pi * partition.columns.mean())
     assert partition.halo.max() < 3 * 2.25 * rim

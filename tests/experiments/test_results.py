@@ -17,7 +17,7 @@ import colgraph.analysis as an
 from colgraph.cli import run
 from colgraph.experiments.against import compare_with
 from colgraph.experiments.markdown import csv_table, fill_markers, markdown_table
-from colgraph.experiments.results import FIELDS, read_results, summarise
+from colgraph.experiments.results import FIELDS, read_results, summarize
 from colgraph.training import TrainConfig
 from colgraph.training.folder import RunFolder
 from colgraph.training.resume import RunRecord
@@ -41,7 +41,7 @@ ROWS = [row("b", 0, 0.50), row("b", 1, 0.52), row("b", 2, 0.57), row("a", 0, 0.9
 
 
 def test_means_and_standard_errors() -> None:
-    b, a = summarise(ROWS)
+    b, a = summarize(ROWS)
     assert (b["config"], b["seeds"], a["seeds"]) == ("b", [0, 1, 2], [0])
     assert b["test_accuracy"] == pytest.approx(0.53)
     # Deviations -3, -1, 4: variance 26 / 2, standard error sqrt(13 / 3), in hundredths.
@@ -61,7 +61,7 @@ def test_runs_of_one_name_that_were_trained_otherwise_are_no_seeds_of_one_row(tm
         row("b", 1, 0.5, edges=11, parameters=101),  # a graph that is drawn
         row("b", 2, 0.5),  # an older row knows less
     ]
-    found = {entry["config"]: entry["seeds"] for entry in summarise(rows)}
+    found = {entry["config"]: entry["seeds"] for entry in summarize(rows)}
     assert found == {"a (steps 3)": [0, 2], "a (steps 5)": [1], "b": [0, 1, 2]}
 
     def run_folder(seed: int, **settings: Any) -> Path:
@@ -74,14 +74,14 @@ def test_runs_of_one_name_that_were_trained_otherwise_are_no_seeds_of_one_row(tm
 
     same = {"workers": 2, "figure_every": 0, "devices": "2", "batch_size": TrainConfig().batch_size // 2}
     folders = [run_folder(0), run_folder(1, **same), run_folder(2, lr=0.01), run_folder(3)]
-    found = {entry["config"]: entry["seeds"] for entry in summarise(read_results(folders))}
+    found = {entry["config"]: entry["seeds"] for entry in summarize(read_results(folders))}
     assert found == {"c (lr 0.001)": [0, 1, 3], "c (lr 0.01)": [2]}
 
 
 def test_intervals_are_over_seeds_and_test_images(tmp_path: Path) -> None:
     """By hand without predictions, from the answers with them; where the number of images is unknown, none."""
-    assert summarise(ROWS)[0]["test_accuracy_interval"] is None
-    low, high = summarise([row("a", 0, 0.989, test_images=360)])[0]["test_accuracy_interval"]
+    assert summarize(ROWS)[0]["test_accuracy_interval"] is None
+    low, high = summarize([row("a", 0, 0.989, test_images=360)])[0]["test_accuracy_interval"]
     # Wilson's, z = 1.96.
     z, n, p = 1.959964, 360, 0.989
     centre, reach = (
@@ -91,12 +91,12 @@ def test_intervals_are_over_seeds_and_test_images(tmp_path: Path) -> None:
     assert (low, high) == pytest.approx((centre - reach, centre + reach), abs=1e-6)
     assert high - low == pytest.approx(0.024, abs=0.002)
     several = [row("b", seed, value, test_images=100_000) for seed, value in enumerate((0.50, 0.52, 0.57))]
-    low, high = summarise(several)[0]["test_accuracy_interval"]
+    low, high = summarize(several)[0]["test_accuracy_interval"]
     # Nearly all of it is between the seeds: Student's t with two degrees of freedom.
     assert (low, high) == pytest.approx((0.53 - 4.303 * 0.0208, 0.53 + 4.303 * 0.0208), abs=0.005)
     assert f"| b | 3 | 53.0 ± 2.1 | {100 * low:.1f} to {100 * high:.1f} |" in markdown_table(several)
     right = runs_with_answers(tmp_path, {"a": 2})["a"]
-    (entry,) = summarise(read_results([tmp_path]))
+    (entry,) = summarize(read_results([tmp_path]))
     assert entry["test_accuracy_interval"] == an.accuracy(right).interval.tolist()
 
 
@@ -266,7 +266,7 @@ def test_table_is_printed_where_no_file_is_named(tmp_path: Path, capsys: pytest.
 
 
 def test_figure_has_a_dot_per_config_and_leaves_out_what_was_not_measured() -> None:
-    figure = draw_results(summarise(ROWS), title="digits")
+    figure = draw_results(summarize(ROWS), title="digits")
     bars, flops, wiring = figure.axes
     assert [text.get_text() for text in bars.get_yticklabels()] == ["b", "a"]
     assert len(flops.containers) == 2

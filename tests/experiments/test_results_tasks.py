@@ -18,7 +18,7 @@ from colgraph.cli import run
 from colgraph.data import IGNORED
 from colgraph.experiments.against import compare_with
 from colgraph.experiments.markdown import csv_table, markdown_table
-from colgraph.experiments.results import FIELDS, predictions_of_runs, read_results, summarise, write_rows
+from colgraph.experiments.results import FIELDS, predictions_of_runs, read_results, summarize, write_rows
 from colgraph.training.folder import RunFolder
 
 IMAGES, COLUMNS = 80, 12
@@ -56,7 +56,7 @@ def columns_of_runs(path: Path, configs: dict[str, float], seeds: int = 2) -> di
 def test_the_interval_of_columns_is_over_seeds_and_images(tmp_path: Path) -> None:
     label, answers = columns_of_runs(tmp_path, {"sheet": 0.9}, seeds=3)["sheet"]
     rows = read_results([tmp_path])
-    (entry,) = summarise(rows)
+    (entry,) = summarize(rows)
     assert entry["test_accuracy"] == pytest.approx(np.mean([balanced(label, each) for each in answers]))
     image = np.arange(IMAGES).astype(str)
     joined = an.join_predictions(*({"image": image, "label": label, "prediction": each} for each in answers))
@@ -67,7 +67,7 @@ def test_the_interval_of_columns_is_over_seeds_and_images(tmp_path: Path) -> Non
     assert high - low < np.ptp(an.accuracy_interval(entry["test_accuracies"], IMAGES))
     # From accuracies alone there is none: columns of an image are not independent.
     alone = [{name: value for name, value in row.items() if name != "folder"} for row in rows]
-    assert summarise(alone)[0]["test_accuracy_interval"] is None
+    assert summarize(alone)[0]["test_accuracy_interval"] is None
 
 
 def test_configs_of_columns_are_compared_on_the_same_images(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_accuracies_that_are_no_mean_over_images_have_no_interval_and_are_not_co
             content = {"image": keys, "score": score.copy(), "classes": np.array(["a", "b"])}
             finished(tmp_path, name, seed, accuracy, task).write_predictions(content)
     rows = read_results([tmp_path])
-    intervals = {entry["config"]: entry["test_accuracy_interval"] for entry in summarise(rows)}
+    intervals = {entry["config"]: entry["test_accuracy_interval"] for entry in summarize(rows)}
     assert intervals["hidden"] is None
     assert intervals["views"] == an.accuracy(np.stack([shares, shares])).interval.tolist()
     entries, notes = compare_with(rows, "views")

@@ -19,8 +19,8 @@ def test_what_a_sheet_carries_over():
     assert sheet.num_edges == 9
 
 
-def test_default_neighbourhood():
-    # Edges as they are; faces with self-loops; 16 neighbours; all on few columns.
+def test_default_neighborhood():
+    # Edges as they are; faces with self-loops; 16 neighbors; all on few columns.
     assert cg.build_sheet(cg.Geometry(np.eye(3), edges=[[0], [1]])).num_edges == 1
     assert cg.build_sheet(cg.Geometry(np.eye(3), edges=np.zeros((2, 0), int))).num_edges == 0
     assert cg.build_sheet("sphere", subdivisions=0).num_edges == 12 * 6

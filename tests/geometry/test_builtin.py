@@ -26,7 +26,7 @@ def test_grid_counts_extent_and_order():
     assert cg.build_sheet(g, neighbors="knn:4").spacing == 2.0
 
 
-def test_hexagonal_interior_has_six_equal_neighbours():
+def test_hexagonal_interior_has_six_equal_neighbors():
     g = cg.geometry("hexagonal", shape=(9, 9))
     distance = np.linalg.norm(g.positions[:, None] - g.positions[None], axis=2)
     near = (np.abs(distance - 1) < 1e-9).sum(1).reshape(9, 9)

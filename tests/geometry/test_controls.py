@@ -37,7 +37,7 @@ def test_random_graph_keeps_degrees_positions_and_ends(name, arguments, seed):
     assert control.spacing == sheet.spacing
     loops = [int((s.edge_index[0] == s.edge_index[1]).sum()) for s in (control, sheet)]
     assert loops[0] == loops[1]
-    # Chance reaches farther than neighbourhoods do, and lengths are those of the metric.
+    # Chance reaches farther than neighborhoods do, and lengths are those of the metric.
     assert float(control.edge_distance.mean()) > 1.2 * float(sheet.edge_distance.mean())
     if sheet.metric == "euclidean":
         ends = control.pos[control.edge_index]
@@ -90,7 +90,7 @@ def test_what_has_no_control_is_refused():
 
 
 @pytest.mark.parametrize("control", ["random-graph", "shuffled-positions"])
-def test_neighbourhoods_that_nobody_names_are_those_of_the_sheet(control):
+def test_neighborhoods_that_nobody_names_are_those_of_the_sheet(control):
     arguments = {"columns": 60, "mask": list(range(30))}
     sheet, usual = build_control("ring", control, **arguments), cg.build_sheet("ring", **arguments)
     assert sheet.num_columns == usual.num_columns

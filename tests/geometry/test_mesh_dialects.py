@@ -185,11 +185,11 @@ def gltf(points, polygons, folder, inline):
     return json.dumps(document)
 
 
-def mni(points, polygons, folder, colours=0):
-    number = (1, len(polygons), len(points))[colours]
+def mni(points, polygons, folder, colors=0):
+    number = (1, len(polygons), len(points))[colors]
     ends = np.cumsum([len(p) for p in polygons]).tolist()
     flat = [v for p in polygons for v in p]
-    parts = [f"P 0.3 0.3 0.4 10 1 {len(points)}", rows(points), rows(np.ones_like(points)), len(polygons), colours]
+    parts = [f"P 0.3 0.3 0.4 10 1 {len(points)}", rows(points), rows(np.ones_like(points)), len(polygons), colors]
     return "\n".join(map(str, [*parts, "0 1 1 1\n" * number, *ends, *flat])) + "\n"
 
 
@@ -292,8 +292,8 @@ DIALECTS = {
     "inline.gltf": lambda *mesh: gltf(*mesh, inline=True),
     "beside.gltf": lambda *mesh: gltf(*mesh, inline=False),
     "mni.obj": mni,
-    "mni_per_polygon.obj": lambda *mesh: mni(*mesh, colours=1),
-    "mni_per_point.obj": lambda *mesh: mni(*mesh, colours=2),
+    "mni_per_polygon.obj": lambda *mesh: mni(*mesh, colors=1),
+    "mni_per_point.obj": lambda *mesh: mni(*mesh, colors=2),
     "text.vtk": lambda *mesh: vtk_legacy(*mesh, binary=False),
     "binary.vtk": lambda *mesh: vtk_legacy(*mesh, binary=True),
     "ascii.vtp": lambda *mesh: vtk_xml(*mesh, "vtp", "ascii"),

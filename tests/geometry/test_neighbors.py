@@ -1,4 +1,4 @@
-"""Neighbourhoods: who listens to whom."""
+"""Neighborhoods: who listens to whom."""
 
 import ast
 import re
@@ -24,12 +24,12 @@ def pairs(sheet):
 @pytest.mark.parametrize("shape", [(16, 16), (20, 30), (33, 31), (64, 64)])
 def test_equal_distances_choose_no_direction(shape, k):
     values = cg.build_sheet("grid", shape=shape, neighbors=cg.KNN(k)).describe().values
-    assert values["mean_neighbour_offset"] < 0.02
+    assert values["mean_neighbor_offset"] < 0.02
     assert values["in_degree"] == (k + 1, k + 1, k + 1)
 
 
 def test_index_order_would_choose_a_direction():
-    # What the rule above is for: on the same grid, ties broken by index shift every neighbourhood.
+    # What the rule above is for: on the same grid, ties broken by index shift every neighborhood.
     points = cg.geometry("grid", shape=(32, 32)).positions
     distance = np.linalg.norm(points[:, None] - points[None], axis=2)
     np.fill_diagonal(distance, np.inf)
@@ -85,7 +85,7 @@ def test_the_shell_of_ties_is_completed_when_it_is_larger_than_the_query():
     assert set(chosen) == set(ranked[:5])
 
 
-def test_duplicate_columns_are_kept_as_neighbours():
+def test_duplicate_columns_are_kept_as_neighbors():
     sheet = cg.build_sheet(cg.Geometry(np.zeros((9, 3))), neighbors="knn:4")
     assert (sheet.layout.in_degree == 5).all()
     assert sheet.distance.max() == 0
@@ -320,10 +320,10 @@ def test_strings_mean_the_same():
         ("radius:far", "positive distance"),
         ("radius:-1", "positive distance"),
         ("radius:inf", "positive distance"),
-        ("given:3", "unknown neighbourhood 'given:3'"),
+        ("given:3", "unknown neighborhood 'given:3'"),
         ("compleet", "did you mean 'complete'"),
-        ("", "unknown neighbourhood ''"),
-        ("knn:3|", "unknown neighbourhood ''"),
+        ("", "unknown neighborhood ''"),
+        ("knn:3|", "unknown neighborhood ''"),
         (16, "got 16"),
         (None, "got None"),
     ],

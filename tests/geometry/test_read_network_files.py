@@ -162,7 +162,7 @@ def test_pajek_matrix_and_vertices_without_a_line(tmp_path):
         "10\t2\t1.5\n2\t3\t2\n",
         "10, 2, 1.5\n2, 3, 2\n",
         "# header\n% another\nsource target weight\n10 2 1.5 # why\n\n2 3 2\n",
-        "10 2 {'weight': 1.5}\n2 3 {'weight': 2, 'colour': 'red'} # a comment\n",
+        "10 2 {'weight': 1.5}\n2 3 {'weight': 2, 'color': 'red'} # a comment\n",
     ],
 )
 def test_edge_lists_in_every_spelling(tmp_path, text):

@@ -185,7 +185,7 @@ def test_coordinates_for_plotting_are_the_same_every_time_and_quick():
 
 
 @pytest.mark.parametrize("size", [60, 1500])
-def test_coordinates_for_plotting_put_neighbours_together(size):
+def test_coordinates_for_plotting_put_neighbors_together(size):
     geometry = from_object(nx.cycle_graph(size))
     source, target = geometry.edges
     along = np.linalg.norm(geometry.positions[source] - geometry.positions[target], axis=1).mean()

@@ -78,7 +78,7 @@ def test_a_matrix_of_as_many_columns_is_matched_by_place_and_no_other(tmp_path):
         ("0 1\n", "edges:{}?directed", "needs a file and perhaps options"),
         ("0 1\n", "edges:{}?directed=perhaps", "'directed' must be true or false"),
         ("0 1\n", "edges:{}?direct=true", "unknown option 'direct' .*'directed'"),
-        ("0 1\n", "edge:{}", "unknown neighbourhood .*edges"),
+        ("0 1\n", "edge:{}", "unknown neighborhood .*edges"),
         ("0 1\n", "edges:{}x", "there is no file"),
     ],
 )

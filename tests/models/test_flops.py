@@ -54,7 +54,7 @@ def test_attention_over_all_pairs_is_what_the_dense_products_cost() -> None:
 
 def test_cost_is_linear_in_edges_and_the_same_for_tied_columns() -> None:
     few, many = (count_flops(vision(neighbors=f"knn:{k}"))["attention"] for k in (3, 7))
-    assert many == 2 * few  # four and eight neighbours, the column itself among them
+    assert many == 2 * few  # four and eight neighbors, the column itself among them
     assert count_flops(vision(untied="none")) == count_flops(vision())
 
 

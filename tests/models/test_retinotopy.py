@@ -56,7 +56,7 @@ def test_every_patch_gets_as_many_columns_each_with_a_number_of_its_own(
 
 # Up to 1,024 columns by an assignment, beyond by strips.
 @pytest.mark.parametrize("size", [4, 24])
-def test_groups_are_compact_and_neighbouring_patches_have_neighbouring_ones(size: int) -> None:
+def test_groups_are_compact_and_neighboring_patches_have_neighboring_ones(size: int) -> None:
     positions = disc(64 * size)
     patch = assign_patches((8, 8), positions)
     center = np.stack([positions[patch == p].mean(0) for p in range(64)])

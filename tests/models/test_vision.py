@@ -1,4 +1,4 @@
-"""Images in, logits out; patches on neighbouring columns."""
+"""Images in, logits out; patches on neighboring columns."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_grid_is_matched_patch_by_patch(shape):
     assert sorted(found) == list(range(shape[0] * shape[1]))
 
 
-def test_neighbouring_patches_land_on_neighbouring_columns():
+def test_neighboring_patches_land_on_neighboring_columns():
     rng = np.random.default_rng(0)
     rows, columns = 8, 8
     positions = grid_positions(rows, columns) + rng.normal(scale=0.2, size=(64, 3))

@@ -380,7 +380,7 @@ def ran(model):
     return model._column_step
 
 
-def test_hooks_on_parts_are_honoured(sheet):
+def test_hooks_on_parts_are_honored(sheet):
     model = make(sheet)
     x = make_input(model)
     expected = model(x)

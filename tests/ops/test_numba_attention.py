@@ -239,7 +239,7 @@ def test_pieces_are_all_columns_once_and_become_smaller(threads, degrees):
 def test_rows_to_ask_for_are_those_not_met_by_the_groups_just_before():
     layout = cg.build_sheet("grid", shape=(30, 40), neighbors=cg.KNN(5)).layout
     edges = numba_attention._unpack_tables(layout.walk, layout.num_columns).listening.edges
-    of_column = [edges.neighbours[edges.indptr[i] : edges.indptr[i + 1]].tolist() for i in edges.order]
+    of_column = [edges.neighbors[edges.indptr[i] : edges.indptr[i + 1]].tolist() for i in edges.order]
     group, before = _numba_groups.COLUMNS, _numba_groups.RECENT
     for place, heard in enumerate(of_column):
         met = [j for other in of_column[max(0, place // group - before) * group : place] for j in other]

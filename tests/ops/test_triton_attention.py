@@ -73,7 +73,7 @@ def kernel(request: pytest.FixtureRequest) -> str:
 def check(case, kernel: str, dtype: torch.dtype, device: str, factor: float = 4.0) -> None:
     """Errors against float64 are at most ``factor`` times those of the reference in ``dtype``.
 
-    Gradients of one-neighbour columns are zero only up to rounding (``<dO, V> - <dO, O>``), so what is allowed has a
+    Gradients of one-neighbor columns are zero only up to rounding (``<dO, V> - <dO, O>``), so what is allowed has a
     floor of a few roundings of the largest gradient.
     """
     fields = {k: v.to(dtype).double() for k, v in vars(case).items() if isinstance(v, Tensor)}

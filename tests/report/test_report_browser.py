@@ -48,13 +48,13 @@ def opened(open_page, tmp_path):
 def test_it_opens_silently_and_draws(opened, tmp_path):
     assert opened.errors == []
     assert opened.requests == [(tmp_path / "page.html").as_uri()]
-    colours = opened.page.evaluate(
+    colors = opened.page.evaluate(
         """() => { const c = document.querySelector('[data-part=canvas]'), gl = c.getContext('webgl2');
         const px = new Uint8Array(4 * c.width * c.height);
         gl.readPixels(0, 0, c.width, c.height, gl.RGBA, gl.UNSIGNED_BYTE, px);
         return new Set(new Uint32Array(px.buffer)).size; }"""
     )
-    assert colours > 50
+    assert colors > 50
     opened.keep("viewer")
 
 

@@ -1,4 +1,4 @@
-"""A small run analysed beside its controls, its page, and recordings predicted from it."""
+"""A small run analyzed beside its controls, its page, and recordings predicted from it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from small_runs import train_on_digits
 from colgraph import cli
 from colgraph.data import load_images
 from colgraph.report import Settings, analyse, load_run
-from colgraph.report.analyse import is_analysed
+from colgraph.report.analyse import is_analyzed
 from colgraph.report.controls import find_controls
 from colgraph.report.measures import CATALOGUE
 from colgraph.report.page import write_page
@@ -65,7 +65,7 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def analysed(runs):
+def analyzed(runs):
     return analyse(runs / "base", QUICK)
 
 
@@ -79,14 +79,14 @@ def test_the_network_takes_plain_images(runs):
     assert all(torch.equal(v, same[k]) for k, v in run.untrained().state_dict().items()), "drawn from the seed"
 
 
-def test_every_analysis_has_a_number_or_a_reason(analysed):
-    assert len(analysed["analyses"]) > 20
-    for entry in analysed["analyses"]:
+def test_every_analysis_has_a_number_or_a_reason(analyzed):
+    assert len(analyzed["analyses"]) > 20
+    for entry in analyzed["analyses"]:
         assert (entry["result"] is None) != (entry["why_not"] is None), entry["key"]
-    by_key = {entry["key"]: entry for entry in analysed["analyses"]}
+    by_key = {entry["key"]: entry for entry in analyzed["analyses"]}
     assert by_key["correlation_by_distance"]["result"]["null_mean"] is not None
     everyone = {"untrained", "input", "shuffled positions", "no wiring cost"}
-    assert set(analysed["about"]) == everyone
+    assert set(analyzed["about"]) == everyone
     for key, asked in (
         ("correlation_by_distance", everyone),
         ("wiring", everyone - {"input"}),
@@ -100,10 +100,10 @@ def test_every_analysis_has_a_number_or_a_reason(analysed):
     assert by_key["corruptions"]["result"]["low"] <= by_key["corruptions"]["result"]["value"]
 
 
-def test_p_values_are_corrected_within_each_network(analysed):
+def test_p_values_are_corrected_within_each_network(analyzed):
     """Beside every p-value stands one for their number, and both are written."""
-    for name in ("run", *analysed["controls"]):
-        entries = [e["result"] if name == "run" else e["controls"].get(name) for e in analysed["analyses"]]
+    for name in ("run", *analyzed["controls"]):
+        entries = [e["result"] if name == "run" else e["controls"].get(name) for e in analyzed["analyses"]]
         tested = [e for e in entries if e is not None and e.get("p_value") is not None]
         p = np.array([e["p_value"] for e in tested])
         expected = [(len(p) * np.sort(p)[k:] / np.arange(k + 1, len(p) + 1)).min() for k in range(len(p))]
@@ -111,22 +111,22 @@ def test_p_values_are_corrected_within_each_network(analysed):
         assert len(tested) > 5
 
 
-def test_near_tautologies_say_so(analysed):
-    by_key = {entry["key"]: entry["controls"] for entry in analysed["analyses"]}
+def test_near_tautologies_say_so(analyzed):
+    by_key = {entry["key"]: entry["controls"] for entry in analyzed["analyses"]}
     assert "one draw of what the null shuffles" in by_key["moran"]["shuffled positions"]["note"]
     assert "this very term" in by_key["wiring"]["no wiring cost"]["note"]
     assert "note" not in by_key["rsa"]["untrained"]
 
 
-def test_shuffled_positions_have_no_topography(analysed):
-    entry = next(e for e in analysed["analyses"] if e["key"] == "correlation_by_distance")
+def test_shuffled_positions_have_no_topography(analyzed):
+    entry = next(e for e in analyzed["analyses"] if e["key"] == "correlation_by_distance")
     shuffled = entry["controls"]["shuffled positions"]
     assert abs(shuffled["value"]) < abs(entry["result"]["value"]) + 0.3
     assert shuffled["p_value"] > 0.04
 
 
-def test_missing_controls_say_how_to_get_them(analysed, runs):
-    missing = {m["name"]: m["reason"] for m in analysed["missing"]}
+def test_missing_controls_say_how_to_get_them(analyzed, runs):
+    missing = {m["name"]: m["reason"] for m in analyzed["missing"]}
     assert set(missing) == {
         "untrained, independent weights",
         "shuffled within patches",
@@ -155,10 +155,10 @@ def test_missing_controls_say_how_to_get_them(analysed, runs):
     assert reverse["no wiring cost"] == "the run itself is this"
 
 
-def test_files_are_where_they_should_be(analysed, runs):
+def test_files_are_where_they_should_be(analyzed, runs):
     place = runs / "base" / "analysis"
-    assert json.loads((place / "results.json").read_text()) == analysed
-    for entry in analysed["analyses"]:
+    assert json.loads((place / "results.json").read_text()) == analyzed
+    for entry in analyzed["analyses"]:
         assert bool(entry["figures"]) == (entry["result"] is not None)
         for one in entry["figures"]:
             assert (place / one["file"]).stat().st_size > 5000
@@ -167,7 +167,7 @@ def test_files_are_where_they_should_be(analysed, runs):
         assert maps["activity"].shape == (2, 32)
 
 
-def test_a_part_made_again_leaves_the_rest(analysed, runs, tmp_path):
+def test_a_part_made_again_leaves_the_rest(analyzed, runs, tmp_path):
     copy = tmp_path / "base"
     shutil.copytree(runs / "base", copy)
     shutil.copytree(runs / "free", tmp_path / "free")
@@ -202,7 +202,7 @@ def test_a_part_made_again_leaves_the_rest(analysed, runs, tmp_path):
     assert [e["key"] for e in analyse(copy, QUICK, only=["wiring"])["analyses"]] == ["wiring"]
 
 
-def test_analyses_say_which_checkpoint_they_are_of(analysed, runs, tmp_path):
+def test_analyses_say_which_checkpoint_they_are_of(analyzed, runs, tmp_path):
     """The age of files says nothing: copies and clones write them in any order."""
     copy = shutil.copytree(runs / "base", tmp_path / "base")
     place, checkpoint = copy / "analysis" / "results.json", copy / "checkpoints" / "last.ckpt"
@@ -210,18 +210,18 @@ def test_analyses_say_which_checkpoint_they_are_of(analysed, runs, tmp_path):
     assert results["optimizer_steps"] == optimizer_steps_of(checkpoint) > 0
     for age in (-10, 10):
         os.utime(checkpoint, (place.stat().st_mtime + age,) * 2)
-        assert is_analysed(copy)
+        assert is_analyzed(copy)
     place.write_text(json.dumps(results | {"optimizer_steps": 1}))
     os.utime(checkpoint, (0, 0))
-    assert not is_analysed(copy)
+    assert not is_analyzed(copy)
     del results["optimizer_steps"]  # as versions before this have it: the files' age is all there is
     place.write_text(json.dumps(results))
     for age, current in ((-10, True), (10, False)):
         os.utime(checkpoint, (place.stat().st_mtime + age,) * 2)
-        assert is_analysed(copy) is current
+        assert is_analyzed(copy) is current
 
 
-def test_numbers_of_a_control_that_was_trained_again_are_not_kept(analysed, runs, tmp_path):
+def test_numbers_of_a_control_that_was_trained_again_are_not_kept(analyzed, runs, tmp_path):
     """Of controls, names alone were compared: the page showed numbers of networks that are no more."""
     for name in ("base", "free"):
         shutil.copytree(runs / name, tmp_path / name)
@@ -245,27 +245,27 @@ def test_numbers_of_a_control_that_was_trained_again_are_not_kept(analysed, runs
     assert json.loads(place.read_text())["analyses"] == found["analyses"]
 
 
-def test_the_page_needs_nothing_else(analysed, runs, tmp_path):
+def test_the_page_needs_nothing_else(analyzed, runs, tmp_path):
     path = write_page(runs / "base", tmp_path / "report.html")
     text = path.read_text()
     # "import" by itself may be in the command that trained the run.
     for forbidden in ("http://", "https://", 'src="/', "import(", "import {", "import *", "fetch(", "XMLHttpRequest"):
         assert forbidden not in text, forbidden
     assert "default-src 'none'" in text
-    for entry in analysed["analyses"]:
+    for entry in analyzed["analyses"]:
         assert f"id='{entry['key']}'" in text
     assert path.stat().st_size < 5e6
     assert list(tmp_path.iterdir()) == [path]
     targets = set(re.findall(r"href=.#([^']+)'", text))
     assert targets <= set(re.findall(r"id='([^']+)'", text)), "each entry of the contents leads somewhere"
     assert {"verdict", "accuracy", "controls", "provenance", "sheet"} <= set(re.findall(r"id='([^']+)'", text))
-    assert text.count("data:application/pdf") >= len([one for one in analysed["analyses"] if one["result"]])
+    assert text.count("data:application/pdf") >= len([one for one in analyzed["analyses"] if one["result"]])
     summary = json.loads((runs / "base" / "summary.json").read_text())
     for said in (summary["command"], summary["fingerprint"]):
         assert html.escape(said) in text
 
 
-def test_the_page_works_in_a_browser(analysed, runs, tmp_path, open_page):
+def test_the_page_works_in_a_browser(analyzed, runs, tmp_path, open_page):
     path = write_page(runs / "base", tmp_path / "report.html")
     opened = open_page(path)
     assert opened.requests == [path.as_uri()]
@@ -290,8 +290,8 @@ def test_the_page_works_in_a_browser(analysed, runs, tmp_path, open_page):
     assert opened.errors == []
 
 
-def test_pages_refuse_what_they_cannot_show(analysed, runs, tmp_path):
-    with pytest.raises(ValueError, match="has not been analysed"):
+def test_pages_refuse_what_they_cannot_show(analyzed, runs, tmp_path):
+    with pytest.raises(ValueError, match="has not been analyzed"):
         write_page(runs / "free", tmp_path / "x.html")
     with pytest.raises(ValueError, match=r"ends in \.html"):
         write_page(runs / "base", tmp_path / "x.pdf")
@@ -377,10 +377,10 @@ def test_commands_check_their_flags(runs):
         cli.run(["analyze", str(runs / "base"), "--only", "wiring", "--robustness"])
 
 
-def test_a_report_does_not_pass_over_flags_of_an_analysis_that_is_there(analysed, runs, tmp_path, capsys):
+def test_a_report_does_not_pass_over_flags_of_an_analysis_that_is_there(analyzed, runs, tmp_path, capsys):
     run, page = str(runs / "base"), str(tmp_path / "report.html")
     for words in ("--probes 80", "--permutations 30", "--seed 1", "--batch-size 3", "--signal norm", "--robustness"):
-        with pytest.raises(ValueError, match=f"{words}: .* has been analysed with .*colgraph analyze"):
+        with pytest.raises(ValueError, match=f"{words}: .* has been analyzed with .*colgraph analyze"):
             cli.run(["report", run, "-o", page, *words.split()])
     cli.run(["report", run, "-o", page, "--probes", "120", "--permutations", "20"])
     assert capsys.readouterr().out.strip() == page
@@ -425,4 +425,4 @@ def test_what_does_not_apply_says_so_in_the_report(tmp_path):
     assert by_key["wiring"]["result"] is not None
     text = write_page(tmp_path / "ring", tmp_path / "ring.html").read_text()
     assert "Does not apply: pinwheels need a two-dimensional sheet" in text
-    assert "The run had not ended when it was analysed" in text
+    assert "The run had not ended when it was analyzed" in text

@@ -252,9 +252,9 @@ def test_runs_that_do_not_belong_together_are_refused(runs, tmp_path):
         compare_seeds([*runs, write_run(tmp_path / "again", 0, entries)])
     with pytest.raises(ValueError, match=r"other' has wiring=0\.5, .*run-seed0' 0\.0: .* only in their seed"):
         compare_seeds([*runs, write_run(tmp_path / "other", 7, entries, wiring=0.5)])
-    with pytest.raises(ValueError, match=r"analysed with probes=50, .* with 100"):
+    with pytest.raises(ValueError, match=r"analyzed with probes=50, .* with 100"):
         compare_seeds([*runs, write_run(tmp_path / "few", 8, entries, probes=50)])
-    with pytest.raises(ValueError, match=r"analysed with signal=norm, .* with normed"):
+    with pytest.raises(ValueError, match=r"analyzed with signal=norm, .* with normed"):
         compare_seeds([*runs, write_run(tmp_path / "length", 8, entries, signal="norm")])
     bare = write_run(tmp_path / "bare", 9, entries)
     place = bare / "analysis" / "results.json"
@@ -266,10 +266,10 @@ def test_runs_that_do_not_belong_together_are_refused(runs, tmp_path):
     (bare / "checkpoints").mkdir()
     torch.save({KEY: {}, "state_dict": {}, "global_step": 7}, bare / "checkpoints" / "last.ckpt")
     os.utime(place, (0, 0))  # as it does not say of which checkpoint it is
-    with pytest.raises(ValueError, match="trained since it was analysed"):
+    with pytest.raises(ValueError, match="trained since it was analyzed"):
         compare_seeds([bare])
     place.write_text(json.dumps(json.loads(text) | {"optimizer_steps": 3}))
-    with pytest.raises(ValueError, match="trained since it was analysed"):
+    with pytest.raises(ValueError, match="trained since it was analyzed"):
         compare_seeds([bare])
     place.write_text(json.dumps({"format": FORMAT - 1}))
     with pytest.raises(ValueError, match="another version"):
@@ -278,7 +278,7 @@ def test_runs_that_do_not_belong_together_are_refused(runs, tmp_path):
     with pytest.raises(ValueError, match="cannot read"):
         compare_seeds([bare])
     place.unlink()
-    with pytest.raises(ValueError, match="has not been analysed: run colgraph analyze"):
+    with pytest.raises(ValueError, match="has not been analyzed: run colgraph analyze"):
         compare_seeds([bare])
     with pytest.raises(ValueError, match="is no run folder"):
         compare_seeds([tmp_path])

@@ -240,7 +240,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield parent
 
 
-def test_runs_of_columns_are_analysed_compared_and_encoded(trained: Path, tmp_path: Path) -> None:
+def test_runs_of_columns_are_analyzed_compared_and_encoded(trained: Path, tmp_path: Path) -> None:
     runs = [trained / "columns-0", trained / "columns-1"]
     for run in runs:
         found = analyse(run, QUICK, only=["wiring", "category", "activity_noise"])

@@ -313,7 +313,7 @@ def test_geodesic_goes_around_what_a_mask_removes():
     assert around.item() > 13
 
 
-def test_spacing_does_not_depend_on_the_neighbourhood():
+def test_spacing_does_not_depend_on_the_neighborhood():
     for name in ("grid", "stack", "sphere"):
         spacings = {
             cg.build_sheet(name, neighbors=n).spacing for n in ("knn:4", "knn:9", "complete")[: 2 + (name == "stack")]

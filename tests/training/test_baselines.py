@@ -124,7 +124,7 @@ def test_baselines_train_resume_and_load(
         RunFolder(tmp_path / "whole").check_sheet("compared with recordings")
     with pytest.raises(ValueError, match="has no sheet"):
         _ = load_run(tmp_path / "whole", images=0).sheet
-    with pytest.raises(ValueError, match="has not been analysed: run colgraph analyze"):
+    with pytest.raises(ValueError, match="has not been analyzed: run colgraph analyze"):
         compare_seeds([tmp_path / "whole"])
     run_share([str(tmp_path / "whole"), str(tmp_path / "shared")])
     shared = made.from_pretrained(tmp_path / "shared")

@@ -19,7 +19,7 @@ from colgraph.data import load_images
 from colgraph.data.sets import MemoryImages
 from colgraph.data.sources import ImageSplits
 from colgraph.experiments.jobs import plan
-from colgraph.experiments.results import read_results, summarise
+from colgraph.experiments.results import read_results, summarize
 from colgraph.training import (
     RunFlags,
     RunFolder,
@@ -271,7 +271,7 @@ def test_results_and_sweeps_see_what_changed(images: ImageSplits, copy: Path, tm
     run(out / "small-seed1", images, seed=1, epochs=2)
     rows = read_results([out])
     assert [len(row["changes"] or ()) for row in rows] == [1, 0]
-    assert [entry["config"] for entry in summarise(rows)] == ["small (epochs=1 until step 5, then 2)", "small"]
+    assert [entry["config"] for entry in summarize(rows)] == ["small (epochs=1 until step 5, then 2)", "small"]
     file = tmp_path / "small.yaml"
     settings = load_yaml(out / "small-seed1" / "config.yaml")
     del settings["seed"]

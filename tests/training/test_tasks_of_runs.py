@@ -68,7 +68,7 @@ TASKS: dict[str, dict[str, Any]] = {
 
 
 def images_for(config: TrainConfig, vectors: bool = False) -> ImageSplits:
-    """Digits; for a task of columns each patch is labelled by whether it is brighter than half, or by its pixels."""
+    """Digits; for a task of columns each patch is labeled by whether it is brighter than half, or by its pixels."""
     if config.task != "columns":
         return load_images("digits", image_size=8, channels=1)
     labels = (lambda patches: patches / 255) if vectors else (lambda patches: (patches.mean(-1) > 80).long())

@@ -100,7 +100,7 @@ def test_large_surfaces_are_drawn_in_seconds(tmp_path: Path) -> None:
     assert save_figure(draw_sheet(sheet), tmp_path / "s.png").is_file()
 
 
-def test_flat_arrangements_are_recognised() -> None:
+def test_flat_arrangements_are_recognized() -> None:
     rng = np.random.default_rng(0)
     points = rng.normal(size=(20, 3))
     assert flat_axes(points) is None

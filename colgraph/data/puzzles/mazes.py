@@ -1,7 +1,7 @@
 """Mazes of site percolation: which open cells can be reached from the source?
 
 The task of the mazes of Schwarzschild et al. (2021), "Can you learn an algorithm?", with a label per cell: what a cell
-is labelled follows from cells as far away as the path is long.
+is labeled follows from cells as far away as the path is long.
 """
 
 from __future__ import annotations

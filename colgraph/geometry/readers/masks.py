@@ -31,7 +31,7 @@ def read_mask(path: str | os.PathLike[str], num_columns: int) -> NDArray[np.bool
     * ``.npy``, ``.npz``, ``.mat``, ``.txt``, ``.csv``, ``.tsv``: one boolean (or 0 or 1) per column; 1 is kept. Text
       may have the numbers of the columns, from 0 or from 1, before the values.
     * GIFTI shape or functional data (``.shape.gii``, ``.func.gii``): columns whose value is not 0 (nor NaN) are kept.
-    * GIFTI labels (``.label.gii``) and FreeSurfer annotations (``.annot``): columns labelled as no parcel (``???``,
+    * GIFTI labels (``.label.gii``) and FreeSurfer annotations (``.annot``): columns labeled as no parcel (``???``,
       unknown, background, medial wall, corpus callosum, in any spelling) are dropped, and those without a label. If
       only the medial wall and the rest have labels, the wall is dropped. If no label tells, key 0 of GIFTI is dropped.
     * FreeSurfer ``.label`` (``lh.cortex.label``): the columns it lists are kept.
@@ -123,7 +123,7 @@ def _text_flags(cells: list[str], separator: str) -> list[bool]:
 # ---------------------------------------------------------------------- labels of surfaces
 
 
-def _labelled(values: NDArray[Any], labels: Mapping[int, str]) -> NDArray[np.bool_]:
+def _labeled(values: NDArray[Any], labels: Mapping[int, str]) -> NDArray[np.bool_]:
     """Where columns have the label of a parcel; if none has, where they have another than that of the medial wall."""
     occurring = set(np.unique(values).tolist()) & set(labels)
     parcels = [key for key in occurring if not is_no_parcel(labels[key])]
@@ -134,12 +134,12 @@ def _read_gifti(source: Source, num_columns: int) -> NDArray[np.bool_]:
     values, table = read_gifti_labels(source, "a mask")
     if table is None:
         return np.nan_to_num(values.astype(np.float64), nan=0.0) != 0
-    return _labelled(values, table) if table else values != 0
+    return _labeled(values, table) if table else values != 0
 
 
 def _read_annot(source: Source, num_columns: int) -> NDArray[np.bool_]:
     codes, labels = read_annot_labels(source)
-    return _labelled(codes, labels) & (codes != 0)
+    return _labeled(codes, labels) & (codes != 0)
 
 
 def _read_label(source: Source, num_columns: int) -> NDArray[np.bool_]:

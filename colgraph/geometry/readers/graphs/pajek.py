@@ -1,7 +1,7 @@
 """Pajek networks as networkx graphs.
 
 The reader of networkx makes one node of two with the same label, takes edges that follow arcs for one-way arcs, and
-reads the lists of neighbours of ``*Arcslist`` as single arcs; so the sections are read here.
+reads the lists of neighbors of ``*Arcslist`` as single arcs; so the sections are read here.
 """
 
 from __future__ import annotations

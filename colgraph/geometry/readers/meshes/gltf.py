@@ -21,7 +21,7 @@ _COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 _MODES = ("points", "lines", "lines", "lines", "triangles", "strip", "fan")
 
-# Extensions that this reader honours, or that say nothing about where a surface is. Nothing else may be required.
+# Extensions that this reader honors, or that say nothing about where a surface is. Nothing else may be required.
 _HONOURED = frozenset(
     (
         *("KHR_mesh_quantization", "KHR_texture_transform", "KHR_texture_basisu", "EXT_texture_webp"),
@@ -37,7 +37,7 @@ def read_gltf(source: Source) -> Mesh:
     """Vertices and triangles of the scene of a glTF file, all parts in one frame, as it is at rest.
 
     Quantised, sparse and interleaved accessors, transforms, instances, morph targets at their given weights, skins,
-    strips and fans are honoured; lines are passed over.
+    strips and fans are honored; lines are passed over.
 
     Raises:
         ValueError: for a file that is broken or cut short, is no glTF 2.0, or uses an extension that moves vertices
@@ -46,7 +46,7 @@ def read_gltf(source: Source) -> Mesh:
     return _Reader(source).mesh()
 
 
-def _honoured(extension: str) -> bool:
+def _honored(extension: str) -> bool:
     return extension in _HONOURED or extension.startswith(_HONOURED_FAMILIES)
 
 
@@ -69,7 +69,7 @@ class _Reader:
         if not version.startswith("2."):
             raise ValueError(f"glTF {version}, but only glTF 2.0 can be read: export it again as 2.0")
         for extension in self._doc.get("extensionsRequired", []):
-            if not _honoured(extension):
+            if not _honored(extension):
                 raise _unreadable(extension, "requires")
         self._buffers: dict[int, bytes] = {}
         self._notes = Counter[str]()
@@ -122,7 +122,7 @@ class _Reader:
             if kind == "lines":
                 self._notes["primitives of lines"] += 1
                 continue
-            compressed = [name for name in part.get("extensions", {}) if not _honoured(name)]
+            compressed = [name for name in part.get("extensions", {}) if not _honored(name)]
             attributes = part["attributes"]
             if "POSITION" not in attributes:
                 raise ValueError(f"a mesh has no POSITION, but {', '.join(attributes) or 'nothing'}")
@@ -182,7 +182,7 @@ class _Reader:
         index, offset = place["bufferView"], place.get("byteOffset", 0)
         view = self._doc["bufferViews"][index]
         if not self._has_data(view["buffer"]):
-            for extension in filterfalse(_honoured, view.get("extensions", {})):
+            for extension in filterfalse(_honored, view.get("extensions", {})):
                 raise _unreadable(extension, "uses")
         start, length = view.get("byteOffset", 0), view["byteLength"]
         data = self._buffer(view["buffer"])[start : start + length]

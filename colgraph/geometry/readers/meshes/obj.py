@@ -121,7 +121,7 @@ def read_mni(data: bytes) -> Mesh:
     """Vertices and polygons of an MNI ``.obj`` file in text form, as CIVET writes.
 
     A polygons object is ``P``, five numbers for the shading, the number of points, points, normals, the number of
-    polygons, a flag for colours (0 one, 1 per polygon, 2 per point), colours, the running ends of the polygons, and
+    polygons, a flag for colors (0 one, 1 per polygon, 2 per point), colors, the running ends of the polygons, and
     their corners, counted from 0 (bicpl's ``polygons`` in ``Objects/object_io.c``).
 
     Raises:
@@ -144,7 +144,7 @@ def read_mni(data: bytes) -> Mesh:
         at += 6 * num_points
         num_items, flag = (int(value) for value in _take(words, at, 2))
         if flag not in (0, 1, 2):
-            raise ValueError(f"the colour flag of an MNI obj (CIVET) file is 0, 1 or 2, got {flag}")
+            raise ValueError(f"the color flag of an MNI obj (CIVET) file is 0, 1 or 2, got {flag}")
         at += 2 + 4 * (1, num_items, num_points)[flag]
         ends = _take(words, at, num_items).astype(np.int64)
         sizes = np.diff(ends, prepend=0)

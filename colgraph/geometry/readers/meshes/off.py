@@ -9,7 +9,7 @@ import numpy as np
 from colgraph.geometry.readers.meshes.polygons import Mesh, Polygons
 from colgraph.text import decode_text
 
-# Geomview's prefixes: texture, colours, normals; then a fourth coordinate, then another number of coordinates.
+# Geomview's prefixes: texture, colors, normals; then a fourth coordinate, then another number of coordinates.
 _HEADER = re.compile(r"(ST)?(C)?(N)?(4)?(n)?OFF(?=\s|\d|-|$)", re.IGNORECASE)
 
 
@@ -17,7 +17,7 @@ def read_off(data: bytes) -> Mesh:
     """Vertices and polygons of an OFF file (OFF, COFF, NOFF, STOFF and their combinations).
 
     The header may stand on a line of its own, before the counts, joined to them (``OFF4 4 0``, as in ModelNet), or be
-    left out. Colours and normals are not looked at.
+    left out. Colors and normals are not looked at.
 
     Raises:
         ValueError: for binary OFF, coordinates that are not 3, and a file that is not as long as it says.
@@ -63,7 +63,7 @@ def _face(line: str) -> list[int]:
 
 
 def _read_stream(words: list[str]) -> Mesh | None:
-    """The same where lines mean nothing: three counts, then numbers without colours; None unless they come out even."""
+    """The same where lines mean nothing: three counts, then numbers without colors; None unless they come out even."""
     if len(words) < 3 or not all(word.isdigit() for word in words[:3]):
         return None
     num_vertices, num_faces, words = int(words[0]), int(words[1]), words[3:]
