@@ -3,8 +3,9 @@
 from typing import TypeAlias
 
 from colgraph.models.baseline import Baseline
-from colgraph.models.columnformer import Columnformer, SheetMismatchError
+from colgraph.models.columnformer import Columnformer
 from colgraph.models.convnet import ConvNet
+from colgraph.models.fingerprints import SheetMismatchError
 from colgraph.models.flops import Flops, count_flops
 from colgraph.models.independent import independent_weights
 from colgraph.models.own_columns import OwnColumns, SheetNetwork

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import dataclasses
 import logging
-import warnings
 from collections.abc import Collection
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from colgraph.layout import Layout
 from colgraph.models.buffers import SheetBuffers, factory_device, in_dtype_of, initial_edge_bias, wiring_costs
 from colgraph.models.conduction import conduction_delays
+from colgraph.models.fingerprints import check_learned_on, fingerprint_bytes
 from colgraph.models.other_sheet import check_carries_over, take_parameters
 from colgraph.models.segments import can_checkpoint, run_in_segments, segment_length
 from colgraph.models.unrolled import RECORDS, Unroll, why_recorded_plain
@@ -35,10 +35,6 @@ from colgraph.torch_internals import static_shape
 _OPTIONS = frozenset(item.name for item in dataclasses.fields(ColumnformerOptions))
 
 _log = logging.getLogger("colgraph")
-
-
-class SheetMismatchError(ValueError, RuntimeError):
-    """Parameters learned on one graph were to be loaded onto another."""
 
 
 class Columnformer(SheetBuffers):
@@ -175,8 +171,7 @@ class Columnformer(SheetBuffers):
         return {
             "inputs": self.sheet.inputs,
             "edge_cost": wiring_costs(self.sheet, self.wiring_power),
-            "sheet_fingerprint": _digest(self.sheet.fingerprint),
-            "geometry_fingerprint": _digest(self.sheet.geometry_fingerprint),
+            **fingerprint_bytes(self.sheet),
         }
 
     def restore_buffers(self, device: torch.device) -> None:
@@ -416,21 +411,7 @@ class Columnformer(SheetBuffers):
         return other
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        theirs = state_dict.get(prefix + "sheet_fingerprint")
-        if theirs is not None and _hex(theirs) != self.sheet.fingerprint:
-            raise SheetMismatchError(
-                f"the parameters belong to another graph (fingerprint {_hex(theirs)[:16]}) than this model's sheet "
-                f"({self.sheet.fingerprint[:16]}, {self.sheet.num_columns} columns, "
-                f"{self.sheet.edge_index.size(1)} edges): build the model on the sheet they were learned on"
-            )
-        theirs = state_dict.get(prefix + "geometry_fingerprint")
-        if theirs is not None and _hex(theirs) != self.sheet.geometry_fingerprint:
-            warnings.warn(
-                "the parameters were learned on the same graph with other positions or distances; "
-                "wiring costs and maps follow this model's sheet",
-                stacklevel=2,
-            )
-            state_dict[prefix + "geometry_fingerprint"] = _digest(self.sheet.geometry_fingerprint)
+        check_learned_on(self.sheet, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
@@ -445,11 +426,3 @@ class Columnformer(SheetBuffers):
 
 def _embedding(rows: int, dim: int) -> nn.Parameter:
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(rows, dim), std=0.02))
-
-
-def _digest(fingerprint: str) -> Tensor:
-    return torch.tensor(list(bytes.fromhex(fingerprint)), dtype=torch.uint8, device="cpu")
-
-
-def _hex(digest: Tensor) -> str:
-    return bytes(digest.cpu().tolist()).hex()

@@ -15,7 +15,8 @@ from torch import nn
 
 from colgraph.extras import missing_package
 from colgraph.hints import in_one_line, reason_of
-from colgraph.models.columnformer import Columnformer, SheetMismatchError
+from colgraph.models.columnformer import Columnformer
+from colgraph.models.fingerprints import SheetMismatchError
 from colgraph.options import OPTIONS_FORMAT, VisionOptions, as_now
 from colgraph.sheet import Sheet
 
