@@ -114,16 +114,16 @@ def _store_four(out: Pointer, at: int, a: Any, b: Any, c: Any, d: Any, bias: Any
 # ---------------------------------------------------------------------- backward
 
 
-def _make_strip(width: int, masked: bool) -> Any:
-    """Four rows of ``out``, panel by panel: ``width`` numbers of each, in registers over all ``count`` rows of ``x``.
+def _make_panel(width: int, masked: bool) -> Any:
+    """Four rows of ``out`` from ``c`` on, ``width`` numbers of each kept in registers over all ``count`` rows of ``x``.
 
-    It begins at ``start``, goes on as long as a panel is left (``masked``: or a part of one), and says where it ended.
-    What lies ``ahead`` is asked for line by line as it lies there, though panels take one piece of each row.
+    ``rest`` numbers of the rows are left, which may be fewer where ``masked``. What lies ``ahead`` is asked for line by
+    line as it lies there, though a panel takes one piece of each row.
     """
     take, put = at_once(width, masked)
 
     @compiled
-    def strip(
+    def panel(
         factors: tuple[Pointer, Pointer, Pointer, Pointer],
         of_k: int,
         x: Pointer,
@@ -132,46 +132,42 @@ def _make_strip(width: int, masked: bool) -> Any:
         ahead: int,
         add: bool,
         outs: tuple[Pointer, Pointer, Pointer, Pointer],
-        start: int,
+        c: int,
+        rest: int,
         past: bool,
-    ) -> int:
+    ) -> None:
         f0, f1, f2, f3 = factors
         o0, o1, o2, o3 = outs
-        c = start
-        while row_length - c >= (1 if masked else width):
-            rest = row_length - c
-            a0 = splat(_ZERO, width)
-            a1, a2, a3 = a0, a0, a0
-            if add:
-                a0, a1, a2, a3 = take(o0, c, rest), take(o1, c, rest), take(o2, c, rest), take(o3, c, rest)
-            for k in range(count):
-                if ahead:
-                    for line in range(0, width, LANES):
-                        prefetch(x, ahead + c * count + k * width + line)
-                row = take(x, k * row_length + c, rest)
-                step = k * of_k
-                a0 = fma(splat(peek(f0, step), width), row, a0)
-                a1 = fma(splat(peek(f1, step), width), row, a1)
-                a2 = fma(splat(peek(f2, step), width), row, a2)
-                a3 = fma(splat(peek(f3, step), width), row, a3)
-            if past:
-                store_past(o3, c, a3)
-                store_past(o2, c, a2)
-                store_past(o1, c, a1)
-                store_past(o0, c, a0)
-            else:
-                put(o3, c, rest, a3)
-                put(o2, c, rest, a2)
-                put(o1, c, rest, a1)
-                put(o0, c, rest, a0)
-            c += width
-        return c
+        a0 = splat(_ZERO, width)
+        a1, a2, a3 = a0, a0, a0
+        if add:
+            a0, a1, a2, a3 = take(o0, c, rest), take(o1, c, rest), take(o2, c, rest), take(o3, c, rest)
+        for k in range(count):
+            if ahead:
+                for line in range(0, width, LANES):
+                    prefetch(x, ahead + c * count + k * width + line)
+            row = take(x, k * row_length + c, rest)
+            step = k * of_k
+            a0 = fma(splat(peek(f0, step), width), row, a0)
+            a1 = fma(splat(peek(f1, step), width), row, a1)
+            a2 = fma(splat(peek(f2, step), width), row, a2)
+            a3 = fma(splat(peek(f3, step), width), row, a3)
+        if past and not masked:
+            store_past(o3, c, a3)
+            store_past(o2, c, a2)
+            store_past(o1, c, a1)
+            store_past(o0, c, a0)
+        else:
+            put(o3, c, rest, a3)
+            put(o2, c, rest, a2)
+            put(o1, c, rest, a1)
+            put(o0, c, rest, a0)
 
-    return strip
+    return panel
 
 
-_strip_wide, _strip_two = _make_strip(_WIDE, False), _make_strip(_TWO, False)
-_strip_end = _make_strip(LANES, True)
+_panel_wide, _panel_two = _make_panel(_WIDE, False), _make_panel(_TWO, False)
+_panel_end = _make_panel(LANES, True)
 
 
 @inlined
@@ -216,10 +212,16 @@ def _combine(
                 prefetch(o[1], c)
                 prefetch(o[2], c)
                 prefetch(o[3], c)
-        c = _strip_wide(f, of_k, x, width, count, ahead, add, o, plain(0), past)
-        if _BETWEEN:
-            c = _strip_two(f, of_k, x, width, count, ahead, add, o, c, past)
-        _strip_end(f, of_k, x, width, count, ahead, add, o, c, plain(False))
+        c = plain(0)
+        while width - c >= _WIDE:
+            _panel_wide(f, of_k, x, width, count, ahead, add, o, c, plain(_WIDE), past)
+            c += _WIDE
+        if _BETWEEN and width - c >= _TWO:
+            _panel_two(f, of_k, x, width, count, ahead, add, o, c, plain(_TWO), past)
+            c += _TWO
+        while width > c:
+            _panel_end(f, of_k, x, width, count, ahead, add, o, c, width - c, past)
+            c += LANES
 
 
 @inlined
