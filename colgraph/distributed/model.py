@@ -86,7 +86,7 @@ class SheetParallel(Columnformer):
 
         before = torch.get_rng_state()
         super().__init__(_bare_sheet(local.num_columns), **options)
-        self.sheet, self.partition, self.local, self.group = copy.copy(sheet).to("cpu"), partition, local, group
+        self._sheet, self.partition, self.local, self.group = copy.copy(sheet).to("cpu"), partition, local, group
         self._whole = sheet.num_columns, sheet.inputs.numel()
         self._take_part(device)
         torch.set_rng_state(before)
