@@ -46,7 +46,7 @@ def check_edges(net: Any, edges: NDArray[np.int64]) -> None:
     What a network says of its edges, and what is done to them, goes by their number.
     """
     parts = net.modules() if isinstance(net, nn.Module) else []
-    sheets = [vars(part)["sheet"] for part in parts if vars(part).get("sheet") is not None]
+    sheets = [part.sheet for part in parts if getattr(part, "sheet", None) is not None]
     known = [own for own in (as_array(sheet.edge_index, "edges") for sheet in sheets) if own.shape == edges.shape]
     if known and not any(np.array_equal(own, edges) for own in known):
         first = int((known[0] != edges).any(0).argmax())
