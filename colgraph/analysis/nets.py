@@ -46,13 +46,15 @@ def check_edges(net: Any, edges: NDArray[np.int64]) -> None:
     What a network says of its edges, and what is done to them, goes by their number.
     """
     parts = net.modules() if isinstance(net, nn.Module) else []
-    sheets = [part.sheet for part in parts if getattr(part, "sheet", None) is not None]
-    known = [own for own in (as_array(sheet.edge_index, "edges") for sheet in sheets) if own.shape == edges.shape]
+    # A network may have anything by the name of "sheet", another network among them.
+    theirs = [getattr(getattr(part, "sheet", None), "edge_index", None) for part in parts]
+    arrays = [as_array(own, "edges") for own in theirs if own is not None]
+    known = [own for own in arrays if own.shape == edges.shape]
     if known and not any(np.array_equal(own, edges) for own in known):
         first = int((known[0] != edges).any(0).argmax())
-        theirs, given = (" -> ".join(map(str, each[:, first].tolist())) for each in (known[0], edges))
+        own, given = (" -> ".join(map(str, each[:, first].tolist())) for each in (known[0], edges))
         raise ValueError(
-            f"edges must be those of the network's sheet, in its order (sheet.edge_index): edge {first} is {theirs}, "
+            f"edges must be those of the network's sheet, in its order (sheet.edge_index): edge {first} is {own}, "
             f"got {given}"
         )
 

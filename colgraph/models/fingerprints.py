@@ -18,9 +18,8 @@ class SheetMismatchError(ValueError, RuntimeError):
 def fingerprint_bytes(sheet: Sheet) -> dict[str, Tensor]:
     """The fingerprints of graph and geometry, each ``[32]`` uint8 on the CPU."""
     both = {"sheet_fingerprint": sheet.fingerprint, "geometry_fingerprint": sheet.geometry_fingerprint}
-    return {
-        name: torch.tensor(list(bytes.fromhex(hexadecimal)), dtype=torch.uint8) for name, hexadecimal in both.items()
-    }
+    numbers = {name: list(bytes.fromhex(fingerprint)) for name, fingerprint in both.items()}
+    return {name: torch.tensor(values, dtype=torch.uint8, device="cpu") for name, values in numbers.items()}
 
 
 def check_learned_on(sheet: Sheet, state_dict: dict[str, Any], prefix: str) -> None:

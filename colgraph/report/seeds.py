@@ -165,7 +165,7 @@ def _check_alike(paths: Sequence[Path], configs: _Each, found: _Each) -> None:
             here, there = each["settings"].get(name), found[0]["settings"].get(name)
             if here != there:
                 raise ValueError(
-                    f"{str(path)!r} was analyzed with {name}={here}, {str(paths[0])!r} with {there}: analyse them alike"
+                    f"{str(path)!r} was analyzed with {name}={here}, {str(paths[0])!r} with {there}: analyze them alike"
                 )
     seeds = [config.get("seed", 0) for config in configs]
     for place, seed in enumerate(seeds):

@@ -18,7 +18,7 @@ from colgraph.analysis.lesions import (
     predict_lesioned,
     step_by_step,
 )
-from colgraph.analysis.nets import predict
+from colgraph.analysis.nets import check_edges, predict
 from colgraph.analysis.robustness import adversarial_accuracy, corruption_errors, noisy_weights, weight_noise
 
 # ---------------------------------------------------------------------- attacks
@@ -369,6 +369,25 @@ def test_edges_in_another_order_than_the_networks_are_refused():
         an.predict_lesioned(net, images, labels, edges, cut=np.arange(edges.shape[1]) < 5)
     with pytest.raises(ValueError, match=r"edges must be those of the network's sheet, .*: edge 0 is 0 -> 0, got"):
         an.network_energy(net, images, edges, progress=False)
+
+
+class _Around(nn.Module):
+    """A user's network that calls its columnformer its sheet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sheet = make_vision()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.sheet(images)
+
+
+def test_edges_are_found_in_a_network_that_calls_its_columnformer_sheet():
+    net = _Around()
+    edges = net.sheet.model.sheet.edge_index
+    check_edges(net, edges.numpy())
+    with pytest.raises(ValueError, match=r"edges must be those of the network's sheet"):
+        check_edges(net, edges.flip(1).numpy())
 
 
 @pytest.mark.parametrize(

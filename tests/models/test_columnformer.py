@@ -195,6 +195,9 @@ def test_loading_onto_other_positions_warns(sheet):
     with pytest.warns(UserWarning, match="other positions"):
         other.load_state_dict(model.state_dict())
     assert bytes(other.geometry_fingerprint.tolist()).hex() == moved.geometry_fingerprint
+    with torch.device("meta"), pytest.warns(UserWarning, match="other positions"):
+        other.load_state_dict(model.state_dict())
+    assert bytes(other.geometry_fingerprint.tolist()).hex() == moved.geometry_fingerprint
 
 
 def test_two_models_share_a_sheet(sheet):
