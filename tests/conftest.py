@@ -71,6 +71,12 @@ def assert_same(
             assert float((a - b).norm()) <= tolerance * largest, f"gradient of {name}"
 
 
+@pytest.fixture(autouse=True)
+def _nothing_compiled_before() -> None:
+    """What other tests had torch compile counts towards its limit, so that their order would matter."""
+    torch._dynamo.reset()
+
+
 @pytest.fixture
 def sheet() -> Sheet:
     return random_sheet()

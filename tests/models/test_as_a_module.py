@@ -309,13 +309,11 @@ def test_default_dtype_and_device(sheet):
 
 @pytest.mark.parametrize("kind", ["untied", "tied"])
 def test_compiled_whole_and_for_every_batch(sheet, kind):
-    torch._dynamo.reset()  # what other tests compiled counts towards its limit
     model = make(sheet, **KINDS[kind])
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=True)
     for batch in (2, 5):
         x = make_input(model, batch)
         same(compiled(x), model(x), 1e-5)
-    torch._dynamo.reset()
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")

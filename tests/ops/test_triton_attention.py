@@ -280,7 +280,6 @@ def test_opcheck(make_attention_case, kernel, device):
 
 @pytest.mark.parametrize("name", ["auto", "edges", "tiles"])
 def test_compiles_whole_and_follows_the_layout(make_attention_case, device, name):
-    torch._dynamo.reset()
     attention = {"auto": attend, **KERNELS}[name]
     compiled = torch.compile(attention, fullgraph=True, backend="aot_eager")
     # Two graphs of one size: compiled code must not use the tables of the first for the second.
