@@ -36,7 +36,7 @@ _TILE = LANES if REGISTERS > 8 else LANES // 2  # lanes of each of eight sums in
 _WIDE = 2 * REGISTERS  # numbers of each of four rows in `_combine`: half of all registers
 _TWO = 2 * LANES
 _BETWEEN = _WIDE > _TWO  # whether a piece of two vectors may be left
-_EARLY = 8  # rows of a batch, during which the next column's weights are fetched; what comes after them needs no help
+_EARLY = 4  # rows of a batch, during which `_combine` asks for what comes next
 
 
 # ---------------------------------------------------------------------- forward
@@ -47,7 +47,8 @@ def linear(x: Pointer, rows: int, width: int, weight: Pointer, outs: int, bias: 
     """``out[r, o] = sum_c x[r, c] weight[o, c] + bias[o]``.
 
     Four rows of the weight with two of ``x`` at a time: eight sums in registers. Where the last four or two overlap
-    with those before, the same numbers are written again.
+    with those before, the same numbers are written again. Each line of the next column's weights is asked for once, an
+    equal share of them with each of the first pairs of rows.
     """
     if outs < 4:  # number by number
         for r in range(rows):
@@ -59,7 +60,8 @@ def linear(x: Pointer, rows: int, width: int, weight: Pointer, outs: int, bias: 
         return
     whole = width // _TILE * _TILE
     rest = width - whole
-    ahead = outs * width
+    shares = 4 if rows > 6 else 2 if rows > 2 else 1
+    lines = 4 // shares
     for block in range(0, outs, 4):
         o = min(block, outs - 4)
         w0 = weight + o * width
@@ -73,12 +75,11 @@ def linear(x: Pointer, rows: int, width: int, weight: Pointer, outs: int, bias: 
             x1 = x + other * width
             a0 = splat(_ZERO, _TILE)
             a1, a2, a3, b0, b1, b2, b3 = a0, a0, a0, a0, a0, a0, a0
+            ahead = (outs + r // 2 * lines) * width
             for c in range(0, whole, _TILE):
-                if r < _EARLY and c % LANES == 0:
-                    prefetch(w0, ahead + c)
-                    prefetch(w1, ahead + c)
-                    prefetch(w2, ahead + c)
-                    prefetch(w3, ahead + c)
+                if r < 2 * shares and c % LANES == 0:
+                    for line in range(lines):
+                        prefetch(w0, ahead + lines * c + line * LANES)
                 a = load(x0, c, _TILE)
                 b = load(x1, c, _TILE)
                 w = load(w0, c, _TILE)
