@@ -85,12 +85,12 @@ class Floor:
         """The larger of the two, which can overlap at best."""
         return max(self.moving, self.multiplying)
 
-    def of(self, measured: float) -> dict[str, float]:
+    def of(self, measured: float) -> dict[str, Any]:
         """As plain values, with how many times the floor was measured."""
         return asdict(self) | {"times_floor": measured / self.seconds}
 
 
-def rates() -> dict[str, float]:
+def rates(repeats: int = 6) -> dict[str, float]:
     """Bytes a second of a copy, those read and those written, and operations a second of a matrix product: the best.
 
     What is read has been written before: pages of memory that was only asked for are all the same page of zeros, which
@@ -100,8 +100,8 @@ def rates() -> dict[str, float]:
     b = torch.zeros_like(a)
     left, right = torch.randn(2, 1536, 1536)
     out = torch.empty(1536, 1536)
-    copy = min(seconds(lambda: b.copy_(a)) for _ in range(6))
-    product = min(seconds(lambda: torch.mm(left, right, out=out)) for _ in range(6))
+    copy = min(seconds(lambda: b.copy_(a)) for _ in range(repeats))
+    product = min(seconds(lambda: torch.mm(left, right, out=out)) for _ in range(repeats))
     return {"copy": 8 * a.numel() / copy, "sgemm": 2 * 1536**3 / product}
 
 
