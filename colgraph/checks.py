@@ -219,6 +219,14 @@ def areas(values: Any, names: Sequence[str] | None, n: int) -> tuple[Index, list
     return area, found
 
 
+def spacing(value: Any) -> float:
+    """A distance between neighbors: positive and finite."""
+    number = float(value)
+    if not 0 < number < float("inf"):
+        raise ValueError(f"spacing must be positive and finite, got {number}")
+    return number
+
+
 def period(values: Any) -> tuple[float, ...]:
     """Three side lengths of a periodic box from 1 to 3: 0 where an axis does not wrap, or there are fewer."""
     sides = numbers(values, "period")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -264,10 +265,16 @@ def region_names(label: NDArray[Any], what: str = "regions") -> NDArray[Any]:
     Raises:
         ValueError: if there is no other.
     """
-    names = np.unique(label)
-    names = names[names >= 0] if names.dtype.kind in "if" else names
+    every = np.unique(label)
+    names = every[every >= 0] if every.dtype.kind in "if" else every
     if not len(names):
         raise ValueError(f"{what} leave all {len(label)} columns in none: every label is negative")
+    if len(every) == 2 and len(names) == 1:  # left and right may be called so
+        warnings.warn(
+            f"{what}: {int((label < 0).sum())} columns have the label {every[0]}, and negative ones are in no region; "
+            f"if they are one, number regions from 0",
+            stacklevel=3,
+        )
     return names
 
 
@@ -276,6 +283,28 @@ def same_length(what: str, **arrays: NDArray[Any]) -> None:
     if len({len(array) for array in arrays.values()}) > 1:
         counts = ", ".join(f"{name} has {len(array)}" for name, array in arrays.items())
         raise ValueError(f"the number of {what} must agree: {counts}")
+
+
+def same_order(**tables: Any) -> None:
+    """Raise ValueError for pandas tables of the same stimuli by name, of which rows are in another order.
+
+    A table that is only numbered, as pandas does by itself, says no names, and names of which none is in both are two
+    ways to call stimuli.
+    """
+    named = {
+        what: table.index.tolist()
+        for what, table in tables.items()
+        if hasattr(table, "iloc") and type(table.index).__name__ != "RangeIndex"
+    }
+    (first, names), *others = named.items() if named else [("", [])]
+    for other, theirs in others:
+        rows = [i for i, (a, b) in enumerate(zip(names, theirs, strict=False)) if a != b]
+        if rows and len(names) == len(theirs) and set(names) & set(theirs):
+            i = rows[0]
+            raise ValueError(
+                f"{first} and {other} must have the same stimuli in the same order, row {i} is {names[i]!r} in {first} "
+                f"and {theirs[i]!r} in {other}: {other}.loc[{first}.index], or .to_numpy() of both"
+            )
 
 
 def check_count(name: str, value: int, least: int = 1) -> int:

@@ -12,11 +12,22 @@ from scipy import stats
 from scipy.spatial.distance import squareform
 
 from colgraph.analysis import plotting
-from colgraph.analysis.arrays import Array, as_features, as_labels, as_vector, check_choice, plain_array, same_length
+from colgraph.analysis.arrays import (
+    Array,
+    as_features,
+    as_labels,
+    as_vector,
+    check_choice,
+    plain_array,
+    same_length,
+    same_order,
+)
 from colgraph.analysis.result import Result
 from colgraph.analysis.stats import correlate_rows, jackknife_interval, leaving_out, permuted, random_groups
 
 RDM_METRICS = ("correlation", "cosine", "euclidean")
+_NEAR = 1e-4  # squared distances below this share of the squared lengths lose more than four of sixteen digits
+_NUMBERS = 2**22  # differences held at a time
 RSA_METHODS = ("spearman", "kendall", "pearson")
 
 
@@ -38,9 +49,7 @@ def rdm(responses: Any, metric: str = "correlation") -> Array:
     x = as_features(responses, "responses")
     if metric == "euclidean":
         x = x - x.mean(0)  # far from zero, distances would be differences of large numbers
-        squares = (x * x).sum(1)
-        squared = squares[:, None] + squares - 2 * x @ x.T
-        distance = np.sqrt(np.maximum(_without_rounding(squared), 0))
+        distance = np.sqrt(_squared_distances(x))
     else:
         x = x - x.mean(1, keepdims=True) if metric == "correlation" else x
         length = np.linalg.norm(x, axis=1)
@@ -51,6 +60,22 @@ def rdm(responses: Any, metric: str = "correlation") -> Array:
         x = x / length[:, None]
         distance = _without_rounding(1 - np.clip(x @ x.T, -1, 1))
     return np.asarray(distance[np.triu_indices(len(x), 1)])
+
+
+def _squared_distances(x: Array) -> Array:
+    """``[stimuli, stimuli]``, by a product where that is exact enough: near ones are lost beside long vectors."""
+    squares = (x * x).sum(1)
+    size = squares[:, None] + squares
+    squared = np.maximum(size - 2 * x @ x.T, 0)
+    first, second = np.nonzero(np.triu(squared < _NEAR * size, 1))
+    at_once = max(1, _NUMBERS // x.shape[1])
+    for start in range(0, len(first), at_once):
+        i, j = first[start : start + at_once], second[start : start + at_once]
+        squared[i, j] = squared[j, i] = ((x[i] - x[j]) ** 2).sum(1)
+    np.fill_diagonal(squared, 0)
+    # Those that differ by rounding are one, which ranks ask for: 38 bits are what they have in common.
+    digits, power = np.frexp(squared)
+    return np.asarray(np.ldexp(np.round(np.ldexp(digits, 38)), power - 38))
 
 
 def _without_rounding(values: Array) -> Array:
@@ -140,6 +165,7 @@ def rsa(
     names = ("first", "second") if given is None else ("first", "second", "given")
     parts = [triangle(x, name) for x, name in zip((first, second, given), names, strict=False)]
     same_length("pairs", **dict(zip(names, parts, strict=True)))
+    same_order(first=first, second=second, given=given)
     count = round((1 + np.sqrt(1 + 8 * len(parts[0]))) / 2)
     if count < 4:
         raise ValueError(f"RSA needs at least 4 stimuli, got {count}")

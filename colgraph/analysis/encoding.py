@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from colgraph.analysis.arrays import (
     check_choice,
     check_varies,
     same_length,
+    same_order,
 )
 from colgraph.analysis.result import Result
 from colgraph.analysis.ridge import HeldOut, ridge_predictions
@@ -183,8 +185,23 @@ def encode(
     x = as_features(features, "features")
     y, ceiling = _targets(targets, seed)
     same_length("stimuli", features=x, targets=y)
+    same_order(features=features, targets=targets)
+    if groups is None:
+        _warn_of_twins(x)
     held = HeldOut.of(len(y), folds, groups, seed)
     return _encode(centred_gram(x), y, ceiling, held, _penalties(alphas), permutations, seed)
+
+
+def _warn_of_twins(x: Array) -> None:
+    """A stimulus that is shown twice tells, in one fold, what its twin in another will be answered with."""
+    _, kind, count = np.unique(x, axis=0, return_inverse=True, return_counts=True)
+    if len(count) < len(x):
+        first, second = np.flatnonzero(kind == int((count > 1).argmax()))[:2]
+        warnings.warn(
+            f"{int(count[count > 1].sum())} of {len(x)} stimuli have the features of another (such as {first} and "
+            f"{second}) and may lie in other folds than that: if they are the same, give groups=, or average targets",
+            stacklevel=3,
+        )
 
 
 def _targets(targets: Any, seed: int) -> tuple[Array, Ceiling | None]:
@@ -331,6 +348,7 @@ def encode_table(
     for name, values in features.items():
         x = as_features(values, f"features {name!r}")
         same_length("stimuli", **{name: x, "targets": y})
+        same_order(**{name: values, "targets": targets})
         gram = centred_gram(x)
         for region in names:
             mine = labels == region

@@ -20,14 +20,25 @@ Net = Callable[[Tensor], Tensor]
 """Images ``[B, channels, height, width]`` to logits ``[B, classes]``."""
 
 
-def predict(net: Net, images: Any, *, batch_size: int = 256, run: Net | None = None) -> NDArray[np.int64]:
+def predict(
+    net: Net,
+    images: Any,
+    labels: NDArray[np.int64] | None = None,
+    *,
+    batch_size: int = 256,
+    run: Net | None = None,
+) -> NDArray[np.int64]:
     """``[B]``: the class with the largest logit of each image, in evaluation mode, without gradients.
 
     Args:
         net: the network.
         images: ``[B, ...]``.
+        labels: ``[B]`` the classes that answers will be held against, if any.
         batch_size: images at a time.
         run: what gives the logits; the network itself if not given.
+
+    Raises:
+        ValueError: for answers that are no logits of classes or NaN, and labels that are none of the network's classes.
     """
     data = torch.as_tensor(images)
     out = []
@@ -36,8 +47,33 @@ def predict(net: Net, images: Any, *, batch_size: int = 256, run: Net | None = N
             logits = (run or net)(data[start : start + batch_size].to(device_of(net)))
             if logits.dim() != 2:
                 raise ValueError(f"net must return logits [B, classes], got {list(logits.shape)}")
+            if labels is not None:
+                _check_classes(labels, logits.size(1))
+            check_answers(logits, start)
             out.append(logits.argmax(1).cpu().numpy())
     return np.concatenate(out)
+
+
+def check_answers(logits: Tensor, start: int) -> None:
+    """Raise ValueError for logits ``[B, classes]`` of images ``start`` and after of which some are NaN.
+
+    The largest of them is the first to torch, which would be an answer like any other.
+    """
+    none = torch.isnan(logits).any(1)
+    if none.any():
+        first = start + int(none.to(torch.uint8).argmax())
+        raise ValueError(
+            f"the network's answers to {int(none.sum())} of {len(logits)} images are NaN, first to {first}"
+        )
+
+
+def _check_classes(labels: NDArray[np.int64], classes: int) -> None:
+    other = (labels < 0) | (labels >= classes)
+    if other.any():
+        first = int(other.argmax())
+        raise ValueError(
+            f"labels must be classes of the network, 0 to {classes - 1}, got {labels[first]} for image {first}"
+        )
 
 
 def check_edges(net: Any, edges: NDArray[np.int64]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.analysis.arrays import Array, as_positions, as_responses, same_length, varying
+from colgraph.analysis.arrays import Array, as_positions, as_responses, same_length, same_order, varying
 from colgraph.analysis.pairs import Distance, Pairs, sample_pairs
 from colgraph.analysis.result import Result
 from colgraph.analysis.stats import as_groups, correlate_rows, jackknife_interval, permuted, random_groups
@@ -87,6 +87,7 @@ def partial_correlation_by_distance(
     x = as_responses(responses, "responses", 3, channels=True)
     y = as_responses(inputs, "inputs", 3, channels=True)
     same_length("stimuli", responses=x, inputs=y)
+    same_order(responses=responses, inputs=inputs)
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"responses are of {x.shape[1]} columns, inputs of {y.shape[1]}")
     if unit is not None and not unit > 0:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from colgraph.analysis import plotting
-from colgraph.analysis.arrays import Array, as_features, check_choice, same_length
+from colgraph.analysis.arrays import Array, as_features, check_choice, same_length, same_order
 from colgraph.analysis.dissimilarity import rdm, rsa
 from colgraph.analysis.result import Result
 from colgraph.analysis.stats import (
@@ -125,6 +125,7 @@ def cka(first: Any, second: Any, *, unbiased: bool = False, permutations: int = 
     """
     x, y = as_features(first, "first", 4), as_features(second, "second", 4)
     same_length("stimuli", first=x, second=y)
+    same_order(first=first, second=second)
     k, m = centred_gram(x), centred_gram(y)
     norm = np.sqrt(_hsic(k, k, unbiased) * _hsic(m, m, unbiased))
     value = _hsic(k, m, unbiased) / norm

@@ -146,7 +146,7 @@ def corruption_errors(
     for name, severity in bar(cells, "corruptions", progress):
         worse = corrupt(data, name, severity, constants=chosen, seed=seed)
         if scoring is PER_IMAGE:
-            answers.append(predict(net, worse, batch_size=batch_size))
+            answers.append(predict(net, worse, index, batch_size=batch_size))
             found.append((answers[-1] == index)[:, None].astype(np.float64))
         else:
             found.append(scoring.counts(net, worse, data, index, batch_size=batch_size))
@@ -251,7 +251,7 @@ def adversarial_accuracy(
     else:
         method = foolbox.attacks.LinfFastGradientAttack()
     correct = np.empty((len(levels), len(data)))
-    correct[:] = predict(net, data, batch_size=batch_size) == index
+    correct[:] = predict(net, data, index, batch_size=batch_size) == index
     starts = range(0, len(data), check_count("batch_size", batch_size))
     with evaluation(net), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -267,7 +267,7 @@ def adversarial_accuracy(
         sign = rng.choice(np.array([-1, 1], np.float32), data.shape)
         for k, level in enumerate(levels):
             noisy = np.clip(data + np.float32(level) * sign, 0, 1)
-            null[draw, k] = (predict(net, noisy, batch_size=batch_size) == index).mean()
+            null[draw, k] = (predict(net, noisy, index, batch_size=batch_size) == index).mean()
     return accuracy_curve(
         f"accuracy under {attack.upper()}",
         levels,

@@ -86,7 +86,7 @@ class ClassPerImage(Scoring):
     ) -> Array:
         """``[B, 1]``: 1 where the answer is right."""
         given = None if run is None else lambda batch: run(net, batch)
-        right = predict(net, shown, batch_size=batch_size, run=given) == labels
+        right = predict(net, shown, labels, batch_size=batch_size, run=given) == labels
         return right[:, None].astype(np.float64)
 
     def accuracy(self, counts: Array) -> Array:

@@ -18,6 +18,7 @@ from colgraph.analysis.arrays import (
     check_choice,
     check_varies,
     column_signal,
+    same_order,
 )
 from colgraph.analysis.result import OnSheet
 from colgraph.analysis.stats import (
@@ -101,6 +102,7 @@ def category_selectivity(
     check_choice("d_prime", d_prime, D_PRIMES)
     x = column_signal(responses, signal)
     on, off = _sides(as_labels(labels, len(x)), category, against)
+    same_order(responses=responses, labels=labels)
     x = x[on | off].astype(np.float64)
     member = on[on | off].astype(np.float64)
     check_varies(x)
@@ -150,8 +152,10 @@ def _contrast(member: Array, x: Array, squares: Array, d_prime: str) -> tuple[Ar
     n1 = member.sum(1, keepdims=True)
     n2 = member.shape[1] - n1
     mean1, mean2 = sums[0] / n1, (total[0] - sums[0]) / n2
-    var1 = np.maximum(sums[1] / n1 - mean1**2, 0)
-    var2 = np.maximum((total[1] - sums[1]) / n2 - mean2**2, 0)
+    # A side that does not vary has a variance of rounding, by which nothing should be divided.
+    least = len(x) * np.finfo(x.dtype).eps * squares.max(0)
+    var1, var2 = sums[1] / n1 - mean1**2, (total[1] - sums[1]) / n2 - mean2**2
+    var1, var2 = np.where(var1 > least, var1, 0.0), np.where(var2 > least, var2, 0.0)
     scale = np.sqrt((var1 + var2) / 2) if d_prime == "rms" else (np.sqrt(var1) + np.sqrt(var2)) / 2
     error1, error2 = var1 / (n1 - 1), var2 / (n2 - 1)
     error = error1 + error2

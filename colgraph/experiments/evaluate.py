@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from colgraph.analysis.nets import check_answers
 from colgraph.data import ImageSet, ImageSplits
 from colgraph.experiments.by_task import accuracy_by_steps, check_steps, evaluate_task
 from colgraph.extras import missing_package
@@ -83,6 +84,7 @@ def evaluate_images(
             torch.cuda.synchronize(device)
         if start:
             seconds, timed = seconds + time.perf_counter() - begin, timed + len(labels)
+        check_answers(logits, start)
         answers.append(logits.argmax(-1).cpu())
         probabilities = logits.float().softmax(-1)
         for metric in (one, five, calibration, confusion):

@@ -313,7 +313,9 @@ class Columnformer(SheetBuffers):
         keep, keep_hidden = "state" in record, "hidden" in record
         if keep_hidden and not isinstance(self.block.mlp, ColumnMlp):
             raise ValueError(f"record: 'hidden' needs the MLP of a ColumnBlock, got {type(self.block.mlp).__name__}")
-        reason = why_recorded_plain(record) or why_plain(self.block, state) if past is None else "conduction delays"
+        reason = (
+            why_recorded_plain(record) or why_plain(self.block, state, drive) if past is None else "conduction delays"
+        )
         self._announce(reason)
         if reason is None:
             segment = segment_length(self.recompute, steps)

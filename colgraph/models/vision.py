@@ -121,6 +121,8 @@ class VisionColumnformer(SharedModel, SheetBuffers):
         self.options = VisionOptions(**given)
         self.about = {}
         self._check_inputs(model.sheet.inputs.numel())
+        if not model.sheet.outputs.numel():
+            raise ValueError("the sheet has no output columns, and nothing could be read out: give it outputs=")
         self.model = model
         maps = model.dim * self.columns_per_patch
         self.patch_embedding = nn.Conv2d(in_channels, maps, self.patch_size, self.patch_stride)

@@ -138,13 +138,15 @@ class _Unroll(torch.autograd.Function):
 
         results = plan.run(given, step)
         if plan.differentiate:
-            ctx.plan = plan
+            ctx.plan, ctx.version = plan, _version(plan.edge_cost)
             ctx.save_for_backward(*inputs, *entered, *([*kept, *tape] if keep else []))
             ctx.set_materialize_grads(False)
         return results
 
     @staticmethod
     def backward(ctx: Any, grad_cost: Tensor | None, *grad_states: Tensor | None) -> tuple[Tensor | None, ...]:
+        if ctx.version != _version(ctx.plan.edge_cost):  # it receives no gradient, and autograd does not look after it
+            raise RuntimeError("edge_cost was modified by an inplace operation between forward and backward pass")
         if not is_differentiated_again(grad_cost, *grad_states):
             return None, *_BackwardPass(ctx, grad_cost).run(grad_states)
         wanted, function = ctx.needs_input_grad[1:], functools.partial(_in_operations, ctx.plan)
@@ -273,6 +275,10 @@ class _BackwardPass:
         ops.column_in_backward(x, grad_normed, residual, w, plan.eps[0], tape, grads, slot, self.totals, into)
 
 
+def _version(tensor: Tensor | None) -> int | None:
+    return None if tensor is None or tensor.is_inference() else tensor._version
+
+
 def _zeros_like(tensor: Tensor) -> Tensor:
     return torch.from_numpy(np.zeros(tensor.shape, np.float32))
 
@@ -316,11 +322,13 @@ def unroll_columns(
         the wiring cost (zero without ``edge_cost``).
 
     Raises:
-        ValueError: for an edge bias that is not of this layout.
+        ValueError: for an edge bias or costs of edges that are not of this layout.
     """
     drive = Drive() if drive is None else drive
     edge_bias = block.attention.edge_bias
     _check_bias(edge_bias, layout.num_edges, block.attention.num_heads)
+    if edge_cost is not None and tuple(edge_cost.shape) != (layout.num_edges,):
+        raise ValueError(f"edge_cost must have shape [E={layout.num_edges}], got {list(edge_cost.shape)}")
     weights = block_weights(block)
     inputs = [None if a is None else a.contiguous() for a in (state, drive.x, drive.embedding, edge_bias, *weights)]
     plan = _Plan(
@@ -376,9 +384,9 @@ class _Sum(torch.autograd.Function):
         return grad.sum(0) if want_shared else None, grad if want_difference else None
 
 
-def why_plain(block: ColumnBlock, state: Tensor) -> str | None:
-    """Why :func:`unroll_columns` cannot serve this block and state, or None if it can."""
-    return _why_not_structure(block) or _why_not_now(block, state)
+def why_plain(block: ColumnBlock, state: Tensor, drive: Drive | None = None) -> str | None:
+    """Why :func:`unroll_columns` cannot serve this block, state and drive, or None if it can."""
+    return _why_not_structure(block) or _why_not_now(block, state, drive or Drive())
 
 
 def _why_not_structure(block: ColumnBlock) -> str | None:
@@ -403,7 +411,7 @@ def _why_not_structure(block: ColumnBlock) -> str | None:
     return None
 
 
-def _why_not_now(block: ColumnBlock, state: Tensor) -> str | None:
+def _why_not_now(block: ColumnBlock, state: Tensor, drive: Drive) -> str | None:
     if torch.compiler.is_compiling() or is_tracing() or is_transformed():
         return "traced or transformed"
     backend = resolve_backend(block.attention.backend, state.device, state.dtype)
@@ -418,6 +426,8 @@ def _why_not_now(block: ColumnBlock, state: Tensor) -> str | None:
         type(a) not in (Tensor, nn.Parameter) or a.dtype != torch.float32 or a.device.type != "cpu" for a in tensors
     ):
         return "tensors other than float32 on the CPU"
+    if any(a is not None and a.dtype.itemsize > 4 for a in (drive.x, drive.embedding)):  # it would make the state so
+        return "a drive more precise than the state"
     if not _parameters_fit(block, state):
         return "parameters of other shapes"
     return None

@@ -143,7 +143,7 @@ class Sheet(CheckedData):
         sheet = cls(num_nodes=n, **{name: as_tensor(array, device) for name, array in arrays.items()})
         sheet.metric = str(metric)
         sheet.geometry = str(geometry)
-        sheet.spacing = float(spacing) if spacing is not None else _edge_spacing(edges, distance, n)
+        sheet.spacing = _edge_spacing(edges, distance, n) if spacing is None else spacing
         sheet.names = None if names is None else checks.names(names, n)
         sheet.area_names = area_names
         sheet.period = None if period is None else checks.period(period)
@@ -184,7 +184,7 @@ class Sheet(CheckedData):
 
     @spacing.setter
     def spacing(self, value: float) -> None:
-        self._store["spacing"] = value
+        self._store["spacing"] = checks.spacing(value)
 
     @property
     def space(self) -> Space:

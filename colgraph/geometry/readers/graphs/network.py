@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -64,6 +65,7 @@ def graph_geometry(
     if nested:
         raise ValueError(f"a node is itself a graph ({nested[0]}): graphs of graphs are not supported")
     number = {node: i for i, node in enumerate(nodes)}
+    warn(name, _other_numbers(nodes))
     attributes: list[Mapping[str, Any]] = [graph.nodes[node] for node in nodes]
     edges = [(number[u], number[v], data) for u, v, data in graph.edges(data=True)]
     values, attribute = _edge_lengths(
@@ -89,6 +91,17 @@ def graph_geometry(
         is_tract=np.array([data.get("is_tract") is True for _, _, data in edges], dtype=bool),
     )
     return with_stated_metric(geometry, graph.graph.get("metric"), graph.graph.get("period"))
+
+
+def _other_numbers(nodes: list[Any]) -> list[str]:
+    """A note on nodes that are called as columns are, by their numbers, but are not in that order."""
+    moved = next((i for i, node in enumerate(nodes) if node != i), None)
+    if moved is None or not all(type(node) is int for node in nodes) or sorted(nodes) != list(range(len(nodes))):
+        return []
+    return [
+        f"node {nodes[moved]} is column {moved}: columns are nodes in the order in which they were added, and inputs, "
+        "masks and arrays are by column; sheet.names has the nodes"
+    ]
 
 
 def with_stated_metric(geometry: Geometry, metric: Any, period: Any) -> Geometry:
@@ -288,8 +301,17 @@ def _layer_numbers(values: list[Any]) -> NDArray[np.int64]:
     numbers = [_whole(value) for value in values]
     if None not in numbers:
         return np.array(numbers, dtype=np.int64)
-    number_of = {label: i for i, label in enumerate(sorted({str(value) for value in values}))}
-    return np.array([number_of[str(value)] for value in values], dtype=np.int64)
+    called = [as_number(value) for value in values]
+    if any(number is not None and not np.isfinite(number) for number in called):
+        raise ValueError("layer must be finite numbers or names, some nodes have nan or an infinite one")
+    labels: list[Any] = [str(value) for value in values] if None in called else called
+    order = sorted(set(labels), key=None if None not in called else _natural_key)
+    return np.array([order.index(label) for label in labels], dtype=np.int64)
+
+
+def _natural_key(label: str) -> tuple[Any, ...]:
+    """``L2`` before ``L10``."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", label))], label
 
 
 def _areas(attributes: list[Mapping[str, Any]], names: Any) -> tuple[NDArray[np.int64] | None, list[str] | None]:
