@@ -37,10 +37,10 @@ def graph_geometry(
     An edge ``j -> i`` means that column ``i`` listens to column ``j``. Undirected edges give both directions, parallel
     edges become one with the shortest length (with a warning), self-loops stay.
 
-    Nodes may have ``pos``, or ``x`` and ``y`` (and ``z``), or GEXF's viz position; ``layer`` (integers, or labels
-    that are numbered in sorted order), ``input_rank`` (-1 for no input), ``output`` (true or false), and ``name`` or
-    ``label``. What one node has, all must have; but ``area``, the name of its area, some may lack. Edges may have
-    ``distance`` or ``weight``; ``is_tract`` where they are tracts of a sheet.
+    Nodes may have ``pos``, or ``x`` and ``y`` (and ``z``), or GEXF's viz position; ``layer`` (integers, or labels that
+    are numbered in their order, ``L2`` before ``L10``), ``input_rank`` (-1 for no input), ``output`` (true or false),
+    and ``name`` or ``label``. What one node has, all must have; but ``area``, the name of its area, some may lack.
+    Edges may have ``distance`` or ``weight``; ``is_tract`` where they are tracts of a sheet.
 
     Args:
         graph: ``Graph``, ``DiGraph``, ``MultiGraph`` or ``MultiDiGraph``.
