@@ -59,12 +59,16 @@ def listed_names(path: Path) -> list[str] | None:
     """The names in the file ``classes.txt`` of a folder, one a line, from that of class 0 on; None without such a file.
 
     Raises:
-        ValueError: for a name that is there twice, and a list without any.
+        ValueError: for a name that is there twice, an empty line before another, and a list without any.
     """
     file = path / "classes.txt"
     if not file.is_file():
         return None
-    names = [line.strip() for line in read_text(file).split("\n") if line.strip()]
+    names = [line.strip() for line in read_text(file).rstrip().split("\n")] if read_text(file).strip() else []
+    if "" in names:
+        raise ValueError(
+            f"{str(file)!r} has nothing in line {names.index('') + 1}, and classes are numbered by lines: name it"
+        )
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
     if twice is not None or not names:
         raise ValueError(f"{str(file)!r} {'has no names' if twice is None else f'names {twice!r} twice'}")

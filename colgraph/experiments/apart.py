@@ -42,11 +42,14 @@ def _settings_of(row: Mapping[str, Any]) -> dict[str, Any] | None:
     if "folder" not in row:
         return None
     try:
-        config = RunFolder(row["folder"]).record().config
+        folder = RunFolder(row["folder"])
+        config, network = folder.record().config, folder.results().get("network_sha256")
     except (ImportError, OSError, ValueError):  # without pyyaml, facts have to do
         return None
     flat = config.flat()
     options = {name: value for name, value in (flat.get("options") or {}).items() if name != "seed"}
     flat |= {"options": options, "batch_size": images_a_step(config)}
     unnamed = {name for name, what in ON_RESUME.items() if what == "applied"} | _BY_SEED
-    return {name: value for name, value in flat.items() if name not in unnamed}
+    kept = {name: value for name, value in flat.items() if name not in unnamed}
+    # Seeds begin with one run each, or none does; a network of one's own is what its file says, not its name.
+    return kept | {"pretrained": config.init is not None} | ({} if network is None else {"network": network[:8]})

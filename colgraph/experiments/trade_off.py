@@ -76,11 +76,14 @@ def trade_off(rows: Sequence[Mapping[str, Any]], against: str = "wire") -> tuple
         at no more cost, and better in one of them, in the means.
 
     Raises:
-        ValueError: for runs on several data, or none with such a cost.
+        ValueError: for runs on several data or of several tasks, or none with such a cost.
     """
     data = list(dict.fromkeys(row["data"] for row in rows))
     if len(data) > 1:
         raise ValueError(f"runs on {data[0]!r} and on {data[1]!r} cannot be weighed against each other")
+    tasks = list(dict.fromkeys(row.get("task") or "classify" for row in rows))
+    if len(tasks) > 1:
+        raise ValueError(f"runs of task {tasks[0]} and of task {tasks[1]} cannot be weighed against each other")
     members = list(groups_of(rows).values())
     entries, left_out = [], []
     for summary, those in zip(summarize(rows), members, strict=True):

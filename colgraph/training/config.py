@@ -247,6 +247,11 @@ class TrainConfig(ColumnformerOptions, RewireSettings, InputSettings):
                 f"blocks of {name} run once each, and no steps can come before them: leave {self.burn_in} out",
             ),
             (
+                self.burn_in > 0 and self.time_embedding,
+                "burn_in",
+                f"a time embedding has no vectors for steps beyond those that learn: leave {self.burn_in} or it out",
+            ),
+            (
                 self.burn_in > 0 and self.inject != "every",
                 "burn_in",
                 "no gradient would reach the image, which enters at the first step alone: give inject every, or leave "

@@ -93,7 +93,8 @@ def parse_flags(
     given = None if run.resume else words
     file = load_settings(session["config"], given=given) if "config" in session else {}
     if "out" in file:
-        run = replace(run, out=run.out or Path(str(file.pop("out"))))
+        named = Path(str(file.pop("out")))  # of no meaning to a configuration, whichever of the two holds
+        run = replace(run, out=run.out or named)
     user = [(file, True), (words, True)]
     preset = {} if is_whole(file) else _preset(presets, {**file, **flags}.get("data", TrainConfig.data))
     config = _config([(preset, False), *user])

@@ -185,6 +185,9 @@ def test_classes_have_the_names_in_the_folder(tmp_path: Path) -> None:
     (place / "classes.txt").write_text("sky\nsea\nsky")
     with pytest.raises(ValueError, match="names 'sky' twice"):
         read(place)
+    (place / "classes.txt").write_text("sky\n\nsea\nland\n")
+    with pytest.raises(ValueError, match="has nothing in line 2, and classes are numbered by lines"):
+        read(place)
 
 
 # ---------------------------------------------------------------------- lists
@@ -268,3 +271,14 @@ def test_a_fifth_is_held_out_and_saved_folders_are_read(tmp_path: Path) -> None:
         assert (len(images.train), len(images.test)) == (8, 2)
         whole = torch.cat([images.train.difficulty, images.test.difficulty])
         assert sorted(whole.tolist()) == list(range(10))
+
+
+def test_vectors_are_finite() -> None:
+    from colgraph.data.class_masks import _targets
+
+    vectors = np.zeros((2, 2, 3))
+    vectors[0, 1, 2] = np.nan
+    assert np.isnan(_targets(vectors.tolist(), (2, 2))).sum() == 1
+    vectors[1, 1, 0] = np.inf
+    with pytest.raises(ValueError, match="must be finite in float32, or nan to be ignored, got inf"):
+        _targets(vectors.tolist(), (2, 2))

@@ -76,6 +76,15 @@ def test_runs_of_one_name_that_were_trained_otherwise_are_no_seeds_of_one_row(tm
     folders = [run_folder(0), run_folder(1, **same), run_folder(2, lr=0.01), run_folder(3)]
     found = {entry["config"]: entry["seeds"] for entry in summarize(read_results(folders))}
     assert found == {"c (lr 0.001)": [0, 1, 3], "c (lr 0.01)": [2]}
+    begun = [folders[0], run_folder(1, init="runs/a-seed1"), run_folder(2, init="runs/a-seed2")]
+    found = {entry["config"]: entry["seeds"] for entry in summarize(read_results(begun))}
+    assert found == {"c (pretrained false)": [0], "c (pretrained true)": [1, 2]}
+    own = [run_folder(seed) for seed in range(3)]
+    for folder, digest in zip(own, ("a" * 64, "a" * 64, "b" * 64), strict=True):
+        summary = json.loads((folder / "summary.json").read_text())
+        (folder / "summary.json").write_text(json.dumps(summary | {"network_sha256": digest}))
+    found = {entry["config"]: entry["seeds"] for entry in summarize(read_results(own))}
+    assert found == {"c (network aaaaaaaa)": [0, 1], "c (network bbbbbbbb)": [2]}
 
 
 def test_intervals_are_over_seeds_and_test_images(tmp_path: Path) -> None:
@@ -203,9 +212,10 @@ def test_files_and_folders_are_merged_and_contradictions_refused(tmp_path: Path)
         ValueError, match=r"config 'b' with seed 1 is in .*one\.json' and, with other results, in .*other"
     ):
         read_results([tmp_path / "one.json", tmp_path / "other.json"])
-    (folder / "summary.json").write_text(json.dumps(row("", 1, 0.1) | {"test_accuracy": None}))
-    with pytest.raises(ValueError, match=r"c-seed1' has no test accuracy, as where test targets do not vary"):
-        read_results([tmp_path / "runs"])
+    for nothing in (None, float("nan")):
+        (folder / "summary.json").write_text(json.dumps(row("", 1, 0.1) | {"test_accuracy": nothing}))
+        with pytest.raises(ValueError, match=r"c-seed1' has no test accuracy, as where test targets do not vary"):
+            read_results([tmp_path / "runs"])
 
 
 @pytest.mark.parametrize(

@@ -67,3 +67,8 @@ def test_the_command_writes_a_table_numbers_and_a_figure(tmp_path: Path, capsys:
     assert Path(files[2]).stat().st_size > 10_000
     with pytest.raises(ValueError, match="--output and --json"):
         run(["trade-off", str(tmp_path / "rows.json"), "-o", files[0], "--json", files[0]])
+
+
+def test_tasks_are_not_weighed_against_each_other() -> None:
+    with pytest.raises(ValueError, match="runs of task classify and of task reconstruct cannot be weighed"):
+        trade_off([ROWS[0], row("other", 0, 0.5, 100.0, task="reconstruct")])

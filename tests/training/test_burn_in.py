@@ -99,3 +99,8 @@ def test_what_they_cost_is_a_forward_pass_of_half_as_many(tmp_path: Path, kind: 
     steps = count_flops(net, steps=7).forward - count_flops(net, steps=2).forward
     assert flops[10]["flops_per_image"] - flops[0]["flops_per_image"] == steps
     assert flops[0]["flops_per_image"] == count_flops(net).training
+
+
+def test_a_time_embedding_has_no_vectors_for_it() -> None:
+    with pytest.raises(ValueError, match="burn_in: a time embedding has no vectors for steps beyond those that learn"):
+        TrainConfig(**SMALL, burn_in=2, time_embedding=True)

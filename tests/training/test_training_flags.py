@@ -36,6 +36,13 @@ def test_later_sources_override_earlier_ones(tmp_path: Path) -> None:
     assert (config.image_size, config.lr, config.dim, config.untied) == (8, 0.01, 32, "norm,mlp")
 
 
+def test_a_folder_for_the_run_may_be_named_twice(tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text("data: digits\nout: one\n")
+    assert parse_flags(["--config", str(file)], presets=PRESETS)[1].out == Path("one")
+    assert parse_flags(["--config", str(file), "--out", "two"], presets=PRESETS)[1].out == Path("two")
+
+
 def test_data_named_in_the_file_brings_its_preset(tmp_path: Path) -> None:
     file = tmp_path / "my.yaml"
     file.write_text("data: digits\nepochs: 7\n")
