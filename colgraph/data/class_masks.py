@@ -161,8 +161,9 @@ def _targets(cell: Any, grid: Grid) -> NDArray[Any]:
     except (TypeError, ValueError) as error:
         raise ValueError(f"they must be numbers in rows of equal length ({in_one_line(error)})") from error
     if array.ndim == 3 and array.shape[:2] == grid:
-        if (np.abs(array) > np.finfo(np.float32).max).any():
-            raise ValueError(f"numbers must be finite in float32, or nan to be ignored, got {np.nanmax(np.abs(array)):g}")
+        size = np.abs(array)
+        if (size > np.finfo(np.float32).max).any():
+            raise ValueError(f"numbers must be finite in float32, or nan to be ignored, got {np.nanmax(size):g}")
         return array.astype(np.float32)
     if array.shape not in (grid, (grid[0] * grid[1],)):
         rows, columns = grid
