@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import hypothesis
 import pytest
 import torch
 from in_browser import browser, open_page
@@ -14,6 +15,10 @@ from colgraph.sheet import Sheet
 # Named here and nowhere below: a fixture imported by two conftest files is two fixtures, and a second browser in one
 # process is refused.
 __all__ = ["browser", "open_page"]
+
+# How long an example takes says what else the machine does.
+hypothesis.settings.register_profile("any_machine", deadline=None)
+hypothesis.settings.load_profile("any_machine")
 
 
 def random_sheet(

@@ -85,7 +85,7 @@ def test_a_sheet_that_was_changed_is_checked():
     assert (other.area_names, sheet.area_names) == (["a", "b", "c"], NAMES)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(-1, 5), min_size=6, max_size=6), st.permutations(range(6)), st.integers(1, 6))
 def test_areas_follow_their_columns_through_cuts(area, order, count):
     # As many areas as there are columns, which PyG would take for something to cut.

@@ -23,7 +23,7 @@ def edges(n: int):
     return st.lists(pair, max_size=40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(edges(7), st.randoms(use_true_random=False))
 def test_order_and_fingerprint_do_not_depend_on_the_order_given(pairs, rng):
     index = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T
@@ -42,7 +42,7 @@ def test_parallel_edges_keep_the_shortest():
     assert sheet.distance.tolist() == [5.0, 2.0]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(edges(6))
 def test_layout_holds_both_directions(pairs):
     sheet = Sheet.from_edges(torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T, 6)

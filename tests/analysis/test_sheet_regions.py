@@ -57,7 +57,7 @@ def test_bands_run_from_inputs_to_outputs(bands):
 
 
 @given(st.integers(2, 9), st.permutations(range(18)))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_bands_of_a_chain_are_alike_however_its_columns_are_numbered(bands, order):
     order = np.array(order)
     sheet = SimpleNamespace(

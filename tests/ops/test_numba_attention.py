@@ -80,7 +80,7 @@ def test_a_column_that_hears_thousands(make_attention_case, compare_with_referen
     compare_with_reference(case, sheet_attention, torch.float32)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     n=st.integers(1, 12),
     density=st.floats(0, 1),

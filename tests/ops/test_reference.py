@@ -54,7 +54,7 @@ graphs = st.integers(1, 6).flatmap(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(graphs, st.integers(1, 3))
 def test_it_is_the_plain_loop(graph, heads):
     n, pairs = graph
