@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # UTF-32 before UTF-16, whose mark it begins with.
 _MARKS = (
@@ -245,6 +246,12 @@ def commented_names(table: Table, size: int, *, may_lack: bool = False) -> list[
 def plain_name(name: str) -> str:
     """A name without capitals, blanks and marks."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def natural_key(name: str) -> tuple[Any, ...]:
+    """A key that sorts ``stim_2`` before ``stim_10``, capitals beside small letters."""
+    parts = re.split(r"(\d+)", name)
+    return ([int(part) if i % 2 else part.casefold() for i, part in enumerate(parts)], name)
 
 
 def count_rows(cells: Sequence[str]) -> bool:

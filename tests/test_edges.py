@@ -11,7 +11,7 @@ from colgraph.edges import canonical_edges, edge_codes
 EDGE = st.tuples(st.integers(0, 4), st.integers(0, 4), st.floats(0, 9))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(edges=st.lists(EDGE, max_size=30))
 def test_edges_come_by_target_then_source_and_the_shortest_of_parallel_ones_stays(edges):
     shortest = {}

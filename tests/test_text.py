@@ -145,7 +145,7 @@ def test_numbers_that_contradict_each_other(cells, message):
 CELL = st.text("abcÄé ,;|#\"'1.-", min_size=1, max_size=6).map(str.strip).filter(lambda cell: cell and cell[0] != "#")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.integers(2, 5).flatmap(lambda n: st.lists(st.lists(CELL, min_size=n, max_size=n), min_size=2, max_size=4)),
     separator=st.sampled_from("\t;,|"),

@@ -272,7 +272,7 @@ def region_names(label: NDArray[Any], what: str = "regions") -> NDArray[Any]:
     if len(every) == 2 and len(names) == 1:  # left and right may be called so
         warnings.warn(
             f"{what}: {int((label < 0).sum())} columns have the label {every[0]}, and negative ones are in no region; "
-            f"if they are one, number regions from 0",
+            "if they are one, number regions from 0",
             stacklevel=3,
         )
     return names
@@ -296,11 +296,11 @@ def same_order(**tables: Any) -> None:
         for what, table in tables.items()
         if hasattr(table, "iloc") and type(table.index).__name__ != "RangeIndex"
     }
-    (first, names), *others = named.items() if named else [("", [])]
-    for other, theirs in others:
-        rows = [i for i, (a, b) in enumerate(zip(names, theirs, strict=False)) if a != b]
-        if rows and len(names) == len(theirs) and set(names) & set(theirs):
-            i = rows[0]
+    first = next(iter(named), "")
+    for other in [what for what in named if what != first]:
+        names, theirs = named[first], named[other]
+        i = next((i for i, (a, b) in enumerate(zip(names, theirs)) if a != b), None)
+        if i is not None and set(names) & set(theirs):
             raise ValueError(
                 f"{first} and {other} must have the same stimuli in the same order, row {i} is {names[i]!r} in {first} "
                 f"and {theirs[i]!r} in {other}: {other}.loc[{first}.index], or .to_numpy() of both"

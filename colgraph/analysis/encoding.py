@@ -187,18 +187,20 @@ def encode(
     same_length("stimuli", features=x, targets=y)
     same_order(features=features, targets=targets)
     if groups is None:
-        _warn_of_twins(x)
+        _warn_of_repeats(x)
     held = HeldOut.of(len(y), folds, groups, seed)
     return _encode(centred_gram(x), y, ceiling, held, _penalties(alphas), permutations, seed)
 
 
-def _warn_of_twins(x: Array) -> None:
-    """A stimulus that is shown twice tells, in one fold, what its twin in another will be answered with."""
-    _, kind, count = np.unique(x, axis=0, return_inverse=True, return_counts=True)
-    if len(count) < len(x):
-        first, second = np.flatnonzero(kind == int((count > 1).argmax()))[:2]
+def _warn_of_repeats(x: Array) -> None:
+    """A stimulus that is shown twice tells, in one fold, what it will be answered with in another."""
+    before: dict[bytes, int] = {}
+    pairs = [(before.setdefault(row.tobytes(), i), i) for i, row in enumerate(x)]
+    repeats = [pair for pair in pairs if pair[0] != pair[1]]
+    if repeats:
+        first, second = repeats[0]
         warnings.warn(
-            f"{int(count[count > 1].sum())} of {len(x)} stimuli have the features of another (such as {first} and "
+            f"{len(set().union(*repeats))} of {len(x)} stimuli have the features of another (such as {first} and "
             f"{second}) and may lie in other folds than that: if they are the same, give groups=, or average targets",
             stacklevel=3,
         )

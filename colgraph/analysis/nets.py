@@ -41,30 +41,27 @@ def predict(
         ValueError: for answers that are no logits of classes or NaN, and labels that are none of the network's classes.
     """
     data = torch.as_tensor(images)
-    out = []
+    out: list[NDArray[np.int64]] = []
     with evaluation(net), torch.no_grad():
         for start in range(0, len(data), check_count("batch_size", batch_size)):
             logits = (run or net)(data[start : start + batch_size].to(device_of(net)))
             if logits.dim() != 2:
                 raise ValueError(f"net must return logits [B, classes], got {list(logits.shape)}")
-            if labels is not None:
+            if labels is not None and not out:
                 _check_classes(labels, logits.size(1))
             check_answers(logits, start)
             out.append(logits.argmax(1).cpu().numpy())
     return np.concatenate(out)
 
 
-def check_answers(logits: Tensor, start: int) -> None:
-    """Raise ValueError for logits ``[B, classes]`` of images ``start`` and after of which some are NaN.
+def check_answers(answers: Tensor, start: int = 0) -> None:
+    """Raise ValueError for answers ``[B, ...]`` of images ``start`` and after of which some are NaN.
 
-    The largest of them is the first to torch, which would be an answer like any other.
+    The largest of such logits is the first to torch, which would be an answer like any other.
     """
-    none = torch.isnan(logits).any(1)
+    none = torch.isnan(answers).flatten(1).any(1)
     if none.any():
-        first = start + int(none.to(torch.uint8).argmax())
-        raise ValueError(
-            f"the network's answers to {int(none.sum())} of {len(logits)} images are NaN, first to {first}"
-        )
+        raise ValueError(f"the network's answer to image {start + int(none.to(torch.uint8).argmax())} is NaN")
 
 
 def _check_classes(labels: NDArray[np.int64], classes: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 STIMULI = re.compile(
     r"(stim|stimulus|stimuli|images?|imgs?|pictures?|photos?|files?)(ids?|names?|numbers?|index|paths?|files?|filenames?)?"
@@ -15,12 +14,6 @@ TARGETS = re.compile(
     r"(targets?|units?|neurons?|neuroids?|channels?|electrodes?|voxels?|sites?|cells?)(ids?|names?|numbers?)?"
 )
 NUMBER = re.compile(r"(\d+)(?:[.,]0*)?")
-
-
-def natural_key(name: str) -> tuple[Any, ...]:
-    """A key that sorts ``stim_2`` before ``stim_10``, capitals beside small letters."""
-    parts = re.split(r"(\d+)", name)
-    return ([int(part) if i % 2 else part.casefold() for i, part in enumerate(parts)], name)
 
 
 def first_twice(names: Sequence[str]) -> str | None:

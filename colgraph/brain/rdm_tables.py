@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colgraph.brain.names import NUMBER, first_twice, natural_key, plain_number
+from colgraph.brain.names import NUMBER, first_twice, plain_number
 from colgraph.brain.rdm_shapes import side_of
-from colgraph.text import Table, count_rows, is_number, parse_numbers, read_table
+from colgraph.text import Table, count_rows, is_number, natural_key, parse_numbers, read_table
 
 _NUMBERED = re.compile(r"(?:v|x|var|column|col)?(\d+)", re.IGNORECASE)
 """How R, MATLAB and spreadsheets number columns that have no names."""

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colgraph.array_files import load_numpy, load_tree
-from colgraph.brain.names import NUMBER, STIMULI, first_twice, natural_key, plain_number
+from colgraph.brain.names import NUMBER, STIMULI, first_twice, plain_number
 from colgraph.brain.responses import Recordings
 from colgraph.brain.stimulus_keys import Key, is_called_after_names, names_in, preferred
 from colgraph.data import as_bytes, decode_image, find_images, image_to_tensor
 from colgraph.data.decode import image_suffixes
 from colgraph.extras import optional
 from colgraph.hints import reason_of
-from colgraph.text import count_rows, plain_name
+from colgraph.text import count_rows, natural_key, plain_name
 
 ENDS = (".npy", ".npz", ".mat", ".h5", ".hdf5")
 _CHANNELS = (1, 3, 4)

@@ -64,7 +64,8 @@ def listed_names(path: Path) -> list[str] | None:
     file = path / "classes.txt"
     if not file.is_file():
         return None
-    names = [line.strip() for line in read_text(file).rstrip().split("\n")] if read_text(file).strip() else []
+    text = read_text(file).rstrip()
+    names = [line.strip() for line in text.split("\n")] if text else []
     if "" in names:
         raise ValueError(
             f"{str(file)!r} has nothing in line {names.index('') + 1}, and classes are numbered by lines: name it"

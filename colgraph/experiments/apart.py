@@ -43,7 +43,7 @@ def _settings_of(row: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     try:
         folder = RunFolder(row["folder"])
-        config, network = folder.record().config, folder.results().get("network_sha256")
+        config, results = folder.record().config, folder.results()
     except (ImportError, OSError, ValueError):  # without pyyaml, facts have to do
         return None
     flat = config.flat()
@@ -51,5 +51,7 @@ def _settings_of(row: Mapping[str, Any]) -> dict[str, Any] | None:
     flat |= {"options": options, "batch_size": images_a_step(config)}
     unnamed = {name for name, what in ON_RESUME.items() if what == "applied"} | _BY_SEED
     kept = {name: value for name, value in flat.items() if name not in unnamed}
-    # Seeds begin with one run each, or none does; a network of one's own is what its file says, not its name.
-    return kept | {"pretrained": config.init is not None} | ({} if network is None else {"network": network[:8]})
+    # Seeds begin with a run of one task each, or none does; a network of one's own is what its file says, not its name.
+    network, begun = results.get("network_sha256"), results.get("init")
+    kept["pretrained"] = "no" if begun is None else begun["task"]
+    return kept if network is None else kept | {"network": network[:8]}

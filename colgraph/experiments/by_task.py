@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from colgraph.analysis.nets import check_answers
 from colgraph.data import IGNORED, ImageSet
 from colgraph.experiments.difficulty import Bin, counted_difficulty, difficulty_bins, only_in
 from colgraph.models import VisionColumnformer
@@ -99,6 +100,7 @@ def evaluate_task(
             torch.cuda.synchronize(answers.device)
         if kept:
             seconds, timed = seconds + time.perf_counter() - begin, timed + len(places)
+        check_answers(answers.unflatten(0, (-1, len(places))).transpose(0, 1), totals.count)  # several views an image
         totals.add(answers, question.targets, len(places))
         over = float(task.counted(question.targets, len(places)))
         loss, counted = loss + float(task.loss(answers, question.targets)) * over, counted + over

@@ -51,7 +51,7 @@ def row_of_run(folder: Path) -> _Row:
     summary = _load(file)
     if not isinstance(summary, dict) or "test_accuracy" not in summary or "seed" not in summary:
         raise ValueError(f"{str(file)!r} is no summary of a training run")
-    if summary["test_accuracy"] is None or summary["test_accuracy"] != summary["test_accuracy"]:
+    if finite(summary["test_accuracy"]) is None:
         raise ValueError(f"{str(folder)!r} has no test accuracy, as where test targets do not vary: leave it out")
     row = {"config": _SEED.sub("", folder.resolve().name), **{name: finite(summary.get(name)) for name in FIELDS[1:]}}
     more = {name: summary[key] for name, key in OPTIONAL.items() if summary.get(key) is not None}

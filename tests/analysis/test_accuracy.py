@@ -51,7 +51,7 @@ def test_intervals_hold_as_often_as_they_say(of_seed, of_image):
         assert np.mean(alone) < np.mean(held) - 0.02, "seeds alone leave the test sample out"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(1, 5), st.integers(2, 40), st.floats(0.0, 1.0))
 def test_intervals_stay_within_bounds(seed, seeds, images, base):
     result = an.accuracy(np.random.default_rng(seed).random((seeds, images)) < base)
@@ -188,7 +188,7 @@ def test_corrections_by_hand():
         an.correct_p_values({"a": 1.2})
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_corrections_keep_the_order(p):
     found = an.correct_p_values({str(i): value for i, value in enumerate(p)})

@@ -45,7 +45,7 @@ def test_two_images_counted_by_hand():
         balanced_scores(0 * right, 0 * count)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(1, 3), st.integers(2, 30), st.integers(1, 9))
 def test_the_mean_of_scores_is_the_balanced_accuracy(seed, runs, images, columns):
     rng = np.random.default_rng(seed)

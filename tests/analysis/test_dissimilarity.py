@@ -27,7 +27,7 @@ def test_ten_classes_reach_half():
 
 
 @pytest.mark.parametrize("method", ["spearman", "kendall", "pearson"])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10_000), st.integers(2, 5))
 def test_no_order_of_the_entries_is_above_the_attainable(method, seed, classes):
     rng = np.random.default_rng(seed)

@@ -65,7 +65,7 @@ def test_planted_functions_are_recovered():
         assert found.amplitude[unit] == pytest.approx(each["amplitude"], rel=0.1)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10_000), st.integers(9, 20), st.integers(9, 20))
 def test_every_planted_function_is_fitted(seed, height, width):
     field = gabor((height, width), **planted(np.random.default_rng(seed), 1, (height, width))[0])

@@ -38,7 +38,7 @@ def corrupted(net, images, labels):
 
 
 def test_answers_of_nan_are_no_answers(images):
-    with pytest.raises(ValueError, match="answers to 8 of 8 images are NaN, first to 0"):
+    with pytest.raises(ValueError, match="answer to image 0 is NaN"):
         corrupted(Fixed([0.0, np.nan, 1.0]), *images)
     assert corrupted(Fixed([1.0, 0.0, 0.0]), *images) == pytest.approx(0.25)
 

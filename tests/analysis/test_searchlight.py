@@ -65,7 +65,7 @@ def test_planted_geometry_is_found_where_it_is_and_nowhere_else():
     st.booleans(),
     st.integers(0, 99),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_every_light_is_rsa_of_its_columns(stimuli, subjects, method, metric, partial, seed):
     x = noise(stimuli, 6, 3, seed=seed)
     recording = np.array([an.rdm(noise(stimuli, 5, seed=seed + 100 * s + 100)) for s in range(subjects)])

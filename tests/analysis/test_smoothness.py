@@ -63,7 +63,7 @@ def test_selective_by_range_or_by_chance():
             found.selective(**options)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000), st.floats(0.05, 1.0))
 def test_the_resultant_is_told_and_kept(seed, width):
     """However far preferences coincide, their resultant is that of the map and of every shuffle of it."""

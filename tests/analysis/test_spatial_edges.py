@@ -80,7 +80,7 @@ def test_faces_of_a_surface():
     assert edges.shape[1] == 2 * (42 + 80 - 2), "Euler: V - E + F = 2, every edge in both directions"
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(5, 30), st.integers(1, 6), st.integers(0, 10_000))
 def test_both_directions_no_loops_and_no_numbering(count, k, seed):
     rng = np.random.default_rng(seed)

@@ -40,7 +40,7 @@ def npy(folder: Path, values: Any) -> Path:
     dtype=st.sampled_from([">f8", "<f4", "<f8"]),
     diagonal=st.sampled_from([0.0, np.nan, 1e-7]),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_stacks_of_every_shape_are_the_same(
     tmp_path_factory: pytest.TempPathFactory, subjects: int, form: str, dtype: str, diagonal: float
 ) -> None:

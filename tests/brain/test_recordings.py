@@ -18,12 +18,12 @@ pytest.importorskip("PIL")
 
 from PIL import Image
 
-from colgraph.brain.names import natural_key
 from colgraph.brain.regions import read_regions
 from colgraph.brain.responses import Recordings, read_responses
 from colgraph.brain.stimuli import read_stimuli
 from colgraph.report import line_up
 from colgraph.report.loading import PlainImages
+from colgraph.text import natural_key
 
 
 def shown(folder: Path, names: list[str]) -> Path:
@@ -49,7 +49,7 @@ def recordings(stimuli: Any = 3, targets: Any = 6) -> Recordings:
 
 
 @given(st.permutations(range(1, 13)), st.sampled_from(["stim_{}.png", "{}.PNG", "run2_im{}_a.png", "Stim{:03d}.png"]))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_stimuli_without_names_are_in_natural_order(
     tmp_path_factory: pytest.TempPathFactory, numbers: list[int], pattern: str
 ) -> None:
@@ -264,7 +264,7 @@ REGIONS = ["V1", "V1", "V1", "IT", "IT", "V4"]
     header=st.sampled_from([("target", "region"), ("Neuron", "ROI"), ("region", "unit"), None]),
     numbered=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_regions_are_joined_by_target_in_any_dialect(
     tmp_path_factory: pytest.TempPathFactory,
     ids: list[int],

@@ -66,7 +66,7 @@ def test_splits_in_another_order_are_joined_by_name(tmp_path: Path) -> None:
 
 
 @given(order=st.permutations(list(COLORS)), again=st.permutations(list(COLORS)), subset=st.integers(1, 3))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_shards_may_list_classes_in_any_order_or_some_of_them(
     tmp_path_factory: pytest.TempPathFactory, order: list[str], again: list[str], subset: int
 ) -> None:

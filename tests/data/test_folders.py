@@ -42,7 +42,7 @@ HELD_OUT = ["test", "Testing", "seg_test", "TEST-SET", "test_images", "val", "va
 
 
 @given(train=st.sampled_from(TRAIN), held=st.sampled_from(HELD_OUT), twice=st.booleans(), wrapped=st.booleans())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_folders_named_after_splits_are_splits(
     tmp_path_factory: pytest.TempPathFactory, train: str, held: str, twice: bool, wrapped: bool
 ) -> None:
@@ -230,7 +230,7 @@ def test_list_without_labels_leaves_classes_to_folders(tmp_path: Path) -> None:
 
 
 @given(outer=st.lists(st.sampled_from(["fold1", "fold2", "photo", "sketch", "A"]), min_size=2, max_size=3, unique=True))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_folders_that_all_hold_the_same_folders_are_refused(
     tmp_path_factory: pytest.TempPathFactory, outer: list[str]
 ) -> None:

@@ -51,7 +51,7 @@ WRITTEN = [("PNG", "<u2"), ("PNG", ">u2"), ("TIFF", "<u2"), ("TIFF", ">u2"), ("P
 
 
 @given(value=st.integers(0, 65535), written=st.sampled_from(WRITTEN))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_sixteen_bits_are_scaled_by_their_type(value: int, written: tuple[str, str]) -> None:
     kind, order = written
     # A dark image, all of whose pixels are below 256, is dark.

@@ -72,7 +72,7 @@ def test_the_first_images_are_the_same_however_many_there_are() -> None:
 
 
 @given(size=st.integers(3, 20), openness=st.integers(2, 9), seed=st.integers(0, 999))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_paths_are_those_of_networkx(size: int, openness: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     is_open = rng.random((3, size, size)) < openness / 10

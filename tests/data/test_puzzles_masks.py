@@ -112,7 +112,7 @@ def test_few_bits_are_not_stretched(bits: int) -> None:
     columns=st.integers(1, 4),
     seed=st.integers(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_patch_has_the_class_of_most_of_its_pixels(
     height: int, width: int, rows: int, columns: int, seed: int
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,15 @@ def test_a_run_is_as_good_at_its_task_as_its_summary_says(
     for key in own:
         assert np.allclose(own[key], again[key]) if key == "score" else np.array_equal(own[key], again[key])
     assert (folder.path / "confusion.png").is_file() == (name == "columns")
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "classify"])
+def test_answers_of_nan_are_refused(runs: dict[str, Any], name: str) -> None:
+    trained = load_trained(runs[name][0])
+    with torch.no_grad():
+        list(trained.net.head.parameters())[-1][0] = math.nan
+    with pytest.raises(ValueError, match="the network's answer to image 0 is NaN"):
+        evaluate_task(trained, made_runs.splits(kind=TASKS[name].get("kind", "classes")).test)
 
 
 def test_confusions_are_over_columns_that_count(

@@ -72,17 +72,22 @@ def test_runs_of_one_name_that_were_trained_otherwise_are_no_seeds_of_one_row(tm
         (folder / "summary.json").write_text(json.dumps(row("c", seed, 0.5)))
         return folder
 
+    def add(folder: Path, **more: Any) -> None:
+        summary = json.loads((folder / "summary.json").read_text())
+        (folder / "summary.json").write_text(json.dumps(summary | more))
+
     same = {"workers": 2, "figure_every": 0, "devices": "2", "batch_size": TrainConfig().batch_size // 2}
     folders = [run_folder(0), run_folder(1, **same), run_folder(2, lr=0.01), run_folder(3)]
     found = {entry["config"]: entry["seeds"] for entry in summarize(read_results(folders))}
     assert found == {"c (lr 0.001)": [0, 1, 3], "c (lr 0.01)": [2]}
-    begun = [folders[0], run_folder(1, init="runs/a-seed1"), run_folder(2, init="runs/a-seed2")]
+    begun = [folders[0], run_folder(1), run_folder(2), run_folder(4)]
+    for folder, task in zip(begun[1:], ("contrast", "contrast", "reconstruct"), strict=True):
+        add(folder, init={"run": "runs/a", "task": task, "steps": 8})
     found = {entry["config"]: entry["seeds"] for entry in summarize(read_results(begun))}
-    assert found == {"c (pretrained false)": [0], "c (pretrained true)": [1, 2]}
+    assert found == {"c (pretrained no)": [0], "c (pretrained contrast)": [1, 2], "c (pretrained reconstruct)": [4]}
     own = [run_folder(seed) for seed in range(3)]
     for folder, digest in zip(own, ("a" * 64, "a" * 64, "b" * 64), strict=True):
-        summary = json.loads((folder / "summary.json").read_text())
-        (folder / "summary.json").write_text(json.dumps(summary | {"network_sha256": digest}))
+        add(folder, network_sha256=digest)
     found = {entry["config"]: entry["seeds"] for entry in summarize(read_results(own))}
     assert found == {"c (network aaaaaaaa)": [0, 1], "c (network bbbbbbbb)": [2]}
 

@@ -307,7 +307,7 @@ DIALECTS = {
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(mesh=meshes())
 def test_every_dialect_is_read_as_the_same_triangles(dialect, mesh):
     if dialect.endswith((".vtk", ".vtp", ".vtu")):
@@ -323,7 +323,7 @@ def test_every_dialect_is_read_as_the_same_triangles(dialect, mesh):
     assert corners(geometry.positions, geometry.faces) == corners(points, as_triangles(points, polygons))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(mesh=meshes(), seed=st.integers(0, 99))
 def test_polygons_stored_twice_in_either_winding_are_used_once(mesh, seed):
     points, polygons = mesh
@@ -334,7 +334,7 @@ def test_polygons_stored_twice_in_either_winding_are_used_once(mesh, seed):
     np.testing.assert_array_equal(once.triangles(points)[0], as_triangles(points, polygons))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(4, 12), st.integers(0, 2**16))
 def test_triangles_of_a_star_shaped_polygon_have_its_area(size, seed):
     rng = np.random.default_rng(seed)

@@ -53,7 +53,7 @@ def rotation(angle):
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 6), st.integers(1, 12), st.integers(0, 2**32 - 1))
 def test_nearest_mask_takes_k_and_never_a_farther_one(k, width, seed):
     rng = np.random.default_rng(seed)

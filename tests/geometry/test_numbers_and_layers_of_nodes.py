@@ -35,7 +35,7 @@ def test_layers_are_numbered_in_the_order_that_they_are_read_in(layers, wanted):
 
 
 def test_a_layer_that_is_missing_is_refused():
-    with pytest.raises(ValueError, match="some nodes have nan"):
+    with pytest.raises(ValueError, match=r"node 1 has no 'layer', but other nodes have \(1 of 3 lack it"):
         cg.build_sheet(with_layers([0, float("nan"), 1]))
 
 

@@ -157,7 +157,7 @@ def test_names_that_are_numbers_need_to_be_told(tmp_path, text):
         read_geometry(tmp_path / "numbers.csv")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), named=st.booleans())
 def test_any_table_comes_back(tmp_path, data, named):
     n = data.draw(st.integers(2, 5))

@@ -263,7 +263,7 @@ def test_self_loops_stay():
     edges=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.floats(0, 1e6)), min_size=1, max_size=30),
     directed=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_multigraph_keeps_the_shortest_edge_of_each_pair(edges, directed):
     graph = (nx.MultiDiGraph if directed else nx.MultiGraph)()
     graph.add_nodes_from(range(7))

@@ -399,7 +399,7 @@ def number(value, comma):
     return repr(value).replace(".", ",") if comma else repr(value)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     network=networks(),
     separator=st.sampled_from(";\t,|"),
@@ -436,7 +436,7 @@ def test_a_network_in_any_dialect_is_the_same_network(tmp_path, network, separat
     assert set(geometry.names) == set(names)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(network=networks())
 def test_a_network_in_any_graph_file_is_the_same_network(tmp_path, network):
     names, dense = network

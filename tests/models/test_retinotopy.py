@@ -43,7 +43,7 @@ def test_groups_of_a_grid_are_its_squares(size: int) -> None:
 
 
 @given(rows=st.integers(1, 4), columns=st.integers(1, 4), size=st.integers(1, 5), seed=st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_every_patch_gets_as_many_columns_each_with_a_number_of_its_own(
     rows: int, columns: int, size: int, seed: int
 ) -> None:

@@ -23,7 +23,7 @@ def graph(seed: int, n: int = 9, share: float = 0.4) -> tuple[np.ndarray, np.nda
     return edges, lengths[0], Candidates(pairs, lengths[1], n)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     rate=st.floats(0, 0.9),

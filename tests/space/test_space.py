@@ -130,7 +130,7 @@ def test_paths_on_meshes_match_one_dense_search(name, metric):
     check_queries(space, distance, some(n, rng), some(n, rng), 30, 3.0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(2, 25), st.integers(0, 80), st.integers(0, 2**32 - 1))
 def test_paths_on_random_directed_graphs(n, e, seed):
     rng = RNG(seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import re
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +17,7 @@ from colgraph.geometry.readers.graphs.coordinates import drawing_coordinates
 from colgraph.geometry.readers.lengths import Lengths, as_number, edge_name
 from colgraph.hints import closest
 from colgraph.space import make_space
+from colgraph.text import natural_key
 
 _BY_POSITION = ("euclidean", "great_circle", "periodic")
 """Metrics that need nothing but positions, and the last one a period."""
@@ -96,7 +97,8 @@ def graph_geometry(
 def _other_numbers(nodes: list[Any]) -> list[str]:
     """A note on nodes that are called as columns are, by their numbers, but are not in that order."""
     moved = next((i for i, node in enumerate(nodes) if node != i), None)
-    if moved is None or not all(type(node) is int for node in nodes) or sorted(nodes) != list(range(len(nodes))):
+    numbered = all(isinstance(node, int | np.integer) for node in nodes)
+    if moved is None or not numbered or sorted(nodes) != list(range(len(nodes))):
         return []
     return [
         f"node {nodes[moved]} is column {moved}: columns are nodes in the order in which they were added, and inputs, "
@@ -214,8 +216,8 @@ def _edge_lengths(
 
 
 def _column_values(attributes: list[Mapping[str, Any]], nodes: list[Any], key: str) -> list[Any] | None:
-    """One value per node, or None where no node has ``key``."""
-    missing = [i for i, data in enumerate(attributes) if data.get(key) is None]
+    """One value per node, or None where no node has ``key``; nan is how other programs write that one has none."""
+    missing = [i for i, data in enumerate(attributes) if _is_missing(data.get(key))]
     if len(missing) == len(nodes):
         return None
     if missing:
@@ -223,6 +225,11 @@ def _column_values(attributes: list[Mapping[str, Any]], nodes: list[Any], key: s
             f"node {nodes[missing[0]]!r} has no {key!r}, but other nodes have ({len(missing)} of {len(nodes)} lack it)"
         )
     return [data[key] for data in attributes]
+
+
+def _is_missing(value: Any) -> bool:
+    number = None if isinstance(value, str) and value.strip().lower() != "nan" else as_number(value)
+    return value is None or (number is not None and math.isnan(number))
 
 
 def _node_positions(
@@ -301,17 +308,11 @@ def _layer_numbers(values: list[Any]) -> NDArray[np.int64]:
     numbers = [_whole(value) for value in values]
     if None not in numbers:
         return np.array(numbers, dtype=np.int64)
-    called = [as_number(value) for value in values]
-    if any(number is not None and not np.isfinite(number) for number in called):
-        raise ValueError("layer must be finite numbers or names, some nodes have nan or an infinite one")
-    labels: list[Any] = [str(value) for value in values] if None in called else called
-    order = sorted(set(labels), key=None if None not in called else _natural_key)
-    return np.array([order.index(label) for label in labels], dtype=np.int64)
-
-
-def _natural_key(label: str) -> tuple[Any, ...]:
-    """``L2`` before ``L10``."""
-    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", label))], label
+    numbers_or_names = [as_number(value) for value in values]
+    labels: list[Any] = [str(value) for value in values] if None in numbers_or_names else numbers_or_names
+    in_order = sorted(set(labels), key=natural_key if None in numbers_or_names else None)
+    number_of = {label: i for i, label in enumerate(in_order)}
+    return np.array([number_of[label] for label in labels], dtype=np.int64)
 
 
 def _areas(attributes: list[Mapping[str, Any]], names: Any) -> tuple[NDArray[np.int64] | None, list[str] | None]:
