@@ -111,6 +111,13 @@ def test_inputs_and_outputs():
     assert by_mask.inputs.tolist() == [0, 2]
 
 
+def test_what_follows_from_the_rest_cannot_be_set(sheet):
+    with pytest.raises(AttributeError, match=r"inputs of a sheet follows from input_rank: set sheet\.input_rank"):
+        sheet.inputs = [1]
+    with pytest.raises(AttributeError, match="fingerprint of a sheet follows from the rest: build another sheet"):
+        sheet.fingerprint = ""
+
+
 def test_subgraph_relabels_everything():
     # As many faces, edges and columns as each other: no attribute may be taken for another kind.
     ring = torch.arange(6)

@@ -54,8 +54,11 @@ def read_masks(
 
 
 def _patches(mask: bytes | str, image: bytes | str, grid: Grid) -> NDArray[np.int64]:
+    try:
+        size, stored, is_turned = _sizes(image)
+    except UnreadableImageError as error:
+        raise UnreadableImageError(f"the image itself cannot be read: {error}") from error
     numbers = class_numbers(mask)
-    size, stored, is_turned = _sizes(image)
     if numbers.shape == (size[1], size[0]):
         # As many pixels as the image is shown with; turned as it is shown, or as it is stored?
         if stored == size and is_turned:

@@ -113,7 +113,9 @@ def join_parts(parts: Sequence[Part], source: str, notes: Sequence[str] = ()) ->
     _check_kinds([labels[i] for i in kept])
     classes = _classes([labels[i] for i in kept if parts[i].split == "train"], source)
     splits = encoded_splits([(parts[i], columns[i][0], _numbers(labels[i], classes)) for i in kept], source)
-    return EncodedSplits(splits, classes, [*left_out, *_order_note(labels, classes), *notes])
+    return EncodedSplits(
+        splits, classes, [*left_out, *_order_note(labels, classes), *_passed_over(parts, columns), *notes]
+    )
 
 
 def encoded_splits(parts: Sequence[tuple[Part, str, np.ndarray]], source: str) -> dict[str, EncodedImages]:
@@ -235,6 +237,23 @@ def _pick_label(present: list[str], typed: list[str]) -> str | None:
     usual = [name for name in LABEL_COLUMNS if name in present]
     named = [name for name in usual if name in typed]
     return next(iter(named or usual or (typed if len(typed) == 1 else [])), None)
+
+
+def _passed_over(parts: Sequence[Part], columns: Sequence[tuple[str, str]]) -> list[str]:
+    """Notes of columns that are called as labels are, too, and sort the training images in another way."""
+    datasets, notes = import_datasets(), []
+    for part, (_, label) in zip(parts, columns, strict=True):
+        table = part.table.with_format(None)
+        for other in LABEL_COLUMNS if part.split == "train" else ():
+            is_one = other != label and isinstance(table.features.get(other), (datasets.ClassLabel, datasets.Value))
+            if is_one and not is_same_partition(table[label][:], table[other][:]):
+                notes.append(f"labels are those of column {label!r}; {other!r} has others, and is passed over")
+    return list(dict.fromkeys(notes))
+
+
+def is_same_partition(some: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Whether two lists of labels say the same in other words: equal where the other is, and nowhere else."""
+    return len(set(some)) == len(set(others)) == len(set(zip(some, others, strict=True)))
 
 
 # ---------------------------------------------------------------------- labels

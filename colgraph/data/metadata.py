@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from colgraph.data.labels import LABEL_COLUMNS
+from colgraph.data.labels import LABEL_COLUMNS, is_same_partition
 from colgraph.data.splits import split_of
 from colgraph.text import read_table, read_text
 
@@ -38,21 +38,28 @@ def read_metadata(files: Sequence[Path]) -> dict[Path, Listed]:
     File names are relative to the list's folder. A list without a column of labels says nothing.
 
     Raises:
-        ValueError: if a list cannot be read, names an image that is not there or twice, or lacks a label.
+        ValueError: if a list cannot be read, names an image that is not there or twice, lacks a label, or has two
+            columns of labels that sort the images in different ways.
     """
     found: dict[Path, Listed] = {}
     for file in files:
         rows = _rows(file)
-        columns = {name.lower(): name for row in rows for name in row}
+        columns = _columns(file, rows)
         names = [columns[name] for name in _FILE_COLUMNS if name in columns]
         labels = [columns[name] for name in LABEL_COLUMNS if name in columns]
         if not names or not labels:
             continue
+        for other in labels[1:]:
+            mine, theirs = ([_text(row.get(name)) for row in rows] for name in (labels[0], other))
+            if not is_same_partition(mine, theirs):
+                raise ValueError(f"{str(file)!r} has labels in {labels[0]!r} and others in {other!r}: leave one")
         for row in rows:
             image = file.parent / os.path.normpath(str(row.get(names[0]) or "").replace("\\", "/"))
             if not image.is_file():
                 raise ValueError(f"{str(file)!r} lists {row.get(names[0])!r}, which is not there")
             label = _text(row.get(labels[0]))
+            if isinstance(row.get(labels[0]), (list, dict)):
+                raise ValueError(f"{str(file)!r}: the label of {row[names[0]]!r} is {row[labels[0]]!r}: give one class")
             if not label:
                 raise ValueError(f"{str(file)!r} gives no label for {row[names[0]]!r}")
             if image in found:
@@ -70,10 +77,20 @@ def _split(file: Path, row: dict[str, Any], column: str | None) -> str | None:
     return split
 
 
+def _columns(file: Path, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """The columns by their names in small letters."""
+    columns: dict[str, str] = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        if columns.setdefault(name.lower(), name) != name:
+            raise ValueError(f"{str(file)!r} has columns {columns[name.lower()]!r} and {name!r}: leave one of them")
+    return columns
+
+
 def _text(value: Any) -> str:
+    """A cell as text; "" for a missing one, which JSON of other programs writes as NaN, too."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return "" if value is None else str(value).strip()
+    return "" if value is None or value != value else str(value).strip()
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

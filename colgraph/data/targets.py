@@ -42,6 +42,7 @@ def join_targets(
     kinds = {one.shape[3:] for one in targets}
     if len(kinds) > 1:
         raise ValueError(f"{source} has {' and '.join(sorted(map(_kind, kinds)))}: all parts must have the same")
+    _check_all_named(parts, targets, named, names)
     classes = _classes(parts, targets, named, names, source)
     for i, (part, (image, _)) in enumerate(zip(parts, columns, strict=True)):
         if not targets[i].shape[3:]:
@@ -52,6 +53,12 @@ def join_targets(
     for each in splits.values():
         if not (np.isfinite(each.labels) & (each.labels != IGNORED)).any():
             raise ValueError(f"{each.where}: every target is ignored, from that of image {each.name(0)} on")
+    learned = splits["train"].labels
+    if learned.ndim == 3 and len(found := np.unique(learned[learned != IGNORED])) == 1:
+        raise ValueError(
+            f"{splits['train'].where}: every target is class {found[0]} or ignored, as {VOID} is: there must be two "
+            "classes at least (masks of two have 0 and 1)"
+        )
     return EncodedSplits(splits, classes, list(notes))
 
 
@@ -182,6 +189,25 @@ def _classes(
         return list(listed if listed is not None else carried or ())
     most = max(int(targets[i].max()) for i in train)
     return [str(i) for i in range(max(most, 0) + 1)]
+
+
+def _check_all_named(
+    parts: Sequence[Part],
+    targets: Sequence[NDArray[Any]],
+    named: Sequence[list[str] | None],
+    listed: Sequence[str] | None,
+) -> None:
+    """Refuse numbers that nobody names beside lists that carry names, unless those names are the numbers."""
+    carried = next((i for i, names in enumerate(named) if names is not None), None)
+    if carried is None or listed is not None:
+        return
+    names = named[carried] or []
+    for part, target, mine in zip(parts, targets, named, strict=True):
+        if mine is None and not target.shape[3:] and names != [str(i) for i in range(len(names))]:
+            raise ValueError(
+                f"{part.where} has numbers for classes where {parts[carried].where} has names ({', '.join(names[:3])}"
+                f"{', ...' if len(names) > 3 else ''}): give both names, or name them in classes.txt"
+            )
 
 
 def _by_name(target: NDArray[np.int64], names: list[str] | None, classes: list[str], part: Part) -> NDArray[np.int64]:

@@ -18,6 +18,10 @@ TEXTS = ("metric", "geometry")
 OPTIONAL = ("names", "area", "area_names", "tract_index", "period", "wire_index", "wire_length")
 
 
+_FOLLOWS_FROM = {"distance": "edge_distance", "inputs": "input_rank", "outputs": "output_mask"}
+"""What is to be set in place of what follows from it."""
+
+
 def _optional(name: str, text: str) -> Any:
     """A property of an attribute that PyG's store holds only where there is one; None elsewhere."""
 
@@ -56,6 +60,15 @@ class CheckedData(Data):
             self._store["area_names"] = "\n".join(checks.area_names(names))
         elif "area_names" in self._store:
             del self._store["area_names"]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        known = getattr(type(self), name, None)
+        if isinstance(known, property) and known.fset is None:
+            # PyG would put it into its store, where nothing reads it.
+            hint = _FOLLOWS_FROM.get(name)
+            what = f"set sheet.{hint}" if hint else "build another sheet"
+            raise AttributeError(f"{name} of a sheet follows from {hint or 'the rest'}: {what}")
+        super().__setattr__(name, value)
 
     @property
     def num_columns(self) -> int:

@@ -97,7 +97,7 @@ class TrainConfig(ColumnformerOptions, RewireSettings, InputSettings):
         "cosine", "of columns' weights: cosine of neighbors, or laplacian-pyramid: what smoothing takes", choices=KINDS
     )
     weight_similarity_range: float = option(1.0, "width of its Gaussian of distance, in spacings", above=0)
-    seed: int = option(0, "of parameters, batches and augmentation", low=0)
+    seed: int = option(0, "of parameters, batches and augmentation", low=0, high=2**64 - 1)
     devices: str = option("1", "number of devices, or auto")
     sheet_parallel: int = option(1, "processes that share one sheet, each with a part of its columns", low=1)
     accelerator: str = option("auto", "where to train", choices=("auto", "cpu", "gpu", "mps"))
@@ -134,7 +134,7 @@ class TrainConfig(ColumnformerOptions, RewireSettings, InputSettings):
         if self.depth is None:
             object.__setattr__(self, "depth", 1 if self.model == "recurrent" or self.is_own else 4)
         object.__setattr__(self, "precision", _PRECISIONS[self.precision])
-        if self.devices != "auto" and not (self.devices.isdigit() and int(self.devices) > 0):
+        if self.devices != "auto" and not (self.devices.isdecimal() and int(self.devices) > 0):
             raise ValueError(f"devices: must be a number of at least 1, or auto, got {self.devices!r}")
         if self.patch_stride is not None and self.patch_stride > self.image_size:
             raise ValueError(f"patch_stride: must be at most image_size {self.image_size}, got {self.patch_stride}")

@@ -92,6 +92,14 @@ NEEDS: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] = 
         "--weight-similarity",
     ),
     (("wiring_kind",), lambda c: c.wiring > 0, "--wiring"),
+    (
+        (
+            *("wiring", "spatial_weight", "weight_similarity"),
+            *("edge_bias_lr", "embedding_lr", "difference_lr", "difference_decay"),
+        ),
+        lambda c: not c.freeze,
+        "more than the head to learn: --init without --freeze",
+    ),
     (("edge_bias_lr",), lambda c: c.edge_bias == "learned", "--edge-bias learned"),
     (("locality_sigma",), lambda c: c.edge_bias is not None, "--edge-bias learned or fixed"),
     (

@@ -194,6 +194,11 @@ def _notes(net: VisionModel, config: TrainConfig, images: ImageSplits) -> list[s
         notes.append(f"an epoch is all {count} training images: --epoch-images {config.epoch_images} are more")
     if config.batch_size > count:
         notes.append(f"a step takes all {count} training images: --batch-size {config.batch_size} are more")
+    if config.warmup >= config.epochs:
+        notes.append(
+            f"the learning rate rises through all of the run, to {config.epochs / config.warmup:.0%} of {config.lr:g}: "
+            f"--warmup {config.warmup:g} is not less than --epochs {config.epochs}"
+        )
     if isinstance(net, OwnNetwork):
         size = "" if net.sheet is None else f" with a sheet of {net.sheet.num_columns:,} columns"
         return [*notes, f"{config.baseline}{size}: geometry, neighbors, wiring and the like play no part"]

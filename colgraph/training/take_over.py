@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from colgraph.models import SheetMismatchError, VisionColumnformer, VisionModel
+from colgraph.models import OwnNetwork, SheetMismatchError, VisionColumnformer, VisionModel
 from colgraph.script import flag_of
 from colgraph.training.checkpoint import load_trained
 from colgraph.training.config import TrainConfig
@@ -18,6 +18,9 @@ from colgraph.training.inputs import VISION_SETTINGS
 _HEAD = ("head.", "pool", "mask_token", "output_patches")
 """What belongs to a task, and is not taken over: by the names that parameters begin with."""
 
+_OWN_HEAD = tuple(f"network.{name}" for name in ("head.", "fc.", "classifier.", "pool."))
+"""The same of a network of one's own, as torchvision, timm and this library call their heads."""
+
 _USES = ("num_heads", "attention_residual", "leak", "inject", "speed", "channels")
 """Settings that give the same parameters another meaning and leave no trace in shapes, beside how images are seen."""
 
@@ -25,13 +28,14 @@ _USES = ("num_heads", "attention_residual", "leak", "inject", "speed", "channels
 def take_over(net: VisionModel, config: TrainConfig) -> dict[str, Any] | None:
     """Give a model that begins the sheet and patch embedding of the run that ``config.init`` names; None without one.
 
-    The head stays as it is. ``last.ckpt`` is read.
+    The head stays as it is; in a network of one's own it is what is called ``head``, ``fc`` or ``classifier``.
+    ``last.ckpt`` is read.
 
     Returns:
         What ``summary.json`` says of it: the run, its task, steps and the SHA-256 of its parameters.
 
     Raises:
-        ValueError: if there is no such run, or its model does not fit this one; a
+        ValueError: if there is no such run, its model does not fit this one or has no head that can be told; a
             :class:`colgraph.SheetMismatchError` naming both fingerprints if it was learned on another sheet.
     """
     if config.init is None:
@@ -46,9 +50,9 @@ def take_over(net: VisionModel, config: TrainConfig) -> dict[str, Any] | None:
         raise ValueError(f"init: {config.init!r} has trained a {type(other).__name__}, this is a {type(net).__name__}")
     _check_sheets(net, other, config.init, trained.config.rewire > 0)
     _check_same_use(config, trained.config)
-    mine, theirs = net.state_dict(), other.state_dict()
-    taken = {name: value for name, value in theirs.items() if not name.startswith(_HEAD)}
-    for name in sorted({*taken, *(name for name in mine if not name.startswith(_HEAD))}):
+    mine, theirs, head = net.state_dict(), other.state_dict(), _head_of(net, "init")
+    taken = {name: value for name, value in theirs.items() if not name.startswith(head)}
+    for name in sorted({*taken, *(name for name in mine if not name.startswith(head))}):
         here, there = (list(state[name].shape) if name in state else "nothing" for state in (mine, taken))
         if here != there:
             raise ValueError(
@@ -62,9 +66,12 @@ def take_over(net: VisionModel, config: TrainConfig) -> dict[str, Any] | None:
 
 
 def _check_sheets(net: nn.Module, other: nn.Module, run: str, plastic: bool) -> None:
-    if not isinstance(net, VisionColumnformer) or not isinstance(other, VisionColumnformer):
+    mine, theirs = (
+        one.model.sheet if isinstance(one, VisionColumnformer) else one.sheet if isinstance(one, OwnNetwork) else None
+        for one in (net, other)
+    )
+    if mine is None or theirs is None:
         return
-    mine, theirs = net.model.sheet, other.model.sheet
     (*_, my_inputs, _), (*_, their_inputs, _) = mine.marks, theirs.marks
     if mine.fingerprint != theirs.fingerprint:
         hint = "give the geometry and neighbors of that run"
@@ -112,6 +119,22 @@ def _check_same_use(config: TrainConfig, theirs: TrainConfig) -> None:
 
 
 def freeze_all_but_head(net: nn.Module) -> None:
-    """Let the head alone learn: no gradient reaches the rest."""
+    """Let the head alone learn: no gradient reaches the rest, and norms of batches there keep what they have learned.
+
+    Raises:
+        ValueError: for a network of one's own whose head cannot be told.
+    """
+    head = _head_of(net, "freeze") if isinstance(net, OwnNetwork) else ("head.", "pool")
     for name, parameter in net.named_parameters():
-        parameter.requires_grad_(name.startswith(("head.", "pool")))
+        parameter.requires_grad_(name.startswith(head))
+    for name, module in net.named_modules():
+        module.training = f"{name}.".startswith(head)
+
+
+def _head_of(net: nn.Module, setting: str) -> tuple[str, ...]:
+    """What the names of the head's parameters begin with."""
+    if not isinstance(net, OwnNetwork):
+        return _HEAD
+    if not any(name.startswith(_OWN_HEAD) for name, _ in net.named_parameters()):
+        raise ValueError(f"{setting}: which part of your network is its head? Call that self.head, fc or classifier")
+    return _OWN_HEAD

@@ -304,6 +304,16 @@ def test_labels_that_are_no_classes_are_refused(tmp_path: Path, labels: list[obj
         load_images(write_parquet(tmp_path / "x.parquet", labels), image_size=4)
 
 
+def test_other_columns_of_labels_are_said(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "x.parquet", [0, 1] * 5)
+    table = datasets.Dataset.from_parquet(str(path))
+    table.add_column("class", ["a", "b"] * 5).add_column("target", [0, 1, 2, 3, 4] * 2).to_parquet(str(path))
+    notes = load_images(path, image_size=4).notes
+    assert [note for note in notes if "label" in note] == [
+        "labels are those of column 'label'; 'target' has others, and is passed over"
+    ]
+
+
 def test_broken_parquet_files_are_named(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "x.parquet", [0, 1] * 5)
     path.write_bytes(path.read_bytes()[:-20])

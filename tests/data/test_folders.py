@@ -211,6 +211,8 @@ def test_lists_of_other_programs_with_a_column_of_splits(tmp_path: Path, data: s
         ("file_name,label\ncat0.png,cat\nghost.png,cat\n", "lists 'ghost.png', which is not there"),
         ("file_name,label\ncat0.png,cat\ncat0.png,dog\n", "lists 'cat0.png', which"),
         ("file_name,label\ncat0.png,\n", "no label for 'cat0.png'"),
+        ("file_name,label,class\ncat0.png,cat,a\ncat1.png,cat,b\n", "has labels in 'label' and others in 'class'"),
+        ("file_name,label,Label\ncat0.png,cat,a\n", "has columns 'label' and 'Label': leave one"),
         ("file_name,label,split\ncat0.png,cat,fold3\n", "split must be train, val or test, got 'fold3'"),
     ],
 )
@@ -219,6 +221,27 @@ def test_lists_that_do_not_match_the_images_are_refused(tmp_path: Path, text: st
     (tmp_path / "metadata.csv").write_text(text)
     with pytest.raises(ValueError, match=words):
         load_images(tmp_path, image_size=5)
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("NaN", "gives no label for 'cat0.png'"),
+        ('["cat", "dog"]', r"the label of 'cat0.png' is \['cat', 'dog'\]: give one"),
+    ],
+)
+def test_labels_of_lists_are_one_class(tmp_path: Path, label: str, words: str) -> None:
+    mixed(tmp_path)
+    (tmp_path / "metadata.jsonl").write_text(f'{{"file_name": "cat0.png", "label": {label}}}\n')
+    with pytest.raises(ValueError, match=words):
+        load_images(tmp_path, image_size=5)
+
+
+def test_two_columns_that_say_the_same_are_one(tmp_path: Path) -> None:
+    rows = mixed(tmp_path)
+    lines = "\n".join(f"{file},{label},{'cd'.index(label[0])}" for file, label in rows)
+    (tmp_path / "metadata.csv").write_text(f"file_name,label,class\n{lines}\n")
+    check(load_images(tmp_path, image_size=5, channels=1))
 
 
 def test_list_without_labels_leaves_classes_to_folders(tmp_path: Path) -> None:

@@ -164,7 +164,8 @@ def test_the_orientation_of_an_image_is_heeded(tmp_path: Path) -> None:
         (encoded(Image.fromarray(pixels()), "JPEG"), "JPEG does not keep class numbers"),
         (b"nothing", "the mask of image 'img0.png': it is in no image format"),
         (grey(np.full((8, 8), 255, dtype=np.uint8)), "every target is ignored, from that of image 'img0.png' on"),
-        (grey(np.zeros((8, 8), dtype=np.uint8)), "one class only"),
+        (grey(np.zeros((8, 8), dtype=np.uint8)), "every target is class 0 or ignored, as 255 is"),
+        (grey(np.where(pixels() == 1, 255, 0).astype(np.uint8)), "(masks of two have 0 and 1)"),
         (encoded(Image.fromarray(np.full((2, 2), 300, dtype=np.uint16))), "class 300 of patch 0, 0 is outside 0..254"),
     ],
 )
@@ -224,6 +225,22 @@ def test_names_that_lists_carry_are_joined(tmp_path: Path) -> None:
     assert images.classes == ["a", "b", "c"]
     assert images.train.labels[0].tolist() == [[0, 1], [2, 1]]
     assert images.test.labels[0].tolist() == [[2, 0], [0, 2]]
+
+
+def test_numbers_without_names_beside_lists_that_carry_them_are_refused(tmp_path: Path) -> None:
+    names = datasets.Sequence(datasets.ClassLabel(names=["a", "b", "c"]))
+    place = folder(tmp_path / "x", [[0, 1, 2, 1]] * 2, column="targets", targets=names)
+    other = folder(tmp_path / "y", [[0, 1, 1, 0]] * 2, column="targets")
+    (other / "test.parquet").replace(place / "test.parquet")
+    with pytest.raises(ValueError, match=r"\(test\) has numbers for classes where .* has names \(a, b, c\)"):
+        read(place)
+    (place / "classes.txt").write_text("a\nb\nc\n")
+    assert read(place).test.labels[0].tolist() == [[0, 1], [1, 0]]
+
+
+def test_an_image_that_cannot_be_read_is_not_called_its_mask(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"'img0\.png': the image itself cannot be read: it is in no image format"):
+        read(folder(tmp_path, [grey(NUMBERS)] * 2, b"nothing"))
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,16 @@ def test_loading_onto_another_graph_says_so(sheet, random_sheet):
     for strict in (True, False):
         with pytest.raises(SheetMismatchError, match="another graph"):
             other.load_state_dict(model.state_dict(), strict=strict)
+    ends = {"edge_index": sheet.edge_index, "num_columns": sheet.num_columns, "edge_distance": sheet.edge_distance}
+    ends |= {"pos": sheet.pos, "outputs": sheet.outputs}
+    same = make(Sheet.from_edges(**ends, inputs=sheet.inputs))
+    same.load_state_dict(model.state_dict())
+    with pytest.raises(SheetMismatchError, match="learned with other input columns than this model's sheet has"):
+        make(Sheet.from_edges(**ends, inputs=sheet.inputs.flip(0))).load_state_dict(model.state_dict())
+    with pytest.warns(UserWarning, match="learned with other output columns"):
+        make(Sheet.from_edges(**{**ends, "outputs": [0]}, inputs=sheet.inputs)).load_state_dict(model.state_dict())
+    older = dict(model.state_dict())  # as older versions wrote it, and safetensors do
+    make(Sheet.from_edges(**ends, inputs=sheet.inputs.flip(0))).load_state_dict(older)
     assert issubclass(SheetMismatchError, ValueError)
     assert issubclass(SheetMismatchError, RuntimeError)
 

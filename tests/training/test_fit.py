@@ -115,6 +115,26 @@ def test_a_network_by_its_file_is_made_again(tmp_path: Path, arrays: Any, file: 
         load_trained(tmp_path / "run")
 
 
+def test_a_network_of_ones_own_is_taken_over_but_for_its_head(
+    tmp_path: Path, arrays: Any, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, labels = arrays
+    settings = SMALL | {"warmup": 3.0}
+    fit(images, labels, out=tmp_path / "first", model=f"{file}:Net", **settings)
+    assert "rises through all of the run, to 33% of 0.01: --warmup 3 is not less" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"init: which part of your network is its head\? Call that self\.head"):
+        fit(images, labels, out=tmp_path / "no", model=f"{file}:Net", init=str(tmp_path / "first"), **SMALL)
+    file.write_text(NETWORK.replace("last", "head"))
+    fit(images, labels, out=tmp_path / "named", model=f"{file}:Net", **SMALL)
+    probe: dict[str, Any] = SMALL | {"init": str(tmp_path / "named"), "freeze": True, "epochs": 3}
+    said = fit(images, labels, out=tmp_path / "probe", model=f"{file}:Net", **probe)
+    assert said["init"]["run"] == str(tmp_path / "named")
+    before, after = (load_trained(tmp_path / name).net.state_dict() for name in ("named", "probe"))
+    differ = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {"network.head.weight", "network.head.bias"} <= differ
+    assert not [name for name in differ if "layers" in name]  # the means of its norms too
+
+
 def test_a_module_is_found_by_its_class_or_asked_for(
     tmp_path: Path, arrays: Any, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,6 +104,8 @@ def test_another_geometry_drops_what_belonged_to_the_preset_and_keeps_what_the_u
         ("--augment natura", "did you mean natural?"),
         ("--untied norm,mpl", "did you mean 'mlp'?"),
         ("--devices 0", "--devices: must be a number of at least 1"),
+        ("--devices ²", "--devices: must be a number of at least 1"),
+        (f"--seed {2**64}", f"--seed: must be at most {2**64 - 1}"),
         ("--dim 10 --heads 3", "--dim: 10 is not divisible by num_heads=3"),
         ("--image-size 100 --patch-size 16", "--patch-size: image_size 100 is not divisible by 16"),
         ("--resume --overwrite", "give one of them"),
@@ -128,6 +130,10 @@ def test_bad_flags_are_refused_in_one_line(words: str, message: str) -> None:
         ("lr: [", "cannot read config"),
         ("resume: true", "is a flag of the command line"),
         ("frobnicate: 3", "unknown flag or key --frobnicate"),
+        ("dim: 8\nepochs: 2\ndim: 16", "sets 'dim' twice: keep one"),
+        ("epochs: 010", "line 1: YAML reads 010 as 8: write the number that is meant"),
+        ("dim: 8\nsteps: 1:30", "line 2: YAML reads 1:30 as 90"),
+        ("widths: &w [1, *w]", "the alias in line 1 points to what it lies in"),
     ],
 )
 def test_bad_files_are_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -257,6 +263,8 @@ def test_numbers_of_numpy_and_torch_are_plain_ones(tmp_path: Path) -> None:
         ("--model recurrent --tied-blocks", "--model vit"),
         ("--model recurrent --num-heads 2", "--model columnformer or vit"),
         ("--memory-gb 1", "--data of image files"),
+        ("--init runs/x --freeze --wiring 0.5", "more than the head to learn: --init without --freeze"),
+        ("--init runs/x --freeze --weight-similarity 1", "more than the head to learn"),
     ],
 )
 def test_a_flag_without_an_effect_is_refused_with_what_it_needs(words: str, needs: str) -> None:

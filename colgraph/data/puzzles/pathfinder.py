@@ -33,6 +33,7 @@ _DIRECTIONS = np.array(
 _SAME = 6  # dashes of one bend, so that long curves wind
 _LIKE = 1.5  # pixels by which the distance of the dots may differ between the classes
 _TRIES = 100  # to place a curve
+_HOPELESS = 10  # after which no more are made, where none of a thousand images has found room for it
 
 Curve = NDArray[np.int64]
 """``[n, points, 2]`` the pixels of a curve in each of n images, from one end to the other: row, column."""
@@ -148,8 +149,8 @@ class _Board:
         """
         chosen = np.zeros((len(self.complete), dashes * len(_INK), 2), dtype=np.int64)
         images = np.flatnonzero(self.complete)
-        for _ in range(_TRIES):
-            if not len(images):
+        for tried in range(_TRIES):
+            if not len(images) or (tried == _HOPELESS and len(images) == len(self.complete)):
                 break
             curve, is_possible = self._curves(dashes, len(images))
             covered = np.concatenate([curve, _squares(curve[:, [0, -1]])], axis=1) if has_dots else curve
@@ -176,7 +177,9 @@ class _Board:
         fits = (free > 0).all(1)
         start = self.stream.below(np.maximum(free, 1), count, 2) - lowest + _ROOM * _FINE
         points = np.where(fits[:, None, None, None], points + start[:, None, None], _ROOM * _FINE)
-        return (points // _FINE).reshape(count, -1, 2), fits & ~_meets_itself(points[:, :, len(_INK) // 2])
+        inside = np.flatnonzero(fits)  # long curves hardly ever are, and each dash is held against each
+        fits[inside] = ~_meets_itself(points[inside, :, len(_INK) // 2])
+        return (points // _FINE).reshape(count, -1, 2), fits
 
     def dot(self, ends: NDArray[np.int64]) -> None:
         """Draw dots of 3 x 3 pixels at places ``[n, dots, 2]``."""
@@ -206,7 +209,10 @@ def _squares(places: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _meets_itself(middles: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether dashes of a curve ``[n, dashes, 2]`` come close to each other that do not follow each other."""
-    dashes = middles.shape[1]
-    first, second = np.triu_indices(dashes, 2)
-    steps = middles[:, first] - middles[:, second]
-    return ((steps**2).sum(2) < _APART**2).any(1)
+    meets = np.zeros(len(middles), dtype=bool)
+    left = np.arange(len(middles))
+    for between in range(2, middles.shape[1]):
+        steps = middles[left, between:] - middles[left, :-between]
+        meets[left[((steps**2).sum(2) < _APART**2).any(1)]] = True
+        left = left[~meets[left]]
+    return meets
