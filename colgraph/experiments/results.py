@@ -88,13 +88,20 @@ def merge_rows(found: Iterable[tuple[str, _Row]]) -> list[_Row]:
         other, known = rows.setdefault(key, (where, row))
         if "folder" in row and "folder" not in known:
             rows[key] = (other, known | {"folder": row["folder"]})
-        if known["parameters_sha256"] != row["parameters_sha256"]:
+        if not _is_same_run(known, row):
             raise ValueError(
                 f"config {key[0]!r} with seed {key[2]} is in {other!r} and, with other results, in {where!r}: "
                 "leave one out, or rename it"
             )
     order = list(dict.fromkeys(key[:2] for key in rows))
     return [rows[key][1] for key in sorted(rows, key=lambda key: (order.index(key[:2]), key[2]))]
+
+
+def _is_same_run(one: _Row, other: _Row) -> bool:
+    """Whether two rows are of one run: by what was learned, and where they do not know, by all that they say."""
+    if one["parameters_sha256"] is not None or other["parameters_sha256"] is not None:
+        return bool(one["parameters_sha256"] == other["parameters_sha256"])
+    return {**one, "folder": None} == {**other, "folder": None}
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

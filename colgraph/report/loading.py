@@ -23,9 +23,9 @@ from colgraph.report.task_scoring import TaskScoring
 from colgraph.sheet import Sheet
 from colgraph.space import Index
 from colgraph.tasks import Classify, Task, make_task
-from colgraph.training import RunFolder, TrainConfig, images_of, load_trained, make_model
+from colgraph.training import RunFolder, TrainConfig, load_trained, make_model
 from colgraph.training.checkpoint import TrainedModel, check_images
-from colgraph.training.images import begin_task
+from colgraph.training.images import begin_task, images_of_run
 
 
 class PlainImages(nn.Module):
@@ -246,7 +246,7 @@ def _held_out(trained: TrainedModel, most: int, seed: int) -> tuple[NDArray[np.u
     if not most:  # a whole data set would be decoded for nothing
         side = config.image_size
         return np.empty((0, config.channels, side, side), np.uint8), np.empty(0, np.int64)
-    splits = images_of(config).with_classes(trained.classes)
+    splits = images_of_run(config).with_classes(trained.classes)
     # Images of one name may have come with other labels from a program of the run's own.
     make_task(config).check(splits, trained.net)
     check_images(

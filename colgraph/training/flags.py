@@ -96,6 +96,9 @@ def parse_flags(
         named = Path(str(file.pop("out")))  # of no meaning to a configuration, whichever of the two holds
         run = replace(run, out=run.out or named)
     user = [(file, True), (words, True)]
+    # Flags are of the run that goes on, and may not fit the defaults.
+    if run.resume and (going_on := _gone_on(run.out, user)) is not None:
+        return going_on, run
     preset = {} if is_whole(file) else _preset(presets, {**file, **flags}.get("data", TrainConfig.data))
     config = _config([(preset, False), *user])
     if run.resume:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from colgraph.data import ImageSet, ImageSplits, load_images
+from colgraph.data import MADE, ImageSet, ImageSplits, load_images
 from colgraph.tasks import Classify, Columns, Reconstruct, Task
 from colgraph.training.config import TrainConfig
 from colgraph.training.setup import grid_of
@@ -37,6 +38,24 @@ def images_of(config: TrainConfig, data: str | None = None) -> ImageSplits:
     )
 
 
+def images_of_run(config: TrainConfig) -> ImageSplits:
+    """The images that a run was trained on, once more.
+
+    Raises:
+        ValueError: as :func:`images_of`; of a relative path that leads nowhere from here, with where it may lead.
+    """
+    try:
+        return images_of(config)
+    except ValueError as error:
+        path = Path(config.data).expanduser()
+        if config.data.partition(":")[0] in MADE or path.is_absolute() or path.exists():
+            raise
+        raise ValueError(
+            f"{error} (the run calls its images {config.data!r}: if that is a path, do this in the folder that the run "
+            "was trained from)"
+        ) from error
+
+
 _WEIGH_CLASSES = (Classify, Columns, Reconstruct)
 """Tasks that take weights of classes from training images, which count in training alone."""
 
@@ -57,7 +76,7 @@ def begin_task(task: Task, config: TrainConfig, classes: Sequence[str], images: 
         return task
     if images is None:
         try:
-            images = images_of(config)
+            images = images_of_run(config)
             images = images if task.labels == "none" else images.with_classes(classes)
         except ValueError as error:
             raise ValueError(f"task {config.task!r} begins with the training images of the run: {error}") from error

@@ -12,7 +12,7 @@ from colgraph.models import VisionColumnformer
 from colgraph.options import OptionError, patch_grid
 from colgraph.training.checkpoint import TrainedModel
 from colgraph.training.config import TrainConfig
-from colgraph.training.images import images_of
+from colgraph.training.images import images_of, images_of_run
 from colgraph.training.setup import make_sheet
 
 
@@ -32,7 +32,7 @@ def images_of_any_size(config: TrainConfig, data: str | None, patch_size: int) -
     if data is not None and (size := _drawn_alike(config, data)) != config.image_size:
         return load_images(data, image_size=size, **_options(config))
     try:
-        return images_of(config, data)
+        return images_of_run(config) if data is None else images_of(config, data)
     except ValueError as refused:
         if data in (None, config.data):
             raise

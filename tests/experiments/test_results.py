@@ -217,6 +217,15 @@ def test_files_and_folders_are_merged_and_contradictions_refused(tmp_path: Path)
         ValueError, match=r"config 'b' with seed 1 is in .*one\.json' and, with other results, in .*other"
     ):
         read_results([tmp_path / "one.json", tmp_path / "other.json"])
+    unknown = row("b", 1, 0.7, parameters_sha256=None)
+    for other, same in ((unknown, True), (unknown | {"test_accuracy": 0.6}, False)):
+        (tmp_path / "one.json").write_text(json.dumps([unknown]))
+        (tmp_path / "other.json").write_text(json.dumps([other]))
+        if same:
+            assert len(read_results([tmp_path / "one.json", tmp_path / "other.json"])) == 1
+            continue
+        with pytest.raises(ValueError, match="with other results"):
+            read_results([tmp_path / "one.json", tmp_path / "other.json"])
     for nothing in (None, float("nan")):
         (folder / "summary.json").write_text(json.dumps(row("", 1, 0.1) | {"test_accuracy": nothing}))
         with pytest.raises(ValueError, match=r"c-seed1' has no test accuracy, as where test targets do not vary"):

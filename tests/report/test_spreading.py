@@ -236,7 +236,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
         train(net, images, config, open_run_folder(config, RunFlags(parent / name)))
     with pytest.MonkeyPatch.context() as patch:
         kinds = {"columns": "columns", "contrast": "contrast"}
-        patch.setattr(report_loading, "images_of", lambda config: images_for(kinds[config.task]))
+        patch.setattr(report_loading, "images_of_run", lambda config: images_for(kinds[config.task]))
         yield parent
 
 
@@ -296,6 +296,6 @@ def test_scores_are_compared_only_where_their_mean_is_the_accuracy(
 def test_images_that_a_run_of_columns_cannot_be_asked_about_are_refused(trained: Path) -> None:
     """The run's program gave it other labels than the data of that name have."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report_loading, "images_of", lambda config: replace(images_for("classify"), classes=["x"] * 3))
+        patch.setattr(report_loading, "images_of_run", lambda config: replace(images_for("classify"), classes=["x"] * 3))
         with pytest.raises(ValueError, match="'digits' has"):
             load_run(trained / "columns-0")

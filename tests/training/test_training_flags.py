@@ -170,6 +170,14 @@ def test_yaml_files_cannot_make_objects(tmp_path: Path) -> None:
         parse("--config", str(file))
 
 
+def test_flags_of_a_run_that_goes_on_need_not_fit_the_defaults(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    settings = parse("--data", "digits", "--model", "vit", "--patch-size", "2", "--tied-blocks", "--inject", "every")
+    (run / "config.yaml").write_text(save_yaml(settings.flat()))
+    assert parse("--resume", "--out", str(run), "--burn-in", "5").burn_in == 5
+
+
 def test_resume_starts_from_the_settings_of_the_run(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
