@@ -60,7 +60,7 @@ def _by_difficulty(axes: Axes, entries: Sequence[Mapping[str, Any]], trained: in
         axes.plot(middle, values, color=color, marker="o", markersize=4, linewidth=1.7, label=label)
     axes.xaxis.set_major_locator(few_ticks())
     quiet(axes, title="By difficulty", xlabel="difficulty (in the unit of the data)", ylabel="accuracy (%)")
-    axes.legend()
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))  # lines fill the panel, and a line is a step
 
 
 def _colors(count: int) -> list[Any]:

@@ -296,6 +296,7 @@ def test_scores_are_compared_only_where_their_mean_is_the_accuracy(
 def test_images_that_a_run_of_columns_cannot_be_asked_about_are_refused(trained: Path) -> None:
     """The run's program gave it other labels than the data of that name have."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report_loading, "images_of_run", lambda config: replace(images_for("classify"), classes=["x"] * 3))
+        other = replace(images_for("classify"), classes=["x"] * 3)
+        patch.setattr(report_loading, "images_of_run", lambda config: other)
         with pytest.raises(ValueError, match="'digits' has"):
             load_run(trained / "columns-0")
