@@ -184,6 +184,7 @@ def labels(values: Any, n: int, what: str) -> Index:
 
 def names(values: Sequence[str], n: int) -> list[str]:
     """N column names."""
+    values = values if isinstance(values, str) else list(values)
     if isinstance(values, str) or len(values) != n:
         raise ValueError(f"names must have {n} entries, one per column, got {len(values)}")
     return [str(name) for name in values]

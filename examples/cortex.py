@@ -29,7 +29,7 @@ import torch
 
 import colgraph as cg
 from colgraph.analysis import sheet_regions
-from colgraph.geometry.areas import HUB
+from colgraph.geometry.base import HUB
 from colgraph.geometry.controls import build_control
 from colgraph.geometry.neighbors import parse_neighborhood
 from colgraph.models import VisionColumnformer

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from colgraph import checks
 from colgraph.edges import Index
-from colgraph.geometry.base import Geometry
+from colgraph.geometry.base import HUB, Geometry
 from colgraph.geometry.connectome import Area, Connectome, note_order, read_connectome, rewired, rows_of, tract_lengths
 from colgraph.geometry.options import OptionGroup, call_with_options
 from colgraph.geometry.readers.area_names import SIDE_NAMES, side_of
@@ -22,8 +22,6 @@ from colgraph.geometry.readers.files import warn
 from colgraph.geometry.readers.parcellations import NO_AREA, Parcellation, read_parcellation
 from colgraph.geometry.tracts import draw_tracts, hub_edges, hub_positions
 from colgraph.space import make_space
-
-HUB = "hub"
 
 # Vertices per hemisphere of FreeSurfer's average subjects: each mesh is the leading vertices of the next finer one.
 FSAVERAGE = {"fsaverage3": 642, "fsaverage4": 2562, "fsaverage5": 10242, "fsaverage6": 40962, "fsaverage": 163842}

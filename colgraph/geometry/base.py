@@ -13,6 +13,9 @@ from colgraph import checks
 from colgraph.hints import closest
 from colgraph.space import Place
 
+HUB = "hub"
+"""The area of columns outside a surface that talk to all areas."""
+
 DIRECTIONS = ("both", "forward", "forward+lateral")
 _AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 

@@ -335,6 +335,12 @@ def _choose_ends(shape: Geometry, num_inputs: int | None, num_outputs: int | Non
             raise ValueError(
                 f"num_{what} must be {least} to {n}, the number of columns of {shape.name!r}, got {number}"
             )
+        if not shape.spatial:
+            warnings.warn(
+                f"num_{what}={number} of {shape.name!r} takes columns by a layout for plotting, which depends on the "
+                f"order of its nodes: name them with {what}=",
+                stacklevel=3,
+            )
         order = _along_axis(shape)
         chosen = order[:number] if what == "inputs" else order[n - number :]
         changes[what] = np.sort(chosen)

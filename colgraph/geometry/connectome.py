@@ -81,7 +81,7 @@ def read_connectome(source: Any, labels: Any, strength: str) -> Connectome:
                 "its rows in order"
             )
         return Connectome(matrix, header, None, path)
-    called = [str(name) for name in labels] if isinstance(labels, list | tuple) else None
+    called = None if isinstance(labels, str | os.PathLike) else [str(name) for name in labels]
     names, codes = (called, None) if called is not None else read_area_names(labels)
     what = "connectome_labels" if called is not None else f"connectome_labels {os.fspath(labels)!r}"
     twice = next((name for k, name in enumerate(names) if name in names[:k]), None)

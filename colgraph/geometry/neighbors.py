@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import numbers
 import warnings
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph import checks
-from colgraph.geometry.base import Geometry
+from colgraph.geometry.base import HUB, Geometry
 from colgraph.geometry.matching import matching_columns
 from colgraph.hints import closest
 from colgraph.space import GRAPH_METRICS, Index, Links, Space, join
@@ -364,16 +365,33 @@ def _parts(neighborhood: Neighborhood) -> tuple[Neighborhood, ...]:
 
 def _groups(geometry: Geometry) -> Iterator[tuple[Index, Index]]:
     """Targets and the sources they may listen to, as the direction of the geometry allows; each target once."""
+    near = ~_in_hub(geometry)
     if geometry.layer is None or geometry.direction == "both":
-        everyone = np.arange(geometry.num_columns)
+        everyone = np.flatnonzero(near)
         yield everyone, everyone
         return
-    for label in np.unique(geometry.layer).tolist():
-        listened = geometry.layer == label - 1
+    labels = np.unique(geometry.layer[near]).tolist()
+    gap = next((high for low, high in itertools.pairwise(labels) if high != low + 1), None)
+    if gap is not None:
+        raise ValueError(
+            f"direction {geometry.direction!r} leads from a layer to the one after it, and there is no layer "
+            f"{gap - 1} before layer {gap} of {geometry.name!r}: number layers without gaps"
+        )
+    for label in labels:
+        listened = near & (geometry.layer == label - 1)
         if geometry.direction == "forward+lateral":
-            listened |= geometry.layer == label
+            listened |= near & (geometry.layer == label)
         if listened.any():
-            yield np.flatnonzero(geometry.layer == label), np.flatnonzero(listened)
+            yield np.flatnonzero(near & (geometry.layer == label)), np.flatnonzero(listened)
+
+
+def _in_hub(geometry: Geometry) -> NDArray[np.bool_]:
+    """``[N]`` the columns of the area of that name that all hear tracts: they have no neighbors, wherever they lie."""
+    none = np.zeros(geometry.num_columns, dtype=bool)
+    if geometry.tracts is None or geometry.area is None or HUB not in (geometry.area_names or ()):
+        return none
+    hub = geometry.area == list(geometry.area_names or ()).index(HUB)
+    return hub if np.isin(np.flatnonzero(hub), geometry.tracts[1]).all() else none
 
 
 def _allowed(geometry: Geometry, source: Index, target: Index) -> NDArray[np.bool_]:

@@ -206,14 +206,17 @@ def _runs(labels: Index) -> list[tuple[int, int]]:
 def _fit_sphere(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Centre and distances from it: the origin if it serves, else the least-squares sphere through the points.
 
+    It serves where distances from it differ by a hundredth of what the points extend over: of points far from it, all
+    distances are alike.
     ``|p|^2 = 2 c.p + (r^2 - |c|^2)`` is linear in the centre c; the least-norm solution keeps the centre of points on
     a circle in the circle's plane.
     """
     radii = np.linalg.norm(points, axis=1)
-    if radii.min() > 0 and radii.max() - radii.min() <= 0.01 * radii.mean():
-        return np.zeros(3), radii
     middle = points.mean(0)
     moved = points - middle
+    extent = float(np.linalg.norm(moved, axis=1).max())
+    if radii.min() > 0 and radii.max() - radii.min() <= 0.01 * min(float(radii.mean()), extent):
+        return np.zeros(3), radii
     design = np.column_stack([2 * moved, np.ones(len(moved))])
     solution = np.linalg.lstsq(design, (moved**2).sum(1), rcond=1e-9)[0]
     centre = middle + solution[:3]

@@ -244,7 +244,10 @@ def _node_positions(
         elif any("x" in data and "y" in data for data in attributes):
             position = ["x", "y"] + (["z"] if any("z" in data for data in attributes) else [])
         else:
-            attributes = [{"viz position": (data.get("viz") or {}).get("position")} for data in attributes]
+            attributes = [
+                {"viz position": data["viz"].get("position") if isinstance(data.get("viz"), dict) else None}
+                for data in attributes
+            ]
             places = _column_values(attributes, nodes, "viz position")
             return None if places is None else _points(places, nodes)
     if isinstance(position, str):

@@ -26,6 +26,11 @@ def pyg_geometry(data: Any, *, lengths: Lengths) -> Geometry:
     Raises:
         ValueError: for neither positions nor edges, and for attributes that make no geometry.
     """
+    if getattr(data, "num_graphs", 1) > 1 and data.get("edge_index") is None and data.get("face") is None:
+        raise ValueError(
+            f"a batch of {data.num_graphs} point clouds is no cloud, whose points would be neighbors of each other: "
+            "give one of them, such as batch[0]"
+        )
     if data.get("edge_index") is None and data.get("adj_t") is not None:
         raise ValueError("the Data has adj_t in place of edge_index: give it as it was before T.ToSparseTensor()")
     if data.get("pos") is None and data.get("edge_index") is None:
@@ -56,7 +61,11 @@ def pyg_geometry(data: Any, *, lengths: Lengths) -> Geometry:
         is_tract=_is_tract(data, edges, n),
     )
     network = with_stated_metric(network, data.get("metric"), data.get("period"))
-    return network if faces is None else dataclasses.replace(network, faces=faces)
+    if faces is None:
+        return network
+    # Edges that are the sides of faces (T.FaceToEdge) make no network of a surface.
+    along = data.get("metric") is None and distance is None
+    return dataclasses.replace(network, faces=faces, metric="geodesic" if along else network.metric)
 
 
 def _is_tract(data: Any, edges: NDArray[np.int64], n: int) -> NDArray[np.bool_] | None:

@@ -72,7 +72,10 @@ def adjacency_geometry(
     # scipy.sparse knows the machine's own byte order only, no half precision, and adds duplicates up in 8 bits.
     matrix = matrix if matrix.dtype.kind == "b" else matrix.astype(np.float64)
     entries = matrix.tocoo() if issparse(matrix) else coo_array(matrix)
+    stored = entries.nnz
     entries.sum_duplicates()
+    if entries.nnz < stored:
+        warn(name, [f"{stored - entries.nnz} of its entries are of a pair that has one, and are added to that"])
     source, target = (index.astype(np.int64) for index in (entries.row, entries.col))
     data = entries.data
     # Programs that correlate or measure write NaN or infinity for a node and itself.

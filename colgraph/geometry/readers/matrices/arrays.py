@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def table_geometry(frame: Any, *, asked: Rows) -> Geometry:
         )
     if ends is not None:
         refuse("a table of edges", transpose=asked.transpose or None)
-        text = Source(Path("DataFrame.csv"), frame.to_csv(index=False).encode())
+        text = Source(Path("DataFrame.csv"), frame.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC).encode())
         return dataclasses.replace(read_csv(text, asked=asked), name="DataFrame")
     refuse("an adjacency matrix", distance=asked.distance)
     small = len(frame) <= 3 and set(rows) != set(heads)

@@ -97,17 +97,29 @@ def _geometry(mesh: Mesh, *, name: str, points_allowed: bool = True, **options: 
 
 
 def _read_xyz(text: str) -> Mesh:
-    """Points, one a line: x, y, z and perhaps more, which is not looked at; a first line of words is a header."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("#", "//"))]
-    rows = [_fields(line.strip()) for line in lines]
+    """Points, one a line: x, y, z and perhaps more, which is not looked at; a first line of words is a header.
+
+    Headers that name x, y and z say which columns those are, in a comment too.
+    """
+    lines: list[str] = []
+    comments: list[str] = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        (comments if line.startswith(("#", "//")) else lines).append(line)
+    rows = [_fields(line) for line in lines]
     if rows and len(rows[0]) == 1 and rows[0][0].isdigit() and int(rows[0][0]) == len(rows) - 1:
         rows, lines = rows[1:], lines[1:]  # the number of points, as some scanners write it
+    heads = [_fields(line.lstrip("#/ ")) for line in comments]
     if rows and all(as_number(word) is None for word in rows[0]):
+        heads.append(rows[0])
         rows, lines = rows[1:], lines[1:]
+    heads = [[word.lower() for word in head] for head in heads if rows and len(head) == len(rows[0])]
+    named = next((head for head in reversed(heads) if {"x", "y", "z"} <= set(head)), None)
+    places = [0, 1, 2] if named is None else [named.index(axis) for axis in "xyz"]
     for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(rows[0]) or len(row) < 3 or None in map(as_number, row[:3]):
+        if len(row) != len(rows[0]) or len(row) < 3 or None in (as_number(row[place]) for place in places):
             raise ValueError(f"not readable as XYZ: a line has 3 numbers or more, all lines as many, got {line[:60]!r}")
-    return Mesh(np.array([row[:3] for row in rows], dtype=np.float64).reshape(-1, 3), Polygons.joined([]), [])
+    points = np.array([[row[place] for place in places] for row in rows], dtype=np.float64)
+    return Mesh(points.reshape(-1, 3), Polygons.joined([]), [])
 
 
 def _fields(line: str) -> list[str]:

@@ -19,6 +19,7 @@ EDGE_LIST_SUFFIXES = ("edgelist", "edges")
 
 _Edge = tuple[str, str, dict[str, Any]]
 _INTEGER = re.compile(r"-?\d+")
+_EXACT = 2**53  # beyond, floating-point numbers pass over whole ones
 
 
 def read_edge_list(
@@ -141,11 +142,20 @@ def _check_whole(head: str, values: Sequence[Any], cells: Sequence[Sequence[str]
 
 def _whole_numbers(nodes: list[str], separator: str) -> list[str]:
     """Node names; whole numbers that were written with a decimal mark (``1.0e+00``, by numpy or MATLAB) without it."""
-    if all(_INTEGER.fullmatch(node) for node in nodes) or not all(is_number(node) for node in nodes):
+    odd = [node for node in nodes if not _INTEGER.fullmatch(node)]
+    # Names such as 1E2 and 10E1, of wells and cells, are no numbers.
+    if not odd or not all(is_number(node) and ("." in node or "," in node) for node in odd):
         return nodes
-    numbers = parse_numbers(nodes, separator)
-    whole = [str(int(x)) for x in numbers if x is not None and x.is_integer()]
-    return whole if len(whole) == len(nodes) else nodes
+    numbers = dict(zip(odd, parse_numbers(odd, separator), strict=True))
+    if not all(x is not None and x.is_integer() for x in numbers.values()):
+        return nodes
+    rounded = next((node for node, x in numbers.items() if abs(x or 0) > _EXACT), None)
+    if rounded is not None:
+        raise ValueError(
+            f"node {rounded} is a whole number that was made a floating-point one, of more digits than that keeps: "
+            "give nodes as whole numbers or as text"
+        )
+    return [str(int(numbers[node] or 0)) if node in numbers else node for node in nodes]
 
 
 def _edges_geometry(edges: list[_Edge], flags: list[bool], name: str, lengths: Lengths) -> Geometry:
