@@ -201,6 +201,11 @@ class Columnformer(SheetBuffers):
             ``[N,B,C]``.
         """
         x = in_dtype_of(self, x, "x")
+        if self.inject == "sequence" and x.dim() == 4 and static_shape(x)[0] > self.steps:
+            raise ValueError(
+                f"the input sequence has {x.size(0)} steps and the model runs {self.steps}: unroll(x) runs as many as "
+                "there are, or set model.steps"
+            )
         state = self._start(x)
         states, *_ = self._run(state, self._drive(x, self.steps), self.steps, past=states_before(self.delayed, state))
         return states[-1]
@@ -236,6 +241,13 @@ class Columnformer(SheetBuffers):
         x = None if x is None else in_dtype_of(self, x, "x")
         state = None if state is None else in_dtype_of(self, state, "state")
         going_on = state is not None
+        if start is not None:
+            start = plain_value(start)
+            if not going_on or isinstance(start, bool) or not isinstance(start, int) or start < 0:
+                raise ValueError(
+                    f"start is the number of steps that a state has behind it, 0 or more, got {start!r}"
+                    f"{'' if going_on else ' without a state'}"
+                )
         if state is None:
             if x is None:
                 raise ValueError("unroll needs an input x or a state to go on from")

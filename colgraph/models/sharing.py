@@ -15,6 +15,7 @@ from torch import nn
 
 from colgraph.extras import missing_package
 from colgraph.hints import in_one_line, reason_of
+from colgraph.models.alike import differing_part
 from colgraph.models.columnformer import Columnformer
 from colgraph.models.fingerprints import SheetMismatchError
 from colgraph.options import OPTIONS_FORMAT, VisionOptions, as_now
@@ -269,7 +270,11 @@ def _write(net: SharedModel, folder: Path) -> None:
         sheet.save(folder / _SHEET)
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in net.state_dict().items()}
     save_file(tensors, folder / _WEIGHTS, metadata={"format": "pt"})
-    content = {"format": OPTIONS_FORMAT, **net.to_config(), "about": net.about}
+    config = net.to_config()
+    odd = differing_part(net, type(net).from_config(config | {"format": OPTIONS_FORMAT}, sheet))
+    if odd is not None:
+        raise ValueError(f"{odd} of the network is another than its options make, and would be lost: save state_dict()")
+    content = {"format": OPTIONS_FORMAT, **config, "about": net.about}
     try:
         text = json.dumps(content, indent=2, allow_nan=False)
     except (TypeError, ValueError) as error:

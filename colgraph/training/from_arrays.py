@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,15 @@ from colgraph.models import VisionModel
 from colgraph.plugins import is_plugin
 from colgraph.script import is_helper_process
 from colgraph.sheet import Sheet
+from colgraph.tasks import make_task
 from colgraph.training.checkpoint import sheet_of_run
 from colgraph.training.config import TrainConfig, describe_settings
 from colgraph.training.flags import RunFlags
 from colgraph.training.folder import RunFolder, writing
 from colgraph.training.images import images_of
+from colgraph.training.made import SHEET_SETTINGS
 from colgraph.training.opening import open_run_folder
+from colgraph.training.origin import settings_of
 from colgraph.training.own import as_own
 from colgraph.training.same_arrays import check_same_arrays, check_same_sheet
 from colgraph.training.setup import make_model, make_sheet, num_answers
@@ -73,6 +76,8 @@ def fit_arrays(
     if folder.images.exists() and not folder.overwrite:
         raise ValueError(f"{str(folder.images)!r} is there already: name another out, or give overwrite=True")
     net = _network(config, sheet, model, splits)
+    _check_settings(settings, config, net, sheet)
+    _check_answers(config, net, splits)
     if not is_helper_process():
         with writing(folder.images):
             shutil.rmtree(folder.images, ignore_errors=True)
@@ -117,6 +122,35 @@ def _network(
         return make_model(config, None, num_answers(config, None, splits))
     sheet = make_sheet(config) if sheet is None else sheet
     return make_model(config, sheet, num_answers(config, sheet, splits))
+
+
+def _check_settings(settings: Mapping[str, Any], config: TrainConfig, net: VisionModel, sheet: Sheet | None) -> None:
+    """Refuse a network that these images are not for, and settings that go nowhere beside the sheet or model given."""
+    if tuple(net.image_size) != (config.image_size, config.image_size) or net.in_channels != config.channels:
+        raise ValueError(
+            f"the network takes images [{net.in_channels}, {', '.join(map(str, net.image_size))}], these are "
+            f"[{config.channels}, {config.image_size}, {config.image_size}]"
+        )
+    idle = [name for name in settings if sheet is not None and name in SHEET_SETTINGS]
+    if idle:
+        raise ValueError(f"{idle[0]} has no effect on a sheet that is given: build the sheet with it, or leave it out")
+    own = settings_of(net, config)
+    names = [name for name in settings if name in describe_settings()]
+    odd = next((name for name in names if getattr(config, name) != getattr(own, name)), None)
+    if odd is not None:
+        raise ValueError(
+            f"{odd}={settings[odd]!r} has no effect on a network that is given, whose own is {getattr(own, odd)!r}: "
+            "make the network with it, or leave it out"
+        )
+
+
+def _check_answers(config: TrainConfig, net: VisionModel, splits: ImageSplits) -> None:
+    answers = make_task(config).outputs(splits, net.patch_size)
+    if net.num_classes != answers:
+        raise ValueError(
+            f"the network answers with {net.num_classes} values, {config.task} on these images takes {answers}: make "
+            f"it with num_classes={answers}"
+        )
 
 
 def _pixels(images: Any, name: str) -> np.ndarray:

@@ -75,6 +75,8 @@ class TaskModule(pl.LightningModule):
         burn_in = drawn_steps(0, config.burn_in, draws) if burns_in else 0
         answers, wiring, out = self._run(question, steps, record, burn_in)
         entropy = self._loss(answers, out, question.targets)
+        if entropy.numel() != 1:
+            raise ValueError(f"the loss of task {config.task!r} must be one number, got shape {list(entropy.shape)}")
         loss, values = entropy, {}
         if self.regularizers is not None:
             terms = self.regularizers.terms(self.net, out, self.global_step)
@@ -138,6 +140,8 @@ class TaskModule(pl.LightningModule):
 
     def _count(self, loss: Tensor, answers: Tensor, question: Question, wiring: Tensor, n: int, training: bool) -> None:
         tally = self.task.tally(answers, question.targets)
+        if not len(self.totals):
+            self._check_task(tally, n)
         over = n if self._by_images else self.task.counted(question.targets, n, training)
         place = _exact_place(tally.device)
         given = (torch.as_tensor(each).detach().to(place).double() for each in (loss, tally, wiring, n, over))
@@ -145,6 +149,18 @@ class TaskModule(pl.LightningModule):
         joined = torch.cat([said * counted, sums, wire * images, images, counted])
         before = self.totals.to(joined.device)
         self.totals = joined if len(before) != len(joined) else before + joined
+
+    def _check_task(self, tally: Tensor, n: int) -> None:
+        """Refuse what a task of a user's own returns and nothing here can count."""
+        name = self.config.task
+        if not isinstance(tally, Tensor):
+            raise ValueError(f"the tally of task {name!r} must be a tensor of sums, got {type(tally).__name__}")
+        said = self.task.metrics(tally.detach().double().reshape(-1).tolist(), n)
+        if "accuracy" not in said or {"loss", "wiring_cost"} & set(said):
+            raise ValueError(
+                f"the metrics of task {name!r} must have an 'accuracy', and 'loss' and 'wiring_cost' are counted "
+                f"elsewhere, got {', '.join(map(str, said)) or 'none'}"
+            )
 
     def _count_terms(self, values: dict[str, Tensor], n: int) -> None:
         for name, value in (values | {"images": torch.ones(())}).items() if values else ():
@@ -169,7 +185,8 @@ class TaskModule(pl.LightningModule):
         loss, *tally, wiring, n, counted = torch.as_tensor(totals).tolist()
         n = max(n, 1.0)
         mean = loss / counted if counted else math.nan
-        values = {"loss": mean, **self.task.metrics(tally, n), "wiring_cost": wiring / n}
+        said = {name: float(value) for name, value in self.task.metrics(tally, n).items()}
+        values = {"loss": mean, **said, "wiring_cost": wiring / n}
         if self.spacing is None:
             del values["wiring_cost"]
         self.metrics |= {f"{split}_{name}": value for name, value in values.items()}

@@ -17,6 +17,7 @@ from colgraph.models import (
     VisionColumnformer,
     VisionModel,
 )
+from colgraph.models.alike import differing_part
 from colgraph.sheet import Sheet
 from colgraph.tasks import find_task
 from colgraph.training.config import TrainConfig, describe_settings
@@ -115,9 +116,12 @@ def own_parts(net: VisionModel, config: TrainConfig, answers: int) -> tuple[str,
         sheet = net.model.sheet
         if not made_sheet(sheet, config) and not _makes_sheet(config, sheet):
             parts.append("sheet")
-    if not parts and not made_net(net, config):
+    if not made_net(net, config):
         again = make_model(config, getattr(getattr(net, "model", None), "sheet", None), answers)
-        if parameters_sha256(again) != parameters_sha256(net):
+        odd = differing_part(net, again)
+        if odd is not None:
+            return (f"network with another {odd}",)
+        if not parts and parameters_sha256(again) != parameters_sha256(net):
             parts.append("parameters at the start")
     return tuple(parts)
 

@@ -65,9 +65,7 @@ def test_sides_of_faces_make_no_network_of_a_surface() -> None:
 
 def test_batches_of_points_are_refused() -> None:
     parts = [Data(pos=torch.rand(9, 3)) for _ in range(3)]
-    with pytest.raises(
-        ValueError, match=r"a batch of 3 point clouds is no cloud.* such as batch\[0\]"
-    ):
+    with pytest.raises(ValueError, match=r"a batch of 3 point clouds is no cloud.* such as batch\[0\]"):
         cg.geometry(Batch.from_data_list(parts))
     assert cg.geometry(Batch.from_data_list(parts[:1])).num_columns == 9
 

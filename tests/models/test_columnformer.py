@@ -178,6 +178,20 @@ def test_recompute_gives_the_same_gradients(sheet, recompute, options, record):
         torch.testing.assert_close(again.get_parameter(name).grad, parameter.grad)
 
 
+def test_films_longer_than_the_steps_and_odd_starts_are_refused(sheet):
+    model, film = make(sheet, inject="sequence", steps=3), torch.randn(5, 3, 2, 6)
+    with pytest.raises(ValueError, match=r"has 5 steps and the model runs 3: unroll\(x\) runs as many as there are"):
+        model(film)
+    torch.testing.assert_close(model(film[:3]), model.unroll(film[:3]).state)
+    model, x = make(sheet, time_embedding=True), torch.randn(3, 2, 6)
+    state = model.unroll(x).state
+    for start in (-1, 1.5, True):
+        with pytest.raises(ValueError, match="start is the number of steps that a state has behind it, 0 or more"):
+            model.unroll(x, state=state, steps=1, start=start)
+    with pytest.raises(ValueError, match="got 2 without a state"):
+        model.unroll(x, start=2)
+
+
 def test_loading_onto_another_graph_says_so(sheet, random_sheet):
     model = make(sheet)
     other = make(random_sheet(seed=1))

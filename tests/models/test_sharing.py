@@ -181,3 +181,19 @@ def test_hub_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch, error: Exce
 def test_folder_that_is_not_there_is_named(source: str) -> None:
     with pytest.raises(ValueError, match="no folder"):
         cg.VisionColumnformer.from_pretrained(source)
+
+
+@pytest.mark.parametrize("change", ["eps", "embedding", "head"])
+def test_what_the_options_do_not_make_again_is_not_saved(change: str, tmp_path: Path) -> None:
+    sheet = cg.build_sheet("grid", shape=(4, 4), neighbors="knn:3", num_inputs=4)
+    model = cg.Columnformer(sheet, dim=8, steps=2, qk_dim=4, mlp_dim=8, time_embedding=True)
+    net = cg.VisionColumnformer(model, 8, patch_size=4, in_channels=1, num_classes=3)
+    if change == "eps":
+        net.norm.eps = 0.5
+    elif change == "embedding":
+        net.model.steps = 4
+    else:
+        net.head = torch.nn.Sequential(torch.nn.Dropout(0.1), net.head)
+    with pytest.raises(ValueError, match="of the network is another than its options make, and would be lost"):
+        net.save_pretrained(tmp_path / "net")
+    assert not list((tmp_path / "net").glob("*"))

@@ -135,6 +135,33 @@ def test_a_network_of_ones_own_is_taken_over_but_for_its_head(
     assert not [name for name in differ if "layers" in name]  # the means of its norms too
 
 
+def test_what_goes_nowhere_beside_a_sheet_or_a_network_is_refused(tmp_path: Path, arrays: Any) -> None:
+    images, labels = arrays
+    sheet = cg.build_sheet("grid", shape=(4, 4), neighbors="knn:3", num_inputs=4)
+    classes = len(np.unique(np.asarray(labels)))
+
+    def net(size: int = 8, answers: int = classes) -> cg.VisionColumnformer:
+        model = cg.Columnformer(sheet, dim=8, steps=2, qk_dim=4, mlp_dim=8)
+        return cg.VisionColumnformer(model, size, patch_size=size // 2, in_channels=1, num_classes=answers)
+
+    for given, said in (
+        ({"sheet": sheet, "control": "random-graph"}, "control has no effect on a sheet that is given"),
+        ({"sheet": sheet, "neighbors": "knn:5"}, "neighbors has no effect on a sheet that is given"),
+        ({"model": net(), "dim": 16}, "dim=16 has no effect on a network that is given, whose own is 8"),
+        ({"model": net(16)}, r"the network takes images \[1, 16, 16\], these are \[1, 8, 8\]"),
+        ({"model": net(8, classes + 1)}, f"make it with num_classes={classes}"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            fit(images, labels, out=tmp_path / "run", **given, **SMALL)
+        assert not (tmp_path / "run").exists()
+    net_again = net()
+    net_again.model.block.norm1.eps = 0.5
+    summary = fit(images, labels, out=tmp_path / "run", model=net_again, dim=8, **SMALL)
+    assert summary["own"] == ["network with another model.block.norm1.eps"]
+    with pytest.raises(ValueError, match=r"a network with another model\.block\.norm1\.eps, which only its own code"):
+        load_trained(tmp_path / "run")
+
+
 def test_a_module_is_found_by_its_class_or_asked_for(
     tmp_path: Path, arrays: Any, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,7 +113,7 @@ def test_a_class_of_ones_own_is_said_and_not_taken_for_another(images: ImageSpli
     changed = own_net()
     changed.head = nn.Sequential(changed.head)  # type: ignore[assignment]
     train(changed, images, TrainConfig(**LOOP), tmp_path / "changed")
-    with pytest.raises(ValueError, match="was changed after it was made"):
+    with pytest.raises(ValueError, match="a network with another head, which only its own code can make"):
         load_trained(tmp_path / "changed")
 
 
