@@ -243,7 +243,7 @@ class Columnformer(SheetBuffers):
         going_on = state is not None
         if start is not None:
             start = plain_value(start)
-            if not going_on or isinstance(start, bool) or not isinstance(start, int) or start < 0:
+            if isinstance(start, bool) or not isinstance(start, int) or start < 0 or (start and not going_on):
                 raise ValueError(
                     f"start is the number of steps that a state has behind it, 0 or more, got {start!r}"
                     f"{'' if going_on else ' without a state'}"
