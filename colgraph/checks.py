@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 Index = NDArray[np.int64]
 
+_ROUNDING = 0.01  # of the spacing, at most, by which a position may be rounded
+
 
 def check_order(values: Any, what: str) -> None:
     """Raise ValueError for what would lose its meaning as a plain array: a mask, or an index in another order.
@@ -172,6 +174,22 @@ def lengths(values: Any, ends: Index, what: str = "edge_distance") -> NDArray[np
         source, target = ends[:, e]
         raise ValueError(f"{what} must be finite and not negative, edge {e} ({source} to {target}) is {array[e]:g}")
     return array
+
+
+def rounding(values: NDArray[np.float64], spacing: float) -> None:
+    """Refuse positions that float32 cannot tell apart, as of coordinates of a map or a microscope's stage.
+
+    Args:
+        values: ``[N,3]``.
+        spacing: how far neighbors are apart; 0 where that is not known.
+    """
+    rounded = float(np.abs(values.astype(np.float32) - values).max(initial=0))
+    if rounded > _ROUNDING * spacing > 0:
+        far = float(np.abs(values).max())
+        raise ValueError(
+            f"positions lie up to {far:g} from the origin, where float32 rounds by {rounded:.2g}, and neighbors are "
+            f"{spacing:g} apart: subtract their mean"
+        )
 
 
 def labels(values: Any, n: int, what: str) -> Index:

@@ -283,7 +283,7 @@ def _check_kinds(labels: Sequence[_Labels]) -> None:
         # Where the names are 0, 1, 2, ... in this order, a number is its name.
         if one.names is not None and one.names != [str(i) for i in range(len(one.names))]:
             raise ValueError(
-                f"{bare[0].where} has numbers for classes where {one.where} has names ({_some(one.names)}): "
+                f"{bare[0].where} has numbers for classes where {one.where} has names ({first_few(one.names)}): "
                 "they cannot be joined, give both names"
             )
     for one in bare[1:]:
@@ -314,7 +314,7 @@ def _classes(train: Sequence[_Labels], source: str) -> list[str]:
             if odd:
                 raise ValueError(
                     f"class names contradict each other: {one.where} has {odd[0]!r}, which {longest.where} "
-                    f"({_some(classes)}) has not"
+                    f"({first_few(classes)}) has not"
                 )
         return classes
     kinds = {type(value) for one in train for value in one.values}
@@ -350,7 +350,7 @@ def _numbers(one: _Labels, classes: list[str]) -> np.ndarray:
             hint = did_you_mean(text, classes, "; ")
             raise ValueError(
                 f"{one.where}: class {text!r} of row {row} is not among the {len(classes)} trained on "
-                f"({_some(classes)}){hint}"
+                f"({first_few(classes)}){hint}"
             )
     return np.asarray([index[text] for text in texts], dtype=np.int64)
 
@@ -363,5 +363,6 @@ def _check_present(one: _Labels) -> None:
         raise ValueError(f"{one.where} is empty: it has no images")
 
 
-def _some(names: Sequence[str]) -> str:
+def first_few(names: Sequence[str]) -> str:
+    """Names for a message: three, and that there are more."""
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colgraph.data.class_masks import VOID, Grid, read_lists, read_masks
-from colgraph.data.labels import IMAGE_COLUMNS, EncodedSplits, Part, encoded_splits, import_datasets
+from colgraph.data.labels import IMAGE_COLUMNS, EncodedSplits, Part, encoded_splits, first_few, import_datasets
 from colgraph.data.sets import IGNORED
 from colgraph.text import read_text
 
@@ -205,8 +205,8 @@ def _check_all_named(
     for part, target, mine in zip(parts, targets, named, strict=True):
         if mine is None and not target.shape[3:] and names != [str(i) for i in range(len(names))]:
             raise ValueError(
-                f"{part.where} has numbers for classes where {parts[carried].where} has names ({', '.join(names[:3])}"
-                f"{', ...' if len(names) > 3 else ''}): give both names, or name them in classes.txt"
+                f"{part.where} has numbers for classes where {parts[carried].where} has names ({first_few(names)}): "
+                "give both names, or name them in classes.txt"
             )
 
 

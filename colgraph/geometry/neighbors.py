@@ -94,7 +94,7 @@ class KNN(Neighborhood):
             found = space.nearest(self.k, targets, sources)
             possible = min(self.k, sources.size - int(np.isin(targets, sources).any()))
             degree = np.bincount(found.target, minlength=n)[targets]
-            _report_short(degree[~_off_surface(geometry)[targets]], possible, self.k)
+            _report_short(degree, possible, self.k)
             parts.append(found)
         return join([*parts, _loops(geometry, self.self_loops)])
 
@@ -365,7 +365,7 @@ def _parts(neighborhood: Neighborhood) -> tuple[Neighborhood, ...]:
 
 def _groups(geometry: Geometry) -> Iterator[tuple[Index, Index]]:
     """Targets and the sources they may listen to, as the direction of the geometry allows; each target once."""
-    near = ~_in_hub(geometry)
+    near = ~_off_surface(geometry)
     if geometry.layer is None or geometry.direction == "both":
         everyone = np.flatnonzero(near)
         yield everyone, everyone
@@ -385,15 +385,6 @@ def _groups(geometry: Geometry) -> Iterator[tuple[Index, Index]]:
             yield np.flatnonzero(near & (geometry.layer == label)), np.flatnonzero(listened)
 
 
-def _in_hub(geometry: Geometry) -> NDArray[np.bool_]:
-    """``[N]`` the columns of the area of that name that all hear tracts: they have no neighbors, wherever they lie."""
-    none = np.zeros(geometry.num_columns, dtype=bool)
-    if geometry.tracts is None or geometry.area is None or HUB not in (geometry.area_names or ()):
-        return none
-    hub = geometry.area == list(geometry.area_names or ()).index(HUB)
-    return hub if np.isin(np.flatnonzero(hub), geometry.tracts[1]).all() else none
-
-
 def _allowed(geometry: Geometry, source: Index, target: Index) -> NDArray[np.bool_]:
     """Which edges the direction of the geometry allows."""
     if geometry.layer is None or geometry.direction == "both":
@@ -409,11 +400,17 @@ def _loops(geometry: Geometry, wanted: bool) -> Links:
 
 
 def _off_surface(geometry: Geometry) -> NDArray[np.bool_]:
-    """``[N]`` the columns beside a surface that tracts alone lead to."""
+    """``[N]`` the columns that tracts alone lead to: those beside a surface, and a hub's, wherever it lies."""
     alone = np.zeros(geometry.num_columns, dtype=bool)
-    if geometry.tracts is not None and geometry.faces is not None and geometry.metric == "geodesic":
+    if geometry.tracts is None:
+        return alone
+    if geometry.faces is not None and geometry.metric == "geodesic":
         alone[geometry.tracts[1]] = True
         alone[geometry.faces] = False
+    names = list(geometry.area_names or ())
+    if geometry.area is not None and HUB in names:
+        hub = geometry.area == names.index(HUB)
+        alone |= hub & np.isin(np.flatnonzero(hub), geometry.tracts[1]).all()
     return alone
 
 

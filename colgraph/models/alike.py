@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -41,6 +40,6 @@ def _settings(module: nn.Module) -> dict[str, Any]:
             continue
         if isinstance(value, _PLAIN):
             found[name] = value
-        elif isinstance(value, Callable) and not isinstance(value, nn.Module | type):  # type: ignore[arg-type]
+        elif callable(value) and not isinstance(value, nn.Module | type):
             found[name] = getattr(value, "__qualname__", repr(type(value)))
     return found

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from colgraph.layout import Layout
 from colgraph.models.buffers import SheetBuffers, factory_device, in_dtype_of, initial_edge_bias, wiring_costs
 from colgraph.models.conduction import conduction_delays
-from colgraph.models.fingerprints import check_learned_on, fingerprint_bytes, say_ends
+from colgraph.models.fingerprints import check_learned_on, fingerprint_bytes, note_ends
 from colgraph.models.other_sheet import check_carries_over, take_parameters
 from colgraph.models.segments import can_checkpoint, run_in_segments, segment_length
 from colgraph.models.unrolled import RECORDS, Unroll, why_recorded_plain
@@ -143,7 +143,7 @@ class Columnformer(SheetBuffers):
         self.position_embedding = _embedding(sheet.num_columns, dim) if self.options.position_embedding else None
         self.time_embedding = _embedding(steps, dim) if self.options.time_embedding else None
         self.register_sheet_buffers("sheet_fingerprint", "geometry_fingerprint")
-        self.register_state_dict_post_hook(say_ends)
+        self.register_state_dict_post_hook(note_ends)
         self._column_step: str | None = None
         self._make_layout(factory_device())
 

@@ -23,9 +23,8 @@ def fingerprint_bytes(sheet: Sheet) -> dict[str, Tensor]:
     return {name: torch.tensor(values, dtype=torch.uint8, device="cpu") for name, values in numbers.items()}
 
 
-def say_ends(module: nn.Module, _: dict[str, Any], prefix: str, metadata: dict[str, Any]) -> None:
+def note_ends(module: nn.Module, _state: dict[str, Any], _prefix: str, metadata: dict[str, Any]) -> None:
     """A hook of state dicts: which columns hear the input, and which are read, beside torch's version numbers there."""
-    del prefix
     sheet: Any = module.sheet
     metadata["ends"] = _ends(sheet)
 

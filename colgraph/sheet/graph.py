@@ -23,7 +23,6 @@ from colgraph.sheet.checked import OPTIONAL, TENSORS, TEXTS, CheckedData
 from colgraph.sheet.tensors import as_tensor, plainly
 from colgraph.space import GRAPH_METRICS, Place, Space, make_space
 
-_ROUNDING = 0.01  # of the spacing, at most, by which a position may be rounded
 _FORMAT = 3  # 1 had neither period nor wires, 2 neither areas nor tracts
 
 
@@ -122,10 +121,11 @@ class Sheet(CheckedData):
             rank[columns] = np.arange(columns.size)
         if outputs is not None:
             mask[checks.columns(outputs, n, "outputs")] = True
+        places = np.zeros((n, 3)) if pos is None else checks.positions(pos, n, "pos")
         arrays = {
             "edge_index": edges,
             "edge_distance": distance.astype(np.float32),
-            "pos": (np.zeros((n, 3)) if pos is None else checks.positions(pos, n, "pos")).astype(np.float32),
+            "pos": places.astype(np.float32),
             "input_rank": rank,
             "output_mask": mask,
             "layer": np.zeros(n, np.int64) if layer is None else checks.labels(layer, n, "layer"),
@@ -145,8 +145,8 @@ class Sheet(CheckedData):
         sheet.metric = str(metric)
         sheet.geometry = str(geometry)
         sheet.spacing = _edge_spacing(edges, distance, n) if spacing is None else spacing
-        if pos is not None and metric not in GRAPH_METRICS:
-            _check_rounding(checks.positions(pos, n, "pos"), sheet.spacing)
+        if metric not in GRAPH_METRICS:
+            checks.rounding(places, sheet.spacing)
         sheet.names = None if names is None else checks.names(names, n)
         sheet.area_names = area_names
         sheet.period = None if period is None else checks.period(period)
@@ -423,17 +423,6 @@ class Sheet(CheckedData):
             return cls.from_arrays(arrays)
         except Exception as error:
             raise ValueError(f"cannot read a sheet from {str(path)!r}: {error}") from error
-
-
-def _check_rounding(positions: np.ndarray, spacing: float) -> None:
-    """Refuse positions that float32 cannot tell apart, as of coordinates of a map or a microscope's stage."""
-    rounding = float(np.abs(positions.astype(np.float32) - positions).max(initial=0))
-    if rounding > _ROUNDING * spacing > 0:
-        far = float(np.abs(positions).max())
-        raise ValueError(
-            f"positions lie up to {far:g} from the origin, where float32 rounds by {rounding:.2g}, and neighbors are "
-            f"{spacing:g} apart: subtract their mean"
-        )
 
 
 def _edge_spacing(edges: np.ndarray, distance: np.ndarray, n: int) -> float:

@@ -18,7 +18,6 @@ from colgraph.models import VisionModel
 from colgraph.plugins import is_plugin
 from colgraph.script import is_helper_process
 from colgraph.sheet import Sheet
-from colgraph.tasks import make_task
 from colgraph.training.checkpoint import sheet_of_run
 from colgraph.training.config import TrainConfig, describe_settings
 from colgraph.training.flags import RunFlags
@@ -29,7 +28,7 @@ from colgraph.training.opening import open_run_folder
 from colgraph.training.origin import settings_of
 from colgraph.training.own import as_own
 from colgraph.training.same_arrays import check_same_arrays, check_same_sheet
-from colgraph.training.setup import make_model, make_sheet, num_answers
+from colgraph.training.setup import check_task, make_model, make_sheet, num_answers
 
 _HELD_OUT = 0.2
 Pair = tuple[Any, Any]
@@ -77,7 +76,7 @@ def fit_arrays(
         raise ValueError(f"{str(folder.images)!r} is there already: name another out, or give overwrite=True")
     net = _network(config, sheet, model, splits)
     _check_settings(settings, config, net, sheet)
-    _check_answers(config, net, splits)
+    check_task(net, config, splits)
     if not is_helper_process():
         with writing(folder.images):
             shutil.rmtree(folder.images, ignore_errors=True)
@@ -131,25 +130,15 @@ def _check_settings(settings: Mapping[str, Any], config: TrainConfig, net: Visio
             f"the network takes images [{net.in_channels}, {', '.join(map(str, net.image_size))}], these are "
             f"[{config.channels}, {config.image_size}, {config.image_size}]"
         )
-    idle = [name for name in settings if sheet is not None and name in SHEET_SETTINGS]
-    if idle:
-        raise ValueError(f"{idle[0]} has no effect on a sheet that is given: build the sheet with it, or leave it out")
-    own = settings_of(net, config)
-    names = [name for name in settings if name in describe_settings()]
-    odd = next((name for name in names if getattr(config, name) != getattr(own, name)), None)
+    idle = next((name for name in settings if sheet is not None and name in SHEET_SETTINGS), None)
+    if idle is not None:
+        raise ValueError(f"{idle} has no effect on a sheet that is given: build the sheet with it, or leave it out")
+    own, known = settings_of(net, config), describe_settings()
+    odd = next((name for name in settings if name in known and getattr(config, name) != getattr(own, name)), None)
     if odd is not None:
         raise ValueError(
             f"{odd}={settings[odd]!r} has no effect on a network that is given, whose own is {getattr(own, odd)!r}: "
             "make the network with it, or leave it out"
-        )
-
-
-def _check_answers(config: TrainConfig, net: VisionModel, splits: ImageSplits) -> None:
-    answers = make_task(config).outputs(splits, net.patch_size)
-    if net.num_classes != answers:
-        raise ValueError(
-            f"the network answers with {net.num_classes} values, {config.task} on these images takes {answers}: make "
-            f"it with num_classes={answers}"
         )
 
 

@@ -141,7 +141,7 @@ class TaskModule(pl.LightningModule):
     def _count(self, loss: Tensor, answers: Tensor, question: Question, wiring: Tensor, n: int, training: bool) -> None:
         tally = self.task.tally(answers, question.targets)
         if not len(self.totals):
-            self._check_task(tally, n)
+            self._check_tally(tally, n)
         over = n if self._by_images else self.task.counted(question.targets, n, training)
         place = _exact_place(tally.device)
         given = (torch.as_tensor(each).detach().to(place).double() for each in (loss, tally, wiring, n, over))
@@ -150,7 +150,7 @@ class TaskModule(pl.LightningModule):
         before = self.totals.to(joined.device)
         self.totals = joined if len(before) != len(joined) else before + joined
 
-    def _check_task(self, tally: Tensor, n: int) -> None:
+    def _check_tally(self, tally: Tensor, n: int) -> None:
         """Refuse what a task of a user's own returns and nothing here can count."""
         name = self.config.task
         if not isinstance(tally, Tensor):

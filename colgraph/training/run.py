@@ -28,7 +28,7 @@ from colgraph.models.flops import count_flops
 from colgraph.ops import resolve_backend
 from colgraph.script import is_helper_process
 from colgraph.sheet import Sheet
-from colgraph.tasks import find_task, make_task
+from colgraph.tasks import find_task
 from colgraph.training.average import AverageWeights
 from colgraph.training.batches import ImageBatches, steps_per_epoch
 from colgraph.training.callbacks import Checkpoints, ProgressBar, StepSeeds, StopOnSignal, kept_steps
@@ -51,7 +51,7 @@ from colgraph.training.past import begin, go_on, read_past
 from colgraph.training.plastic import Plasticity
 from colgraph.training.predictions import Predictions
 from colgraph.training.resume import RunRecord, describe_change, num_processes
-from colgraph.training.setup import unreached_outputs
+from colgraph.training.setup import check_task, unreached_outputs
 from colgraph.training.take_over import freeze_all_but_head, take_over
 
 # What numbers travel between the parts of a sheet, by precision.
@@ -111,7 +111,7 @@ def _train(net: VisionModel, images: ImageSplits, config: TrainConfig, folder: R
     past = read_past(folder, net) if folder.resume else None
     record, new = begin(net, images, config) if past is None else go_on(past, net, images, config)
     config = record.config
-    _check_task(net, config, images)
+    check_task(net, config, images)
     init = take_over(net, config) if past is None else past.packed.get("init")
     if config.freeze:
         freeze_all_but_head(net)
@@ -167,18 +167,6 @@ def _train(net: VisionModel, images: ImageSplits, config: TrainConfig, folder: R
                     folder.write_summary(summary)
                     log_summary(loggers, config.loggers, summary, record)
     return summary
-
-
-def _check_task(net: VisionModel, config: TrainConfig, images: ImageSplits) -> None:
-    """Refuse images, and a model, that the task cannot be learned from or with."""
-    task = make_task(config)
-    task.check(images, net)
-    answers = task.outputs(images, net.patch_size)
-    if net.num_classes != answers:
-        raise ValueError(
-            f"the network answers with {net.num_classes} values, {config.task} on {images.source!r} takes {answers}: "
-            f"make it with num_classes={answers}"
-        )
 
 
 def _world(config: TrainConfig) -> int:

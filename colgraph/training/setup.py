@@ -248,6 +248,22 @@ def num_answers(config: TrainConfig, sheet: Sheet | None, images: ImageSplits) -
     return make_task(config).outputs(images, size)
 
 
+def check_task(net: VisionModel, config: TrainConfig, images: ImageSplits) -> None:
+    """Refuse images, and a model, that the task cannot be learned from or with.
+
+    Raises:
+        ValueError: naming what does not fit.
+    """
+    task = make_task(config)
+    task.check(images, net)
+    answers = task.outputs(images, net.patch_size)
+    if net.num_classes != answers:
+        raise ValueError(
+            f"the network answers with {net.num_classes} values, {config.task} on {images.source!r} takes {answers}: "
+            f"make it with num_classes={answers}"
+        )
+
+
 def _patch_size_on(config: TrainConfig, sheet: Sheet) -> int:
     """The patch size that gives a sheet's input columns; of none that fits, one near it, which the model refuses."""
     inputs = sheet.inputs.numel()

@@ -62,14 +62,14 @@ def _check_plain(root: Any, path: str) -> None:
             )
 
 
-def _nodes(node: Any, above: frozenset[int] = frozenset(), seen: dict[int, Any] | None = None) -> Iterator[Any]:
+def _nodes(node: Any, above: frozenset[int] = frozenset(), seen: set[int] | None = None) -> Iterator[Any]:
     """A node and all below it, each once."""
-    seen = {} if seen is None else seen
+    seen = set() if seen is None else seen
     if id(node) in above:
         raise _yaml().YAMLError(f"the alias in line {node.start_mark.line + 1} points to what it lies in")
     if node is None or id(node) in seen:
         return
-    seen[id(node)] = node
+    seen.add(id(node))
     yield node
     for part in [] if node.id == "scalar" else node.value:
         for each in part if isinstance(part, tuple) else (part,):

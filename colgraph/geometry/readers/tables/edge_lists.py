@@ -146,16 +146,17 @@ def _whole_numbers(nodes: list[str], separator: str) -> list[str]:
     # Names such as 1E2 and 10E1, of wells and cells, are no numbers.
     if not odd or not all(is_number(node) and ("." in node or "," in node) for node in odd):
         return nodes
-    numbers = dict(zip(odd, parse_numbers(odd, separator), strict=True))
-    if not all(x is not None and x.is_integer() for x in numbers.values()):
+    pairs = zip(odd, parse_numbers(odd, separator), strict=True)
+    numbers = {node: x for node, x in pairs if x is not None and x.is_integer()}
+    if len(numbers) < len(set(odd)):
         return nodes
-    rounded = next((node for node, x in numbers.items() if abs(x or 0) > _EXACT), None)
+    rounded = next((node for node, x in numbers.items() if abs(x) > _EXACT), None)
     if rounded is not None:
         raise ValueError(
             f"node {rounded} is a whole number that was made a floating-point one, of more digits than that keeps: "
             "give nodes as whole numbers or as text"
         )
-    return [str(int(numbers[node] or 0)) if node in numbers else node for node in nodes]
+    return [str(int(numbers[node])) if node in numbers else node for node in nodes]
 
 
 def _edges_geometry(edges: list[_Edge], flags: list[bool], name: str, lengths: Lengths) -> Geometry:
