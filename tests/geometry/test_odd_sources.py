@@ -40,6 +40,8 @@ def test_ids_that_floating_point_has_rounded_are_refused() -> None:
     table = pd.DataFrame({"source": [first, first + 1, 7], "target": [first + 55, first + 56, np.nan]}).dropna()
     with pytest.raises(ValueError, match=r"node 7\.2057594062103\d+e\+17 is a whole number that was made a floating"):
         cg.geometry(table, directed=True)
+    with pytest.raises(ValueError, match="is a whole number that was made a floating-point one"):
+        cg.geometry(pd.DataFrame({"source": [float(2**53 + 1)], "target": [1.0]}))
     assert cg.geometry(pd.DataFrame({"source": [1, 2], "target": [3.0, 4.0]})).names == ("1", "2", "3", "4")
     wells = pd.DataFrame({"source": ["1E2", "2E1"], "target": ["10E1", "3E0"]})
     assert cg.geometry(wells).names == ("1E2", "10E1", "2E1", "3E0")

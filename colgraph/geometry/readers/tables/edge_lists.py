@@ -19,7 +19,7 @@ EDGE_LIST_SUFFIXES = ("edgelist", "edges")
 
 _Edge = tuple[str, str, dict[str, Any]]
 _INTEGER = re.compile(r"-?\d+")
-_EXACT = 2**53  # beyond, floating-point numbers pass over whole ones
+_EXACT = 2**53  # from here on floating-point numbers pass over whole ones, and this may be the next one
 
 
 def read_edge_list(
@@ -150,7 +150,7 @@ def _whole_numbers(nodes: list[str], separator: str) -> list[str]:
     numbers = {node: x for node, x in pairs if x is not None and x.is_integer()}
     if len(numbers) < len(set(odd)):
         return nodes
-    rounded = next((node for node, x in numbers.items() if abs(x) > _EXACT), None)
+    rounded = next((node for node, x in numbers.items() if abs(x) >= _EXACT), None)
     if rounded is not None:
         raise ValueError(
             f"node {rounded} is a whole number that was made a floating-point one, of more digits than that keeps: "
